@@ -1,0 +1,30 @@
+# `make demo` runs the main job, `make test` the tests; both make .venv and install first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint e2e install clean
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+demo: install
+	$(BIN)/gpt2v demo --out runs/demo --overwrite
+
+test: install
+	$(BIN)/python -m pytest
+
+e2e: install
+	$(BIN)/python -m pytest -m e2e
+
+lint: install
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf .venv runs build src/*.egg-info

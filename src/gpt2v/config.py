@@ -1,0 +1,372 @@
+"""Every configuration: pydantic models <- a YAML file merged with the command line, validated once.
+
+Models are frozen and strict, and forbid unknown keys. A mistake becomes one line that names the
+file, the key and what would be right.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gpt2v.errors import UserError
+
+
+class Config(BaseModel):
+    """Base of all configurations."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+# ---- data ------------------------------------------------------------------------------------
+
+
+class TilesConfig(Config):
+    """Where the small pictures of single objects come from."""
+
+    source: Literal["sprites", "cifar10", "folder"] = Field("sprites", description="tile bank")
+    path: str | None = Field(None, description="folder of the pictures (cifar10, folder)")
+    size: int = Field(32, ge=4, le=512, description="side of a tile in pixels")
+    per_class: int = Field(1000, ge=10, description="training sprites per class; val, test: a tenth")
+    seed: int = Field(0, ge=0, description="which sprites are drawn")
+
+
+class GridConfig(Config):
+    """One data spec: the shape of a grid, what is asked, and how it is shown."""
+
+    rows: int = Field(3, ge=1, le=16, description="rows of the grid")
+    cols: int = Field(3, ge=1, le=16, description="columns of the grid")
+    palette: int = Field(4, ge=1, description="number of objects that a grid may hold")
+    questions: int | None = Field(None, ge=1, description="questions per grid; none: every cell")
+    mode: Literal["chained", "independent"] = Field(
+        "independent", description="whether a question sees the earlier ones"
+    )
+    modality: Literal["text", "image"] = Field("text", description="text table or picture")
+    form: Literal["markdown", "patch-tiled"] = Field("markdown", description="text form")
+    patches: int = Field(2, ge=1, description="patch-tiled: patches along a cell's side")
+    weight: float = Field(1.0, gt=0, description="share of this spec among its stage's specs")
+
+    @property
+    def n_questions(self) -> int:
+        """Questions asked about one grid."""
+        return self.rows * self.cols if self.questions is None else self.questions
+
+    @property
+    def label(self) -> str:
+        """A short name for logs, e.g. `text/markdown 3x3`."""
+        how = "image" if self.modality == "image" else f"text/{self.form}"
+        return f"{how} {self.rows}x{self.cols}"
+
+    @model_validator(mode="after")
+    def _questions_fit(self) -> Self:
+        if self.n_questions > self.rows * self.cols:
+            raise ValueError(f"questions must be at most rows x cols = {self.rows * self.cols}")
+        return self
+
+
+class StageConfig(Config):
+    """Some steps of training on a mixture of data specs; stages in a row make a curriculum."""
+
+    steps: int = Field(ge=1, description="training steps in this stage")
+    mix: list[GridConfig] = Field(min_length=1, description="data specs; each step draws one")
+
+
+class DataConfig(Config):
+    """Training data: a curriculum over data specs."""
+
+    seed: int = Field(0, ge=0, description="data set seed")
+    batch_size: int = Field(32, ge=1, description="grids per step")
+    stages: list[StageConfig] = Field(min_length=1, description="the curriculum, in order")
+
+
+class TokenizerConfig(Config):
+    """Byte-level BPE trained on our own corpora, or GPT-2's own."""
+
+    source: str = Field(
+        "trained", description="'trained', a folder with tokenizer files, or a hub id such as gpt2"
+    )
+    vocab_size: int = Field(1024, ge=259, description="trained: size of the vocabulary, at most")
+
+
+# ---- training --------------------------------------------------------------------------------
+
+
+class GroupConfig(Config):
+    """Parameters whose name matches `pattern`; the first matching group takes a parameter."""
+
+    name: str = Field(description="name of the group in logs")
+    pattern: str = Field(description="regular expression, searched in the parameter's name")
+    lr: float = Field(1e-3, ge=0, description="peak learning rate; 0 freezes the group")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: matrices only")
+
+    @model_validator(mode="after")
+    def _pattern_compiles(self) -> Self:
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(f"pattern is not a regular expression: {error}") from None
+        return self
+
+
+class TrainConfig(Config):
+    """The training loop."""
+
+    seed: int = Field(0, ge=0, description="seed of weights and dropout")
+    groups: list[GroupConfig] = Field(min_length=1, description="parameter groups, in order")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="learning rate after warm-up; linear and cosine end at zero"
+    )
+    warmup: int = Field(20, ge=0, description="steps of linear warm-up")
+    clip: float | None = Field(1.0, gt=0, description="largest norm of the whole gradient")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast")
+    log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
+    eval_every: int = Field(0, ge=0, description="steps between validations; 0: only at the end")
+    eval_grids: int = Field(200, ge=1, description="validation grids")
+
+
+# ---- models ----------------------------------------------------------------------------------
+
+
+class GPT2ModelConfig(Config):
+    """A GPT-2 from random weights; the names are `transformers.GPT2Config`'s."""
+
+    n_layer: int = Field(2, ge=1, description="transformer blocks")
+    n_head: int = Field(4, ge=1, description="attention heads")
+    n_embd: int = Field(128, ge=8, description="width")
+    n_positions: int = Field(512, ge=8, description="longest context in tokens")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout everywhere")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd {self.n_embd} must be a multiple of n_head {self.n_head}")
+        return self
+
+
+class VisionConfig(Config):
+    """A CLIP vision tower from random weights; the names are `transformers.CLIPVisionConfig`'s."""
+
+    image_size: int = Field(96, ge=8, description="side of the picture in pixels")
+    patch_size: int = Field(16, ge=1, description="side of a patch in pixels")
+    hidden_size: int = Field(128, ge=8, description="width")
+    num_hidden_layers: int = Field(4, ge=1, description="transformer blocks")
+    num_attention_heads: int = Field(4, ge=1, description="attention heads")
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} must be a multiple of patch_size {self.patch_size}"
+            )
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError("hidden_size must be a multiple of num_attention_heads")
+        return self
+
+
+class TextTowerConfig(Config):
+    """CLIP's text tower."""
+
+    hidden_size: int = Field(128, ge=8, description="width")
+    num_hidden_layers: int = Field(2, ge=1, description="transformer blocks")
+    num_attention_heads: int = Field(4, ge=1, description="attention heads")
+
+
+# ---- experiments -----------------------------------------------------------------------------
+
+
+class LMConfig(Config):
+    """`gpt2v lm train`: pre-train a GPT-2 on text grids."""
+
+    tiles: TilesConfig = TilesConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: GPT2ModelConfig = GPT2ModelConfig()
+    data: DataConfig
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _text_only(self) -> Self:
+        for i, stage in enumerate(self.data.stages):
+            for j, spec in enumerate(stage.mix):
+                if spec.modality != "text":
+                    raise ValueError(f"data.stages.{i}.mix.{j}.modality must be text in LM-Train")
+        return self
+
+
+class SceneConfig(Config):
+    """Captioned scenes: objects of varied place and size on a lattice of slots."""
+
+    lattices: list[int] = Field([3, 3, 3, 2, 1], min_length=1, description="slots along a side")
+    occupancy: float = Field(0.9, gt=0, le=1, description="chance that a slot holds an object")
+    scale: list[float] = Field(
+        [0.8, 1.25], min_length=2, max_length=2, description="object side / slot side, from, to"
+    )
+    flip: bool = Field(True, description="mirror objects at random")
+    jitter: float = Field(0.2, ge=0, lt=1, description="random change of contrast, brightness")
+
+
+class EncoderConfig(Config):
+    """`gpt2v encoder train`: contrastive CLIP pre-training on captioned scenes."""
+
+    tiles: TilesConfig = TilesConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    vision: VisionConfig = VisionConfig()
+    text: TextTowerConfig = TextTowerConfig()
+    projection_dim: int = Field(128, ge=8, description="width of the shared embedding")
+    scenes: SceneConfig = SceneConfig()
+    local_weight: float = Field(1.0, ge=0, description="weight of the patch-to-caption term")
+    global_weight: float = Field(0.25, ge=0, description="weight of the scene-to-caption term")
+    data_seed: int = Field(0, ge=0, description="data set seed")
+    batch_size: int = Field(64, ge=1, description="scenes per step")
+    steps: int = Field(1000, ge=1, description="training steps")
+    train: TrainConfig
+
+
+class MMConfig(Config):
+    """`gpt2v mm train`: attach a vision tower to a GPT-2 and train both."""
+
+    tiles: TilesConfig = TilesConfig()
+    lm: str = Field(description="run of `lm train`, or any GPT-2 checkpoint (path or hub id)")
+    encoder: str | None = Field(
+        None, description="run of `encoder train`, any CLIP checkpoint, or none: random weights"
+    )
+    vision: VisionConfig = Field(VisionConfig(), description="only used where encoder is none")
+    vision_layer: int = Field(-1, description="index into the vision tower's hidden_states")
+    projector: Literal["linear", "mlp"] = Field("mlp", description="from vision to GPT-2's width")
+    data: DataConfig
+    train: TrainConfig
+
+
+class EvalConfig(Config):
+    """What a model is measured on: held-out grids, independent questions."""
+
+    grid: GridConfig = GridConfig()
+    modalities: list[Literal["text", "image"]] = Field(["text", "image"], min_length=1)
+    split: Literal["train", "val", "test"] = Field("test", description="split of the tiles, grids")
+    n_images: int = Field(1000, ge=2, description="grids")
+    seed: int = Field(1, ge=0, description="data set seed")
+    examples: int = Field(8, ge=0, description="pictures kept for the report")
+
+
+class ProbeConfig(Config):
+    """Linear probes of the patch embeddings before the projector, one per grid cell."""
+
+    grid: GridConfig = GridConfig(modality="image")
+    n_train: int = Field(4000, ge=10, description="training pictures")
+    n_test: int = Field(1000, ge=10, description="held-out pictures")
+    seed: int = Field(1, ge=0, description="data set seed; the test pictures are `eval`'s")
+
+
+# ---- reading ---------------------------------------------------------------------------------
+
+C = TypeVar("C", bound=Config)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2 floats: PyYAML's own resolver reads 3e-4 as a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN)$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(text: str, source: str) -> Any:
+    """Parse YAML; a mistake names `source` and the line."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise UserError(f"{source}:{line} not valid YAML: {problem}") from None
+
+
+def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
+    """Set dotted keys (`train.lr`, `data.stages.0.steps`) in a copy of a nested mapping."""
+    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(base))
+    for key, value in overrides.items():
+        node: Any = result
+        parts = key.split(".")
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
+            where: Any = part
+            if isinstance(node, list):
+                if not part.isdigit() or int(part) >= len(node):
+                    raise UserError(
+                        f"{source}: {key}: '{part}' must be a number under {len(node)}"
+                    )
+                where = int(part)
+            elif not isinstance(node, dict):
+                raise UserError(f"{source}: {key}: nothing lies below '{part}'")
+            if following is None:
+                node[where] = value
+            elif isinstance(node, dict):
+                if node.get(where) is None:
+                    node[where] = {}
+                node = node[where]
+            else:
+                node = node[where]
+    return result
+
+
+def load(kind: type[C], path: str | Path, overrides: dict[str, Any] | None = None) -> C:
+    """Read a YAML file, merge the overrides, validate once.
+
+    Raises:
+        UserError: one line with the file, the key and what would be right.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise UserError(f"{path}: cannot read the configuration: {reason}") from None
+    data = read_yaml(text, str(path))
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a mapping of keys to values at the top level")
+    return validate(kind, merge(data, overrides or {}, str(path)), str(path))
+
+
+def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
+    """Validate a mapping; the first mistake becomes the one line of a UserError."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_first_mistake(kind, error)}") from None
+
+
+def _first_mistake(kind: type[Config], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(_fields_at(kind, first["loc"][:-1]))
+        return f"{key}: unknown key; the keys here are {known}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    value = "" if first["type"] in ("missing", "value_error") else f", not {given!r}"
+    return f"{key + ': ' if key else ''}{message}{value}{more}"
+
+
+def _fields_at(kind: type[Config], loc: tuple[int | str, ...]) -> list[str]:
+    """The field names of the model that `loc` leads to."""
+    node: Any = kind
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        annotation = node.model_fields[part].annotation
+        nested = [a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_model(a)]
+        node = nested[0]
+    return list(node.model_fields)
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Config)
+
+
+def dump(config: Config) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)

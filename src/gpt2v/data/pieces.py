@@ -1,0 +1,95 @@
+"""Pieces: the strings that documents are made of, each tokenized once.
+
+A document is a sequence of pieces whose borders are also borders of the tokenizer's pre-tokens, so
+joining the pieces' tokens gives exactly the tokens of the joined string (a property test holds
+this for every form and tokenizer). Rendering is then integer arithmetic on arrays.
+"""
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from gpt2v.data.rng import Ints
+END_OF_TEXT = "<|endoftext|>"  # begins, ends and separates documents
+IMAGE = "<image>"  # placeholder of one vision token
+PAD = "<pad>"
+SPECIAL_TOKENS = (END_OF_TEXT, IMAGE, PAD)
+
+
+class Strings:
+    """Interned strings: a document is a row of their numbers."""
+
+    def __init__(self) -> None:
+        self.strings: list[str] = []
+        self._ids: dict[str, int] = {}
+
+    def id(self, string: str) -> int:
+        """The piece with this text."""
+        if string not in self._ids:
+            self._ids[string] = len(self.strings)
+            self.strings.append(string)
+        return self._ids[string]
+
+    def ids(self, strings: list[str]) -> Ints:
+        """Pieces with these texts, (len(strings),)."""
+        return np.array([self.id(string) for string in strings], np.int64)
+
+    def text(self, pieces: Ints) -> str:
+        """The document that one row of pieces spells."""
+        return "".join(self.strings[piece] for piece in pieces)
+
+
+class PieceTable(Strings):
+    """Interned strings with their token ids, each string tokenized once."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.image_id: int = tokenizer.token_to_id(IMAGE)
+        self.pad_id: int = tokenizer.token_to_id(PAD)
+        self.end_id: int = tokenizer.token_to_id(END_OF_TEXT)
+        self._tokens: list[list[int]] = []
+        self._flat: tuple[Ints, Ints, Ints] | None = None
+
+    def tokens(self, string: str) -> list[int]:
+        """Token ids of one string."""
+        ids: list[int] = self.tokenizer.encode(string, add_special_tokens=False).ids
+        return ids
+
+    def lengths(self, pieces: Ints) -> Ints:
+        """Number of tokens of each piece, same shape."""
+        return self._flattened()[2][pieces]
+
+    def assemble(self, pieces: Ints) -> tuple[Ints, Ints]:
+        """Join the pieces of each row.
+
+        Args:
+            pieces: (B, K) piece ids.
+
+        Returns:
+            token ids (B, T), padded on the right, and the column in `pieces` that each token
+            came from (B, T), -1 at padding.
+        """
+        flat, starts, all_lengths = self._flattened()
+        lengths = all_lengths[pieces]  # (B, K)
+        batch, columns = pieces.shape
+        total = lengths.sum(1)
+        which = np.repeat(np.arange(batch * columns), lengths.reshape(-1))  # one entry per token
+        first = np.cumsum(lengths.reshape(-1)) - lengths.reshape(-1)
+        within = np.arange(len(which)) - first[which]
+        tokens = flat[starts[pieces].reshape(-1)[which] + within]
+        filled = np.arange(total.max(initial=0)) < total[:, None]
+        input_ids = np.full(filled.shape, self.pad_id, np.int64)
+        column = np.full(filled.shape, -1, np.int64)
+        input_ids[filled] = tokens
+        column[filled] = which % columns
+        return input_ids, column
+
+    def _flattened(self) -> tuple[Ints, Ints, Ints]:
+        """All tokens end to end, with the start and the length of each piece."""
+        known = len(self._tokens)
+        if self._flat is None or known < len(self.strings):
+            self._tokens += [self.tokens(string) for string in self.strings[known:]]
+            lengths = np.array([len(tokens) for tokens in self._tokens], np.int64)
+            flat = np.array([token for tokens in self._tokens for token in tokens], np.int64)
+            self._flat = flat, np.cumsum(lengths) - lengths, lengths
+        return self._flat

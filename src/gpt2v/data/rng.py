@@ -1,0 +1,54 @@
+"""Counter-based random numbers: any draw of any sample is computed alone, in any order.
+
+A key is a 64-bit number derived from what is drawn (seed, purpose, split, index); draw number d of
+a key is the SplitMix64 output at state key + d (Steele, Lea & Flood 2014,
+https://doi.org/10.1145/2660193.2660195). Everything is vectorised over keys.
+"""
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+U64 = NDArray[np.uint64]
+Ints = NDArray[np.int64]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def mix(x: U64) -> U64:
+    """SplitMix64's finaliser: a bijection of 64-bit words that scatters every bit."""
+    x = (x ^ (x >> np.uint64(30))) * _MIX_1
+    x = (x ^ (x >> np.uint64(27))) * _MIX_2
+    return x ^ (x >> np.uint64(31))
+
+
+def keys(seed: int, purpose: str, index: Ints | U64) -> U64:
+    """One key per entry of `index` (N,), different for every seed and purpose."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    base = np.uint64(int.from_bytes(digest[:8], "little"))
+    return mix(base ^ mix(np.asarray(index).astype(np.uint64) * _GOLDEN + np.uint64(1)))
+
+
+def bits(key: U64, n: int) -> U64:
+    """The first n draws of each key: (N,) -> (N, n) words of 64 random bits."""
+    counter = np.arange(1, n + 1, dtype=np.uint64) * _GOLDEN
+    return mix(key[:, None] + counter[None, :])
+
+
+def below(words: U64, bound: int | Ints) -> Ints:
+    """Uniform integers in [0, bound) from words; the bias is under bound / 2^32."""
+    high = words >> np.uint64(32)
+    return ((high * np.asarray(bound).astype(np.uint64)) >> np.uint64(32)).astype(np.int64)
+
+
+def unit(words: U64) -> NDArray[np.float64]:
+    """Uniform floats in [0, 1) with 53 random bits."""
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def permutations(key: U64, n: int) -> Ints:
+    """A random permutation of 0..n-1 for each key: (N,) -> (N, n)."""
+    return np.argsort(bits(key, n), axis=1, kind="stable")

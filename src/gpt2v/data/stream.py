@@ -1,0 +1,90 @@
+"""The global batch as a pure function of (data seed, step): a curriculum over data specs."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpt2v.config import DataConfig, GridConfig
+from gpt2v.data import rng
+from gpt2v.data.batches import Batch, Renderer
+from gpt2v.data.grids import draw_samples
+from gpt2v.data.images import PictureGeometry
+from gpt2v.data.text import ImageView, TextView, View
+from gpt2v.data.tiles import TileBank
+from gpt2v.errors import UserError
+
+
+def view_of(spec: GridConfig, cell_size: int, geometry: PictureGeometry | None) -> View:
+    """How a data spec shows its grid."""
+    if spec.modality == "text":
+        return TextView(spec.form, spec.patches)
+    if geometry is None:
+        raise UserError("modality: image needs a model with a vision tower")
+    return ImageView(geometry.span(spec.rows, spec.cols, cell_size))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Training batches; the last stage's mixture goes on past its end."""
+
+    config: DataConfig
+    render: Renderer
+    geometry: PictureGeometry | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages together."""
+        return sum(stage.steps for stage in self.config.stages)
+
+    def spec(self, step: int) -> GridConfig:
+        """The data spec that this step draws."""
+        end = 0
+        for stage in self.config.stages:
+            end += stage.steps
+            if step < end:
+                break
+        shares = np.cumsum([spec.weight for spec in stage.mix])
+        word = rng.bits(rng.keys(self.config.seed, "mix", np.array([step])), 1)
+        choice = int(np.searchsorted(shares, rng.unit(word)[0, 0] * shares[-1], side="right"))
+        return stage.mix[min(choice, len(stage.mix) - 1)]
+
+    def batch(self, step: int) -> Batch:
+        """The whole global batch of this step."""
+        spec, size = self.spec(step), self.config.batch_size
+        index = np.arange(step * size, (step + 1) * size)
+        return self.draw(spec, "train", index)
+
+    def draw(self, spec: GridConfig, split: str, index: rng.Ints) -> Batch:
+        """Samples of any spec and split, rendered as the spec says."""
+        samples = draw_samples(spec, self.render.bank, self.config.seed, split, index)
+        return self.render(
+            samples, view_of(spec, self.render.bank.size, self.geometry), spec.mode
+        )
+
+    def check(self, n_positions: int) -> None:
+        """Refuse specs that the model cannot hold, before anything is trained."""
+        for i, stage in enumerate(self.config.stages):
+            for j, spec in enumerate(stage.mix):
+                try:
+                    batch = self.draw(spec, "train", np.arange(4))
+                    check_length(batch, spec, n_positions)
+                except UserError as error:
+                    raise UserError(f"data.stages.{i}.mix.{j}.{error}") from None
+
+
+def check_length(batch: Batch, spec: GridConfig, n_positions: int) -> None:
+    """Refuse a batch that needs more positions than the GPT-2 has."""
+    needed = int(batch.position_ids.max()) + 1
+    if needed > n_positions:
+        raise UserError(
+            f"rows, cols: a {spec.rows}x{spec.cols} grid ({spec.label}, {spec.mode}) needs "
+            f"{needed} positions, but the GPT-2 has n_positions: {n_positions}"
+        )
+
+
+def data_hash(bank: TileBank, *specs: object) -> str:
+    """Short hash of the tiles and of the data specs: equal hashes mean equal data."""
+    text = json.dumps([getattr(s, "model_dump", lambda s=s: s)() for s in specs], sort_keys=True)
+    return hashlib.sha256((bank.content_hash + text).encode()).hexdigest()[:16]

@@ -1,0 +1,110 @@
+"""Text rendering: a sample as a sequence of pieces, in any text form or with image placeholders."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gpt2v.data.grids import Samples
+from gpt2v.data.images import ImageSpan, patch_tiled_cells
+from gpt2v.data.pieces import IMAGE, Strings
+from gpt2v.data.rng import Ints
+
+
+@dataclass(frozen=True)
+class TextView:
+    """The grid as words: `markdown`, or `patch-tiled` with `patches` x `patches` words a cell.
+
+    With `spliced` the table's tokens become image placeholders that stand for themselves: the
+    same embeddings reach the language model through the image splice.
+    """
+
+    form: Literal["markdown", "patch-tiled"] = "markdown"
+    patches: int = 1
+    spliced: bool = False
+
+
+@dataclass(frozen=True)
+class ImageView:
+    """The grid as the placeholders of a picture, or of one embedding per placeholder."""
+
+    span: ImageSpan
+    with_pixels: bool = True
+
+
+View = TextView | ImageView
+
+
+def grid_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> Ints:
+    """The lines that show the grid, (B, K)."""
+    batch, rows, cols = samples.classes.shape
+    newline = table.id("\n")
+    if isinstance(view, ImageView):
+        row = [table.id(IMAGE)] * len(view.span) + [newline]
+        return np.tile(np.array(row, np.int64), (batch, 1))
+    words = table.ids([f" {name}" for name in names])[samples.classes]  # (B, R, C)
+    if view.form == "patch-tiled":
+        cells = patch_tiled_cells(rows, cols, view.patches)
+        return _with_column(words.reshape(batch, -1)[:, cells], newline)
+    line = np.full((batch, rows, 2 * cols + 2), table.id(" |"), np.int64)  # | a | b |\n
+    line[:, :, 0] = table.id("|")
+    line[:, :, 1:-1:2] = words
+    line[:, :, -1] = newline
+    return line.reshape(batch, -1)
+
+
+def prompt_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    """The line after the grid: its size and the palette in its listed order, (B, K)."""
+    batch, rows, cols = samples.classes.shape
+    size = ["The grid above is size", f" {rows}", " by", f" {cols}"]
+    start = table.ids([*size, ". Each cell contains an object from ['"])
+    palette = table.ids(list(names))[samples.palette]  # (B, P)
+    listed = np.full((batch, 2 * palette.shape[1] - 1), table.id("', '"), np.int64)
+    listed[:, ::2] = palette
+    return _with_column(np.concatenate([np.tile(start, (batch, 1)), listed], 1), table.id("'].\n"))
+
+
+def question_pieces(samples: Samples, table: Strings) -> Ints:
+    """`What object is in row 2, column 2? A:` for each question, (B, Q, 5)."""
+    size = max(samples.classes.shape[1:])
+    numbers = table.ids([f" {i}" for i in range(size)])
+    shape = samples.row.shape
+    fixed = [
+        np.full(shape, table.id(string))
+        for string in ("What object is in row", ", column", "? A:")
+    ]
+    columns = [fixed[0], numbers[samples.row], fixed[1], numbers[samples.col], fixed[2]]
+    return np.stack(columns, axis=-1)
+
+
+def answer_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    """` bird` and the newline that ends every answer, (B, Q, 2)."""
+    words = table.ids([f" {name}" for name in names])[samples.answer]
+    return np.stack([words, np.full(words.shape, table.id("\n"))], axis=-1)
+
+
+def document_pieces(
+    samples: Samples, view: View, names: tuple[str, ...], table: Strings
+) -> Ints:
+    """Whole documents, questions chained, (B, K)."""
+    batch = len(samples.index)
+    chat = np.concatenate(
+        [question_pieces(samples, table), answer_pieces(samples, names, table)], axis=-1
+    )
+    parts = [
+        grid_pieces(samples, view, names, table),
+        prompt_pieces(samples, names, table),
+        chat.reshape(batch, -1),
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def documents(
+    samples: Samples, view: View, names: tuple[str, ...], table: Strings
+) -> list[str]:
+    """The samples as text, exactly what the models read."""
+    return [table.text(row) for row in document_pieces(samples, view, names, table)]
+
+
+def _with_column(pieces: Ints, last: int) -> Ints:
+    return np.concatenate([pieces, np.full((len(pieces), 1), last, np.int64)], axis=1)

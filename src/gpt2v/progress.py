@@ -1,0 +1,73 @@
+"""Progress of anything that takes longer than two seconds: a bar with rate and time left.
+
+On a terminal rich draws the bar; elsewhere a plain line is printed every ten seconds.
+"""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, TypeVar
+
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+T = TypeVar("T")
+_PLAIN_EVERY = 10.0  # seconds
+
+
+class Reporter(Protocol):
+    """What `progress` yields: call it after each unit of work, with an optional remark."""
+
+    def __call__(self, remark: str = "") -> None: ...
+
+
+class _Plain:
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total, self.done = label, total, 0
+        self.start = self.last = time.monotonic()
+
+    def __call__(self, remark: str = "") -> None:
+        self.done += 1
+        now = time.monotonic()
+        finished_late = self.done == self.total and now - self.start > 2
+        if now - self.last >= _PLAIN_EVERY or finished_late:
+            self.last = now
+            rate = self.done / max(now - self.start, 1e-9)
+            left = (self.total - self.done) / rate
+            line = f"{self.label} {self.done}/{self.total}, {rate:.1f}/s, {left:.0f} s left"
+            print(f"{line}  {remark}".rstrip(), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Reporter]:
+    """Report `total` units of work named `label` on stderr."""
+    if not sys.stderr.isatty():
+        yield _Plain(label, total)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[remark]}"),
+    )
+    from rich.console import Console
+
+    with RichProgress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=total, rate="", remark="")
+
+        def report(remark: str = "") -> None:
+            speed = bar.tasks[task].speed
+            bar.update(task, advance=1, rate=f"{speed:.1f}/s" if speed else "", remark=remark)
+
+        yield report
+
+
+def track(items: Sequence[T], label: str) -> Iterator[T]:
+    """Iterate over `items` and report progress."""
+    with progress(label, len(items)) as report:
+        for item in items:
+            yield item
+            report()

@@ -1,0 +1,156 @@
+"""Count in the records: accuracy by cell and by class, confusions, what probe and model share.
+
+A `Table` maps column names to arrays with one entry per question. Intervals are 95% and clustered
+by sample, since the questions about one grid are not independent.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpt2v.report.read import Row, Table
+
+Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of right answers, or a difference of two, with its 95% interval where known."""
+
+    value: float
+    ci: tuple[float, float] | None = None
+
+
+def select(table: Table, **equal: str) -> Table:
+    """The questions whose columns equal the given values."""
+    keep = np.ones(len(table["sample"]), dtype=bool)
+    for name, value in equal.items():
+        keep &= table[name] == value
+    return {name: column[keep] for name, column in table.items()}
+
+
+def lookups(table: Table, model: str, modality: str) -> Table:
+    """One model's questions of the form "what is in row r, column c" about one modality."""
+    chosen = select(table, model=model, modality=modality, instruction="lookup")
+    placed = (chosen["row"] >= 0) & (chosen["col"] >= 0)
+    return {name: column[placed] for name, column in chosen.items()}
+
+
+def clustered_rate(right: np.ndarray, sample: np.ndarray) -> Rate:
+    """Mean of `right` [n] with an interval clustered by `sample` [n].
+
+    Cluster-robust (linearised ratio) with the n/(n-1) correction; Wilson over the samples where
+    the rate is exactly 0 or 1, as no spread is seen there.
+    """
+    value = float(right.mean())
+    _, cluster = np.unique(sample, return_inverse=True)
+    n = int(cluster.max()) + 1
+    if value in (0.0, 1.0):
+        edge = Z95**2 / (n + Z95**2)
+        return Rate(value, (0.0, edge) if value == 0.0 else (1.0 - edge, 1.0))
+    if n < 2:
+        return Rate(value)
+    margin = _margin(right - value, cluster, n)
+    return Rate(value, (max(0.0, value - margin), min(1.0, value + margin)))
+
+
+def paired_gap(text: Table, image: Table) -> Rate | None:
+    """Accuracy of `text` minus `image` on the same questions; None where they are not the same."""
+    a, b = _by_question(text), _by_question(image)
+    if not a or a.keys() != b.keys():
+        return None
+    difference = np.array([float(a[key]) - float(b[key]) for key in a])
+    _, cluster = np.unique([key[0] for key in a], return_inverse=True)
+    n = int(cluster.max()) + 1
+    value = float(difference.mean())
+    if n < 2:
+        return Rate(value)
+    margin = _margin(difference - value, cluster, n)
+    return Rate(value, (value - margin, value + margin))
+
+
+def _margin(residual: np.ndarray, cluster: np.ndarray, n: int) -> float:
+    totals = np.bincount(cluster, weights=residual, minlength=n)
+    return float(Z95 * np.sqrt(n / (n - 1) * np.sum(totals**2)) / len(residual))
+
+
+def _by_question(table: Table) -> dict[tuple[int, int, int], bool]:
+    keys = zip(table["sample"].tolist(), table["row"].tolist(), table["col"].tolist(), strict=True)
+    return dict(zip(keys, table["exact"].tolist(), strict=True))
+
+
+def cell_accuracy(table: Table, right: np.ndarray) -> np.ndarray:
+    """Share of `right` [n] at every place of the grid: [rows, cols], NaN where none was asked."""
+    shape = (int(table["row"].max()) + 1, int(table["col"].max()) + 1)
+    asked, hit = np.zeros(shape), np.zeros(shape)
+    np.add.at(asked, (table["row"], table["col"]), 1.0)
+    np.add.at(hit, (table["row"], table["col"]), right.astype(float))
+    return np.divide(hit, asked, out=np.full(shape, np.nan), where=asked > 0)
+
+
+def confusion(table: Table, classes: list[str]) -> np.ndarray:
+    """Counts [true class, answered class]."""
+    place = {name: index for index, name in enumerate(classes)}
+    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
+    for truth, prediction in zip(table["truth"], table["prediction"], strict=True):
+        if truth in place and prediction in place:
+            counts[place[truth], place[prediction]] += 1
+    return counts
+
+
+def class_accuracy(table: Table, classes: list[str]) -> np.ndarray:
+    """Share of exact answers by true class [n_classes], NaN where the class never occurs."""
+    found = np.full(len(classes), np.nan)
+    for index, name in enumerate(classes):
+        hits = table["exact"][table["truth"] == name]
+        if len(hits):
+            found[index] = hits.mean()
+    return found
+
+
+def joint_outcomes(image: Table, probe: Table) -> dict[tuple[bool, bool], int] | None:
+    """How often (probe right, model right) took each value; None where no question is shared."""
+    model = _by_question(image)
+    counts = {(a, b): 0 for a in (True, False) for b in (True, False)}
+    right = (probe["palette_prediction"] == probe["truth"]).tolist()
+    keys = zip(probe["sample"].tolist(), probe["row"].tolist(), probe["col"].tolist(), strict=True)
+    for key, probe_right in zip(keys, right, strict=True):
+        if key in model:
+            counts[probe_right, model[key]] += 1
+    return counts if sum(counts.values()) else None
+
+
+def choose_samples(image: Table, available: list[int], n: int = 6) -> list[int]:
+    """Up to `n` of the `available` samples: half with a wrong answer, half without, if there are.
+
+    Within each half the lowest indices are taken, so nobody picked the pretty ones.
+    """
+    wrong_in = set(image["sample"][~image["exact"]].tolist())
+    asked = set(image["sample"].tolist()) or set(available)
+    pool = [sample for sample in sorted(available) if sample in asked]
+    wrong = [sample for sample in pool if sample in wrong_in]
+    right = [sample for sample in pool if sample not in wrong_in]
+    n_wrong = min(len(wrong), max(n // 2, n - len(right)))
+    return sorted(wrong[:n_wrong] + right[: n - n_wrong])
+
+
+def series(
+    lines: Sequence[Row], keep: Callable[[str], bool]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Logged numbers by key, as (steps, values), for the keys that `keep` accepts."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for line in lines:
+        for key, value in line.items():
+            if keep(key) and isinstance(value, int | float):
+                found.setdefault(key, []).append((line["step"], value))
+    return {key: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for key, pairs in found.items()}
+
+
+def phases(lines: Sequence[Row]) -> list[tuple[int, str]]:
+    """Where the training data changed: (first logged step, name of the data)."""
+    found: list[tuple[int, str]] = []
+    for line in lines:
+        if "data" in line and (not found or found[-1][1] != str(line["data"])):
+            found.append((line["step"], str(line["data"])))
+    return found

@@ -1,0 +1,185 @@
+"""Open the files of a run: what the report needs, checked, as plain Python and numpy values.
+
+Only `results.json` and `eval/records.parquet` must exist. Each other stage is read where its files
+are there. A file that is missing or broken ends in one line that names it (`UserError`).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gpt2v.errors import UserError
+
+Row = dict[str, Any]
+Table = dict[str, np.ndarray]  # column name -> one entry per question
+
+STAGES = ("encoder", "lm", "mm")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+EVAL_COLUMNS = (
+    "model", "modality", "sample", "instruction", "row", "col",
+    "truth", "prediction", "exact", "palette", "choices",
+)  # fmt: skip
+PROBE_COLUMNS = ("sample", "row", "col", "truth", "prediction", "palette_prediction")
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that one report is made from."""
+
+    results: Row  # results.json
+    records: Table  # eval/records.parquet
+    classes: list[str]  # every class name, in the order of the answer choices
+    probe: list[Row]  # rows of probe/results.json
+    probe_records: Table | None
+    ladder: list[Row]  # rows of ladder/results.json
+    curves: dict[str, list[Row]]  # stage -> lines of its metrics.jsonl
+    pictures: dict[int, bytes]  # sample index -> PNG file
+
+    @property
+    def rows(self) -> list[Row]:
+        """The evaluation's rows."""
+        rows: list[Row] = self.results["results"]
+        return rows
+
+
+def load_run(run_dir: Path) -> Run:
+    """Read the run in `run_dir`; raise `UserError` naming the file that does not serve."""
+    if not run_dir.is_dir():
+        raise UserError(f"{run_dir}: no such run directory")
+    results = _results(run_dir / "results.json", ("modality", "accuracy"))
+    records_path = run_dir / "eval" / "records.parquet"
+    records = _table(records_path, EVAL_COLUMNS)
+    if not len(records["sample"]):
+        raise UserError(f"{records_path}: holds no questions")
+    probe_records = run_dir / "probe" / "records.parquet"
+    return Run(
+        results=results,
+        records=records,
+        classes=_classes(records),
+        probe=_optional_rows(run_dir / "probe" / "results.json", ("cell", "accuracy")),
+        probe_records=_table(probe_records, PROBE_COLUMNS) if probe_records.exists() else None,
+        ladder=_optional_rows(run_dir / "ladder" / "results.json", ("rung", "accuracy")),
+        curves={
+            stage: _lines(run_dir / stage / "metrics.jsonl")
+            for stage in STAGES
+            if (run_dir / stage / "metrics.jsonl").exists()
+        },
+        pictures=_pictures(run_dir / "eval" / "examples"),
+    )
+
+
+def _results(path: Path, keys: tuple[str, ...]) -> Row:
+    """A results.json whose rows all have `keys`, with numbers where accuracies stand."""
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; a report needs a finished run") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({_one_line(error)})") from None
+    rows = results.get("results") if isinstance(results, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path}: results: must be a list of rows")
+    for number, row in enumerate(rows):
+        for key in keys:
+            if key not in row:
+                raise UserError(f"{path}: results[{number}]: has no key '{key}'")
+        _check_numbers(path, f"results[{number}].", row)
+    _check_numbers(path, "", results)
+    return dict(results)
+
+
+def _check_numbers(path: Path, prefix: str, row: Row) -> None:
+    for key, value in row.items():
+        at = f"{path}: {prefix}{key}"
+        if (key.endswith("accuracy") or key in ("gap", "chance")) and value is not None:
+            if not _is_number(value):
+                raise UserError(f"{at}: must be a number, not {value!r}")
+        if key.endswith("ci95") and value is not None:
+            pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+            if not pair:
+                raise UserError(f"{at}: must be two numbers, not {value!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _optional_rows(path: Path, keys: tuple[str, ...]) -> list[Row]:
+    rows: list[Row] = _results(path, keys)["results"] if path.exists() else []
+    return rows
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> Table:
+    """The named columns of a parquet file; lists stay Python lists, a missing place is -1."""
+    try:
+        present = pq.read_schema(path).names
+        missing = [name for name in columns if name not in present]
+        if missing:
+            raise UserError(f"{path}: has no column '{missing[0]}'")
+        table = pq.read_table(path, columns=list(columns), partitioning=None)
+    except FileNotFoundError:
+        raise UserError(f"{path}: not found; a report needs the evaluation's records") from None
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as parquet ({_one_line(error)})") from None
+    return {name: _column(path, name, table.column(name).to_pylist()) for name in columns}
+
+
+def _column(path: Path, name: str, values: list[Any]) -> np.ndarray:
+    try:
+        if name in ("sample", "row", "col"):
+            return np.array([-1 if value is None else value for value in values], dtype=np.int64)
+        if name == "exact":
+            return np.array(values, dtype=bool)
+    except (TypeError, ValueError):
+        raise UserError(f"{path}: column '{name}' must hold numbers") from None
+    column = np.empty(len(values), dtype=object)
+    for index, value in enumerate(values):  # one by one: lists must not become a second axis
+        column[index] = value
+    return column
+
+
+def _classes(records: Table) -> list[str]:
+    """Class names: the first question's choices, then any other name that occurs."""
+    names = dict.fromkeys(records["choices"][0] or [])
+    seen = {name for key in ("truth", "prediction") for name in records[key] if name is not None}
+    return [*names, *sorted(seen - names.keys())]
+
+
+def _lines(path: Path) -> list[Row]:
+    rows: list[Row] = []
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({_one_line(error)})") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise UserError(f"{path}: line {number} is not JSON") from None
+        if not isinstance(row, dict) or not _is_number(row.get("step")):
+            raise UserError(f"{path}: line {number} has no key 'step'")
+        rows.append(row)
+    return rows
+
+
+def _pictures(folder: Path) -> dict[int, bytes]:
+    """The PNG files `<sample>.png` of `folder`, by sample index."""
+    pictures: dict[int, bytes] = {}
+    for path in folder.glob("*.png"):
+        if path.stem.isdecimal():
+            content = path.read_bytes()
+            if not content.startswith(PNG_SIGNATURE):
+                raise UserError(f"{path}: is not a PNG picture")
+            pictures[int(path.stem)] = content
+    return dict(sorted(pictures.items()))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]

@@ -1,0 +1,157 @@
+"""Say in words what the numbers say: the headline figures, one sentence, and what to mind."""
+
+from dataclasses import dataclass, field
+
+from gpt2v.report.measure import Rate, clustered_rate, lookups, paired_gap
+from gpt2v.report.plots import percent
+from gpt2v.report.read import Row, Run
+
+SAME = 5e-4  # the files agree when they differ by less than what is shown
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The figures that the page opens with; None where the run did not measure one."""
+
+    text: Rate | None
+    image: Rate | None
+    lm: Rate | None  # the language model before it got eyes, on text
+    gap: Rate | None  # text minus image
+    probe: Rate | None  # linear probe, told the palette
+    probe_ten_way: Rate | None  # linear probe that chooses among all classes
+    baselines: dict[str, float] = field(default_factory=dict)
+
+
+def headline(run: Run) -> Headline:
+    """Collect the headline figures from the run's files."""
+    results = run.results
+    text = _model_rate(run, "gpt2v", "text", "text_accuracy")
+    image = _model_rate(run, "gpt2v", "image", "image_accuracy")
+    paired = paired_gap(lookups(run.records, "gpt2v", "text"), lookups(run.records, "gpt2v", "image"))
+    gap = results.get("gap")
+    if gap is None and text and image:
+        gap = text.value - image.value
+    probe, ten_way = _probe_rates(run)
+    first = run.rows[0] if run.rows else {}
+    names = {"chance": "chance", "blind": "blind_accuracy", "bag": "bag_accuracy"}
+    found = {name: results.get(key, first.get(key)) for name, key in names.items()}
+    return Headline(
+        text=text,
+        image=image,
+        lm=_model_rate(run, "lm", "text", "lm_text_accuracy"),
+        gap=None if gap is None else Rate(gap, _interval(results, "gap_ci95") or _ci(paired)),
+        probe=probe,
+        probe_ten_way=ten_way,
+        baselines={name: float(value) for name, value in found.items() if value is not None},
+    )
+
+
+def _model_rate(run: Run, model: str, modality: str, key: str) -> Rate | None:
+    """The figure at the top of results.json, with the interval of the row that it stands for."""
+    wanted = {"model": model, "modality": modality}
+    usual = {"instruction": "lookup", "questions": "independent"}
+    for row in run.rows:
+        row = {"model": "gpt2v", **usual, **row}
+        if all(row[name] == value for name, value in {**wanted, **usual}.items()):
+            return Rate(run.results.get(key, row["accuracy"]), _interval(row, "ci95"))
+    value = run.results.get(key)
+    return None if value is None else Rate(value)
+
+
+def probe_row(run: Run) -> Row | None:
+    """The probe's main row: all cells, no control, the first site."""
+    for row in run.probe:
+        if row["cell"] == "all" and row.get("control", "none") in ("none", None):
+            return row
+    return None
+
+
+def _probe_rates(run: Run) -> tuple[Rate | None, Rate | None]:
+    """(palette-restricted, ten-way) accuracy of the probe over all cells."""
+    row = probe_row(run) or {}
+    palette = row.get("palette_accuracy", run.results.get("probe_palette_accuracy"))
+    ten_way = row.get("accuracy", run.results.get("probe_accuracy"))
+    ci = _interval(row, "palette_ci95")
+    table = run.probe_records
+    if ci is None and table is not None and len(table["sample"]):
+        counted = clustered_rate(table["palette_prediction"] == table["truth"], table["sample"])
+        ci = counted.ci if palette is not None and abs(counted.value - palette) < SAME else None
+    return (
+        None if palette is None else Rate(palette, ci),
+        None if ten_way is None else Rate(ten_way, _interval(row, "ci95")),
+    )
+
+
+def _interval(row: Row, key: str) -> tuple[float, float] | None:
+    pair = row.get(key)
+    return (float(pair[0]), float(pair[1])) if pair else None
+
+
+def _ci(rate: Rate | None) -> tuple[float, float] | None:
+    return rate.ci if rate else None
+
+
+def points(value: float) -> str:
+    """A difference of two shares in percentage points: `0.029` -> `2.9`."""
+    text = f"{100 * value:.1f}".replace("-", "\N{MINUS SIGN}")
+    return "0.0" if text == "\N{MINUS SIGN}0.0" else text
+
+
+def sentence(head: Headline) -> str:
+    """The verdict: how far apart the modalities are, and where the rest is lost."""
+    if not head.text or not head.image or not head.gap:
+        known = [("text", head.text), ("pictures", head.image), ("text, before eyes", head.lm)]
+        parts = [f"{percent(rate.value)} from {name}" for name, rate in known if rate]
+        return f"Cells named correctly: {', '.join(parts) or 'not measured'}."
+    told = (
+        f"GPT-2v names {percent(head.text.value)} of the cells from text and "
+        f"{percent(head.image.value)} from pictures of the same grids"
+    )
+    return f"{told}, {_gap_words(head.gap)}{_loss_words(head.image, head.probe)}."
+
+
+def _gap_words(gap: Rate) -> str:
+    if gap.ci and gap.ci[0] <= 0 <= gap.ci[1]:
+        return f"which is no measurable gap ({points(gap.value)} points)"
+    if gap.value < 0:
+        return f"so pictures are ahead by {points(-gap.value)} points"
+    return f"a gap of {points(gap.value)} points"
+
+
+def _loss_words(image: Rate, probe: Rate | None) -> str:
+    if probe is None or image.value >= 1:
+        return ""
+    encoder, reading = 1 - probe.value, probe.value - image.value
+    missing = f"; of the {points(1 - image.value)} points missing from pictures, "
+    if reading <= 0:
+        return (
+            f"{missing}none is lost in reading: the language model does at least as well as a "
+            f"linear probe of the encoder ({percent(probe.value)})"
+        )
+    return (
+        f"{missing}{points(encoder)} are missing in what a linear probe finds in the encoder, and "
+        f"{points(reading)} are lost when the language model reads it"
+    )
+
+
+def warnings(run: Run, head: Headline) -> list[str]:
+    """What a reader must know before believing the figures."""
+    found = []
+    bag = head.baselines.get("bag")
+    for name, rate in (("text", head.text), ("pictures", head.image)):
+        if rate and bag is not None and (rate.ci[0] if rate.ci else rate.value) <= bag:
+            found.append(
+                f"From {name}, the model is not above the bag baseline ({percent(bag)}): it may "
+                "know which objects a grid holds, but not where they are."
+            )
+    rates = {("gpt2v", "text"): head.text, ("gpt2v", "image"): head.image, ("lm", "text"): head.lm}
+    for (model, modality), rate in rates.items():
+        table = lookups(run.records, model, modality)
+        if rate and len(table["sample"]):
+            counted = float(table["exact"].mean())
+            if abs(counted - rate.value) >= SAME:
+                found.append(
+                    f"results.json says {percent(rate.value)} for {model} on {modality}, "
+                    f"the records say {percent(counted)}."
+                )
+    return found
