@@ -29,7 +29,9 @@ class TilesConfig(Config):
     source: Literal["sprites", "cifar10", "folder"] = Field("sprites", description="tile bank")
     path: str | None = Field(None, description="folder of the pictures (cifar10, folder)")
     size: int = Field(32, ge=4, le=512, description="side of a tile in pixels")
-    per_class: int = Field(1000, ge=10, description="training sprites per class; val, test: a tenth")
+    per_class: int = Field(
+        1000, ge=10, description="training sprites per class; val, test: a tenth"
+    )
     seed: int = Field(0, ge=0, description="which sprites are drawn")
 
 
@@ -296,9 +298,7 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[
             where: Any = part
             if isinstance(node, list):
                 if not part.isdigit() or int(part) >= len(node):
-                    raise UserError(
-                        f"{source}: {key}: '{part}' must be a number under {len(node)}"
-                    )
+                    raise UserError(f"{source}: {key}: '{part}' must be a number under {len(node)}")
                 where = int(part)
             elif not isinstance(node, dict):
                 raise UserError(f"{source}: {key}: nothing lies below '{part}'")

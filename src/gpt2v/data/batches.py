@@ -147,7 +147,9 @@ class Renderer:
         position[..., 0] = first[..., None]
         if longest > 1:
             # first token of each branch; token l of a choice is read one place before it
-            start = np.array([[np.argmax(row == s) for s in branch.reshape(-1)] for row in segments])
+            start = np.array(
+                [[np.argmax(row == s) for s in branch.reshape(-1)] for row in segments]
+            )
             inner = start.reshape(batch, *branch.shape)[..., None] + np.arange(longest - 1)
             position[..., 1:] = np.where(token[None, None, :, 1:] >= 0, inner, 0)
         return ChoiceReads(position, token)

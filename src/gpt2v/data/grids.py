@@ -45,9 +45,7 @@ def content_split(classes: Ints, palette: Ints) -> Ints:
     return np.minimum(np.searchsorted(shares, rng.unit(state), side="right"), len(SPLITS) - 1)
 
 
-def draw_samples(
-    spec: GridConfig, bank: TileBank, seed: int, split: str, index: Ints
-) -> Samples:
+def draw_samples(spec: GridConfig, bank: TileBank, seed: int, split: str, index: Ints) -> Samples:
     """The samples with these indices, each a pure function of (spec, bank, seed, split, index)."""
     n_classes, n_cells = len(bank.class_names), spec.rows * spec.cols
     if spec.palette > n_classes:

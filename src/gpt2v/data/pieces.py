@@ -9,6 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from gpt2v.data.rng import Ints
+
 END_OF_TEXT = "<|endoftext|>"  # begins, ends and separates documents
 IMAGE = "<image>"  # placeholder of one vision token
 PAD = "<pad>"

@@ -59,9 +59,7 @@ class Stream:
     def draw(self, spec: GridConfig, split: str, index: rng.Ints) -> Batch:
         """Samples of any spec and split, rendered as the spec says."""
         samples = draw_samples(spec, self.render.bank, self.config.seed, split, index)
-        return self.render(
-            samples, view_of(spec, self.render.bank.size, self.geometry), spec.mode
-        )
+        return self.render(samples, view_of(spec, self.render.bank.size, self.geometry), spec.mode)
 
     def check(self, n_positions: int) -> None:
         """Refuse specs that the model cannot hold, before anything is trained."""

@@ -70,8 +70,7 @@ def question_pieces(samples: Samples, table: Strings) -> Ints:
     numbers = table.ids([f" {i}" for i in range(size)])
     shape = samples.row.shape
     fixed = [
-        np.full(shape, table.id(string))
-        for string in ("What object is in row", ", column", "? A:")
+        np.full(shape, table.id(string)) for string in ("What object is in row", ", column", "? A:")
     ]
     columns = [fixed[0], numbers[samples.row], fixed[1], numbers[samples.col], fixed[2]]
     return np.stack(columns, axis=-1)
@@ -83,9 +82,7 @@ def answer_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> I
     return np.stack([words, np.full(words.shape, table.id("\n"))], axis=-1)
 
 
-def document_pieces(
-    samples: Samples, view: View, names: tuple[str, ...], table: Strings
-) -> Ints:
+def document_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> Ints:
     """Whole documents, questions chained, (B, K)."""
     batch = len(samples.index)
     chat = np.concatenate(
@@ -99,9 +96,7 @@ def document_pieces(
     return np.concatenate(parts, axis=1)
 
 
-def documents(
-    samples: Samples, view: View, names: tuple[str, ...], table: Strings
-) -> list[str]:
+def documents(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> list[str]:
     """The samples as text, exactly what the models read."""
     return [table.text(row) for row in document_pieces(samples, view, names, table)]
 

@@ -116,7 +116,9 @@ def _sprite_bank(config: TilesConfig) -> TileBank:
         pixels=np.concatenate(drawn),
         labels=labels,
         split=np.tile(split, n_classes),
-        source=tuple(f"sprites/{config.seed}/{a}/{b}" for a, b in zip(labels, all_variants)),
+        source=tuple(
+            f"sprites/{config.seed}/{a}/{b}" for a, b in zip(labels, all_variants, strict=True)
+        ),
     )
 
 
@@ -183,7 +185,9 @@ def _folder_bank(config: TilesConfig) -> TileBank:
     root = _existing(config, "a folder with one sub-folder for each class")
     class_names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir()))
     if len(class_names) < 2:
-        raise UserError(f"tiles.path: {root}: found {len(class_names)} class folders, need 2 or more")
+        raise UserError(
+            f"tiles.path: {root}: found {len(class_names)} class folders, need 2 or more"
+        )
     files = [
         (label, file)
         for label, name in enumerate(class_names)

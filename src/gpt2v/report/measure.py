@@ -86,7 +86,9 @@ def cell_accuracy(table: Table, right: np.ndarray) -> np.ndarray:
     asked, hit = np.zeros(shape), np.zeros(shape)
     np.add.at(asked, (table["row"], table["col"]), 1.0)
     np.add.at(hit, (table["row"], table["col"]), right.astype(float))
-    return np.divide(hit, asked, out=np.full(shape, np.nan), where=asked > 0)
+    found = np.full(shape, np.nan)
+    np.divide(hit, asked, out=found, where=asked > 0)
+    return found
 
 
 def confusion(table: Table, classes: list[str]) -> np.ndarray:
@@ -97,6 +99,19 @@ def confusion(table: Table, classes: list[str]) -> np.ndarray:
         if truth in place and prediction in place:
             counts[place[truth], place[prediction]] += 1
     return counts
+
+
+def row_shares(counts: np.ndarray) -> np.ndarray:
+    """Every row divided by its sum; rows of zeros stay zero."""
+    total = counts.sum(axis=1, keepdims=True)
+    shares = np.zeros(counts.shape)
+    np.divide(counts, total, out=shares, where=total > 0)
+    return shares
+
+
+def off_diagonal(square: np.ndarray) -> np.ndarray:
+    """A copy with zeros on the diagonal: the mistakes of a confusion matrix."""
+    return np.where(np.eye(len(square), dtype=bool), 0, square)
 
 
 def class_accuracy(table: Table, classes: list[str]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -12,6 +13,10 @@ from matplotlib.patches import Rectangle
 from gpt2v.report.measure import Rate, phases, series
 from gpt2v.report.read import Row
 from gpt2v.report.svg import STAND_IN, WIDTH, style, to_svg
+
+MINUS = "\N{MINUS SIGN}"
+DOTS: dict[str, Any] = {"lw": 1.0, "ls": (0, (1.5, 2))}
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -33,7 +38,7 @@ def percent(value: float) -> str:
 def bars(name: str, label: str, rows: Sequence[Bar], baselines: Mapping[str, float]) -> Markup:
     """Bars from 0 to 100% with 95% whiskers; dotted lines mark the baselines."""
     with style():
-        figure = Figure(figsize=(WIDTH, 0.62 + 0.5 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.5 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for y, bar in enumerate(rows):
             colour, value = STAND_IN[bar.colour], bar.rate.value
@@ -42,10 +47,13 @@ def bars(name: str, label: str, rows: Sequence[Bar], baselines: Mapping[str, flo
                 axes.plot(bar.rate.ci, (y + 0.14, y + 0.14), color=STAND_IN["ink"], lw=1.4)
                 for end in bar.rate.ci:
                     axes.plot((end, end), (y + 0.04, y + 0.24), color=STAND_IN["ink"], lw=1.4)
-            axes.text(0, y - 0.14, shorten(bar.label, 44), va="bottom")
+            for line in baselines.values():
+                axes.plot((line, line), (y - 0.04, y + 0.32), color=STAND_IN["surface"], **DOTS)
+            label_box = {"facecolor": STAND_IN["surface"], "linewidth": 0, "pad": 0.5}
+            axes.text(0, y - 0.14, shorten(bar.label, 44), va="bottom", bbox=label_box)
             axes.text(1, y - 0.14, percent(value), va="bottom", ha="right", weight="bold")
         for line in sorted(set(baselines.values())):
-            axes.axvline(line, color=STAND_IN["muted"], lw=1.0, ls=(0, (1.5, 2)), zorder=0.5)
+            axes.axvline(line, color=STAND_IN["muted"], zorder=0.5, **DOTS)
         _label_baselines(axes, baselines)
         axes.set(xlim=(0, 1), ylim=(len(rows) - 0.55, -0.62))
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
@@ -63,13 +71,19 @@ def _label_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
         else:
             groups.append([item])
     for group in groups:
-        text = "\n".join(f"{key} {percent(value)}" for key, value in group)
+        text = "\n".join([", ".join(key for key, _ in group), _span([v for _, v in group])])
         middle = float(np.mean([value for _, value in group]))
         axes.annotate(
             text, (min(max(middle, 0.07), 0.93), 1), xycoords=("data", "axes fraction"),
             xytext=(0, 2), textcoords="offset points", ha="center", va="bottom",
             color=STAND_IN["muted"], size=8, annotation_clip=False,
         )  # fmt: skip
+
+
+def _span(values: Sequence[float]) -> str:
+    """One percentage, or the first and last of several."""
+    ends = dict.fromkeys((percent(values[0]), percent(values[-1])))
+    return " \N{EN DASH} ".join(ends)
 
 
 def lost_points(name: str, label: str, rows: Sequence[Bar]) -> Markup:
@@ -82,11 +96,15 @@ def lost_points(name: str, label: str, rows: Sequence[Bar]) -> Markup:
         for y, (bar, value) in enumerate(zip(rows, values, strict=True)):
             axes.barh(y + 0.14, value, height=0.36, color=STAND_IN[bar.colour])
             axes.text(low, y - 0.14, shorten(bar.label, 44), va="bottom")
-            axes.text(high, y - 0.14, f"{value:.1f}", va="bottom", ha="right", weight="bold")
-        axes.axvline(0, color=STAND_IN["muted"], lw=0.8)
+            number = f"{value:.1f}".replace("-", MINUS)
+            axes.text(high, y - 0.14, number, va="bottom", ha="right", weight="bold")
+        if low < 0:
+            axes.axvline(0, color=STAND_IN["muted"], lw=0.8)
         axes.set(xlim=(low, high), ylim=(len(rows) - 0.55, -0.55))
         axes.set_yticks([])
         axes.set_xlabel("percentage points")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.locator_params(axis="x", nbins=5)
         axes.spines["left"].set_visible(False)
         return to_svg(figure, name, label)
 
@@ -106,23 +124,22 @@ def cell_map(name: str, label: str, value: np.ndarray, low: float, colour: str) 
         return to_svg(figure, name, label)
 
 
-def confusion_map(name: str, label: str, counts: np.ndarray, classes: list[str]) -> Markup:
-    """Answers by true class, in percent of the class; mistakes are shaded on their own scale."""
+def confusion_map(
+    name: str, label: str, share: np.ndarray, classes: list[str], colour: str, worst: float
+) -> Markup:
+    """Share of answers by true class; mistakes are shaded from 0 to the share `worst`."""
     n = len(classes)
-    total = counts.sum(axis=1, keepdims=True)
-    share = np.divide(counts, total, out=np.zeros(counts.shape), where=total > 0)
-    worst = max(float((share - np.diag(np.diag(share))).max()), 1e-9)
     with style():
         figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
         axes = figure.add_subplot(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), aspect="equal")
         size = min(7.5, 85 / n)
         for (row, col), part in np.ndenumerate(share):
             if row == col:
-                text = f"{100 * part:.0f}" if part < 1 else "100"
-                _shaded(axes, row, col, float(part), "image", text, size)
+                text = f"{min(100 * part, 99.9):.1f}" if part < 1 else "100"
+                _shaded(axes, row, col, float(part), colour, text, size)
             elif part > 0:
                 text = "" if part < 0.0005 else f"{100 * part:.{0 if part >= 0.1 else 1}f}"
-                _shaded(axes, row, col, 0.85 * float(part) / worst, "bad", text, size)
+                _shaded(axes, row, col, 0.85 * float(part) / max(worst, 1e-9), "bad", text, size)
         names = [shorten(item, 14) for item in classes]
         _plain_ticks(axes, names, names, rotation=90, size=min(8.5, 100 / n))
         axes.set(xlabel="answer", ylabel="true object")
@@ -135,7 +152,7 @@ def _shaded(
     alpha = 0.08 + 0.84 * min(max(shade, 0.0), 1.0)
     corner = (col - 0.48, row - 0.48)
     axes.add_patch(Rectangle(corner, 0.96, 0.96, color=STAND_IN[colour], alpha=alpha, lw=0))
-    ink = STAND_IN["on" if alpha > 0.55 else "ink"]
+    ink = STAND_IN["on" if alpha > 0.75 else "mid" if alpha > 0.6 else "ink"]
     if text:
         axes.text(col, row, text, ha="center", va="center", color=ink, size=size)
 
@@ -161,9 +178,13 @@ def class_dots(
         for y, (low, high) in enumerate(ends):
             axes.plot((low, high), (y, y), color=STAND_IN["rule"], lw=2.5, zorder=1)
         for key, (values, colour) in series.items():
-            axes.plot(values, range(len(classes)), "o", ms=6, color=STAND_IN[colour], label=key)
+            axes.plot(
+                values, range(len(classes)), "o", ms=6, c=STAND_IN[colour], label=key, clip_on=False
+            )
         axes.set_yticks(range(len(classes)), [shorten(item, 18) for item in classes])
         axes.set_ylim(len(classes) - 0.4, -0.6)
+        low = np.floor(20 * np.nanmin(found)) / 20
+        axes.set_xlim(min(low, 0.95) - 0.002, 1.002)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="x")
@@ -196,7 +217,7 @@ def seconds_bars(name: str, label: str, seconds: Mapping[str, float]) -> Markup:
     with style():
         figure = Figure(figsize=(WIDTH, 0.2 + 0.26 * len(seconds)), layout="constrained")
         axes = figure.add_subplot(xlim=(0, 1.18 * longest), ylim=(len(seconds) - 0.5, -0.5))
-        for y, (stage, value) in enumerate(seconds.items()):
+        for y, value in enumerate(seconds.values()):
             axes.barh(y, value, height=0.6, color=STAND_IN["lm"])
             axes.text(value + 0.015 * longest, y, duration(value), va="center")
         axes.set_yticks(range(len(seconds)), [shorten(stage, 18) for stage in seconds])
@@ -244,7 +265,7 @@ def learning_curves(name: str, label: str, lines: Sequence[Row]) -> Markup:
                 marker = "o" if len(values) < 40 and key != "loss" else ""
                 axes.plot(steps, values, color=colour, lw=1.7, marker=marker, ms=3, label=key)
             for start, _ in phases(lines)[1:]:
-                axes.axvline(start, color=STAND_IN["muted"], lw=0.8, ls=(0, (1.5, 2)), zorder=0.5)
+                axes.axvline(start, color=STAND_IN["muted"], zorder=0.5, **DOTS)
             axes.grid(axis="y")
             axes.tick_params(length=0)
             axes.legend(

@@ -96,9 +96,9 @@ def _results(path: Path, keys: tuple[str, ...]) -> Row:
 def _check_numbers(path: Path, prefix: str, row: Row) -> None:
     for key, value in row.items():
         at = f"{path}: {prefix}{key}"
-        if (key.endswith("accuracy") or key in ("gap", "chance")) and value is not None:
-            if not _is_number(value):
-                raise UserError(f"{at}: must be a number, not {value!r}")
+        is_rate = key.endswith("accuracy") or key in ("gap", "chance")
+        if is_rate and not _is_number(value) and value is not None:
+            raise UserError(f"{at}: must be a number, not {value!r}")
         if key.endswith("ci95") and value is not None:
             pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
             if not pair:
@@ -144,10 +144,12 @@ def _column(path: Path, name: str, values: list[Any]) -> np.ndarray:
 
 
 def _classes(records: Table) -> list[str]:
-    """Class names: the first question's choices, then any other name that occurs."""
-    names = dict.fromkeys(records["choices"][0] or [])
-    seen = {name for key in ("truth", "prediction") for name in records[key] if name is not None}
-    return [*names, *sorted(seen - names.keys())]
+    """Names of objects: the choices of the first look-up, then any other that a look-up holds."""
+    asked = np.flatnonzero(records["instruction"] == "lookup")
+    first = records["choices"][asked[0]] if len(asked) else None
+    names = dict.fromkeys(first or [])
+    seen = {name for key in ("truth", "prediction") for name in records[key][asked]}
+    return [*names, *sorted(seen - names.keys() - {None})]
 
 
 def _lines(path: Path) -> list[Row]:

@@ -37,7 +37,7 @@ def overview(head: Headline) -> Markup | None:
     known = [
         ("GPT-2v, text", head.text, "text"),
         ("GPT-2v, picture", head.image, "image"),
-        ("Linear probe of the encoder, told the palette", head.probe, "probe"),
+        ("Linear probe of the encoder, same palette", head.probe, "probe"),
         ("GPT-2 before it got eyes, text", head.lm, "lm"),
     ]
     bars = [plots.Bar(name, rate, colour) for name, rate, colour in known if rate]
@@ -49,12 +49,14 @@ def lost(run: Run, head: Headline) -> dict[str, Any] | None:
     """What the probe finds beside what the model says, overall and per cell."""
     if not head.probe or not head.image:
         return None
+    encoder, reading = 1 - head.probe.value, head.probe.value - head.image.value
     steps = [
-        ("In the encoder: 100 − probe", 1 - head.probe.value, "probe"),
-        ("In reading it: probe − picture", head.probe.value - head.image.value, "image"),
+        (f"In the encoder: 100 {plots.MINUS} probe", encoder, "probe"),
+        (f"In reading it: probe {plots.MINUS} picture", reading, "image"),
     ]
     if head.text:
-        steps.append(("For comparison, in reading text: 100 − text", 1 - head.text.value, "text"))
+        label = f"For comparison, in reading text: 100 {plots.MINUS} text"
+        steps.append((label, 1 - head.text.value, "text"))
     bars = [plots.Bar(name, Rate(value), colour) for name, value, colour in steps]
     image = measure.lookups(run.records, "gpt2v", "image")
     found: dict[str, Any] = {
@@ -129,14 +131,19 @@ def samples(run: Run) -> list[dict[str, Any]]:
         answers = {name: grid for name, grid in answers.items() if grid}
         if not answers:
             continue
-        cells = {name: [cell for row in grid for cell in row if cell] for name, grid in answers.items()}
+        cells = {
+            name: [cell for row in grid for cell in row if cell] for name, grid in answers.items()
+        }
         palettes = [table["palette"][table["sample"] == sample] for table in (image, text)]
+        twin = next(iter(answers.values()))
+        longest = max(len(cell.truth) for row in twin for cell in row if cell)
         found.append(
             {
                 "index": sample,
                 "uri": "data:image/png;base64," + base64.b64encode(run.pictures[sample]).decode(),
                 "palette": next((p[0] for p in palettes if len(p)), None) or [],
-                "twin": next(iter(answers.values())),
+                "twin": twin,
+                "line_em": round(0.63 * len(twin[0]) * longest, 2),
                 "answers": answers,
                 "unspelt": any(cell.state == "unspelt" for row in cells.values() for cell in row),
                 "score": {
@@ -193,18 +200,22 @@ def objects(run: Run) -> dict[str, Any] | None:
     }
     confusions = []
     if len(run.classes) <= MOST_CLASSES:
-        for key, table in sorted(tables.items()):
+        counts = {key: measure.confusion(tables[key], run.classes) for key in sorted(tables)}
+        shares = {key: measure.row_shares(count) for key, count in counts.items()}
+        worst = max(float(measure.off_diagonal(share).max()) for share in shares.values())
+        for key, share in shares.items():
             title, colour = SERIES[key]
-            counts = measure.confusion(table, run.classes)
-            svg = plots.confusion_map(f"confusion-{key[1]}", f"{title}: confusions", counts, run.classes)
-            confusions.append({"title": title, "svg": svg, "worst": _worst(counts, run.classes)})
+            name, label = f"confusion-{key[1]}", f"{title}: confusions"
+            svg = plots.confusion_map(name, label, share, run.classes, colour, worst)
+            frequent = _worst(counts[key], run.classes)
+            confusions.append({"title": title, "svg": svg, "worst": frequent})
     dots = plots.class_dots("classes", "Accuracy by true object", classes, found)
     return {"dots": dots, "confusions": confusions}
 
 
 def _worst(counts: np.ndarray, classes: list[str], n: int = 3) -> list[tuple[str, str, int]]:
     """The most frequent mistakes: (truth, answer, count)."""
-    wrong = counts - np.diag(np.diag(counts))
+    wrong = measure.off_diagonal(counts)
     order = np.argsort(-wrong, axis=None, kind="stable")[:n]
     pairs = [divmod(int(i), len(classes)) for i in order]
     return [(classes[a], classes[b], int(wrong[a, b])) for a, b in pairs if wrong[a, b] > 0]
@@ -219,14 +230,19 @@ def ladder(run: Run, head: Headline) -> dict[str, Any] | None:
         ci = tuple(row["ci95"]) if row.get("ci95") else None
         colour = {"text": "text", "picture": "image"}.get(str(row.get("name")), "probe")
         bars.append(plots.Bar(label, Rate(row["accuracy"], ci), colour))
-    return {"svg": plots.bars("ladder", "Accuracy by rung", bars, head.baselines), "rows": run.ladder}
+    return {
+        "svg": plots.bars("ladder", "Accuracy by rung", bars, head.baselines),
+        "rows": run.ladder,
+    }
 
 
 def curves(run: Run) -> list[dict[str, Any]]:
     return [
         {
             "title": STAGE_TITLES[stage],
-            "svg": plots.learning_curves(f"curve-{stage}", f"{STAGE_TITLES[stage]} training", lines),
+            "svg": plots.learning_curves(
+                f"curve-{stage}", f"{STAGE_TITLES[stage]} training", lines
+            ),
             "phases": measure.phases(lines),
             "last": lines[-1]["step"],
         }
@@ -248,7 +264,8 @@ def seconds(results: Row) -> dict[str, Any] | None:
 def facts(results: Row) -> list[tuple[str, str]]:
     """What is needed to repeat the run."""
     names = ("command", "kind", "preset", "tiles", "seed", "data_hash", "n_images", "n_questions")
-    facts = [(name.replace("_", " "), str(results[name])) for name in names if name in results]
+    said = {"data_hash": "data hash", "n_images": "test grids", "n_questions": "questions"}
+    facts = [(said.get(name, name), str(results[name])) for name in names if name in results]
     versions = results.get("versions")
     if isinstance(versions, dict):
         facts += [(str(name), str(version)) for name, version in versions.items()]

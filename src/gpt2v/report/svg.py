@@ -9,16 +9,17 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 WIDTH = 4.7  # inches; 338 points, about the width of a phone, so that text is never shrunk there
-NAMES = ("ink", "muted", "rule", "text", "image", "lm", "probe", "bad", "on")
+NAMES = ("ink", "muted", "rule", "text", "image", "lm", "probe", "bad", "surface", "mid", "on")
 STAND_IN = {name: f"#0102{index + 3:02x}" for index, name in enumerate(NAMES)}
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "gpt2v",
     "text.parse_math": False,  # a class may be called "$x"

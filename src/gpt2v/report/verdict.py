@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from gpt2v.report.measure import Rate, clustered_rate, lookups, paired_gap
-from gpt2v.report.plots import percent
+from gpt2v.report.plots import MINUS, percent
 from gpt2v.report.read import Row, Run
 
 SAME = 5e-4  # the files agree when they differ by less than what is shown
@@ -27,7 +27,8 @@ def headline(run: Run) -> Headline:
     results = run.results
     text = _model_rate(run, "gpt2v", "text", "text_accuracy")
     image = _model_rate(run, "gpt2v", "image", "image_accuracy")
-    paired = paired_gap(lookups(run.records, "gpt2v", "text"), lookups(run.records, "gpt2v", "image"))
+    records = [lookups(run.records, "gpt2v", modality) for modality in ("text", "image")]
+    paired = paired_gap(*records)
     gap = results.get("gap")
     if gap is None and text and image:
         gap = text.value - image.value
@@ -39,7 +40,7 @@ def headline(run: Run) -> Headline:
         text=text,
         image=image,
         lm=_model_rate(run, "lm", "text", "lm_text_accuracy"),
-        gap=None if gap is None else Rate(gap, _interval(results, "gap_ci95") or _ci(paired)),
+        gap=None if gap is None else Rate(gap, _interval(results, "gap_ci95") or _ci(paired, gap)),
         probe=probe,
         probe_ten_way=ten_way,
         baselines={name: float(value) for name, value in found.items() if value is not None},
@@ -48,14 +49,13 @@ def headline(run: Run) -> Headline:
 
 def _model_rate(run: Run, model: str, modality: str, key: str) -> Rate | None:
     """The figure at the top of results.json, with the interval of the row that it stands for."""
-    wanted = {"model": model, "modality": modality}
+    top = run.results.get(key)
     usual = {"instruction": "lookup", "questions": "independent"}
     for row in run.rows:
-        row = {"model": "gpt2v", **usual, **row}
-        if all(row[name] == value for name, value in {**wanted, **usual}.items()):
-            return Rate(run.results.get(key, row["accuracy"]), _interval(row, "ci95"))
-    value = run.results.get(key)
-    return None if value is None else Rate(value)
+        known = {"model": "gpt2v", **usual, **row}
+        if {**known, **usual, "model": model, "modality": modality} == known:
+            return Rate(row["accuracy"] if top is None else top, _interval(row, "ci95"))
+    return None if top is None else Rate(top)
 
 
 def probe_row(run: Run) -> Row | None:
@@ -75,7 +75,7 @@ def _probe_rates(run: Run) -> tuple[Rate | None, Rate | None]:
     table = run.probe_records
     if ci is None and table is not None and len(table["sample"]):
         counted = clustered_rate(table["palette_prediction"] == table["truth"], table["sample"])
-        ci = counted.ci if palette is not None and abs(counted.value - palette) < SAME else None
+        ci = _ci(counted, palette)
     return (
         None if palette is None else Rate(palette, ci),
         None if ten_way is None else Rate(ten_way, _interval(row, "ci95")),
@@ -87,14 +87,16 @@ def _interval(row: Row, key: str) -> tuple[float, float] | None:
     return (float(pair[0]), float(pair[1])) if pair else None
 
 
-def _ci(rate: Rate | None) -> tuple[float, float] | None:
-    return rate.ci if rate else None
+def _ci(counted: Rate | None, shown: float | None) -> tuple[float, float] | None:
+    """The interval counted from the records, where it belongs to the figure that is shown."""
+    same = counted is not None and shown is not None and abs(counted.value - shown) < SAME
+    return counted.ci if counted and same else None
 
 
 def points(value: float) -> str:
     """A difference of two shares in percentage points: `0.029` -> `2.9`."""
-    text = f"{100 * value:.1f}".replace("-", "\N{MINUS SIGN}")
-    return "0.0" if text == "\N{MINUS SIGN}0.0" else text
+    text = f"{100 * value:.1f}".replace("-", MINUS)
+    return "0.0" if text == f"{MINUS}0.0" else text
 
 
 def sentence(head: Headline) -> str:
@@ -141,8 +143,8 @@ def warnings(run: Run, head: Headline) -> list[str]:
     for name, rate in (("text", head.text), ("pictures", head.image)):
         if rate and bag is not None and (rate.ci[0] if rate.ci else rate.value) <= bag:
             found.append(
-                f"From {name}, the model is not above the bag baseline ({percent(bag)}): it may "
-                "know which objects a grid holds, but not where they are."
+                f"From {name}, the model is not clearly above the bag baseline ({percent(bag)}): "
+                "it may know which objects a grid holds, but not where they are."
             )
     rates = {("gpt2v", "text"): head.text, ("gpt2v", "image"): head.image, ("lm", "text"): head.lm}
     for (model, modality), rate in rates.items():

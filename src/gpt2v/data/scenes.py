@@ -1,0 +1,138 @@
+"""Captioned scenes: pictures of one to several objects of varied place and size, with a caption
+for the whole scene and a class for each patch.
+
+A batch of scenes shares its lattice (slots along a side); an object fills its slot, is smaller, or
+is larger and cropped by it. Like a grid sample, a scene is a pure function of (seed, split, index).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2v.config import SceneConfig
+from gpt2v.data import rng
+from gpt2v.data.images import PictureGeometry
+from gpt2v.data.rng import Ints
+from gpt2v.data.tiles import Pixels, TileBank
+
+NOTHING = -1  # class of a patch or slot without an object
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """B scenes with their captions."""
+
+    pixels: Pixels  # (B, S, S, 3)
+    classes: Ints  # (B, L*L) class in each slot, or NOTHING
+    patch_classes: Ints  # (B, N) class of the object at each patch's centre, or NOTHING
+    captions: list[str]  # one for each scene
+
+
+def object_caption(name: str) -> str:
+    """The caption of a single object."""
+    return f"a picture of a {name}."
+
+
+def scene_caption(names: list[str]) -> str:
+    """The caption of a whole scene: each kind of object once."""
+    if not names:
+        return "a picture of nothing."
+    listed = [f"a {name}" for name in names]
+    return (
+        f"a picture of {', '.join(listed[:-1])} and {listed[-1]}."
+        if names[1:]
+        else (object_caption(names[0]))
+    )
+
+
+def draw_scenes(
+    config: SceneConfig,
+    bank: TileBank,
+    geometry: PictureGeometry,
+    seed: int,
+    split: str,
+    batch: int,
+    size: int,
+) -> Scenes:
+    """Batch number `batch` of `size` scenes."""
+    purpose = f"{split}/scenes"
+    shared = rng.bits(rng.keys(seed, f"{purpose}/lattice", np.array([batch])), 2)[0]
+    lattice = config.lattices[int(rng.below(shared[:1], len(config.lattices))[0])]
+    slot = geometry.image_size // lattice
+    low, high = config.scale
+    side = max(4, round(slot * (low + (high - low) * float(rng.unit(shared[1:])[0]))))
+
+    index = np.arange(batch * size, (batch + 1) * size)
+    n_slots = lattice * lattice
+    words = rng.bits(rng.keys(seed, purpose, index), n_slots * 8 + 3)
+    per_slot = words[:, : n_slots * 8].reshape(size * n_slots, 8).T
+    classes = rng.below(per_slot[0], len(bank.class_names))
+    present = rng.unit(per_slot[1]) < config.occupancy
+    tiles = bank.pick(split, classes, per_slot[2])
+    classes = np.where(present, classes, NOTHING)
+
+    pictures = _resize(bank.pixels[tiles], side)
+    pictures = _jitter(pictures, per_slot[6:8], config.jitter)
+    offsets = [  # of the object in its slot; negative where the slot crops it
+        min(0, slot - side) + rng.below(word, abs(slot - side) + 1) for word in per_slot[3:5]
+    ]
+    mirror = (rng.unit(per_slot[5]) < 0.5) & config.flip
+    source = [np.arange(slot)[None, :] - offset[:, None] for offset in offsets]  # (n, slot)
+    inside = [(axis >= 0) & (axis < side) for axis in source]
+    source[1] = np.where(mirror[:, None], side - 1 - source[1], source[1])
+    y, x = (np.clip(axis, 0, side - 1) for axis in source)
+    cells = pictures[np.arange(len(tiles))[:, None, None], y[:, :, None], x[:, None, :]]
+    covered = inside[0][:, :, None] & inside[1][:, None, :] & present[:, None, None]
+    ground = np.repeat(rng.below(words[:, -3:], 256), n_slots, axis=0)[:, None, None, :]
+    cells = np.where(covered[..., None], cells, ground).astype(np.uint8)
+
+    canvas = np.repeat(
+        np.repeat(rng.below(words[:, -3:], 256)[:, None, None, :], geometry.image_size, 1),
+        geometry.image_size,
+        2,
+    ).astype(np.uint8)
+    edge = lattice * slot
+    canvas[:, :edge, :edge] = _tile_up(cells, size, lattice)
+    where = np.full((size, geometry.image_size, geometry.image_size), NOTHING)
+    where[:, :edge, :edge] = _tile_up(
+        np.where(covered, classes[:, None, None], NOTHING)[..., None], size, lattice
+    )[..., 0]
+    centres = np.arange(geometry.patch_size // 2, geometry.image_size, geometry.patch_size)
+    slots = classes.reshape(size, n_slots)
+    captions = [
+        scene_caption([bank.class_names[c] for c in dict.fromkeys(row[row != NOTHING].tolist())])
+        for row in slots
+    ]
+    patches = where[:, centres][:, :, centres].reshape(size, -1)
+    return Scenes(canvas, slots, patches, captions)
+
+
+def _tile_up(cells: NDArray[np.generic], size: int, lattice: int) -> NDArray[np.generic]:
+    """(B * L * L, s, s, C) slots -> (B, L * s, L * s, C) pictures."""
+    slot = cells.shape[1]
+    grid = cells.reshape(size, lattice, lattice, slot, slot, -1).transpose(0, 1, 3, 2, 4, 5)
+    return grid.reshape(size, lattice * slot, lattice * slot, -1)
+
+
+def _resize(pictures: Pixels, side: int) -> NDArray[np.float32]:
+    """Bilinear (with area averaging when shrinking) to (n, side, side, 3), as two products."""
+    size = pictures.shape[1]
+    if side == size:
+        return pictures.astype(np.float32)
+    radius = max(1.0, size / side)
+    centre = (np.arange(side) + 0.5) * size / side
+    weight = np.maximum(0, 1 - np.abs(np.arange(size) + 0.5 - centre[:, None]) / radius)
+    weight = (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+    rows = np.einsum("ts,nsxc->ntxc", weight, pictures.astype(np.float32), optimize=True)
+    columns: NDArray[np.float32] = np.einsum("ts,nysc->nytc", weight, rows, optimize=True)
+    return columns
+
+
+def _jitter(pictures: NDArray[np.float32], words: rng.U64, strength: float) -> NDArray[np.float32]:
+    """Random contrast and brightness, each by a factor or share of up to `strength`."""
+    if strength == 0:
+        return pictures
+    amount = ((2 * rng.unit(words) - 1) * strength).astype(np.float32)[:, :, None, None, None]
+    changed: NDArray[np.float32] = (pictures - 128) * (1 + amount[0]) + 128 * (1 + amount[1])
+    return np.clip(changed, 0, 255)

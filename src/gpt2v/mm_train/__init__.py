@@ -1,0 +1,1 @@
+"""MM-Train: contrastive pre-training of the encoder, and GPT-2v training."""

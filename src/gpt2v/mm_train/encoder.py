@@ -1,0 +1,137 @@
+"""`gpt2v encoder train`: contrastive CLIP pre-training on captioned scenes."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from transformers import CLIPModel
+
+from gpt2v import runs
+from gpt2v.config import EncoderConfig, GridConfig
+from gpt2v.data.grids import draw_samples
+from gpt2v.data.images import PictureGeometry, compose
+from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption
+from gpt2v.data.stream import data_hash
+from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.data.tokenizer import build_tokenizer
+from gpt2v.model import clip as clips
+from gpt2v.model.files import save_checkpoint
+from gpt2v.train.loop import Loss, Task, best_device, fit
+
+
+def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None) -> CLIPModel:
+    """Train an encoder into the run directory; `bank` saves loading the tiles twice."""
+    started = time.monotonic()
+    bank = bank or load_bank(config.tiles)
+    device = best_device()
+    geometry = PictureGeometry(config.vision.image_size, config.vision.patch_size)
+    tokenizer = build_tokenizer(config.tokenizer, bank)
+    torch.manual_seed(config.train.seed)
+    clip = clips.new_clip(config, tokenizer).to(device)
+    task = _EncoderTask(config, bank, geometry, tokenizer, clip)
+    (run / "config.yaml").write_text(_dump(config))
+    metrics = runs.Metrics(run)
+    fit(
+        Task(clip, task.batch, task.loss, task.evaluate, lambda step: "scenes"),
+        config.train,
+        config.steps,
+        metrics,
+        "encoder",
+    )
+    metrics.close()
+    save_checkpoint(run, config.steps, clip, tokenizer)
+    accuracy = zero_shot_accuracy(clip, tokenizer, bank, geometry, "test", 300)
+    runs.write_results(
+        run,
+        "encoder",
+        started,
+        seed=config.train.seed,
+        data_hash=data_hash(bank, config.scenes),
+        results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
+    )
+    return clip
+
+
+def _dump(config: EncoderConfig) -> str:
+    from gpt2v.config import dump
+
+    return dump(config)
+
+
+class _EncoderTask:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        bank: TileBank,
+        geometry: PictureGeometry,
+        tokenizer: Tokenizer,
+        clip: CLIPModel,
+    ) -> None:
+        self.config, self.bank, self.geometry = config, bank, geometry
+        self.tokenizer, self.clip = tokenizer, clip
+        self.device = next(clip.parameters()).device
+        self.objects = [object_caption(name) for name in bank.class_names]
+
+    def batch(self, step: int) -> Scenes:
+        c = self.config
+        return draw_scenes(
+            c.scenes, self.bank, self.geometry, c.data_seed, "train", step, c.batch_size
+        )
+
+    def loss(self, scenes: Scenes) -> Loss:
+        captions = [*self.objects, *scenes.captions]
+        ids = clips.caption_ids(captions, self.tokenizer, self.device)
+        text = clips.embed_captions(self.clip, ids)
+        objects, whole = text[: len(self.objects)], text[len(self.objects) :]
+        pixels = clips.normalise(scenes.pixels, self.device)
+        pictures, patches = clips.embed_patches(self.clip, pixels)
+        number = {caption: i for i, caption in enumerate(dict.fromkeys(scenes.captions))}
+        kind = torch.tensor([number[caption] for caption in scenes.captions], device=self.device)
+        same = (kind[:, None] == kind[None, :]).float()
+        target = torch.from_numpy(scenes.patch_classes).to(self.device)
+        total = self.config.global_weight * clips.global_loss(self.clip, pictures, whole, same)
+        if (scenes.patch_classes != NOTHING).any():
+            local = clips.local_loss(self.clip, patches, objects, target)
+            total = total + self.config.local_weight * local
+        return Loss(total, 1, len(scenes.captions))
+
+    def evaluate(self) -> dict[str, float]:
+        accuracy = zero_shot_accuracy(
+            self.clip,
+            self.tokenizer,
+            self.bank,
+            self.geometry,
+            "val",
+            self.config.train.eval_grids,
+        )
+        return {"cell_accuracy": accuracy}
+
+
+@torch.no_grad()
+def zero_shot_accuracy(
+    clip: CLIPModel,
+    tokenizer: Tokenizer,
+    bank: TileBank,
+    geometry: PictureGeometry,
+    split: str,
+    n_images: int,
+) -> float:
+    """Share of grid cells named rightly, among all classes, by their patches' captions."""
+    device = next(clip.parameters()).device
+    side = max(1, geometry.image_size // bank.size)
+    spec = GridConfig(rows=side, cols=side, palette=len(bank.class_names), modality="image")
+    span = geometry.span(side, side, bank.size)
+    ids = clips.caption_ids([object_caption(n) for n in bank.class_names], tokenizer, device)
+    objects = clips.embed_captions(clip, ids)
+    right = total = 0
+    for start in range(0, n_images, 100):
+        index = np.arange(start, min(start + 100, n_images))
+        samples = draw_samples(spec, bank, 1, split, index)
+        pixels = clips.normalise(compose(samples, bank, geometry.image_size), device)
+        scores = clips.embed_patches(clip, pixels)[1][:, span.patch] @ objects.T
+        found = clips.cell_predictions(scores, span.cell, side * side).cpu().numpy()
+        right += int((found == samples.classes.reshape(found.shape)).sum())
+        total += found.size
+    return right / total

@@ -1,0 +1,75 @@
+"""Checkpoints as Hugging Face directories: weights, configuration and tokenizer in one place."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from gpt2v import runs
+from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD
+from gpt2v.errors import UserError
+
+
+def save_checkpoint(run: Path, step: int, model: PreTrainedModel, tokenizer: Tokenizer) -> Path:
+    """Write `checkpoints/step-NNNNNN` with a manifest, whole or not at all."""
+    target = run / "checkpoints" / f"step-{step:06d}"
+    with runs.whole_directory(target) as folder:
+        model.save_pretrained(folder)
+        wrap_tokenizer(tokenizer).save_pretrained(folder)
+        sums = {
+            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in sorted(folder.iterdir())
+        }
+        (folder / "MANIFEST.json").write_text(json.dumps(sums, indent=1) + "\n")
+    return target
+
+
+def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """The tokenizer as `transformers` loads it."""
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=END_OF_TEXT,
+        eos_token=END_OF_TEXT,
+        pad_token=PAD,
+        additional_special_tokens=[IMAGE],
+    )
+
+
+def find_checkpoint(source: str, key: str) -> str:
+    """The newest checkpoint of a run, a checkpoint directory, or a hub id as it is.
+
+    Raises:
+        UserError: a local path without a checkpoint, or one whose files do not match its manifest.
+    """
+    path = Path(source)
+    if not path.exists():
+        if source.startswith((".", "/", "~")) or source.count("/") > 1:
+            raise UserError(f"{key}: {source}: no such run or checkpoint")
+        return source
+    if (path / "checkpoints").is_dir():
+        steps = sorted((path / "checkpoints").glob("step-*"))
+        if not steps:
+            raise UserError(f"{key}: {source}: this run has no checkpoint")
+        path = steps[-1]
+    if not (path / "config.json").is_file():
+        raise UserError(f"{key}: {source}: no config.json here; expected a run or a checkpoint")
+    _verify(path, key)
+    return str(path)
+
+
+def _verify(path: Path, key: str) -> None:
+    manifest = path / "MANIFEST.json"
+    if not manifest.is_file():
+        return  # a checkpoint that another tool wrote
+    for name, expected in json.loads(manifest.read_text()).items():
+        file = path / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+            raise UserError(f"{key}: {file}: damaged (it differs from MANIFEST.json)")
+
+
+def quiet_transformers() -> None:
+    """Warnings about what we do on purpose do not help a user."""
+    logging.getLogger("transformers").setLevel(logging.ERROR)

@@ -1,0 +1,118 @@
+"""Run directories: created once, never overwritten by accident, files written atomically."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from gpt2v import __version__
+from gpt2v.errors import UserError
+
+FINISHED = "results.json"  # the file whose presence makes a run a finished one
+
+
+@contextmanager
+def new_run(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
+    """A fresh directory for a run; taken away again if the run fails before it saved anything.
+
+    Raises:
+        UserError: the directory holds something and `overwrite` is off, or cannot be made.
+    """
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not overwrite:
+            raise UserError(f"{path}: already holds a run; choose another --out or --overwrite it")
+        if path.is_dir() and not (path / "config.yaml").exists():
+            raise UserError(f"{path}: is not empty and is no run; it will not be overwritten")
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: cannot make the run directory: {error.strerror}") from None
+    try:
+        yield path
+    except UserError:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file or nothing: a temporary file in the same folder, then a rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """A directory that appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write JSON atomically."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_results(run: Path, kind: str, started: float, **content: Any) -> dict[str, Any]:
+    """Write results.json: what was measured, with versions, command and wall time."""
+    results = {
+        "kind": kind,
+        "versions": versions(),
+        "command": command_line(),
+        "seconds": round(time.monotonic() - started, 2),
+        **content,
+    }
+    write_json(run / FINISHED, results)
+    return results
+
+
+def versions() -> dict[str, str]:
+    """Versions that a number may depend on."""
+    packages = ("torch", "transformers", "tokenizers", "numpy", "pillow")
+    found = {name: importlib.metadata.version(name) for name in packages}
+    return {"gpt2v": __version__, "python": platform.python_version(), **found}
+
+
+def command_line() -> str:
+    """The command as the user would type it again."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+class Metrics:
+    """metrics.jsonl: one JSON object per logged step, flushed as it is written."""
+
+    def __init__(self, run: Path) -> None:
+        self._file = (run / "metrics.jsonl").open("a", encoding="utf-8")
+
+    def log(self, step: int, **values: Any) -> None:
+        """Append one line."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,100 @@
+"""The training loop. It knows no task: batches, loss and validation reach it as callables."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from gpt2v.config import TrainConfig
+from gpt2v.data.rng import bits, keys
+from gpt2v.errors import UserError
+from gpt2v.progress import progress
+from gpt2v.runs import Metrics
+from gpt2v.train.optim import Optimizers, lr_factor
+
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss summed over `count` supervised items, with how many samples it came from."""
+
+    total: Tensor
+    count: int
+    samples: int
+
+
+@dataclass(frozen=True)
+class Task(Generic[B]):
+    """What is trained: everything that the loop does not know itself."""
+
+    model: nn.Module
+    batch: Callable[[int], B]  # the global batch of a step
+    loss: Callable[[B], Loss]
+    evaluate: Callable[[], dict[str, float]]
+    describe: Callable[[int], str]  # the data of a step, for the log
+
+
+def best_device() -> torch.device:
+    """CUDA or MPS where there is one, else the CPU."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return accelerator or torch.device("cpu")
+
+
+def reseed(seed: int, step: int) -> None:
+    """Make dropout a pure function of (seed, step)."""
+    word = bits(keys(seed, "dropout", torch.tensor([step]).numpy()), 1)[0, 0]
+    torch.manual_seed(int(word) >> 1)
+
+
+def fit(task: Task[B], config: TrainConfig, steps: int, metrics: Metrics, label: str) -> None:
+    """Train for `steps` steps; logs metrics, validates, and stops on a non-finite loss."""
+    optimizers = Optimizers(task.model, config)
+    print(f"{label}: what trains", *optimizers.describe(), sep="\n", flush=True)
+    device = next(task.model.parameters()).device
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+    task.model.train()
+    samples, since = 0, time.perf_counter()
+    with progress(label, steps) as report:
+        for step in range(steps):
+            rates = optimizers.set_lr(lr_factor(config, step, steps))
+            reseed(config.seed, step)
+            batch = task.batch(step)
+            with autocast:
+                loss = task.loss(batch)
+            mean = loss.total / max(1, loss.count)
+            value = float(mean.detach())
+            if not value < float("inf"):
+                raise UserError(
+                    f"{label}: the loss is {value} at step {step} ({task.describe(step)}); "
+                    "lower the learning rates in train.groups"
+                )
+            optimizers.zero_grad()
+            mean.backward()  # type: ignore[no-untyped-call]
+            norm = optimizers.clip(config.clip)
+            optimizers.step()
+            samples += loss.samples
+            report(f"loss {value:.3f}")
+            last = step + 1 == steps
+            if last or (step + 1) % config.log_every == 0:
+                now = time.perf_counter()
+                metrics.log(
+                    step + 1,
+                    loss=value,
+                    lr=rates,
+                    grad_norm=norm,
+                    samples_per_s=samples / (now - since),
+                    data=task.describe(step),
+                )
+                samples, since = 0, now
+            if last or (config.eval_every and (step + 1) % config.eval_every == 0):
+                task.model.eval()
+                with torch.no_grad(), autocast:
+                    found = task.evaluate()
+                task.model.train()
+                metrics.log(step + 1, **{f"val/{k}": v for k, v in found.items()})
+                since = time.perf_counter()
+    task.model.eval()

@@ -1,0 +1,300 @@
+"""The report: built from a run directory that the test makes up, then held against its files."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from gpt2v.errors import UserError
+from gpt2v.report import measure, write_report
+from gpt2v.report.read import load_run
+from gpt2v.report.verdict import headline, sentence
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship"]
+Rows = list[dict[str, Any]]
+
+
+def answer(rng: np.random.Generator, truth: str, palette: list[str], accuracy: float) -> str:
+    others = [name for name in palette if name != truth]
+    return truth if rng.random() < accuracy else str(rng.choice(others))
+
+
+def make_records(n: int, accuracy: dict[str, float], names: list[str]) -> tuple[Rows, Rows]:
+    """Random but consistent (eval records, probe records) of 3x3 grids with 4-object palettes."""
+    rng = np.random.default_rng(7)
+    records, probed = [], []
+    for sample in range(n):
+        palette = [str(name) for name in rng.permutation(names)[:4]]
+        for cell in range(9):
+            truth = str(rng.choice(palette))
+            place = {"sample": sample, "row": cell // 3, "col": cell % 3, "truth": truth}
+            for key, share in accuracy.items():
+                model, modality = key.split("/")
+                said = answer(rng, truth, palette, share - 0.01 * (cell == 8))
+                exact = said == truth and not (said == "cat" and rng.random() < 0.005)
+                record = {"model": model, "modality": modality, "instruction": "lookup", **place}
+                record |= {"prediction": said, "exact": exact, "palette": palette}
+                records.append({**record, "choices": names, "logprobs": [-0.1] * len(names)})
+            found = answer(rng, truth, palette, 0.98)
+            probed.append({**place, "prediction": found, "palette_prediction": found})
+    return records, probed
+
+
+def write(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(content), path)
+    else:
+        path.write_text(json.dumps(content))
+
+
+def make_run(run: Path, n_images: int = 60, classes: list[str] = CLASSES) -> Path:
+    """A whole run directory with every stage."""
+    share = {"gpt2v/text": 0.999, "gpt2v/image": 0.965, "lm/text": 0.998}
+    records, probed = make_records(n_images, share, classes)
+    write(run / "eval/records.parquet", records)
+    write(run / "probe/records.parquet", probed)
+    baselines = {"chance": 0.1, "blind_accuracy": 0.25, "bag_accuracy": 0.4312}
+    counts = {"n_images": n_images, "n_questions": 9 * n_images}
+    rows: Rows = []
+    for model, modality in (key.split("/") for key in share):
+        mine = [r for r in records if (r["model"], r["modality"]) == (model, modality)]
+        value = float(np.mean([r["exact"] for r in mine]))
+        ci = [max(0.0, value - 0.004), min(1.0, value + 0.004)]
+        row = {"model": model, "modality": modality, "accuracy": value, "ci95": ci, **baselines}
+        rows.append({**row, "instruction": "lookup", "questions": "independent", **counts})
+    text, image, lm = (row["accuracy"] for row in rows)
+    palette = float(np.mean([r["palette_prediction"] == r["truth"] for r in probed]))
+    seconds = {"tiles": 3.2, "encoder": 310.5, "lm": 140.9, "mm": 402.3, "eval": 41.0}
+    results = {
+        "kind": "demo", "preset": "default", "tiles": "sprites", "command": "gpt2v demo",
+        "versions": {"gpt2v": "0.1.0", "python": "3.11.7", "torch": "2.9.0"},
+        "seed": 0, "data_hash": "5f2c9a0e", "seconds": {**seconds, "total": 976.4},
+        "text_accuracy": text, "image_accuracy": image, "gap": text - image,
+        "lm_text_accuracy": lm, **baselines, **counts,
+        "probe_accuracy": 0.9512, "probe_palette_accuracy": palette, "results": rows,
+    }  # fmt: skip
+    write(run / "results.json", results)
+    probe = {"site": "pre-projector", "layer": -1, "cell": "all", "control": "none"}
+    probe |= {"accuracy": 0.9512, "palette_accuracy": palette, "ci95": [0.944, 0.957]}
+    shuffled = {**probe, "control": "shuffled-labels", "accuracy": 0.1, "palette_accuracy": 0.25}
+    write(run / "probe/results.json", {"kind": "probe", "results": [probe, shuffled]})
+    names = ("text", "text through the splice", "one embedding per cell", "picture")
+    rungs: Rows = [
+        {"rung": f"R{i}", "name": name, "accuracy": 0.99 - i / 100, "ci95": [0.9, 0.995]}
+        for i, name in enumerate(names)
+    ]
+    rungs[1] |= {"description": "The same embeddings.", "max_logit_difference": 1.2e-6}
+    write(run / "ladder/results.json", {"kind": "ladder", "results": rungs})
+    scores = {"encoder": ["cell"], "lm": ["text", "patch-tiled"], "mm": ["text", "image"]}
+    for stage, keys in scores.items():
+        (run / stage).mkdir()
+        lines = map(json.dumps, curve([f"val/{name}_accuracy" for name in keys]))
+        (run / stage / "metrics.jsonl").write_text("\n".join(lines))
+    rng = np.random.default_rng(3)
+    (run / "eval/examples").mkdir()
+    for sample in range(min(n_images, 24)):
+        picture = Image.fromarray(rng.integers(0, 255, (12, 12, 3), dtype=np.uint8))
+        picture.resize((96, 96)).save(run / f"eval/examples/{sample}.png")
+    return run
+
+
+def curve(keys: list[str]) -> Iterator[dict[str, Any]]:
+    rng = np.random.default_rng(5)
+    for step in range(10, 810, 10):
+        scores = {} if step % 200 else dict.fromkeys(keys, 1 - np.exp(-step / 200))
+        line = {"step": step, "loss": 2.3 * np.exp(-step / 200) + rng.random() / 9, **scores}
+        yield {**line, "data": "small grids" if step <= 200 else "3x3"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run: for reading only."""
+    return make_run(tmp_path_factory.mktemp("made") / "run")
+
+
+@pytest.fixture(scope="module")
+def page(made: Path) -> str:
+    return write_report(made).read_text()
+
+
+@pytest.fixture
+def run(made: Path, tmp_path: Path) -> Path:
+    """A copy, without a report, that a test may break."""
+    return shutil.copytree(made, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
+
+
+def test_page_is_self_contained(made: Path, page: str) -> None:
+    assert [path.name for path in (made / "report").iterdir()] == ["index.html"]
+    for outside in ("http://", "https://", "<script", 'rel="stylesheet"', "@import"):
+        assert outside not in page
+    references = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert references
+    assert all(ref.startswith(("#", "data:")) for ref in references)
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    assert {ref[1:] for ref in references if ref[0] == "#"} <= set(ids)
+    assert set(re.findall(r"url\(#([^)]*)\)", page)) <= set(ids)
+    assert "#0102" not in page  # every stand-in colour became a page colour
+
+
+def test_headline_numbers_are_those_of_the_files(made: Path, page: str) -> None:
+    results = json.loads((made / "results.json").read_text())
+    text, image, gap, probe = re.findall(r'<p class="big">([^<]*?)\s*<', page)
+    assert gap == f"{100 * results['gap']:.1f}"
+    for shown, name in ((text, "text"), (image, "image"), (probe, "probe_palette")):
+        assert shown == f"{results[f'{name}_accuracy']:.1%}"
+    low, high = results["results"][1]["ci95"]
+    assert f"95% interval <i>{low:.1%} \N{EN DASH} {high:.1%}</i>" in page
+    for shown in ("10.0%", "25.0%", "43.1%", "95.1%", "1.2e-06", "16 min 16 s", "5f2c9a0e"):
+        assert shown in page
+
+
+def test_cell_accuracy_equals_a_plain_count(made: Path, page: str) -> None:
+    hits: dict[tuple[int, int], list[bool]] = defaultdict(list)
+    for row in pq.read_table(made / "eval/records.parquet").to_pylist():
+        if (row["model"], row["modality"]) == ("gpt2v", "image"):
+            hits[row["row"], row["col"]].append(row["exact"])
+    table = measure.lookups(load_run(made).records, "gpt2v", "image")
+    cells = measure.cell_accuracy(table, table["exact"])
+    drawn = page[page.index('aria-label="GPT-2v, picture by cell"') :]
+    drawn = drawn[: drawn.index("</svg>")]
+    for (r, c), values in hits.items():
+        assert cells[r, c] == sum(values) / len(values)
+        assert f">{100 * sum(values) / len(values):.1f}%<" in drawn
+
+
+def test_confusions_and_joint_outcomes_add_up(made: Path) -> None:
+    loaded = load_run(made)
+    table = measure.lookups(loaded.records, "gpt2v", "image")
+    counts = measure.confusion(table, loaded.classes)
+    assert (loaded.classes, counts.sum()) == (CLASSES, 9 * 60)
+    assert np.trace(counts) == (table["truth"] == table["prediction"]).sum()
+    assert loaded.probe_records is not None
+    joint = measure.joint_outcomes(table, loaded.probe_records) or {}
+    assert sum(joint.values()) == 9 * 60
+    assert joint[True, True] + joint[False, True] == table["exact"].sum()
+
+
+def test_interval_of_the_gap_is_paired_and_clustered() -> None:
+    """Against the definition: grids are drawn again, both modalities together."""
+    records, _ = make_records(200, {"gpt2v/text": 0.95, "gpt2v/image": 0.8}, CLASSES)
+    gaps = np.zeros(200)
+    for row in records:
+        gaps[row["sample"]] += row["exact"] * (1 if row["modality"] == "text" else -1) / 9
+    drawn = np.random.default_rng(0).choice(gaps, (4000, 200)).mean(axis=1)
+    columns = {key: np.array([r[key] for r in records], dtype=object) for key in records[0]}
+    columns |= {key: columns[key].astype(int) for key in ("sample", "row", "col")}
+    columns["exact"] = columns["exact"].astype(bool)
+    halves = [measure.lookups(columns, "gpt2v", modality) for modality in ("text", "image")]
+    gap = measure.paired_gap(*halves)
+    assert gap
+    assert gap.value == pytest.approx(gaps.mean())
+    assert gap.ci == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.003)
+    short = {name: column[1:] for name, column in halves[1].items()}
+    assert measure.paired_gap(halves[0], short) is None
+
+
+def test_samples_show_right_and_wrong(made: Path, page: str) -> None:
+    table = measure.lookups(load_run(made).records, "gpt2v", "image")
+    chosen = measure.choose_samples(table, list(range(24)))
+    wrong = [s for s in chosen if not table["exact"][table["sample"] == s].all()]
+    assert (len(chosen), len(wrong)) == (6, 3)
+    assert re.findall(r"<b>Grid (\d+)</b>", page) == [str(sample) for sample in chosen]
+    marked = sum((~table["exact"][table["sample"] == s]).sum() for s in wrong)
+    assert page.count('<td class="wrong">') >= marked
+
+
+def test_class_names_are_escaped(tmp_path: Path) -> None:
+    names = ["<script>alert('$x')</script>", *CLASSES[1:]]
+    page = write_report(make_run(tmp_path / "run", classes=names)).read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(" in page
+
+
+@pytest.mark.parametrize("gone", [("ladder", "probe"), ("encoder", "lm", "mm", "eval/examples")])
+def test_sections_without_files_are_left_out(run: Path, gone: tuple[str, ...]) -> None:
+    for name in gone:
+        (run / name).rename(run.parent / name.replace("/", "-"))
+    page = write_report(run).read_text()
+    assert ('id="ladder"' in page) == ("ladder" not in gone)
+    assert ('id="learning"' in page) == ("mm" not in gone)
+    assert ('id="samples"' in page) == ("eval/examples" not in gone)
+    assert 'id="objects"' in page
+
+
+def test_one_modality_is_enough_and_disagreeing_files_are_pointed_out(run: Path) -> None:
+    records, _ = make_records(5, {"gpt2v/text": 1.0}, CLASSES)
+    write(run / "eval/records.parquet", records)
+    rows = json.loads((run / "results.json").read_text())["results"][:1]
+    write(run / "results.json", {"kind": "eval", "results": rows})
+    assert write_report(run, run / "elsewhere") == run / "elsewhere/index.html"
+    page = (run / "elsewhere/index.html").read_text()
+    assert f"{rows[0]['accuracy']:.1%} from text" in page
+    assert "From pictures" not in page
+    assert "for gpt2v on text, the records say 100.0%" in page
+
+
+def test_verdict_follows_the_numbers(made: Path) -> None:
+    head = headline(load_run(made))
+    level = measure.Rate(0.001, (-0.01, 0.012))
+    assert "no measurable gap (0.1 points)" in sentence(replace(head, gap=level))
+    seen = replace(head, image=measure.Rate(0.9), probe=measure.Rate(0.97))
+    assert "of the 10.0 points missing from pictures, 3.0 are missing" in sentence(seen)
+    assert "7.0 are lost when the language model reads it" in sentence(seen)
+    assert "none is lost in reading" in sentence(replace(seen, probe=measure.Rate(0.8)))
+
+
+def test_same_input_same_bytes_without_torch(run: Path, page: str) -> None:
+    code = "import sys, pathlib, gpt2v.report as r; r.write_report(pathlib.Path(sys.argv[1]))"
+    code += "; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code, str(run)], check=True)
+    assert (run / "report/index.html").read_text() == page
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("results.json", None, "not found"),
+        ("results.json", b"{", "cannot be read as JSON"),
+        ("results.json", b'{"results": [{"modality": "text"}]}', "no key 'accuracy'"),
+        ("results.json", b'{"gap": "x", "results": []}', "gap: must be a number"),
+        ("eval/records.parquet", None, "not found"),
+        ("eval/records.parquet", b"PAR1", "cannot be read as parquet"),
+        ("eval/records.parquet", "probe/records.parquet", "has no column 'model'"),
+        ("probe/records.parquet", b"", "cannot be read as parquet"),
+        ("mm/metrics.jsonl", b'{"step": 1}\n{"st', "line 2 is not JSON"),
+        ("eval/examples/0.png", b"GIF89a", "is not a PNG picture"),
+    ],
+)
+def test_broken_files_are_named(run: Path, name: str, content: Any, says: str) -> None:
+    """`content` replaces the file: nothing, other bytes, or those of another file."""
+    path = run / name
+    bad = (run / content).read_bytes() if isinstance(content, str) else content
+    path.unlink() if bad is None else path.write_bytes(bad)
+    with pytest.raises(UserError) as caught:
+        write_report(run)
+    assert re.fullmatch(f"{re.escape(str(path))}: .*{re.escape(says)}.*", str(caught.value))
+    assert not (run / "report").exists()
+
+
+def test_a_failed_write_leaves_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(run)
+    assert list((run / "report").iterdir()) == []
