@@ -197,16 +197,25 @@ class LMConfig(Config):
         return self
 
 
-class SceneConfig(Config):
-    """Captioned scenes: objects of varied place and size on a lattice of slots."""
+class LayoutConfig(Config):
+    """One kind of scene: objects in the slots of a lattice."""
 
-    lattices: list[int] = Field([3, 3, 3, 2, 1], min_length=1, description="slots along a side")
-    occupancy: float = Field(0.9, gt=0, le=1, description="chance that a slot holds an object")
+    lattice: int = Field(3, ge=1, le=8, description="slots along a side")
     scale: list[float] = Field(
-        [0.8, 1.25], min_length=2, max_length=2, description="object side / slot side, from, to"
+        [1.0, 1.0], min_length=2, max_length=2, description="object side / slot side, from, to"
+    )
+    occupancy: float = Field(1.0, gt=0, le=1, description="chance that a slot holds an object")
+    weight: float = Field(1.0, gt=0, description="share of this layout among all")
+
+
+class SceneConfig(Config):
+    """Captioned scenes of one to several objects of varied place and size."""
+
+    layouts: list[LayoutConfig] = Field(
+        [LayoutConfig()], min_length=1, description="kinds of scene; each step draws one"
     )
     flip: bool = Field(True, description="mirror objects at random")
-    jitter: float = Field(0.2, ge=0, lt=1, description="random change of contrast, brightness")
+    jitter: float = Field(0.1, ge=0, lt=1, description="random change of contrast, brightness")
 
 
 class EncoderConfig(Config):
@@ -244,17 +253,20 @@ class MMConfig(Config):
 class EvalConfig(Config):
     """What a model is measured on: held-out grids, independent questions."""
 
+    tiles: TilesConfig = TilesConfig()
     grid: GridConfig = GridConfig()
     modalities: list[Literal["text", "image"]] = Field(["text", "image"], min_length=1)
     split: Literal["train", "val", "test"] = Field("test", description="split of the tiles, grids")
     n_images: int = Field(1000, ge=2, description="grids")
     seed: int = Field(1, ge=0, description="data set seed")
-    examples: int = Field(8, ge=0, description="pictures kept for the report")
+    examples: int = Field(24, ge=0, description="pictures kept for the report")
 
 
 class ProbeConfig(Config):
     """Linear probes of the patch embeddings before the projector, one per grid cell."""
 
+    tiles: TilesConfig = TilesConfig()
+    model: str = Field(description="run of `mm train`, or its checkpoint")
     grid: GridConfig = GridConfig(modality="image")
     n_train: int = Field(4000, ge=10, description="training pictures")
     n_test: int = Field(1000, ge=10, description="held-out pictures")

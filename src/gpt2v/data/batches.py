@@ -151,7 +151,9 @@ class Renderer:
                 [[np.argmax(row == s) for s in branch.reshape(-1)] for row in segments]
             )
             inner = start.reshape(batch, *branch.shape)[..., None] + np.arange(longest - 1)
-            position[..., 1:] = np.where(token[None, None, :, 1:] >= 0, inner, 0)
+            position[..., 1:] = np.where(
+                token[None, None, :, 1:] >= 0, inner, first[..., None, None]
+            )
         return ChoiceReads(position, token)
 
 

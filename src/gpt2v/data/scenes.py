@@ -57,18 +57,20 @@ def draw_scenes(
 ) -> Scenes:
     """Batch number `batch` of `size` scenes."""
     purpose = f"{split}/scenes"
-    shared = rng.bits(rng.keys(seed, f"{purpose}/lattice", np.array([batch])), 2)[0]
-    lattice = config.lattices[int(rng.below(shared[:1], len(config.lattices))[0])]
+    shared = rng.bits(rng.keys(seed, f"{purpose}/layout", np.array([batch])), 2)[0]
+    shares = np.cumsum([layout.weight for layout in config.layouts])
+    chosen = int(np.searchsorted(shares, rng.unit(shared[0]) * shares[-1], side="right"))
+    layout = config.layouts[min(chosen, len(shares) - 1)]
+    lattice, (low, high) = layout.lattice, layout.scale
     slot = geometry.image_size // lattice
-    low, high = config.scale
-    side = max(4, round(slot * (low + (high - low) * float(rng.unit(shared[1:])[0]))))
+    side = max(4, round(slot * (low + (high - low) * float(rng.unit(shared[1])))))
 
     index = np.arange(batch * size, (batch + 1) * size)
     n_slots = lattice * lattice
     words = rng.bits(rng.keys(seed, purpose, index), n_slots * 8 + 3)
     per_slot = words[:, : n_slots * 8].reshape(size * n_slots, 8).T
     classes = rng.below(per_slot[0], len(bank.class_names))
-    present = rng.unit(per_slot[1]) < config.occupancy
+    present = rng.unit(per_slot[1]) < layout.occupancy
     tiles = bank.pick(split, classes, per_slot[2])
     classes = np.where(present, classes, NOTHING)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,8 @@ from gpt2v.data.images import PictureGeometry
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import TileBank
 from gpt2v.errors import UserError
+
+EVAL_BATCH = 50  # grids per pass in validation and evaluation
 
 
 def view_of(spec: GridConfig, cell_size: int, geometry: PictureGeometry | None) -> View:
@@ -38,17 +41,22 @@ class Stream:
         """Steps of all stages together."""
         return sum(stage.steps for stage in self.config.stages)
 
+    def _stage(self, step: int) -> int:
+        ends = np.cumsum([stage.steps for stage in self.config.stages])
+        return min(int(np.searchsorted(ends, step, side="right")), len(ends) - 1)
+
     def spec(self, step: int) -> GridConfig:
         """The data spec that this step draws."""
-        end = 0
-        for stage in self.config.stages:
-            end += stage.steps
-            if step < end:
-                break
-        shares = np.cumsum([spec.weight for spec in stage.mix])
+        mix = self.config.stages[self._stage(step)].mix
+        shares = np.cumsum([spec.weight for spec in mix])
         word = rng.bits(rng.keys(self.config.seed, "mix", np.array([step])), 1)
         choice = int(np.searchsorted(shares, rng.unit(word)[0, 0] * shares[-1], side="right"))
-        return stage.mix[min(choice, len(stage.mix) - 1)]
+        return mix[min(choice, len(mix) - 1)]
+
+    def describe(self, step: int) -> str:
+        """The mixture that a step draws from, for logs."""
+        mix = self.config.stages[self._stage(step)].mix
+        return ", ".join(dict.fromkeys(spec.label for spec in mix))
 
     def batch(self, step: int) -> Batch:
         """The whole global batch of this step."""
@@ -56,10 +64,19 @@ class Stream:
         index = np.arange(step * size, (step + 1) * size)
         return self.draw(spec, "train", index)
 
-    def draw(self, spec: GridConfig, split: str, index: rng.Ints) -> Batch:
-        """Samples of any spec and split, rendered as the spec says."""
-        samples = draw_samples(spec, self.render.bank, self.config.seed, split, index)
-        return self.render(samples, view_of(spec, self.render.bank.size, self.geometry), spec.mode)
+    def draw(
+        self,
+        spec: GridConfig,
+        split: str,
+        index: rng.Ints,
+        view: View | None = None,
+        with_choices: bool = False,
+    ) -> Batch:
+        """Samples of any spec and split, rendered as the spec (or another view) says."""
+        bank = self.render.bank
+        samples = draw_samples(spec, bank, self.config.seed, split, index)
+        view = view or view_of(spec, bank.size, self.geometry)
+        return self.render(samples, view, spec.mode, with_choices)
 
     def check(self, n_positions: int) -> None:
         """Refuse specs that the model cannot hold, before anything is trained."""
@@ -70,6 +87,14 @@ class Stream:
                     check_length(batch, spec, n_positions)
                 except UserError as error:
                     raise UserError(f"data.stages.{i}.mix.{j}.{error}") from None
+
+
+def validation_batches(stream: Stream, spec: GridConfig, n_grids: int) -> Iterator[Batch]:
+    """Held-out grids of a spec, with independent questions and their choices."""
+    spec = spec.model_copy(update={"mode": "independent"})
+    for start in range(0, n_grids, EVAL_BATCH):
+        index = np.arange(start, min(start + EVAL_BATCH, n_grids))
+        yield stream.draw(spec, "val", index, with_choices=True)
 
 
 def check_length(batch: Batch, spec: GridConfig, n_positions: int) -> None:

@@ -59,7 +59,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def load_tokenizer(source: str) -> Tokenizer:
+def load_tokenizer(source: str, key: str = "tokenizer.source") -> Tokenizer:
     """Read a folder (tokenizer.json, or GPT-2's vocab.json and merges.txt) or a hub id.
 
     Special tokens that are missing are added after the existing vocabulary.
@@ -75,7 +75,7 @@ def load_tokenizer(source: str) -> Tokenizer:
             tokenizer.decoder = decoders.ByteLevel()
         elif folder.exists():
             raise UserError(
-                f"tokenizer.source: {source}: expected tokenizer.json, or vocab.json and merges.txt"
+                f"{key}: {source}: expected tokenizer.json, or vocab.json and merges.txt"
             )
         else:
             tokenizer = Tokenizer.from_pretrained(source)
@@ -83,6 +83,6 @@ def load_tokenizer(source: str) -> Tokenizer:
         raise
     except Exception as error:  # the library raises bare Exception for every kind of failure
         reason = str(error).splitlines()[0]
-        raise UserError(f"tokenizer.source: {source}: cannot be loaded: {reason}") from None
+        raise UserError(f"{key}: {source}: cannot be loaded: {reason}") from None
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL_TOKENS])
     return tokenizer

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from transformers import CLIPModel
 
 from gpt2v import runs
-from gpt2v.config import EncoderConfig, GridConfig
+from gpt2v.config import EncoderConfig, GridConfig, dump
 from gpt2v.data.grids import draw_samples
 from gpt2v.data.images import PictureGeometry, compose
 from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption
@@ -31,16 +31,9 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
     torch.manual_seed(config.train.seed)
     clip = clips.new_clip(config, tokenizer).to(device)
     task = _EncoderTask(config, bank, geometry, tokenizer, clip)
-    (run / "config.yaml").write_text(_dump(config))
-    metrics = runs.Metrics(run)
-    fit(
-        Task(clip, task.batch, task.loss, task.evaluate, lambda step: "scenes"),
-        config.train,
-        config.steps,
-        metrics,
-        "encoder",
-    )
-    metrics.close()
+    runs.write_text(run / "config.yaml", dump(config))
+    whole = Task(clip, task.batch, task.loss, task.evaluate, lambda step: "scenes")
+    fit(whole, config.train, config.steps, run, "encoder")
     save_checkpoint(run, config.steps, clip, tokenizer)
     accuracy = zero_shot_accuracy(clip, tokenizer, bank, geometry, "test", 300)
     runs.write_results(
@@ -52,12 +45,6 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
     )
     return clip
-
-
-def _dump(config: EncoderConfig) -> str:
-    from gpt2v.config import dump
-
-    return dump(config)
 
 
 class _EncoderTask:

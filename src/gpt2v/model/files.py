@@ -2,15 +2,18 @@
 
 import hashlib
 import json
-import logging
 from pathlib import Path
+from typing import TypeVar
 
+import transformers
 from tokenizers import Tokenizer
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from gpt2v import runs
 from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD
 from gpt2v.errors import UserError
+
+M = TypeVar("M", bound=PreTrainedModel)
 
 
 def save_checkpoint(run: Path, step: int, model: PreTrainedModel, tokenizer: Tokenizer) -> Path:
@@ -60,6 +63,26 @@ def find_checkpoint(source: str, key: str) -> str:
     return str(path)
 
 
+def load_pretrained(kind: type[M], path: str, key: str) -> M:
+    """`from_pretrained` with every weight found, or one clear line.
+
+    Raises:
+        UserError: the checkpoint is of another architecture, or lacks weights.
+    """
+    try:
+        model, found = kind.from_pretrained(path, output_loading_info=True, use_safetensors=True)
+    except Exception as error:  # hub, file and format errors have no common type
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{key}: {path}: cannot be loaded as {kind.__name__}: {reason}") from None
+    missing = sorted(found["missing_keys"])
+    if missing:
+        raise UserError(
+            f"{key}: {path}: no {kind.__name__} checkpoint: it lacks {missing[0]} "
+            f"and {len(missing) - 1} more weights"
+        )
+    return model
+
+
 def _verify(path: Path, key: str) -> None:
     manifest = path / "MANIFEST.json"
     if not manifest.is_file():
@@ -71,5 +94,6 @@ def _verify(path: Path, key: str) -> None:
 
 
 def quiet_transformers() -> None:
-    """Warnings about what we do on purpose do not help a user."""
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    """Its progress bars and its warnings about what we do on purpose do not help a user."""
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()

@@ -23,17 +23,21 @@ class Packed:
     position_ids: Tensor  # (B, T)
     mask: Tensor  # (B or 1, 1, T, T) additive; batch 1 where all rows are laid out alike
     read: Tensor  # (B, T) bool: the head runs here
-    targets: Tensor  # (number of True in read,) the next token there
+    targets: Tensor  # (number of True in read,) the supervised token that follows, or IGNORE
 
 
 def pack(batch: Batch, device: torch.device, dtype: torch.dtype = torch.float32) -> Packed:
-    """Move a batch to the device; reads the positions before supervised tokens."""
-    read = np.zeros(batch.labels.shape, bool)
+    """Move a batch to the device.
+
+    Read are the positions to the left of supervised tokens (an answer directly follows its
+    question) and, where the batch has them, those that score its choices.
+    """
     target = np.full(batch.labels.shape, IGNORE, np.int64)
-    rows, cols = np.nonzero(batch.labels != IGNORE)
-    before = previous_positions(batch)[rows, cols]
-    read[rows, before] = True
-    target[rows, before] = batch.labels[rows, cols]
+    target[:, :-1] = batch.labels[:, 1:]
+    read = target != IGNORE
+    if batch.choices is not None:
+        position = batch.choices.position
+        read[np.arange(len(read))[:, None, None, None], position] = True
     read_BT = torch.from_numpy(read)
     return Packed(
         input_ids=torch.from_numpy(batch.input_ids).to(device),
@@ -42,16 +46,6 @@ def pack(batch: Batch, device: torch.device, dtype: torch.dtype = torch.float32)
         read=read_BT.to(device),
         targets=torch.from_numpy(target)[read_BT].to(device),
     )
-
-
-def previous_positions(batch: Batch) -> np.ndarray:
-    """(B, T) where each token's prediction stands: the token before it.
-
-    An answer directly follows its question in the sequence, and choices are read through
-    `ChoiceReads`, so that this is the position to the left.
-    """
-    length = batch.labels.shape[1]
-    return np.broadcast_to(np.arange(length) - 1, batch.labels.shape)
 
 
 def attention_mask(batch: Batch, device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
@@ -50,8 +51,13 @@ def reseed(seed: int, step: int) -> None:
     torch.manual_seed(int(word) >> 1)
 
 
-def fit(task: Task[B], config: TrainConfig, steps: int, metrics: Metrics, label: str) -> None:
-    """Train for `steps` steps; logs metrics, validates, and stops on a non-finite loss."""
+def fit(task: Task[B], config: TrainConfig, steps: int, run: Path, label: str) -> dict[str, float]:
+    """Train for `steps` steps and return the last validation.
+
+    Metrics go to `run`/metrics.jsonl; a loss that is not finite stops the training.
+    """
+    metrics = Metrics(run)
+    found: dict[str, float] = {}
     optimizers = Optimizers(task.model, config)
     print(f"{label}: what trains", *optimizers.describe(), sep="\n", flush=True)
     device = next(task.model.parameters()).device
@@ -73,7 +79,8 @@ def fit(task: Task[B], config: TrainConfig, steps: int, metrics: Metrics, label:
                     "lower the learning rates in train.groups"
                 )
             optimizers.zero_grad()
-            mean.backward()  # type: ignore[no-untyped-call]
+            if mean.requires_grad:  # not so where a batch touches frozen parts only
+                mean.backward()  # type: ignore[no-untyped-call]
             norm = optimizers.clip(config.clip)
             optimizers.step()
             samples += loss.samples
@@ -98,3 +105,5 @@ def fit(task: Task[B], config: TrainConfig, steps: int, metrics: Metrics, label:
                 metrics.log(step + 1, **{f"val/{k}": v for k, v in found.items()})
                 since = time.perf_counter()
     task.model.eval()
+    metrics.close()
+    return found

@@ -1,0 +1,1 @@
+"""Ablations: the vision-token ladder from the text itself to the picture."""

@@ -1,0 +1,110 @@
+"""A short vision-token ladder: the same grids and the same GPT-2v weights, with what stands at the
+image positions changed one step at a time, from the text itself to the picture.
+
+Every rung is read as it is, without further training: a rung whose layout the language model never
+met in training shows that too.
+"""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from gpt2v import runs
+from gpt2v.data.images import cell_span
+from gpt2v.data.stream import data_hash
+from gpt2v.data.text import ImageView, TextView, View
+from gpt2v.eval.evaluate import HeldOut, score_view, summarise
+from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.reader import Reader
+from gpt2v.model.sources import CellEmbedding, Picture, SplicedText, VisionTokenSource
+
+
+class Rung(NamedTuple):
+    """What stands at the image positions."""
+
+    rung: str
+    name: str
+    description: str
+    view: View
+    source: VisionTokenSource | None
+
+
+def rungs(model: GPT2vModel, held_out: HeldOut) -> list[Rung]:
+    """The short ladder, from text to picture."""
+    lm, image_id = model.language_model, model.config.image_token_id
+    spec, render = held_out.config.grid, held_out.render
+    span = model.geometry.span(spec.rows, spec.cols, render.bank.size)
+    fixed = CellEmbedding(lm, render.table, render.bank.class_names)
+    per_cell = cell_span(spec.rows * spec.cols)
+    return [
+        Rung("R0", "text", "the table as text", TextView("markdown"), None),
+        Rung(
+            "R1",
+            "text through the splice",
+            "the table's own word embeddings, put in at image positions",
+            TextView("markdown", spliced=True),
+            SplicedText(lm, image_id),
+        ),
+        Rung(
+            "R2",
+            "one embedding per cell",
+            "one fixed embedding of the object for each cell, no delimiters",
+            ImageView(per_cell, with_pixels=False),
+            fixed,
+        ),
+        Rung(
+            "R3",
+            "one embedding per patch",
+            "the cell's fixed embedding at each of its patches, laid out as the picture's tokens",
+            ImageView(span, with_pixels=False),
+            fixed,
+        ),
+        Rung("R4", "picture", "the projected patches", ImageView(span), Picture(model)),
+    ]
+
+
+def climb(model: GPT2vModel, held_out: HeldOut, run: Path) -> dict[str, Any]:
+    """Measure every rung; writes results."""
+    started = time.monotonic()
+    rows: list[dict[str, Any]] = []
+    for rung in rungs(model, held_out):
+        reader = Reader(model.language_model, model.config.image_token_id, rung.source)
+        records = score_view(reader, held_out, rung.view, f"ladder: {rung.rung} {rung.name}")
+        row = {
+            "rung": rung.rung,
+            "parent": rows[-1]["rung"] if rows else None,
+            "name": rung.name,
+            "description": rung.description,
+            "protocol": "zero-shot",
+            "seed": held_out.config.seed,
+            **summarise(records),
+        }
+        if rung.rung == "R1":
+            row["max_logit_difference"] = splice_difference(model, held_out)
+        rows.append(row)
+    first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
+    for row in rows:
+        gap = first - last
+        row["gap_closed"] = (row["accuracy"] - last) / gap if gap else None
+    return runs.write_results(
+        run,
+        "ladder",
+        started,
+        seed=held_out.config.seed,
+        data_hash=data_hash(held_out.render.bank, held_out.config),
+        results=rows,
+    )
+
+
+@torch.no_grad()
+def splice_difference(model: GPT2vModel, held_out: HeldOut) -> float:
+    """Largest difference of any logit between R0 and R1, over the first batch of grids."""
+    text, spliced = rungs(model, held_out)[:2]
+    lm, image_id = model.language_model, model.config.image_token_id
+    logits = [
+        Reader(lm, image_id, rung.source)(next(held_out.batches(rung.view)))[0]
+        for rung in (text, spliced)
+    ]
+    return float((logits[0] - logits[1]).abs().max())

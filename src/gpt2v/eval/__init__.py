@@ -1,0 +1,1 @@
+"""Evaluation: held-out grids in every modality, records, clustered statistics, baselines."""

@@ -1,0 +1,54 @@
+"""Intervals that know that questions about one picture are not independent."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_RESAMPLES = 2000
+_Z = 1.959963984540054  # the normal distribution's 97.5% point
+
+
+def cluster_interval(
+    right: NDArray[np.bool_], cluster: NDArray[np.int64], seed: int = 0
+) -> tuple[float, float]:
+    """95% interval of a rate by the cluster bootstrap (percentiles, 2,000 resamples).
+
+    Whole pictures are drawn with replacement. A rate of exactly 0 or 1, and one question per
+    picture, get Wilson's interval with the pictures as trials.
+
+    Args:
+        right: (N,) outcomes.
+        cluster: (N,) the picture of each question.
+
+    Raises:
+        ValueError: there is nothing to measure.
+    """
+    if len(right) == 0:
+        raise ValueError("an interval needs at least one question")
+    _, member = np.unique(cluster, return_inverse=True)
+    hits = np.bincount(member, weights=right)
+    sizes = np.bincount(member)
+    rate, n = hits.sum() / sizes.sum(), len(sizes)
+    if rate in (0.0, 1.0) or sizes.max() == 1:
+        return wilson_interval(rate, n)
+    rng = np.random.Generator(np.random.PCG64(seed))
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)  # (resamples, pictures)
+    low, high = np.percentile((counts @ hits) / (counts @ sizes), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def wilson_interval(rate: float, n: int) -> tuple[float, float]:
+    """Wilson's 95% score interval of a rate over n independent trials."""
+    centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    half = _Z / (1 + _Z**2 / n) * np.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def bag_accuracy(classes: NDArray[np.int64]) -> float:
+    """Accuracy of always answering the grid's most frequent object, over every cell.
+
+    This is the best that knowing which objects are there, but not where, can do on independent
+    questions. classes: (B, R, C).
+    """
+    flat = np.sort(classes.reshape(len(classes), -1), axis=1)
+    counts = (flat[:, :, None] == flat[:, None, :]).sum(-1)
+    return float(counts.max(1).mean() / flat.shape[1])

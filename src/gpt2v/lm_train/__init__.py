@@ -1,0 +1,1 @@
+"""LM-Train: pre-train a GPT-2 on text."""

@@ -1,0 +1,84 @@
+"""`gpt2v mm train`: a vision tower and a projector in front of a trained GPT-2."""
+
+import time
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from transformers import CLIPVisionConfig, CLIPVisionModel, GPT2LMHeadModel
+
+from gpt2v import runs
+from gpt2v.config import MMConfig, VisionConfig, dump
+from gpt2v.data.batches import Renderer
+from gpt2v.data.pieces import IMAGE, PieceTable
+from gpt2v.data.stream import Stream, data_hash
+from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.data.tokenizer import load_tokenizer
+from gpt2v.errors import UserError
+from gpt2v.lm_train.train import answer_task_loss, validate_reader
+from gpt2v.model.files import find_checkpoint, load_pretrained, save_checkpoint
+from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.reader import Reader
+from gpt2v.train.loop import Task, best_device, fit
+
+
+def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> Path:
+    """Train into the run directory; returns the checkpoint."""
+    started = time.monotonic()
+    bank = bank or load_bank(config.tiles)
+    torch.manual_seed(config.train.seed)
+    model, tokenizer = build_gpt2v(config)
+    model = model.to(best_device())
+    table = PieceTable(tokenizer)
+    renderer = Renderer(bank, table, model.geometry.image_size)
+    stream = Stream(config.data, renderer, model.geometry)
+    stream.check(model.config.text_config.n_positions)
+    reader = Reader.of(model)
+    runs.write_text(run / "config.yaml", dump(config))
+    task = Task(
+        model,
+        stream.batch,
+        lambda batch: answer_task_loss(reader, batch),
+        lambda: validate_reader(reader, stream, config.train.eval_grids),
+        stream.describe,
+    )
+    found = fit(task, config.train, stream.steps, run, "mm")
+    checkpoint = save_checkpoint(run, stream.steps, model, tokenizer)
+    runs.write_results(
+        run,
+        "mm",
+        started,
+        seed=config.train.seed,
+        data_hash=data_hash(bank, config.data),
+        results=[{"split": "val", "n_images": config.train.eval_grids, **found}],
+    )
+    return checkpoint
+
+
+def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
+    """The model before training: a trained GPT-2, a trained or a random vision tower."""
+    path = find_checkpoint(config.lm, "lm")
+    lm = load_pretrained(GPT2LMHeadModel, path, "lm")
+    tokenizer = load_tokenizer(path, "lm")
+    if tokenizer.get_vocab_size() > lm.config.vocab_size:  # <image> and <pad> are new to it
+        lm.resize_token_embeddings(tokenizer.get_vocab_size())
+    if config.encoder is None:
+        tower = new_vision_tower(config.vision)
+    else:
+        source = find_checkpoint(config.encoder, "encoder")
+        tower = load_pretrained(CLIPVisionModel, source, "encoder")
+    depth = tower.config.num_hidden_layers
+    if not -depth - 1 <= config.vision_layer <= depth:
+        raise UserError(f"vision_layer: {config.vision_layer} must lie in {-depth - 1}..{depth}")
+    image_id = tokenizer.token_to_id(IMAGE)
+    model = GPT2vModel.from_parts(tower, lm, config.projector, config.vision_layer, image_id)
+    return model, tokenizer
+
+
+def new_vision_tower(config: VisionConfig) -> CLIPVisionModel:
+    """A CLIP vision tower from random weights."""
+    return CLIPVisionModel(
+        CLIPVisionConfig(
+            **config.model_dump(), intermediate_size=4 * config.hidden_size, hidden_act="gelu"
+        )
+    )

@@ -1,0 +1,66 @@
+"""What stands at the image positions of the language model's input: one class per rung of the
+vision-token ladder, all behind one call.
+"""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers import GPT2LMHeadModel
+
+from gpt2v.data.batches import Batch
+from gpt2v.data.pieces import PieceTable
+from gpt2v.model.clip import normalise
+from gpt2v.model.gpt2v import GPT2vModel
+
+
+class VisionTokenSource(Protocol):
+    """Gives the embeddings of a batch's image positions."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """(number of image positions, D), in the order of the flattened batch."""
+
+
+class SplicedText:
+    """The word embeddings of the text that the placeholders stand for (a spliced text view)."""
+
+    def __init__(self, lm: GPT2LMHeadModel, image_id: int) -> None:
+        self.wte, self.image_id = lm.get_input_embeddings(), image_id
+
+    def __call__(self, batch: Batch) -> Tensor:
+        assert batch.hidden_ids is not None, "spliced text needs a spliced text view"
+        ids = torch.from_numpy(batch.hidden_ids[batch.input_ids == self.image_id])
+        embeds: Tensor = self.wte(ids.to(self.wte.weight.device))
+        return embeds
+
+
+class CellEmbedding:
+    """One fixed embedding per class, the mean of its word's token embeddings, at each position."""
+
+    def __init__(
+        self, lm: GPT2LMHeadModel, table: PieceTable, class_names: tuple[str, ...]
+    ) -> None:
+        wte = lm.get_input_embeddings().weight
+        words = [wte[table.tokens(f" {name}")].mean(0) for name in class_names]
+        self.embeddings = nn.Parameter(torch.stack(words).detach(), requires_grad=False)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        assert batch.span is not None, "cell embeddings need an image view"
+        cells = batch.samples.classes.reshape(len(batch.input_ids), -1)
+        classes = torch.from_numpy(cells[:, batch.span.cell].reshape(-1))
+        return self.embeddings[classes.to(self.embeddings.device)]
+
+
+class Picture:
+    """The projected patches of the picture."""
+
+    def __init__(self, model: GPT2vModel) -> None:
+        self.model = model
+
+    def __call__(self, batch: Batch) -> Tensor:
+        assert batch.span is not None
+        assert batch.pixels is not None, "the picture's rung needs pixels"
+        pixels = normalise(batch.pixels, next(self.model.parameters()).device)
+        features_BND = self.model.patch_features(pixels)[:, batch.span.patch]
+        tokens: Tensor = self.model.projector(features_BND)
+        return tokens.flatten(0, 1)
