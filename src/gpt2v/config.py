@@ -118,8 +118,8 @@ class TrainConfig(Config):
 
     seed: int = Field(0, ge=0, description="seed of weights and dropout")
     groups: list[GroupConfig] = Field(min_length=1, description="parameter groups, in order")
-    schedule: Literal["constant", "linear", "cosine"] = Field(
-        "cosine", description="learning rate after warm-up; linear and cosine end at zero"
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = Field(
+        "cosine", description="learning rate after warm-up; all but constant end at zero"
     )
     warmup: int = Field(20, ge=0, description="steps of linear warm-up")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the whole gradient")
@@ -273,6 +273,12 @@ class ProbeConfig(Config):
     seed: int = Field(1, ge=0, description="data set seed; the test pictures are `eval`'s")
 
 
+class LadderConfig(EvalConfig):
+    """The vision-token ladder of one GPT-2v."""
+
+    model: str = Field(description="run of `mm train`, or its checkpoint")
+
+
 # ---- reading ---------------------------------------------------------------------------------
 
 C = TypeVar("C", bound=Config)
@@ -325,12 +331,14 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[
     return result
 
 
-def load(kind: type[C], path: str | Path, overrides: dict[str, Any] | None = None) -> C:
-    """Read a YAML file, merge the overrides, validate once.
+def load(kind: type[C], path: str | Path | None, overrides: dict[str, Any]) -> C:
+    """Read a YAML file (or nothing, without a path), merge the overrides, validate once.
 
     Raises:
         UserError: one line with the file, the key and what would be right.
     """
+    if path is None:
+        return validate(kind, merge({}, overrides, "command line"), "command line")
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -339,7 +347,7 @@ def load(kind: type[C], path: str | Path, overrides: dict[str, Any] | None = Non
     data = read_yaml(text, str(path))
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping of keys to values at the top level")
-    return validate(kind, merge(data, overrides or {}, str(path)), str(path))
+    return validate(kind, merge(data, overrides, str(path)), str(path))
 
 
 def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
@@ -370,7 +378,7 @@ def _fields_at(kind: type[Config], loc: tuple[int | str, ...]) -> list[str]:
         if isinstance(part, int):
             continue
         annotation = node.model_fields[part].annotation
-        nested = [a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_model(a)]
+        nested = [a for a in (annotation, *_arguments(annotation)) if _is_model(a)]
         node = nested[0]
     return list(node.model_fields)
 
@@ -382,3 +390,21 @@ def _is_model(annotation: Any) -> bool:
 def dump(config: Config) -> str:
     """The resolved configuration as YAML."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def describe(kind: type[Config], prefix: str = "") -> list[str]:
+    """One line for every field: its dotted name, its default, what it is."""
+    lines = []
+    for name, field in kind.model_fields.items():
+        inner = [a for a in (field.annotation, *_arguments(field.annotation)) if _is_model(a)]
+        if inner:
+            index = ".0" if field.annotation not in inner else ""
+            lines += describe(inner[0], f"{prefix}{name}{index}.")
+        else:
+            default = "required" if field.is_required() else f"default {field.get_default()}"
+            lines.append(f"  --{prefix}{name}  {field.description or ''} ({default})")
+    return lines
+
+
+def _arguments(annotation: Any) -> tuple[Any, ...]:
+    return tuple(getattr(annotation, "__args__", ()))

@@ -21,18 +21,23 @@ FINISHED = "results.json"  # the file whose presence makes a run a finished one
 
 @contextmanager
 def new_run(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """A fresh directory for a run; taken away again if the run fails before it saved anything.
+    """A fresh directory for a run.
+
+    A run that ends with the user's mistake leaves nothing behind, and a run that was to be
+    overwritten is then still there.
 
     Raises:
         UserError: the directory holds something and `overwrite` is off, or cannot be made.
     """
     path = Path(out)
+    aside: Path | None = None
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         if not overwrite:
             raise UserError(f"{path}: already holds a run; choose another --out or --overwrite it")
-        if path.is_dir() and not (path / "config.yaml").exists():
+        if not (path / "config.yaml").is_file():
             raise UserError(f"{path}: is not empty and is no run; it will not be overwritten")
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")) / "replaced"
+        path.rename(aside)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -41,7 +46,12 @@ def new_run(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
         yield path
     except UserError:
         shutil.rmtree(path, ignore_errors=True)
+        if aside is not None:
+            aside.rename(path)
+            aside.parent.rmdir()
         raise
+    if aside is not None:
+        shutil.rmtree(aside.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,7 +95,7 @@ def write_results(run: Path, kind: str, started: float, **content: Any) -> dict[
         "versions": versions(),
         "command": command_line(),
         "seconds": round(time.monotonic() - started, 2),
-        **content,
+        **content,  # may replace `seconds` by the time of each stage
     }
     write_json(run / FINISHED, results)
     return results

@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import torch
 
 from gpt2v import runs
+from gpt2v.config import LadderConfig, dump
 from gpt2v.data.images import cell_span
 from gpt2v.data.stream import data_hash
 from gpt2v.data.text import ImageView, TextView, View
+from gpt2v.data.tiles import load_bank
+from gpt2v.eval.command import open_gpt2v
 from gpt2v.eval.evaluate import HeldOut, score_view, summarise
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
@@ -96,6 +99,13 @@ def climb(model: GPT2vModel, held_out: HeldOut, run: Path) -> dict[str, Any]:
         data_hash=data_hash(held_out.render.bank, held_out.config),
         results=rows,
     )
+
+
+def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:
+    """`gpt2v ablate tokens`: the ladder of a saved GPT-2v."""
+    model, held_out = open_gpt2v(config.model, config, load_bank(config.tiles))
+    runs.write_text(run / "config.yaml", dump(config))
+    return climb(model, held_out, run)
 
 
 @torch.no_grad()

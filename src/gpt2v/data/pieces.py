@@ -16,6 +16,13 @@ PAD = "<pad>"
 SPECIAL_TOKENS = (END_OF_TEXT, IMAGE, PAD)
 
 
+def special_id(tokenizer: Tokenizer, token: str) -> int:
+    """Id of one of our special tokens, which every tokenizer here has."""
+    found = tokenizer.token_to_id(token)
+    assert found is not None, f"the tokenizer lacks {token}"
+    return found
+
+
 class Strings:
     """Interned strings: a document is a row of their numbers."""
 
@@ -45,9 +52,8 @@ class PieceTable(Strings):
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        self.image_id: int = tokenizer.token_to_id(IMAGE)
-        self.pad_id: int = tokenizer.token_to_id(PAD)
-        self.end_id: int = tokenizer.token_to_id(END_OF_TEXT)
+        self.image_id = special_id(tokenizer, IMAGE)
+        self.pad_id = special_id(tokenizer, PAD)
         self._tokens: list[list[int]] = []
         self._flat: tuple[Ints, Ints, Ints] | None = None
 

@@ -69,7 +69,8 @@ class TileBank:
         """Indices of the tiles of one split and class."""
         order, starts, counts = self._members
         start = starts[SPLITS.index(split), label]
-        return order[start : start + counts[SPLITS.index(split), label]]
+        found: Ints = order[start : start + counts[SPLITS.index(split), label]]
+        return found
 
     def pick(self, split: str, classes: Ints, words: U64) -> Ints:
         """A uniformly random tile of `split` for each class, from 64 random bits each."""

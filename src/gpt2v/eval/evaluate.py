@@ -19,10 +19,10 @@ from gpt2v.data.images import PictureGeometry, compose
 from gpt2v.data.rng import Ints
 from gpt2v.data.stream import EVAL_BATCH, check_length, data_hash, view_of
 from gpt2v.data.text import View
-from gpt2v.eval.stats import bag_accuracy, cluster_interval
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import Records, accuracy, score
 from gpt2v.progress import progress
+from gpt2v.stats import cluster_interval
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,17 @@ def baselines(held_out: HeldOut) -> dict[str, float]:
         "blind_accuracy": chance,
         "bag_accuracy": bag_accuracy(everything.classes),
     }
+
+
+def bag_accuracy(classes: Ints) -> float:
+    """Accuracy of always answering the grid's most frequent object, over every cell.
+
+    This is the best that knowing which objects are there, but not where, can do on independent
+    questions. classes: (B, R, C).
+    """
+    flat = np.sort(classes.reshape(len(classes), -1), axis=1)
+    counts = (flat[:, :, None] == flat[:, None, :]).sum(-1)
+    return float(counts.max(1).mean() / flat.shape[1])
 
 
 def evaluate(

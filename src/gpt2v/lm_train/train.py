@@ -9,16 +9,15 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from gpt2v import runs
 from gpt2v.config import GPT2ModelConfig, LMConfig, dump
-from gpt2v.data.batches import Batch, Renderer
-from gpt2v.data.pieces import END_OF_TEXT, PAD, PieceTable
-from gpt2v.data.stream import Stream, data_hash, validation_batches
+from gpt2v.data.batches import Renderer
+from gpt2v.data.pieces import END_OF_TEXT, PAD, PieceTable, special_id
+from gpt2v.data.stream import Stream, data_hash
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import build_tokenizer
 from gpt2v.model.files import save_checkpoint
-from gpt2v.model.packed import answer_loss
 from gpt2v.model.reader import Reader
-from gpt2v.model.scoring import accuracy, score
-from gpt2v.train.loop import Loss, Task, best_device, fit
+from gpt2v.model.task import grid_task
+from gpt2v.train.loop import best_device, fit
 
 
 def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> Path:
@@ -33,13 +32,7 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> Path:
     model = new_gpt2(config.model, tokenizer).to(best_device())
     reader = Reader(model, table.image_id)
     runs.write_text(run / "config.yaml", dump(config))
-    task = Task(
-        model,
-        stream.batch,
-        lambda batch: answer_task_loss(reader, batch),
-        lambda: validate_reader(reader, stream, config.train.eval_grids),
-        stream.describe,
-    )
+    task = grid_task(model, reader, stream, config.train.eval_grids)
     found = fit(task, config.train, stream.steps, run, "lm")
     checkpoint = save_checkpoint(run, stream.steps, model, tokenizer)
     runs.write_results(
@@ -55,7 +48,7 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> Path:
 
 def new_gpt2(config: GPT2ModelConfig, tokenizer: Tokenizer) -> GPT2LMHeadModel:
     """A GPT-2 from random weights."""
-    end = tokenizer.token_to_id(END_OF_TEXT)
+    end = special_id(tokenizer, END_OF_TEXT)
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=tokenizer.get_vocab_size(),
@@ -69,22 +62,6 @@ def new_gpt2(config: GPT2ModelConfig, tokenizer: Tokenizer) -> GPT2LMHeadModel:
             activation_function="gelu_pytorch_tanh",  # gelu_new, in one kernel
             bos_token_id=end,
             eos_token_id=end,
-            pad_token_id=tokenizer.token_to_id(PAD),
+            pad_token_id=special_id(tokenizer, PAD),
         )
     )
-
-
-def answer_task_loss(reader: Reader, batch: Batch) -> Loss:
-    """The loss of the answers, for the training loop."""
-    logits, packed = reader(batch)
-    return Loss(answer_loss(logits, packed), batch.n_supervised, len(batch.input_ids))
-
-
-def validate_reader(reader: Reader, stream: Stream, n_grids: int) -> dict[str, float]:
-    """Exact-match accuracy on held-out grids of each spec of the last stage."""
-    found = {}
-    for spec in stream.config.stages[-1].mix:
-        batches = validation_batches(stream, spec, n_grids)
-        rates = [accuracy(score(reader, b, stream.render.bank.class_names)) for b in batches]
-        found[f"{spec.label}_accuracy"] = sum(rates) / len(rates)
-    return found

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from gpt2v.model.files import save_checkpoint
 from gpt2v.train.loop import Loss, Task, best_device, fit
 
 
-def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None) -> CLIPModel:
+def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None) -> dict[str, Any]:
     """Train an encoder into the run directory; `bank` saves loading the tiles twice."""
     started = time.monotonic()
     bank = bank or load_bank(config.tiles)
@@ -36,7 +37,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
     fit(whole, config.train, config.steps, run, "encoder")
     save_checkpoint(run, config.steps, clip, tokenizer)
     accuracy = zero_shot_accuracy(clip, tokenizer, bank, geometry, "test", 300)
-    runs.write_results(
+    return runs.write_results(
         run,
         "encoder",
         started,
@@ -44,7 +45,6 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         data_hash=data_hash(bank, config.scenes),
         results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
     )
-    return clip
 
 
 class _EncoderTask:

@@ -10,16 +10,16 @@ from transformers import CLIPVisionConfig, CLIPVisionModel, GPT2LMHeadModel
 from gpt2v import runs
 from gpt2v.config import MMConfig, VisionConfig, dump
 from gpt2v.data.batches import Renderer
-from gpt2v.data.pieces import IMAGE, PieceTable
+from gpt2v.data.pieces import IMAGE, PieceTable, special_id
 from gpt2v.data.stream import Stream, data_hash
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
-from gpt2v.lm_train.train import answer_task_loss, validate_reader
 from gpt2v.model.files import find_checkpoint, load_pretrained, save_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
-from gpt2v.train.loop import Task, best_device, fit
+from gpt2v.model.task import grid_task
+from gpt2v.train.loop import best_device, fit
 
 
 def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> Path:
@@ -35,13 +35,7 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> Path:
     stream.check(model.config.text_config.n_positions)
     reader = Reader.of(model)
     runs.write_text(run / "config.yaml", dump(config))
-    task = Task(
-        model,
-        stream.batch,
-        lambda batch: answer_task_loss(reader, batch),
-        lambda: validate_reader(reader, stream, config.train.eval_grids),
-        stream.describe,
-    )
+    task = grid_task(model, reader, stream, config.train.eval_grids)
     found = fit(task, config.train, stream.steps, run, "mm")
     checkpoint = save_checkpoint(run, stream.steps, model, tokenizer)
     runs.write_results(
@@ -70,7 +64,7 @@ def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
     depth = tower.config.num_hidden_layers
     if not -depth - 1 <= config.vision_layer <= depth:
         raise UserError(f"vision_layer: {config.vision_layer} must lie in {-depth - 1}..{depth}")
-    image_id = tokenizer.token_to_id(IMAGE)
+    image_id = special_id(tokenizer, IMAGE)
     model = GPT2vModel.from_parts(tower, lm, config.projector, config.vision_layer, image_id)
     return model, tokenizer
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 from gpt2v.config import EncoderConfig
-from gpt2v.data.pieces import END_OF_TEXT, PAD
+from gpt2v.data.pieces import END_OF_TEXT, PAD, special_id
 from gpt2v.data.tiles import Pixels
 
 # Mean and standard deviation of each channel that OpenAI's CLIP normalises with.
@@ -24,7 +24,7 @@ _LONGEST_CAPTION = 77  # CLIP's context
 
 def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
     """A CLIPModel from random weights for pictures and captions of our own."""
-    end = tokenizer.token_to_id(END_OF_TEXT)
+    end = special_id(tokenizer, END_OF_TEXT)
     tower = {
         "hidden_act": "gelu",
         "attention_dropout": 0.0,
@@ -38,7 +38,7 @@ def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
         "max_position_embeddings": _LONGEST_CAPTION,
         "bos_token_id": end,
         "eos_token_id": end,  # the default, 49407, would pool the first token of every caption
-        "pad_token_id": tokenizer.token_to_id(PAD),
+        "pad_token_id": special_id(tokenizer, PAD),
     }
     vision = {
         **config.vision.model_dump(),
@@ -61,7 +61,7 @@ def caption_ids(captions: list[str], tokenizer: Tokenizer, device: torch.device)
     """(B, T) captions, each closed by the end-of-text token that CLIP pools."""
     rows = [e.ids for e in tokenizer.encode_batch([c + END_OF_TEXT for c in captions])]
     longest = max(map(len, rows))
-    pad = tokenizer.token_to_id(PAD)
+    pad = special_id(tokenizer, PAD)
     return torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
 
 

@@ -70,6 +70,7 @@ def load_pretrained(kind: type[M], path: str, key: str) -> M:
         UserError: the checkpoint is of another architecture, or lacks weights.
     """
     try:
+        model: M
         model, found = kind.from_pretrained(path, output_loading_info=True, use_safetensors=True)
     except Exception as error:  # hub, file and format errors have no common type
         reason = str(error).strip().splitlines()[0]

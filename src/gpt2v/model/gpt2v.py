@@ -37,17 +37,17 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
         image_token_id: int = 0,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(vision_config, CLIPVisionConfig):
-            vision_config = CLIPVisionConfig(**(vision_config or {}))
-        if not isinstance(text_config, GPT2Config):
-            text_config = GPT2Config(**(text_config or {}))
-        self.vision_config = vision_config
-        self.text_config = text_config
+        self.vision_config: CLIPVisionConfig = _parsed(CLIPVisionConfig, vision_config)
+        self.text_config: GPT2Config = _parsed(GPT2Config, text_config)
         self.projector = projector
         self.vision_layer = vision_layer
         self.image_token_id = image_token_id
         kwargs.setdefault("tie_word_embeddings", True)
         super().__init__(**kwargs)
+
+
+def _parsed(kind: Any, config: Any) -> Any:
+    return config if isinstance(config, kind) else kind(**(config or {}))
 
 
 class GPT2vModel(PreTrainedModel):  # type: ignore[misc]

@@ -1,5 +1,6 @@
 """The training loop. It knows no task: batches, loss and validation reach it as callables."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from gpt2v.config import TrainConfig
-from gpt2v.data.rng import bits, keys
 from gpt2v.errors import UserError
 from gpt2v.progress import progress
 from gpt2v.runs import Metrics
@@ -47,8 +47,8 @@ def best_device() -> torch.device:
 
 def reseed(seed: int, step: int) -> None:
     """Make dropout a pure function of (seed, step)."""
-    word = bits(keys(seed, "dropout", torch.tensor([step]).numpy()), 1)[0, 0]
-    torch.manual_seed(int(word) >> 1)
+    digest = hashlib.sha256(f"dropout/{seed}/{step}".encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def fit(task: Task[B], config: TrainConfig, steps: int, run: Path, label: str) -> dict[str, float]:

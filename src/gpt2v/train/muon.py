@@ -29,7 +29,8 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     for _ in range(_STEPS):
         gram = x @ x.mT
         x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return (x if wide else x.mT).to(matrices.dtype)
+    result: Tensor = (x if wide else x.mT).to(matrices.dtype)
+    return result
 
 
 class Muon(torch.optim.Optimizer):

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from gpt2v.config import GroupConfig, TrainConfig
 from gpt2v.errors import UserError
 from gpt2v.train.muon import Muon, matrix_layout
 
+_DECAY_SHARE = 0.2  # of the steps after warm-up, in warmup-stable-decay
 _EMBEDDINGS_AND_HEADS = re.compile(r"embed|wte|wpe|lm_head|projection\.weight$")
 
 
@@ -39,7 +41,8 @@ class Optimizers:
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
         self.config = config
         self.groups = group_parameters(model, config.groups)
-        adamw, muon = [], []
+        adamw: list[dict[str, Any]] = []
+        muon: list[dict[str, Any]] = []
         for group in self.groups:
             for p in group.params:
                 p.requires_grad_(not group.frozen)
@@ -71,14 +74,14 @@ class Optimizers:
         for entry in self._entries():
             entry["peak_lr"] = entry["lr"]
 
-    def _entries(self) -> Iterable[dict[str, object]]:
+    def _entries(self) -> Iterable[dict[str, Any]]:
         for optimizer in self.optimizers:
             yield from optimizer.param_groups
 
     def set_lr(self, factor: float) -> dict[str, float]:
         """Scale every peak rate; returns the configured rate of each group now."""
         for entry in self._entries():
-            entry["lr"] = entry["peak_lr"] * factor  # type: ignore[operator]
+            entry["lr"] = entry["peak_lr"] * factor
         return {g.config.name: g.config.lr * factor for g in self.groups}
 
     def step(self) -> None:
@@ -148,6 +151,8 @@ def lr_factor(config: TrainConfig, step: int, steps: int) -> float:
     done = (step - config.warmup) / max(1, steps - config.warmup)
     if config.schedule == "constant":
         return 1.0
+    if config.schedule == "wsd":
+        return min(1.0, (1.0 - done) / _DECAY_SHARE)
     if config.schedule == "linear":
         return 1.0 - done
     return 0.5 * (1.0 + math.cos(math.pi * done))

@@ -41,14 +41,3 @@ def wilson_interval(rate: float, n: int) -> tuple[float, float]:
     centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))
-
-
-def bag_accuracy(classes: NDArray[np.int64]) -> float:
-    """Accuracy of always answering the grid's most frequent object, over every cell.
-
-    This is the best that knowing which objects are there, but not where, can do on independent
-    questions. classes: (B, R, C).
-    """
-    flat = np.sort(classes.reshape(len(classes), -1), axis=1)
-    counts = (flat[:, :, None] == flat[:, None, :]).sum(-1)
-    return float(counts.max(1).mean() / flat.shape[1])

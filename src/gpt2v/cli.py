@@ -1,0 +1,245 @@
+"""`gpt2v ...`: one command for each module; every field of a configuration is an option.
+
+A user's mistake ends with one line on stderr and exit status 2.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from gpt2v import __version__
+from gpt2v.config import (
+    Config,
+    EncoderConfig,
+    EvalConfig,
+    LadderConfig,
+    LMConfig,
+    MMConfig,
+    ProbeConfig,
+    describe,
+    load,
+    read_yaml,
+)
+from gpt2v.errors import UserError
+from gpt2v.runs import new_run
+
+Overrides = dict[str, Any]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    # Threads that wait must not spin: beside any other load that costs many times the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        args, rest = _parser().parse_known_args(argv)
+        args.command(args, _overrides(rest))
+    except UserError as error:
+        print(f"gpt2v: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("gpt2v: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _overrides(rest: list[str]) -> Overrides:
+    """`--train.lr 3e-4` or `--train.lr=3e-4` for any field of the configuration."""
+    found: Overrides = {}
+    words = iter(rest)
+    for word in words:
+        if not word.startswith("--"):
+            raise UserError(f"unexpected argument: {word}")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            following = next(words, None)
+            if following is None:
+                raise UserError(f"--{key}: needs a value")
+            value = following
+        found[key] = read_yaml(value, f"--{key}")
+    return found
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="gpt2v", description="The same grid as text and as a picture.")
+    parser.add_argument("--version", action="version", version=f"gpt2v {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    demo = commands.add_parser("demo", help="everything, small, with a report")
+    _run_options(demo, "runs/demo")
+    demo.add_argument("--preset", help="default, photographs or smoke; by --tiles if not given")
+    demo.add_argument("--tiles", default="sprites", choices=["sprites", "cifar10", "folder"])
+    demo.add_argument("--tiles-path", help="where the cifar10 or folder tiles are")
+    demo.set_defaults(command=_demo)
+
+    data = commands.add_parser("data", help="look at samples").add_subparsers(
+        required=True, metavar="COMMAND", parser_class=_Parser
+    )
+    preview = _config_command(data, "preview", EvalConfig, _preview, "print samples, write a PNG")
+    preview.add_argument("--n", type=int, default=6, help="how many samples")
+    preview.add_argument("--png", default="preview.png", help="the contact sheet")
+
+    for group, kind, train, text in (
+        ("lm", LMConfig, _lm_train, "pre-train a GPT-2"),
+        ("encoder", EncoderConfig, _encoder_train, "pre-train a CLIP encoder"),
+        ("mm", MMConfig, _mm_train, "train a GPT-2v"),
+    ):
+        sub = commands.add_parser(group, help=text).add_subparsers(
+            required=True, metavar="COMMAND", parser_class=_Parser
+        )
+        _run_options(_config_command(sub, "train", kind, train, text), None)
+
+    evaluate = commands.add_parser("eval", help="measure a model on held-out grids")
+    evaluate.add_argument("model", help="a run or a checkpoint")
+    evaluate.add_argument("--suite", help="YAML of the evaluation; 1,000 3x3 test grids if absent")
+    _run_options(evaluate, "runs/eval")
+    _describe_fields(evaluate, EvalConfig)
+    evaluate.set_defaults(command=_eval)
+
+    probe = _config_command(commands, "probe", ProbeConfig, _probe, "linear probes of the patches")
+    _run_options(probe, None)
+    ablate = commands.add_parser("ablate", help="ablations").add_subparsers(
+        required=True, metavar="COMMAND", parser_class=_Parser
+    )
+    tokens = _config_command(
+        ablate, "tokens", LadderConfig, _ablate_tokens, "the vision-token ladder"
+    )
+    _run_options(tokens, None)
+
+    report = commands.add_parser("report", help="write the HTML report of a run")
+    report.add_argument("run", help="a finished run of `gpt2v demo`")
+    report.set_defaults(command=_report)
+    return parser
+
+
+def _config_command(
+    group: Any,
+    name: str,
+    kind: type[Config],
+    command: Callable[[argparse.Namespace, Overrides], None],
+    text: str,
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = group.add_parser(name, help=text)
+    parser.add_argument("config", help="YAML file")
+    _describe_fields(parser, kind)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _describe_fields(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "fields, each an option:\n" + "\n".join(describe(kind))
+
+
+def _run_options(parser: argparse.ArgumentParser, default: str | None) -> None:
+    shown = default or "runs/CONFIG"
+    parser.add_argument("--out", default=default, help=f"run directory (default {shown})")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
+
+
+def _out(args: argparse.Namespace) -> Path:
+    return Path(args.out) if args.out else Path("runs") / Path(args.config).stem
+
+
+def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.demo import demo_config, run_demo
+
+    preset = args.preset or ("default" if args.tiles == "sprites" else "photographs")
+    tiles = {"tiles.source": args.tiles}
+    if args.tiles_path:
+        tiles["tiles.path"] = args.tiles_path
+    config = demo_config(preset, {**tiles, **overrides}, Path(args.out))
+    _quiet()
+    with new_run(args.out, args.overwrite) as run:
+        found = run_demo(config, preset, run)
+    print(
+        f"text {found['text_accuracy']:.1%}, image {found['image_accuracy']:.1%}, "
+        f"probe {found['probe_palette_accuracy']:.1%} of {found['n_questions']} questions about "
+        f"{found['n_images']} held-out grids (blind {found['blind_accuracy']:.0%}, "
+        f"bag {found['bag_accuracy']:.0%})\nreport: {run / 'report' / 'index.html'}"
+    )
+
+
+def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.data.preview import preview
+
+    preview(load(EvalConfig, args.config, overrides), args.n, Path(args.png))
+
+
+def _train(
+    kind: type[Config], train: Callable[[Any, Path], Any], args: argparse.Namespace, o: Overrides
+) -> None:
+    config = load(kind, args.config, o)
+    _quiet()
+    try:
+        with new_run(_out(args), args.overwrite) as run:
+            train(config, run)
+    except UserError as error:
+        raise UserError(f"{args.config}: {error}") from None
+    print(f"run: {run}")
+
+
+def _lm_train(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.lm_train.train import train_lm
+
+    _train(LMConfig, train_lm, args, overrides)
+
+
+def _encoder_train(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.mm_train.encoder import train_encoder
+
+    _train(EncoderConfig, train_encoder, args, overrides)
+
+
+def _mm_train(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.mm_train.train import train_mm
+
+    _train(MMConfig, train_mm, args, overrides)
+
+
+def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.eval.command import evaluate_model
+
+    config = load(EvalConfig, args.suite, overrides)
+    _quiet()
+    with new_run(args.out, args.overwrite) as run:
+        for row in evaluate_model(args.model, config, run)["results"]:
+            low, high = row["ci95"]
+            print(f"{row['modality']:6} {row['accuracy']:.4f} [{low:.4f}, {high:.4f}]")
+
+
+def _probe(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.probe.probe import probe_model
+
+    _train(ProbeConfig, probe_model, args, overrides)
+
+
+def _ablate_tokens(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.ablate.ladder import climb_model
+
+    _train(LadderConfig, climb_model, args, overrides)
+
+
+def _report(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.report import write_report
+
+    if overrides:
+        raise UserError(f"--{next(iter(overrides))}: the report has no such option")
+    print(f"report: {write_report(Path(args.run))}")
+
+
+def _quiet() -> None:
+    from gpt2v.model.files import quiet_transformers
+
+    quiet_transformers()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""The main job end to end: encoder, GPT-2, GPT-2v, evaluation in both modalities, probe, ladder,
+report. `results.json` at the top of the run holds the headline numbers.
+"""
+
+import time
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from transformers import GPT2LMHeadModel
+
+from gpt2v import runs
+from gpt2v.ablate.ladder import climb
+from gpt2v.config import (
+    Config,
+    EncoderConfig,
+    EvalConfig,
+    LMConfig,
+    MMConfig,
+    ProbeConfig,
+    TilesConfig,
+    dump,
+    merge,
+    read_yaml,
+    validate,
+)
+from gpt2v.data.batches import Renderer
+from gpt2v.data.pieces import PieceTable
+from gpt2v.data.stream import data_hash
+from gpt2v.data.tiles import load_bank
+from gpt2v.data.tokenizer import load_tokenizer
+from gpt2v.errors import UserError
+from gpt2v.eval.evaluate import HeldOut, evaluate
+from gpt2v.lm_train.train import train_lm
+from gpt2v.mm_train.encoder import train_encoder
+from gpt2v.mm_train.train import train_mm
+from gpt2v.model.files import find_checkpoint, load_pretrained
+from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.reader import Reader
+from gpt2v.probe.probe import probe
+from gpt2v.report import write_report
+
+T = TypeVar("T")
+
+
+class DemoConfig(Config):
+    """Every stage of the demo; `tiles` holds for all of them."""
+
+    tiles: TilesConfig
+    encoder: EncoderConfig
+    lm: LMConfig
+    mm: MMConfig
+    eval: EvalConfig
+    probe: ProbeConfig
+
+
+def presets() -> list[str]:
+    """Names of the presets."""
+    folder = resources.files("gpt2v") / "presets"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name[-5:] == ".yaml")
+
+
+def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig:
+    """A preset with overrides; the stages read each other's runs below `out`."""
+    if preset not in presets():
+        raise UserError(f"--preset: {preset}: no such preset; there are {', '.join(presets())}")
+    source = f"preset {preset}"
+    text = (resources.files("gpt2v") / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
+    data = merge(read_yaml(text, source), overrides, source)
+    for stage in ("encoder", "lm", "mm", "eval", "probe"):
+        data[stage]["tiles"] = data["tiles"]
+    data["mm"].setdefault("lm", str(out / "lm"))
+    data["mm"].setdefault("encoder", str(out / "encoder"))
+    data["probe"].setdefault("model", str(out / "mm"))
+    return validate(DemoConfig, data, source)
+
+
+def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
+    """Run every stage into `run`; returns the headline results."""
+    started = time.monotonic()
+    seconds: dict[str, float] = {}
+
+    def stage(name: str, work: Callable[[], T]) -> T:
+        print(f"== {name}", flush=True)
+        begin = time.monotonic()
+        (run / name).mkdir(exist_ok=True)
+        done = work()
+        seconds[name] = round(time.monotonic() - begin, 1)
+        return done
+
+    runs.write_text(run / "config.yaml", dump(config))
+    begin = time.monotonic()
+    bank = load_bank(config.tiles)
+    seconds["tiles"] = round(time.monotonic() - begin, 1)
+    encoder = stage("encoder", lambda: train_encoder(config.encoder, run / "encoder", bank))
+    stage("lm", lambda: train_lm(config.lm, run / "lm", bank))
+    stage("mm", lambda: train_mm(config.mm, run / "mm", bank))
+
+    path = find_checkpoint(str(run / "mm"), "mm")
+    model = load_pretrained(GPT2vModel, path, "mm").eval()
+    before = load_pretrained(GPT2LMHeadModel, find_checkpoint(str(run / "lm"), "lm"), "lm").eval()
+    table = PieceTable(load_tokenizer(path))
+    render = Renderer(bank, table, model.geometry.image_size)
+    held_out = HeldOut(config.eval, render, model.geometry)
+    readers = {
+        "gpt2v": (Reader.of(model), ["text", "image"]),
+        "lm": (Reader(before, table.image_id), ["text"]),
+    }
+    measured = stage("eval", lambda: evaluate(readers, held_out, run / "eval"))
+    probed = stage("probe", lambda: probe(model, bank, config.probe, run / "probe"))
+    stage("ladder", lambda: climb(model, held_out, run / "ladder"))
+
+    rows = {(row["model"], row["modality"]): row for row in measured["results"]}
+    text, image = rows["gpt2v", "text"], rows["gpt2v", "image"]
+    everywhere = probed["results"][0]
+    seconds["total"] = round(time.monotonic() - started, 1)
+    results = {
+        "preset": preset,
+        "tiles": bank.name,
+        "data_hash": data_hash(bank, config.eval),
+        "seed": config.mm.train.seed,
+        "text_accuracy": text["accuracy"],
+        "image_accuracy": image["accuracy"],
+        "gap": text["accuracy"] - image["accuracy"],
+        "lm_text_accuracy": rows["lm", "text"]["accuracy"],
+        "chance": text["chance"],
+        "blind_accuracy": text["blind_accuracy"],
+        "bag_accuracy": text["bag_accuracy"],
+        "probe_accuracy": everywhere["accuracy"],
+        "probe_palette_accuracy": everywhere["palette_accuracy"],
+        "encoder": {"zero_shot_accuracy": encoder["results"][0]["zero_shot_accuracy"]},
+        "n_images": text["n_images"],
+        "n_questions": text["n_questions"],
+        "results": measured["results"],
+        "seconds": seconds,
+    }
+    found = runs.write_results(run, "demo", started, **results)
+    write_report(run)
+    return found
