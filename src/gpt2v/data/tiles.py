@@ -76,7 +76,9 @@ class TileBank:
         """A uniformly random tile of `split` for each class, from 64 random bits each."""
         order, starts, counts = self._members
         which = SPLITS.index(split)
-        return order[starts[which][classes] + rng.below(words, counts[which][classes])]
+        place: Ints = starts[which][classes] + rng.below(words, counts[which][classes])
+        tiles: Ints = order[place]
+        return tiles
 
 
 def load_bank(config: TilesConfig) -> TileBank:
