@@ -101,7 +101,7 @@ class GroupConfig(Config):
     name: str = Field(description="name of the group in logs")
     pattern: str = Field(description="regular expression, searched in the parameter's name")
     lr: float = Field(1e-3, ge=0, description="peak learning rate; 0 freezes the group")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled decay of matrices only")
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: matrices only")
 
     @model_validator(mode="after")

@@ -24,7 +24,7 @@ from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.model.clip import normalise
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.probe.ridge import fit_ridge
+from gpt2v.probe.ridge import RidgeProblem
 from gpt2v.progress import progress
 from gpt2v.stats import cluster_interval
 from gpt2v.train.loop import best_device
@@ -70,9 +70,10 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
             patches = span.patch[span.cell == cell]
             x = train_x[:, patches].reshape(config.n_train, -1).astype(np.float64)
             x_test = test_x[:, patches].reshape(config.n_test, -1).astype(np.float64)
+            problem = RidgeProblem(x)
             labels = train.classes.reshape(-1, n_cells)[:, cell]
             for control, y in (("none", labels), ("shuffled-labels", labels[shuffle])):
-                scores = fit_ridge(x, y, n_classes).scores(x_test)
+                scores = problem.fit(y, n_classes).scores(x_test)
                 found[control][:, cell] = scores.argmax(1)
                 in_palette[control][:, cell] = np.where(allowed, scores, -np.inf).argmax(1)
             report()

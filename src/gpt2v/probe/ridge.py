@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_STRENGTHS = 10.0 ** np.arange(-3, 6)  # penalties, per unit of the features' mean variance
+_STRENGTHS = 10.0 ** np.arange(-6, 3)  # penalties, per unit of the features' mean variance
 _FIT_SHARE = 0.8  # of the training rows; the others choose the strength
 
 
 @dataclass(frozen=True)
 class RidgeClassifier:
-    """One-against-all least squares on standardised features."""
+    """One-against-all least squares on centred features."""
 
     mean: Floats  # (D,)
     weight: Floats  # (D, C)
@@ -24,30 +24,32 @@ class RidgeClassifier:
         return (x - self.mean) @ self.weight + self.bias
 
 
-def fit_ridge(x: Floats, labels: NDArray[np.int64], n_classes: int) -> RidgeClassifier:
-    """Fit on the first 80% of the rows; the strength is the one that does best on the rest.
+class RidgeProblem:
+    """Features, factorised once; any labels are then fitted at the price of some products."""
 
-    Args:
-        x: (N, D) features.
-        labels: (N,) classes.
-    """
-    n_fit = int(len(x) * _FIT_SHARE)
-    mean = x[:n_fit].mean(0)
-    centred = x[:n_fit] - mean
-    target = np.eye(n_classes)[labels[:n_fit]]
-    bias = target.mean(0)
-    values, vectors = np.linalg.eigh(centred.T @ centred / n_fit)
-    values = np.maximum(values, 0)
-    moment = vectors.T @ (centred.T @ (target - bias) / n_fit)
-    held_out = (x[n_fit:] - mean) @ vectors
-    unit = values.mean() + 1e-12
-    best, best_rate = None, -1.0
-    for strength in _STRENGTHS * 1e-3:
-        coefficients = moment / (values + strength * unit)[:, None]
-        found = (held_out @ coefficients + bias).argmax(1)
-        rate = float((found == labels[n_fit:]).mean())
-        if rate > best_rate:
-            best_rate = rate
-            best = RidgeClassifier(mean, vectors @ coefficients, bias, float(strength))
-    assert best is not None
-    return best
+    def __init__(self, x: Floats) -> None:
+        """x: (N, D); the first 80% of the rows are fitted, the rest choose the strength."""
+        self.n_fit = int(len(x) * _FIT_SHARE)
+        self.mean = x[: self.n_fit].mean(0)
+        self.centred = x[: self.n_fit] - self.mean
+        values, self.vectors = np.linalg.eigh(self.centred.T @ self.centred / self.n_fit)
+        self.values = np.maximum(values, 0)
+        self.held_out = (x[self.n_fit :] - self.mean) @ self.vectors
+
+    def fit(self, labels: NDArray[np.int64], n_classes: int) -> RidgeClassifier:
+        """The classifier whose strength does best on the held-out rows. labels: (N,)."""
+        target = np.eye(n_classes)[labels[: self.n_fit]]
+        bias = target.mean(0)
+        moment = self.vectors.T @ (self.centred.T @ (target - bias) / self.n_fit)
+        unit = self.values.mean() + 1e-12
+        best, best_rate = None, -1.0
+        for strength in _STRENGTHS:
+            coefficients = moment / (self.values + strength * unit)[:, None]
+            found = (self.held_out @ coefficients + bias).argmax(1)
+            rate = float((found == labels[self.n_fit :]).mean())
+            if rate > best_rate:
+                best_rate = rate
+                weight = self.vectors @ coefficients
+                best = RidgeClassifier(self.mean, weight, bias, float(strength))
+        assert best is not None
+        return best

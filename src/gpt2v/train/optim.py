@@ -13,6 +13,7 @@ from gpt2v.config import GroupConfig, TrainConfig
 from gpt2v.errors import UserError
 from gpt2v.train.muon import Muon, matrix_layout
 
+_ADAMW_SHARE = 0.15  # of a Muon group's rate, for the parameters that Muon does not take
 _DECAY_SHARE = 0.2  # of the steps after warm-up, in warmup-stable-decay
 _EMBEDDINGS_AND_HEADS = re.compile(r"embed|wte|wpe|lm_head|projection\.weight$")
 
@@ -48,20 +49,17 @@ class Optimizers:
                 p.requires_grad_(not group.frozen)
             if group.frozen:
                 continue
+            named = list(zip(group.names, group.params, strict=True))
             for matrices in (True, False):
-                params = [
-                    p
-                    for name, p in zip(group.names, group.params, strict=True)
-                    if (group.config.optimizer == "muon" and _is_matrix(name, p)) == matrices
-                ]
+                by_muon = matrices and group.config.optimizer == "muon"
                 entry = {
-                    "params": params,
-                    "lr": group.config.lr if matrices else _adamw_lr(group.config),
-                    "weight_decay": group.config.weight_decay,
+                    "params": [p for name, p in named if _is_matrix(name, p) == matrices],
+                    "lr": group.config.lr if by_muon else _adamw_lr(group.config),
+                    "weight_decay": group.config.weight_decay if matrices else 0.0,
                     "name": group.config.name,
                 }
-                if params:
-                    (muon if matrices else adamw).append(entry)
+                if entry["params"]:
+                    (muon if by_muon else adamw).append(entry)
         if not adamw and not muon:
             raise UserError("train.groups: every group is frozen (lr: 0), so nothing would train")
         self.optimizers: list[torch.optim.Optimizer] = []
@@ -114,7 +112,7 @@ class Optimizers:
 
 def _adamw_lr(config: GroupConfig) -> float:
     """Vectors and embeddings of a Muon group train with AdamW at a rate of its usual scale."""
-    return config.lr * 0.15 if config.optimizer == "muon" else config.lr
+    return config.lr * _ADAMW_SHARE if config.optimizer == "muon" else config.lr
 
 
 def _is_matrix(name: str, p: nn.Parameter) -> bool:
