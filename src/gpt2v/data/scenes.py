@@ -1,5 +1,5 @@
 """Captioned scenes: pictures of one to several objects of varied place and size, with a caption
-for the whole scene and a class for each patch.
+for the whole scene and the object at each patch.
 
 A batch of scenes shares its lattice (slots along a side); an object fills its slot, is smaller, or
 is larger and cropped by it. Like a grid sample, a scene is a pure function of (seed, split, index).
@@ -25,7 +25,7 @@ class Scenes:
 
     pixels: Pixels  # (B, S, S, 3)
     classes: Ints  # (B, L*L) class in each slot, or NOTHING
-    patch_classes: Ints  # (B, N) class of the object at each patch's centre, or NOTHING
+    patch_slots: Ints  # (B, N) slot whose object lies at each patch's centre, or NOTHING
     captions: list[str]  # one for each scene
 
 
@@ -97,8 +97,9 @@ def draw_scenes(
     edge = lattice * slot
     canvas[:, :edge, :edge] = _tile_up(cells, size, lattice)
     where = np.full((size, geometry.image_size, geometry.image_size), NOTHING)
+    slot_of = np.tile(np.arange(n_slots), size)[:, None, None]
     where[:, :edge, :edge] = _tile_up(
-        np.where(covered, classes[:, None, None], NOTHING)[..., None], size, lattice
+        np.where(covered, slot_of, NOTHING)[..., None], size, lattice
     )[..., 0]
     centres = np.arange(geometry.patch_size // 2, geometry.image_size, geometry.patch_size)
     slots = classes.reshape(size, n_slots)
@@ -126,8 +127,9 @@ def _resize(pictures: Pixels, side: int) -> NDArray[np.float32]:
     centre = (np.arange(side) + 0.5) * size / side
     weight = np.maximum(0, 1 - np.abs(np.arange(size) + 0.5 - centre[:, None]) / radius)
     weight = (weight / weight.sum(1, keepdims=True)).astype(np.float32)
-    rows = np.einsum("ts,nsxc->ntxc", weight, pictures.astype(np.float32), optimize=True)
-    columns: NDArray[np.float32] = np.einsum("ts,nysc->nytc", weight, rows, optimize=True)
+    rows = weight @ pictures.reshape(len(pictures), size, -1).astype(np.float32)  # (n, t, s*3)
+    columns: NDArray[np.float32] = weight @ rows.reshape(-1, size, 3)  # (n*t, t, 3)
+    columns = columns.reshape(len(pictures), side, side, 3)
     return columns
 
 

@@ -77,10 +77,11 @@ class _EncoderTask:
         number = {caption: i for i, caption in enumerate(dict.fromkeys(scenes.captions))}
         kind = torch.tensor([number[caption] for caption in scenes.captions], device=self.device)
         same = (kind[:, None] == kind[None, :]).float()
-        target = torch.from_numpy(scenes.patch_classes).to(self.device)
+        region = torch.from_numpy(scenes.patch_slots).to(self.device)
+        target = torch.from_numpy(scenes.classes).to(self.device)
         total = self.config.global_weight * clips.global_loss(self.clip, pictures, whole, same)
-        if (scenes.patch_classes != NOTHING).any():
-            local = clips.local_loss(self.clip, patches, objects, target)
+        if (scenes.patch_slots != NOTHING).any():
+            local = clips.local_loss(self.clip, patches, objects, region, target)
             total = total + self.config.local_weight * local
         return Loss(total, 1, len(scenes.captions))
 
@@ -112,13 +113,15 @@ def zero_shot_accuracy(
     span = geometry.span(side, side, bank.size)
     ids = clips.caption_ids([object_caption(n) for n in bank.class_names], tokenizer, device)
     objects = clips.embed_captions(clip, ids)
+    region = torch.from_numpy(span.cell).to(device)[None]
     right = total = 0
     for start in range(0, n_images, 100):
         index = np.arange(start, min(start + 100, n_images))
         samples = draw_samples(spec, bank, 1, split, index)
         pixels = clips.normalise(compose(samples, bank, geometry.image_size), device)
-        scores = clips.embed_patches(clip, pixels)[1][:, span.patch] @ objects.T
-        found = clips.cell_predictions(scores, span.cell, side * side).cpu().numpy()
+        patches = clips.embed_patches(clip, pixels)[1][:, span.patch]
+        cells = clips.pool_regions(patches, region, side * side)
+        found = (cells @ objects.T).argmax(-1).cpu().numpy()
         right += int((found == samples.classes.reshape(found.shape)).sum())
         total += found.size
     return right / total

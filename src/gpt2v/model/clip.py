@@ -5,7 +5,6 @@ term asks each patch to name the object that it lies on, against the captions of
 Equal captions in a batch are positives of each other.
 """
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
@@ -19,6 +18,7 @@ from gpt2v.data.tiles import Pixels
 # Mean and standard deviation of each channel that OpenAI's CLIP normalises with.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+_PATCH_SHARE = 0.25  # weight of single patches beside whole regions in the local loss
 _LONGEST_CAPTION = 77  # CLIP's context
 
 
@@ -71,11 +71,21 @@ def embed_captions(clip: CLIPModel, ids: Tensor) -> Tensor:
 
 
 def embed_patches(clip: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit embeddings of whole pictures (B, D) and of their patches (B, N, D)."""
+    """Unit embeddings of whole pictures (B, D); embeddings of their patches (B, N, D)."""
     hidden = clip.vision_model(pixel_values).last_hidden_state
     hidden = clip.visual_projection(clip.vision_model.post_layernorm(hidden))
-    hidden = F.normalize(hidden, dim=-1)
-    return hidden[:, 0], hidden[:, 1:]
+    return F.normalize(hidden[:, 0], dim=-1), hidden[:, 1:]
+
+
+def pool_regions(patches: Tensor, region: Tensor, n_regions: int) -> Tensor:
+    """Unit mean embedding of each region's patches, (B, R, D); zero where a region has none.
+
+    Args:
+        patches: (B, N, D).
+        region: (B, N) or (1, N) region of each patch; below 0: none.
+    """
+    member = (region[..., None] == torch.arange(n_regions, device=region.device)).to(patches)
+    return F.normalize(member.mT @ patches, dim=-1)
 
 
 def global_loss(clip: CLIPModel, pictures: Tensor, captions: Tensor, same: Tensor) -> Tensor:
@@ -86,20 +96,28 @@ def global_loss(clip: CLIPModel, pictures: Tensor, captions: Tensor, same: Tenso
     return both / 2
 
 
-def local_loss(clip: CLIPModel, patches: Tensor, objects: Tensor, target: Tensor) -> Tensor:
-    """Mean cross-entropy of each patch naming its object; targets below 0 are left out.
+def local_loss(
+    clip: CLIPModel, patches: Tensor, objects: Tensor, region: Tensor, target: Tensor
+) -> Tensor:
+    """Cross-entropy of regions naming their object, and a share of that of their single patches.
+
+    The mean over a region learns several times as fast: from patches one by one, attention has to
+    find the object's other patches before there is anything to learn from.
 
     Args:
-        patches: (B, N, D) unit embeddings.
+        patches: (B, N, D) patch embeddings.
         objects: (C, D) unit embeddings of the objects' captions.
-        target: (B, N) object at each patch.
+        region: (B, N) region of each patch; below 0: none.
+        target: (B, R) object in each region; below 0: none.
     """
-    on_object = target >= 0
-    logits = clip.logit_scale.exp() * patches[on_object] @ objects.T
-    return F.cross_entropy(logits.float(), target[on_object])
-
-
-def cell_predictions(patch_scores: Tensor, cell: np.ndarray, n_cells: int) -> Tensor:
-    """Zero-shot class of each cell: the mean of its patches' caption scores, (B, n_cells)."""
-    onto = torch.from_numpy(np.eye(n_cells, dtype=np.float32)[cell]).to(patch_scores)
-    return torch.einsum("bnc,nk->bkc", patch_scores, onto).argmax(-1)
+    pooled = pool_regions(patches, region, target.shape[1])
+    seen = (target >= 0) & (pooled != 0).any(-1)
+    of_patch = target.gather(1, region.clamp(min=0)).masked_fill(region < 0, -1)
+    on_object = of_patch >= 0
+    features = torch.cat([pooled[seen], F.normalize(patches[on_object], dim=-1)])
+    named = torch.cat([target[seen], of_patch[on_object]])
+    losses = F.cross_entropy(
+        (clip.logit_scale.exp() * features @ objects.T).float(), named, reduction="none"
+    )
+    n_regions = int(seen.sum())
+    return losses[:n_regions].mean() + _PATCH_SHARE * losses[n_regions:].mean()

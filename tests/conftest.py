@@ -1,0 +1,89 @@
+"""Small things that many tests share: tiles, a tokenizer, random models and trained runs."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a network
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+from tokenizers import Tokenizer
+from transformers import GPT2LMHeadModel
+
+import helpers
+from gpt2v.config import GPT2ModelConfig, TilesConfig, TokenizerConfig, VisionConfig
+from gpt2v.data.pieces import PieceTable
+from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.data.tokenizer import build_tokenizer
+from gpt2v.lm_train.train import new_gpt2, train_lm
+from gpt2v.mm_train.train import new_vision_tower, train_mm
+from gpt2v.model.files import quiet_transformers
+from gpt2v.model.gpt2v import GPT2vModel
+
+settings.register_profile("gpt2v", deadline=None, max_examples=30)
+settings.load_profile("gpt2v")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    quiet_transformers()
+
+
+@pytest.fixture(scope="session")
+def bank() -> TileBank:
+    """Sprites of 16 pixels: 20 training tiles per class, 2 of each other split."""
+    return load_bank(TilesConfig(per_class=20, size=16))
+
+
+@pytest.fixture(scope="session")
+def long_bank(bank: TileBank) -> TileBank:
+    """The same tiles under made-up names, most of which take several tokens."""
+    return dataclasses.replace(bank, class_names=helpers.LONG_NAMES)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(bank: TileBank) -> Tokenizer:
+    return build_tokenizer(TokenizerConfig(), bank)
+
+
+@pytest.fixture(scope="session")
+def table(tokenizer: Tokenizer) -> PieceTable:
+    return PieceTable(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def lm(tokenizer: Tokenizer) -> GPT2LMHeadModel:
+    """A random GPT-2 whose weights are large enough for its logits to differ. Do not train it."""
+    torch.manual_seed(0)
+    config = GPT2ModelConfig(n_layer=2, n_head=2, n_embd=32, n_positions=512)
+    return helpers.louder(new_gpt2(config, tokenizer)).eval()
+
+
+@pytest.fixture(scope="session")
+def gpt2v(lm: GPT2LMHeadModel, table: PieceTable) -> GPT2vModel:
+    """A random GPT-2v for pictures of 48 pixels in 8-pixel patches. Do not train it."""
+    torch.manual_seed(1)
+    config = VisionConfig(
+        image_size=48, patch_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2
+    )
+    tower = helpers.louder(new_vision_tower(config))
+    return GPT2vModel.from_parts(tower, lm, "mlp", -2, table.image_id).eval()
+
+
+@pytest.fixture(scope="session")
+def lm_run(bank: TileBank, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny GPT-2 that has begun to learn 1x2 grids."""
+    run = tmp_path_factory.mktemp("lm")
+    train_lm(helpers.lm_config(), run, bank)
+    return run
+
+
+@pytest.fixture(scope="session")
+def mm_run(bank: TileBank, lm_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2v of that GPT-2, after a few steps on pictures."""
+    run = tmp_path_factory.mktemp("mm")
+    train_mm(helpers.mm_config(lm_run), run, bank)
+    return run

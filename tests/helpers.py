@@ -1,0 +1,191 @@
+"""What tests build by hand: documents in plain Python, tiny configurations, folders of pictures."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from torch import nn
+
+from gpt2v.cli import main
+from gpt2v.config import LMConfig, MMConfig, TrainConfig
+from gpt2v.data.grids import Samples
+
+M = TypeVar("M", bound=nn.Module)
+
+LONG_NAMES = (
+    "airplane",
+    "sea-otter",
+    "bird",
+    "X-ray tetra",
+    "grizzly",
+    "dog",
+    "zebra2",
+    "horse",
+    "Ñandú",
+    "truck",
+)
+TINY_TILES = {"source": "sprites", "per_class": 20, "size": 16}
+TINY_VISION = {
+    "image_size": 32,
+    "patch_size": 8,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+TINY_LM: dict[str, Any] = {
+    "tiles": TINY_TILES,
+    "model": {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 256},
+    "data": {"batch_size": 16, "stages": [{"steps": 100, "mix": [{"rows": 1, "cols": 2}]}]},
+    "train": {
+        "groups": [{"name": "lm", "pattern": "", "lr": 0.03, "optimizer": "muon"}],
+        "warmup": 5,
+        "eval_grids": 60,
+    },
+}
+TINY_MM: dict[str, Any] = {
+    "tiles": TINY_TILES,
+    "vision": TINY_VISION,
+    "data": {
+        "batch_size": 4,
+        "stages": [{"steps": 3, "mix": [{"rows": 1, "cols": 2, "modality": "image"}]}],
+    },
+    "train": {
+        "groups": [
+            {"name": "vision_tower", "pattern": "^vision_tower", "lr": 0.001},
+            {"name": "projector", "pattern": "^projector", "lr": 0.001},
+            {"name": "language_model", "pattern": "^language_model", "lr": 0.001},
+        ],
+        "warmup": 0,
+        "eval_grids": 10,
+    },
+}
+TINY_ENCODER: dict[str, Any] = {
+    "tiles": TINY_TILES,
+    "vision": TINY_VISION,
+    "text": {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+    "projection_dim": 16,
+    "batch_size": 4,
+    "steps": 2,
+    "scenes": {"layouts": [{"lattice": 2}]},
+    "train": {
+        "groups": [{"name": "clip", "pattern": "", "lr": 0.01, "optimizer": "muon"}],
+        "eval_grids": 5,
+    },
+}
+
+
+def lm_config() -> LMConfig:
+    return LMConfig.model_validate(TINY_LM)
+
+
+def mm_config(lm: Path, **changes: Any) -> MMConfig:
+    return MMConfig.model_validate({**TINY_MM, "lm": str(lm), **changes})
+
+
+def train_config(**changes: Any) -> TrainConfig:
+    """A training configuration with one group of everything."""
+    groups = [{"name": "all", "pattern": "", "lr": 0.01}]
+    return TrainConfig.model_validate({"groups": groups, "warmup": 0, **changes})
+
+
+def louder(model: M, factor: float = 4.0) -> M:
+    """The same model with larger matrices, so that its outputs depend on its inputs clearly."""
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.ndim > 1:
+                p.mul_(factor)
+    return model
+
+
+def prefix(samples: Samples, i: int, names: tuple[str, ...], grid_lines: str) -> str:
+    """Grid and prompt of one sample, written in plain Python."""
+    rows, cols = samples.classes.shape[1:]
+    palette = [names[c] for c in samples.palette[i]]
+    listed = "[" + ", ".join(f"'{name}'" for name in palette) + "]"
+    return (
+        f"{grid_lines}The grid above is size {rows} by {cols}. "
+        f"Each cell contains an object from {listed}.\n"
+    )
+
+
+def markdown(samples: Samples, i: int, names: tuple[str, ...]) -> str:
+    """The table, written in plain Python."""
+    return "".join(
+        "|" + "".join(f" {names[c]} |" for c in row) + "\n" for row in samples.classes[i]
+    )
+
+
+def patch_tiled(samples: Samples, i: int, names: tuple[str, ...], patches: int) -> str:
+    """Each word over its cell's patches, in raster order, written in plain Python."""
+    words = [
+        f" {names[c]}"
+        for row in samples.classes[i]
+        for _ in range(patches)
+        for c in row
+        for _ in range(patches)
+    ]
+    return "".join(words) + "\n"
+
+
+def question(samples: Samples, i: int, q: int) -> str:
+    return f"What object is in row {samples.row[i, q]}, column {samples.col[i, q]}? A:"
+
+
+def answer(samples: Samples, i: int, q: int, names: tuple[str, ...]) -> str:
+    return f" {names[samples.classes[i, samples.row[i, q], samples.col[i, q]]]}\n"
+
+
+def chat(samples: Samples, i: int, names: tuple[str, ...]) -> str:
+    """All questions with their answers, chained."""
+    return "".join(
+        question(samples, i, q) + answer(samples, i, q, names) for q in range(samples.row.shape[1])
+    )
+
+
+def write_yaml(path: Path, content: object) -> Path:
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return path
+
+
+def picture_folder(root: Path, names: tuple[str, ...] = ("ant", "bee", "cow"), n: int = 6) -> Path:
+    """folder/class/picture.png with n different pictures of each class."""
+    rng = np.random.default_rng(0)
+    for name in names:
+        (root / name).mkdir(parents=True)
+        for i in range(n):
+            pixels = rng.integers(0, 256, (20, 24, 3), np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+def refusal(capsys: Any, *argv: object) -> str:
+    """Run a command that must fail as a user's mistake; returns its one line."""
+    status = main([str(a) for a in argv])
+    captured = capsys.readouterr()
+    assert status == 2, captured
+    lines = captured.err.splitlines()
+    lines = [line for line in lines if " left" not in line]  # plain progress lines
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("gpt2v: ")
+    assert "Traceback" not in captured.out
+    return lines[0]
+
+
+def within(seconds: int, work: Callable[[], Any]) -> Any:
+    """Run `work`, but end it with a TimeoutError where it does not come back."""
+    import signal
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        return work()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,349 @@
+"""Commands: they work on small things, and a user's mistake is one line and status 2."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import helpers
+from gpt2v.cli import _overrides, main
+from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
+
+EVAL = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 10, "examples": 2}
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def lm_yaml(place):
+    return write_yaml(place / "lm.yaml", TINY_LM)
+
+
+def changed(base, path, value):
+    """A copy of nested mappings with one dotted key set."""
+    result = node = copy.deepcopy(base)
+    *way, last = [int(p) if p.isdigit() else p for p in path.split(".")]
+    for part in way:
+        node = node[part]
+    node[last] = value
+    return result
+
+
+# ---- what works ------------------------------------------------------------------------------
+
+
+def test_overrides_are_yaml_values():
+    found = _overrides(["--train.groups.0.lr", "3e-4", "--a.b=[x, 1]", "--c", "null", "--d", "-2"])
+    assert found == {"train.groups.0.lr": 3e-4, "a.b": ["x", 1], "c": None, "d": -2}
+    assert isinstance(found["train.groups.0.lr"], float)
+
+
+def test_training_and_measuring_with_overrides(place, lm_yaml, capsys):
+    argv = ["lm", "train", lm_yaml, "--out", "runs/lm", "--train.groups.0.lr", "3e-4"]
+    argv += ["--data.stages.0.steps", "2", "--train.eval_grids", "5", "--train.schedule=linear"]
+    assert main([str(a) for a in argv]) == 0
+    resolved = (place / "runs/lm/config.yaml").read_text()
+    assert "lr: 0.0003" in resolved
+    assert "schedule: linear" in resolved
+    suite = write_yaml(place / "suite.yaml", EVAL)
+    argv = ["eval", "runs/lm", "--suite", suite, "--modalities", "[text]", "--n_images", "7"]
+    assert main([*map(str, argv), "--out", "runs/e"]) == 0
+    results = json.loads((place / "runs/e/results.json").read_text())
+    assert [row["n_images"] for row in results["results"]] == [7]
+    assert "text" in capsys.readouterr().out
+
+
+def test_the_default_directory_is_named_after_the_configuration(place, lm_yaml):
+    argv = ["lm", "train", str(lm_yaml), "--data.stages.0.steps", "1", "--train.eval_grids", "2"]
+    assert main(argv) == 0
+    assert (place / "runs/lm/results.json").is_file()
+
+
+def test_options_may_stand_before_the_configuration(place, lm_yaml):
+    options = ["--data.stages.0.steps", "1", "--train.eval_grids=2", "--out", "run"]
+    assert main(["lm", "train", *options, str(lm_yaml)]) == 0
+    assert "eval_grids: 2" in (place / "run/config.yaml").read_text()
+
+
+def test_an_encoder_is_trained(place):
+    config = write_yaml(place / "encoder.yaml", TINY_ENCODER)
+    assert main(["encoder", "train", str(config), "--out", "e"]) == 0
+    assert "zero_shot_accuracy" in json.loads((place / "e/results.json").read_text())["results"][0]
+
+
+def test_preview_prints_samples_and_draws_a_sheet(place, capsys):
+    config = write_yaml(place / "suite.yaml", EVAL)
+    assert main(["data", "preview", str(config), "--n", "3", "--png", "sheet.png"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("The grid above is size 1 by 2.") == 3
+    with Image.open("sheet.png") as sheet:
+        assert sheet.height > 3 * 192
+
+
+@pytest.mark.parametrize("command", ["demo", "data preview", "lm train", "eval", "ablate tokens"])
+def test_help_names_every_option(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "--" in text
+    if command == "lm train":
+        assert "--train.groups.0.lr" in text
+
+
+# ---- the user's mistakes ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("train.sed", 1, "train.sed: unknown key"),
+        ("model.n_layers", 1, "model.n_layers: unknown key"),
+        ("data.batch_size", "many", "data.batch_size"),
+        ("train.groups.0.lr", "3e-4x", "train.groups.0.lr"),
+        ("data.stages.0.mix.0.palette", 11, "data.stages.0.mix.0.palette: 11"),
+        ("model.n_positions", 40, "n_positions: 40"),
+        ("tiles.source", "mnist", "tiles.source"),
+        ("train.groups.0.pattern", "^nothing", "train.groups"),
+        ("train.groups.0.lr", 0.0, "every group is frozen"),
+        ("tokenizer", {"source": "./nowhere/at/all"}, "tokenizer.source: ./nowhere/at/all"),
+        ("data.stages.0.mix.0.modality", "image", "modality must be text"),
+    ],
+)
+def test_mistakes_in_a_configuration(place, capsys, key, value, says):
+    config = write_yaml(place / "bad.yaml", changed(TINY_LM, key, value))
+    line = refusal(capsys, "lm", "train", config, "--out", "run")
+    assert "bad.yaml" in line
+    assert says in line
+    assert not (place / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("data: [1, 2\ntrain: {", "line 2"),
+        ("a: b: c", "line 1: not valid YAML"),
+        ("- 1\n- 2", "mapping"),
+        ("", "mapping"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("\x00", "not valid YAML"),
+        ("a: &x [*x]", "bad.yaml"),
+        ("1: 2", "bad.yaml"),
+        ("{}", "data: "),
+        ("train: {groups: 3}", "bad.yaml"),
+    ],
+)
+def test_files_that_are_no_configuration(place, capsys, content, says):
+    config = write_yaml(place / "bad.yaml", content)
+    line = refusal(capsys, "lm", "train", config, "--out", "run")
+    assert "bad.yaml" in line
+    assert says in line
+    assert not (place / "run").exists()
+
+
+def test_a_configuration_that_cannot_be_read(place, capsys):
+    assert "none.yaml: cannot read" in refusal(capsys, "lm", "train", "none.yaml")
+    assert "cannot read" in refusal(capsys, "lm", "train", place)
+    (place / "binary.yaml").write_bytes(b"\xff\xfe\x00a")
+    assert "binary.yaml" in refusal(capsys, "lm", "train", "binary.yaml")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--train.sed", "1"], "train.sed: unknown key"),
+        (["--data.stages.3.steps", "1"], "data.stages.3.steps: '3' must be a number under 1"),
+        (["--data.stages.0.steps"], "--data.stages.0.steps: needs a value"),
+        (["--data.stages.0.steps", "x"], "data.stages.0.steps"),
+        (["--train.groups.0.lr", "[1"], "not valid YAML"),
+        (["extra"], "unexpected argument: extra"),
+    ],
+)
+def test_mistakes_on_the_command_line(place, lm_yaml, capsys, options, says):
+    assert says in refusal(capsys, "lm", "train", lm_yaml, "--out", "run", *options)
+    assert not (place / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["trian"], ["lm"], ["lm", "trian", "x"], ["lm", "train"], ["demo", "--tiles", "mnist"]],
+)
+def test_commands_that_do_not_exist(capsys, argv):
+    assert "--help" in refusal(capsys, *argv)
+
+
+def test_unknown_preset_and_missing_tiles_of_the_demo(place, capsys):
+    assert "no such preset" in refusal(capsys, "demo", "--preset", "tiny", "--out", "d")
+    line = refusal(capsys, "demo", "--tiles", "cifar10", "--tiles-path", "none", "--out", "d")
+    assert "tiles.path: none: no such folder" in line
+    assert "tiles.path: missing" in refusal(capsys, "demo", "--tiles", "folder", "--out", "d")
+    line = refusal(capsys, "demo", "--preset", "smoke", "--lm.data.sed", "1", "--out", "d")
+    assert "lm.data.sed: unknown key" in line
+    assert not (place / "d").exists()
+
+
+@pytest.mark.parametrize("command", ["encoder", "mm"])
+def test_a_picture_that_patches_do_not_divide(place, capsys, command):
+    base = {"encoder": TINY_ENCODER, "mm": {**TINY_MM, "lm": "x"}}[command]
+    config = write_yaml(place / "bad.yaml", changed(base, "vision.patch_size", 9))
+    line = refusal(capsys, command, "train", config, "--out", "run")
+    assert "bad.yaml: vision: image_size 32 must be a multiple of patch_size 9" in line
+    assert not (place / "run").exists()
+
+
+def test_towers_whose_heads_do_not_divide_their_width(place, capsys):
+    for key in ("text.hidden_size", "vision.hidden_size"):
+        config = write_yaml(place / "bad.yaml", changed(TINY_ENCODER, key, 17))
+        line = refusal(capsys, "encoder", "train", config, "--out", "run")
+        assert key.split(".")[0] in line
+        assert "hidden_size" in line
+    assert not (place / "run").exists()
+
+
+@pytest.mark.parametrize("size", [4, 48])
+def test_tiles_that_do_not_fit_the_encoders_pictures_are_refused_before_training(
+    place, capsys, size, monkeypatch
+):
+    def fit(*_):
+        pytest.fail("trained with pictures that cannot be scored")
+
+    monkeypatch.setattr("gpt2v.mm_train.encoder.fit", fit)
+    config = write_yaml(place / "bad.yaml", changed(TINY_ENCODER, "tiles.size", size))
+    line = refusal(capsys, "encoder", "train", config, "--out", "run")
+    assert "bad.yaml" in line
+    assert "tiles.size" in line
+    assert not (place / "run").exists()
+
+
+def test_many_small_tiles_in_the_encoders_pictures(place):
+    """Pictures that hold more than 16 tiles along a side are scored on a smaller grid."""
+    config = changed(TINY_ENCODER, "tiles.size", 4)
+    config["vision"] = {**config["vision"], "image_size": 72, "patch_size": 4}
+    config["steps"] = 1
+    write_yaml(place / "c.yaml", config)
+    assert main(["encoder", "train", "c.yaml", "--out", "e"]) == 0
+
+
+def test_a_grid_that_does_not_fit_the_picture(place, lm_run, capsys):
+    wide = changed(TINY_MM, "data.stages.0.mix.0.cols", 3)
+    config = write_yaml(place / "bad.yaml", {**wide, "lm": str(lm_run)})
+    line = refusal(capsys, "mm", "train", config, "--out", "run")
+    assert "bad.yaml: data.stages.0.mix.0." in line
+    assert "1x3 grid" in line
+    assert "mix.0.tiles" not in line  # there is no such key
+    assert not (place / "run").exists()
+
+
+def test_missing_models(place, capsys):
+    config = write_yaml(place / "mm.yaml", {**TINY_MM, "lm": "./none"})
+    line = refusal(capsys, "mm", "train", config, "--out", "run")
+    assert "mm.yaml: lm: ./none: no such run" in line
+    suite = write_yaml(place / "suite.yaml", EVAL)
+    assert "./none: no such" in refusal(capsys, "eval", "./none", "--suite", suite, "--out", "run")
+    probe = write_yaml(place / "probe.yaml", {"model": "./none", "tiles": TINY_TILES})
+    assert "model: ./none" in refusal(capsys, "probe", probe, "--out", "run")
+    assert "model: ./none" in refusal(
+        capsys, "ablate", "tokens", write_yaml(place / "l.yaml", {**EVAL, "model": "./none"})
+    )
+    assert "none" in refusal(capsys, "report", "none")
+    assert not (place / "run").exists()
+
+
+def test_pictures_for_a_gpt2_without_eyes(place, lm_run, capsys):
+    suite = write_yaml(place / "suite.yaml", EVAL)
+    argv = ("eval", lm_run, "--suite", suite, "--out", "run", "--modalities", "[image]")
+    assert "modalities" in refusal(capsys, *argv)
+    assert not (place / "run").exists()
+    config = write_yaml(place / "probe.yaml", {"model": str(lm_run), "tiles": TINY_TILES})
+    assert "GPT2vModel" in refusal(capsys, "probe", config, "--out", "run")
+    assert not (place / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("grid.palette", 11), ("grid.rows", 3), ("tiles.source", "folder")]
+)
+def test_an_evaluations_mistake_names_its_file_and_key(place, mm_run, capsys, key, value):
+    suite = write_yaml(place / "suite.yaml", changed(EVAL, key, value))
+    line = refusal(capsys, "eval", mm_run, "--suite", suite, "--out", "run")
+    assert "suite.yaml" in line
+    assert key.split(".")[-1] in line or "tiles.path" in line
+    assert not (place / "run").exists()
+
+
+@pytest.fixture
+def folder_yaml(place):
+    """LM-Train on a folder of pictures."""
+    root = helpers.picture_folder(place / "pictures", names=("ant", "bee", "cow", "elk"))
+    tiles = {"source": "folder", "path": str(root), "size": 16}
+    return write_yaml(place / "folder.yaml", {**TINY_LM, "tiles": tiles})
+
+
+def test_pictures_of_ones_own_train(place, folder_yaml):
+    options = ["--data.stages.0.steps", "1", "--train.eval_grids", "2", "--out", "run"]
+    assert main(["lm", "train", str(folder_yaml), *options]) == 0
+
+
+def test_broken_tiles(place, folder_yaml, capsys):
+    def line(*options):
+        found = refusal(capsys, "lm", "train", folder_yaml, "--out", "run", *options)
+        assert "folder.yaml" in found
+        assert not (place / "run").exists()
+        return found
+
+    root = place / "pictures"
+    assert "tiles.path: none: no such folder" in line("--tiles.path", "none")
+    (root / "cow" / "2.png").write_bytes((root / "cow" / "2.png").read_bytes()[:90])
+    assert str(root / "cow" / "2.png") in line()
+    (root / "cow" / "2.png").unlink()
+    palette = line("--data.stages.0.mix.0.palette", "5")
+    assert "palette: 5 objects, but the folder tiles have 4 classes" in palette
+    (place / "c").mkdir()
+    for part in ("train", "test"):
+        (place / "c" / f"{part}-0.parquet").write_bytes(b"PAR1 no parquet")
+    found = line("--tiles.source", "cifar10", "--tiles.path", "c")
+    assert "test-0.parquet: not a readable parquet" in found
+
+
+def test_an_existing_run_is_kept(place, lm_yaml, capsys):
+    options = ["--data.stages.0.steps", "1", "--train.eval_grids", "2", "--out", "run"]
+    assert main(["lm", "train", str(lm_yaml), *options]) == 0
+    capsys.readouterr()
+    before = (place / "run/results.json").read_text()
+    argv = ("lm", "train", lm_yaml, *options)
+    assert "run: already holds a run" in refusal(capsys, *argv)
+    line = refusal(capsys, *argv, "--overwrite", "--model.n_positions", "40")
+    assert "n_positions" in line
+    assert (place / "run/results.json").read_text() == before
+    assert sorted(p.name for p in place.iterdir()) == ["lm.yaml", "run"]
+    assert main([*map(str, argv), "--overwrite"]) == 0
+    assert (place / "run/results.json").read_text() != before
+
+
+def test_a_loss_that_is_not_finite_is_one_line_in_a_process_of_its_own(place, lm_yaml):
+    """Nothing that runs in the background may complain about the directory that is gone."""
+    command = [sys.executable, "-m", "gpt2v", "lm", "train", str(lm_yaml), "--out", "run"]
+    command += ["--train.groups.0.lr", "1e38", "--train.clip", "null", "--train.warmup", "0"]
+    command += ["--train.log_every", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    lines = [line for line in done.stderr.splitlines() if " left" not in line]
+    assert len(lines) == 1, done.stderr
+    assert "the loss is nan" in lines[0]
+    assert not Path("run").exists()
+
+
+def test_an_unwritable_sheet_and_a_number_that_is_none(place, capsys):
+    config = write_yaml(place / "suite.yaml", EVAL)
+    argv = ("data", "preview", config)
+    assert "--png: no/sheet.png" in refusal(capsys, *argv, "--png", "no/sheet.png")
+    assert "--n" in refusal(capsys, *argv, "--n", "0")
+    assert "--n" in refusal(capsys, *argv, "--n", "many")

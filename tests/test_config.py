@@ -1,0 +1,163 @@
+"""Configurations: merged first, validated once, one line for a mistake; every file is valid."""
+
+from pathlib import Path
+
+import pytest
+
+from gpt2v.config import (
+    Config,
+    DataConfig,
+    EncoderConfig,
+    EvalConfig,
+    GridConfig,
+    LadderConfig,
+    LMConfig,
+    MMConfig,
+    ProbeConfig,
+    describe,
+    dump,
+    load,
+    merge,
+    read_yaml,
+    validate,
+)
+from gpt2v.demo import demo_config, presets
+from gpt2v.errors import UserError
+
+ROOT = Path(__file__).parents[1] / "configs"
+KINDS: dict[str, type[Config]] = {
+    "lm": LMConfig,
+    "mm": MMConfig,
+    "encoder": EncoderConfig,
+    "eval": EvalConfig,
+    "probe": ProbeConfig,
+    "ablate": LadderConfig,
+}
+FILES = sorted(ROOT.rglob("*.yaml"))
+GROUPS = [{"name": "a", "pattern": "", "lr": 0.1}]
+LM = {"data": {"stages": [{"steps": 2, "mix": [{}]}]}, "train": {"groups": GROUPS}}
+
+
+@pytest.mark.parametrize("file", FILES, ids=[str(f.relative_to(ROOT)) for f in FILES])
+def test_every_file_in_configs_is_valid(file):
+    kind = KINDS[file.relative_to(ROOT).parts[0]]
+    assert isinstance(load(kind, file, {}), kind)
+
+
+def test_there_are_configurations_of_every_kind():
+    if not FILES:
+        pytest.skip(f"no YAML below {ROOT} yet")
+    assert {file.relative_to(ROOT).parts[0] for file in FILES} == set(KINDS)
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_builds_and_shares_its_tiles(preset, tmp_path):
+    tiles = {"tiles.source": "folder", "tiles.path": "pictures"}
+    config = demo_config(preset, tiles, tmp_path)
+    stages = (config.encoder, config.lm, config.mm, config.eval, config.probe)
+    assert all(stage.tiles == config.tiles for stage in stages)
+    assert config.tiles.path == "pictures"
+    assert config.mm.lm == str(tmp_path / "lm")
+
+
+def test_presets_take_overrides_and_wrong_ones_are_named(tmp_path):
+    config = demo_config("smoke", {"mm.train.seed": 5, "lm.data.stages.0.steps": 7}, tmp_path)
+    assert config.mm.train.seed == 5
+    assert config.lm.data.stages[0].steps == 7
+    with pytest.raises(UserError, match=r"--preset: nope: no such preset; there are .*smoke"):
+        demo_config("nope", {}, tmp_path)
+    with pytest.raises(UserError, match=r"mm\.train\.sed: unknown key"):
+        demo_config("smoke", {"mm.train.sed": 5}, tmp_path)
+
+
+@pytest.mark.parametrize("stage", ["encoder", "lm", "mm", "eval", "probe", "tiles"])
+def test_a_stage_that_is_no_mapping_is_one_line(stage, tmp_path):
+    with pytest.raises(UserError, match=stage):
+        demo_config("smoke", {stage: 3}, tmp_path)
+
+
+def test_what_is_dumped_is_read_back(tmp_path):
+    config = validate(LMConfig, {**LM, "tiles": {"seed": 3}}, "x")
+    file = tmp_path / "c.yaml"
+    file.write_text(dump(config))
+    assert load(LMConfig, file, {}) == config
+
+
+@pytest.mark.parametrize("number", ["3e-4", "1E5", "-2.5e+3", ".5", "1.", "1e-08"])
+def test_floats_of_yaml_1_2(number):
+    found = read_yaml(f"x: {number}", "f")["x"]
+    assert isinstance(found, float)
+    assert found == float(number)
+
+
+def test_what_only_looks_like_a_float_is_none():
+    assert read_yaml("[12, 1.2.3, e5, 3e, '3e-4']", "f") == [12, "1.2.3", "e5", "3e", "3e-4"]
+
+
+def test_merging_sets_nested_keys_and_list_elements_in_a_copy():
+    base = {"a": {"b": [{"c": 1}, {"c": 2}]}, "d": None}
+    found = merge(base, {"a.b.1.c": 9, "d.e": 1, "f": "3e-4"}, "f.yaml")
+    assert found == {"a": {"b": [{"c": 1}, {"c": 9}]}, "d": {"e": 1}, "f": "3e-4"}
+    assert base["a"]["b"][1]["c"] == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [("a.b.2.c", "number under 2"), ("a.b.x.c", "number under 2"), ("a.b.0.c.d", "nothing lies")],
+)
+def test_overrides_that_lead_nowhere(key, says):
+    with pytest.raises(UserError, match=f"f.yaml: {key}: .*{says}"):
+        merge({"a": {"b": [{"c": 1}, {"c": 2}]}}, {key: 1}, "f.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"train.sed": 1}, r"train\.sed: unknown key; the keys here are seed, groups"),
+        ({"data.stages.0.mix.0.row": 1}, r"data\.stages\.0\.mix\.0\.row: unknown key; .*rows"),
+        ({"data.batch_size": "many"}, r"data\.batch_size: .*integer.*'many'"),
+        ({"data.batch_size": 2.5}, r"data\.batch_size: .*integer"),
+        ({"data.batch_size": True}, r"data\.batch_size"),
+        ({"data.batch_size": 0}, r"data\.batch_size: .*greater"),
+        ({"train.groups.0.lr": "fast"}, r"train\.groups\.0\.lr: .*number"),
+        ({"train.groups.0.pattern": "("}, r"train\.groups\.0: pattern is not a regular"),
+        ({"train.schedule": "cosin"}, r"train\.schedule: .*'cosine'"),
+        ({"data.stages": []}, r"data\.stages: "),
+        ({"data.stages.0.mix.0.modality": "image"}, r"mix\.0\.modality must be text"),
+        ({"data.stages.0.mix.0.questions": 10}, r"mix\.0: questions must be at most .*9"),
+        ({"model.n_head": 3}, r"model: n_embd 128 must be a multiple of n_head 3"),
+        ({"train": {}}, r"train\.groups: .*required"),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_and_key(changes, says):
+    with pytest.raises(UserError, match=rf"f\.yaml: .*{says}") as caught:
+        validate(LMConfig, merge(LM, changes, "f.yaml"), "f.yaml")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_configurations_cannot_be_changed():
+    config = GridConfig()
+    with pytest.raises(ValueError, match="frozen"):
+        config.rows = 4
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
+def test_help_has_a_line_for_every_field_that_is_a_real_option(kind):
+    lines = describe(kind)
+    for line in lines:
+        key = line.split()[0].removeprefix("--")
+        node: object = kind
+        for part in key.split("."):
+            if part.isdigit():
+                continue
+            field = node.model_fields[part]
+            inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
+            node = next((a for a in inner if isinstance(a, type) and issubclass(a, Config)), None)
+        assert node is None, f"{key} is no leaf"
+    assert len(lines) == len({line.split()[0] for line in lines})
+
+
+def test_help_shows_defaults_as_they_would_be_typed():
+    lines = {line.split()[0]: line for line in describe(DataConfig)}
+    assert "(default 32)" in lines["--batch_size"]
+    assert "(required)" in lines["--stages.0.steps"]

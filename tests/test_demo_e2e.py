@@ -1,0 +1,150 @@
+"""The whole demo, tiny, as a user runs it: twice with one seed, and the commands that follow it."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+HEADLINE = {
+    "text_accuracy",
+    "image_accuracy",
+    "gap",
+    "lm_text_accuracy",
+    "chance",
+    "blind_accuracy",
+    "bag_accuracy",
+    "probe_accuracy",
+    "probe_palette_accuracy",
+}
+COMMON = {"kind", "versions", "command", "seed", "data_hash", "seconds", "results"}
+ROW = {"modality", "instruction", "questions", "accuracy", "ci95", "n_images", "n_questions"}
+ROW |= {"chance", "blind_accuracy", "bag_accuracy"}
+
+
+def gpt2v(*argv: object) -> str:
+    """Run one command; it must succeed."""
+    command = [sys.executable, "-m", "gpt2v", *map(str, argv)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def results(run: Path) -> dict:
+    return json.loads((run / "results.json").read_text())
+
+
+def weights(run: Path) -> str:
+    (file,) = sorted(run.glob("checkpoints/step-*/model.safetensors"))
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("demo")
+    for name in ("one", "two"):
+        gpt2v("demo", "--preset", "smoke", "--out", root / name)
+    return [root / "one", root / "two"]
+
+
+def test_results_hold_the_headline_numbers(demos):
+    found = results(demos[0])
+    assert set(found) >= HEADLINE | COMMON
+    assert found["kind"] == "demo"
+    for key in HEADLINE:
+        assert isinstance(found[key], float), key
+        assert -1 <= found[key] <= 1
+    assert found["gap"] == pytest.approx(found["text_accuracy"] - found["image_accuracy"])
+    assert found["blind_accuracy"] == found["chance"] == 0.25
+    assert 0.38 < found["bag_accuracy"] < 0.48
+    stages = {"tiles", "encoder", "lm", "mm", "eval", "probe", "ladder", "total"}
+    assert set(found["seconds"]) >= stages
+    rows = {(row["model"], row["modality"]): row for row in found["results"]}
+    assert set(rows) == {("gpt2v", "text"), ("gpt2v", "image"), ("lm", "text")}
+    for row in rows.values():
+        assert set(row) >= ROW
+        assert row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]
+
+
+def test_every_stage_leaves_a_run(demos):
+    for stage in ("encoder", "lm", "mm", "eval", "probe", "ladder"):
+        assert set(results(demos[0] / stage)) >= COMMON, stage
+    for stage in ("encoder", "lm", "mm", "eval", "probe"):
+        assert (demos[0] / stage / "config.yaml").is_file(), stage
+    for stage in ("encoder", "lm", "mm"):
+        lines = (demos[0] / stage / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines if '"loss"' in line][-1] > 1
+    records = pq.read_table(demos[0] / "eval" / "records.parquet")
+    assert records.num_rows == 3 * 60 * 9
+
+
+def test_the_ladder_starts_at_the_text_and_ends_at_the_picture(demos):
+    rows = results(demos[0] / "ladder")["results"]
+    found = {(r["model"], r["modality"]): r for r in results(demos[0])["results"]}
+    assert rows[0]["accuracy"] == found["gpt2v", "text"]["accuracy"]
+    assert rows[-1]["accuracy"] == found["gpt2v", "image"]["accuracy"]
+    assert rows[1]["accuracy"] == rows[0]["accuracy"]
+    assert rows[1]["max_logit_difference"] < 1e-4
+
+
+def test_the_report_is_one_file_that_needs_no_other(demos):
+    page = (demos[0] / "report" / "index.html").read_text(encoding="utf-8")
+    assert "<html" in page
+    wanted = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
+    assert all(link.startswith(("data:", "#")) for link in wanted), wanted
+    assert not re.search(r"@import|url\(\s*['\"]?(?!data:|#)", page)
+
+
+@pytest.mark.parametrize("stage", ["encoder", "lm", "mm"])
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(demos, stage):
+    assert weights(demos[0] / stage) == weights(demos[1] / stage)
+
+
+def test_the_same_seed_gives_the_same_numbers(demos):
+    one, two = map(results, demos)
+    for key in (*HEADLINE, "data_hash", "results"):
+        assert one[key] == two[key], key
+
+
+def test_a_finished_demo_is_not_overwritten(demos):
+    command = [sys.executable, "-m", "gpt2v", "demo", "--preset", "smoke", "--out", str(demos[1])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "--overwrite" in done.stderr
+
+
+def test_the_model_is_measured_again(demos, tmp_path):
+    gpt2v("eval", demos[0] / "mm", "--out", tmp_path / "e", "--n_images", 60, *TILES)
+    again = {row["modality"]: row["accuracy"] for row in results(tmp_path / "e")["results"]}
+    found = results(demos[0])
+    expected = {"text": found["text_accuracy"], "image": found["image_accuracy"]}
+    assert again == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_report_is_written_again(demos):
+    before = (demos[0] / "report" / "index.html").read_text(encoding="utf-8")
+    (demos[0] / "report" / "index.html").unlink()
+    gpt2v("report", demos[0])
+    after = (demos[0] / "report" / "index.html").read_text(encoding="utf-8")
+    assert len(after) == pytest.approx(len(before), rel=0.01)
+
+
+TILES = ("--tiles.per_class", 40)
+
+
+def test_probe_and_ladder_of_the_model(demos, tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text(f"model: {demos[0] / 'mm'}\n")
+    out = tmp_path / "probe"
+    gpt2v("probe", config, "--out", out, "--n_train", 100, "--n_test", 50, *TILES)
+    assert {row["control"] for row in results(out)["results"]} == {"none", "shuffled-labels"}
+    out = tmp_path / "ladder"
+    gpt2v("ablate", "tokens", config, "--out", out, "--n_images", 40, *TILES)
+    assert [row["rung"] for row in results(out)["results"]] == ["R0", "R1", "R2", "R3", "R4"]

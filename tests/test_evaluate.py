@@ -1,0 +1,130 @@
+"""Evaluation: records, rows and baselines, each against a count by hand."""
+
+import json
+from itertools import product
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import helpers
+from gpt2v.config import EvalConfig, GridConfig, load
+from gpt2v.data.batches import Renderer
+from gpt2v.data.grids import draw_samples
+from gpt2v.data.stream import Stream
+from gpt2v.data.text import TextView
+from gpt2v.errors import UserError
+from gpt2v.eval.command import evaluate_model
+from gpt2v.eval.evaluate import HeldOut, bag_accuracy, evaluate, score_view
+from gpt2v.model.reader import Reader
+from gpt2v.model.scoring import score
+from gpt2v.model.task import held_out_accuracy
+
+GRID = GridConfig(rows=1, cols=2)
+CONFIG = EvalConfig.model_validate(
+    {"tiles": helpers.TINY_TILES, "grid": GRID, "n_images": 70, "examples": 3}
+)
+
+
+def brute_force_bag(classes):
+    best = [max((c == v).sum() for v in c.reshape(-1)) / c.size for c in classes]
+    return float(np.mean(best))
+
+
+@pytest.mark.parametrize("shape", [(40, 3, 3), (30, 1, 2), (10, 2, 5)])
+def test_bag_accuracy_against_counting(shape):
+    classes = np.random.default_rng(0).integers(0, 4, shape)
+    assert bag_accuracy(classes) == pytest.approx(brute_force_bag(classes))
+
+
+def test_the_analytic_baselines(bank):
+    """25% blind; the bag of a 2x2 grid of four objects exactly, that of 3x3 about 43%."""
+    every = np.array(list(product(range(4), repeat=4))).reshape(-1, 2, 2)
+    exact = bag_accuracy(every)
+    assert exact == pytest.approx(brute_force_bag(every))
+    for side, expected in ((2, exact), (3, 0.4312)):
+        spec = GridConfig(rows=side, cols=side)
+        drawn = draw_samples(spec, bank, 1, "test", np.arange(3000))
+        assert bag_accuracy(drawn.classes) == pytest.approx(expected, abs=0.012)
+
+
+def test_records_rows_and_examples_of_a_run(lm, gpt2v, bank, table, tmp_path):
+    held_out = HeldOut(CONFIG, Renderer(bank, table, 48), gpt2v.geometry)
+    readers = {
+        "gpt2v": (Reader.of(gpt2v), ["text", "image"]),
+        "lm": (Reader(lm, table.image_id), ["text"]),
+    }
+    found = evaluate(readers, held_out, tmp_path)
+    records = pq.read_table(tmp_path / "records.parquet").to_pandas()
+    assert len(records) == 3 * 70 * 2
+    samples = draw_samples(GRID, bank, 1, "test", np.arange(70))
+    for row in found["results"]:
+        mine = records[(records.model == row["model"]) & (records.modality == row["modality"])]
+        assert row["accuracy"] == pytest.approx(mine.exact.mean())
+        assert row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]
+        assert (row["n_images"], row["n_questions"]) == (70, 140)
+        assert row["chance"] == row["blind_accuracy"] == 0.25
+        assert row["bag_accuracy"] == pytest.approx(brute_force_bag(samples.classes))
+        assert sorted(set(mine["sample"])) == list(range(70))
+        truth = [bank.class_names[samples.classes[r.sample_, r.row, r.col]]
+                 for r in mine.rename(columns={"sample": "sample_"}).itertuples()]  # fmt: skip
+        assert mine.truth.tolist() == truth
+    assert json.loads((tmp_path / "results.json").read_text())["results"] == found["results"]
+    assert sorted(p.name for p in (tmp_path / "examples").iterdir()) == ["0.png", "1.png", "2.png"]
+    assert load(EvalConfig, tmp_path / "config.yaml", {}) == CONFIG
+    # The same text and the same weights: GPT-2v without a picture is its GPT-2.
+    rows = {(r["model"], r["modality"]): r["accuracy"] for r in found["results"]}
+    assert rows["gpt2v", "text"] == rows["lm", "text"]
+
+
+def test_batching_does_not_change_the_records(lm, bank, table):
+    held_out = HeldOut(CONFIG, Renderer(bank, table), None)
+    reader = Reader(lm, table.image_id)
+    together = score_view(reader, held_out, TextView(), "x")
+    alone = score(
+        reader, held_out.render(held_out.samples(np.array([63])), TextView(), "independent", True),
+        bank.class_names,
+    )  # fmt: skip
+    at = [i for i, sample in enumerate(together["sample"]) if sample == 63]
+    for key, column in alone.items():
+        mine = [together[key][i] for i in at]
+        if key == "logprobs":
+            np.testing.assert_allclose(mine, column, atol=1e-5)
+        else:
+            assert mine == column, key
+
+
+def test_a_saved_gpt2_is_measured_on_text_and_has_learnt(lm_run, tmp_path):
+    config = CONFIG.model_copy(update={"modalities": ["text"]})
+    (row,) = evaluate_model(str(lm_run), config, tmp_path)["results"]
+    assert row["model"] == "lm"
+    assert row["accuracy"] > 0.4
+    with pytest.raises(UserError, match=r"without eyes; use --modalities '\[text\]'"):
+        evaluate_model(str(lm_run), CONFIG, tmp_path)
+
+
+def test_a_saved_gpt2v_is_measured_in_both_modalities(mm_run, tmp_path):
+    rows = evaluate_model(str(mm_run), CONFIG, tmp_path)["results"]
+    assert [row["modality"] for row in rows] == ["text", "image"]
+
+
+def test_grids_too_large_for_the_model_are_refused(lm, bank, table):
+    config = CONFIG.model_copy(update={"grid": GridConfig(rows=16, cols=16, questions=1)})
+    held_out = HeldOut(config, Renderer(bank, table), None)
+    with pytest.raises(UserError, match=r"16x16 grid .* n_positions: 512"):
+        score_view(Reader(lm, table.image_id), held_out, TextView(), "x")
+
+
+def test_validation_counts_every_grid_once(lm_run, bank, table):
+    """60 grids in passes of 50 and 10: each question has the same weight."""
+    from transformers import GPT2LMHeadModel
+
+    from gpt2v.model.files import find_checkpoint
+
+    lm = GPT2LMHeadModel.from_pretrained(find_checkpoint(str(lm_run), "lm")).eval()
+    stream = Stream(helpers.lm_config().data, Renderer(bank, table))
+    reader = Reader(lm, table.image_id)
+    found = held_out_accuracy(reader, stream, 60)
+    whole = stream.draw(stream.spec(0), "val", np.arange(60), with_choices=True)
+    expected = np.mean(score(reader, whole, bank.class_names)["exact"])
+    assert list(found.values()) == [pytest.approx(expected, abs=1e-9)]

@@ -1,0 +1,88 @@
+"""The ladder: the same grids and weights at every rung, from the text to the picture."""
+
+import numpy as np
+import pytest
+
+import helpers
+from gpt2v.ablate.ladder import climb, climb_model, rungs, splice_difference
+from gpt2v.config import EvalConfig, LadderConfig
+from gpt2v.data.batches import Renderer
+from gpt2v.eval.evaluate import HeldOut
+from gpt2v.model.reader import Reader
+
+GRID = {"rows": 2, "cols": 2}
+
+
+@pytest.fixture
+def held_out(gpt2v, bank, table):
+    values = {"tiles": helpers.TINY_TILES, "grid": GRID, "n_images": 20}
+    return HeldOut(EvalConfig.model_validate(values), Renderer(bank, table, 48), gpt2v.geometry)
+
+
+def test_every_rung_shows_the_same_samples(gpt2v, held_out):
+    batches = [next(held_out.batches(rung.view)) for rung in rungs(gpt2v, held_out)]
+    for batch in batches[1:]:
+        np.testing.assert_array_equal(batch.samples.tiles, batches[0].samples.tiles)
+        np.testing.assert_array_equal(batch.samples.row, batches[0].samples.row)
+
+
+def test_the_rungs_have_the_image_positions_that_they_say(gpt2v, held_out, table):
+    counts = {}
+    for rung in rungs(gpt2v, held_out):
+        batch = next(held_out.batches(rung.view))
+        counts[rung.rung] = set((batch.input_ids == table.image_id).sum(1).tolist())
+    words = 2 * (2 * 2 + 1 + 1)  # bars, names and the newline of two rows
+    assert counts == {"R0": {0}, "R1": {words}, "R2": {4}, "R3": {16}, "R4": {16}}
+
+
+def test_the_splice_changes_nothing_and_a_wrong_one_is_seen(gpt2v, held_out, lm, monkeypatch):
+    assert splice_difference(gpt2v, held_out) == 0.0
+
+    def other(self, batch):
+        return (
+            self.wte.weight[: int((batch.input_ids == self.image_id).sum()) % 7 + 1]
+            .mean(0, keepdim=True)
+            .expand(int((batch.input_ids == self.image_id).sum()), -1)
+        )
+
+    monkeypatch.setattr("gpt2v.model.sources.SplicedText.__call__", other)
+    assert splice_difference(gpt2v, held_out) > 1e-3
+
+
+def test_rows_of_the_ladder(gpt2v, held_out, tmp_path):
+    rows = climb(gpt2v, held_out, tmp_path)["results"]
+    assert [row["rung"] for row in rows] == ["R0", "R1", "R2", "R3", "R4"]
+    assert [row["parent"] for row in rows] == [None, "R0", "R1", "R2", "R3"]
+    assert rows[1]["accuracy"] == rows[0]["accuracy"]
+    first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
+    for row in rows:
+        assert row["n_questions"] == 80
+        if first == last:
+            assert row["gap_closed"] is None
+        else:
+            expected = (row["accuracy"] - last) / (first - last)
+            assert row["gap_closed"] == pytest.approx(expected)
+
+
+def test_a_saved_model_climbs_and_its_ends_are_its_evaluation(mm_run, tmp_path):
+    from gpt2v.eval.command import evaluate_model
+
+    values = {"tiles": helpers.TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 60}
+    for name in ("ladder", "eval"):
+        (tmp_path / name).mkdir()
+    config = LadderConfig.model_validate({**values, "model": str(mm_run)})
+    rows = climb_model(config, tmp_path / "ladder")["results"]
+    measured = evaluate_model(str(mm_run), EvalConfig.model_validate(values), tmp_path / "eval")[
+        "results"
+    ]
+    assert rows[0]["accuracy"] == measured[0]["accuracy"]
+    assert rows[-1]["accuracy"] == measured[1]["accuracy"]
+    assert rows[0]["accuracy"] > rows[-1]["accuracy"]
+    assert rows[0]["gap_closed"] == 1
+    assert rows[-1]["gap_closed"] == 0
+
+
+def test_a_reader_without_a_source_refuses_pictures(gpt2v, held_out, lm, table):
+    batch = next(held_out.batches(held_out.view("image")))
+    with pytest.raises(AssertionError, match="no source"):
+        Reader(lm, table.image_id)(batch)

@@ -1,0 +1,137 @@
+"""Parameter groups, frozen ones among them, and learning-rate schedules."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from gpt2v.errors import UserError
+from gpt2v.train.optim import Optimizers, group_parameters, lr_factor
+from helpers import train_config
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.tower = nn.Linear(3, 4)
+        self.projector = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(self.projector(self.tower(x)).tanh())
+
+
+def group(name, pattern, lr=0.1, **more):
+    return {"name": name, "pattern": pattern, "lr": lr, **more}
+
+
+def test_the_first_match_wins():
+    config = train_config(groups=[group("w", "tower.weight"), group("t", "tower"), group("r", "")])
+    found = group_parameters(Net(), config.groups)
+    assert [g.names for g in found][:2] == [("tower.weight",), ("tower.bias",)]
+    assert len(found[2].names) == 4
+    assert [g.size for g in found] == [12, 4, 4 * 4 + 4 + 2 * 4 + 2]
+
+
+def test_a_parameter_without_a_group_and_a_group_without_parameters_are_refused():
+    config = train_config(groups=[group("t", "^tower"), group("p", "^projector")])
+    with pytest.raises(UserError, match=r"train\.groups: no pattern matches .*head\.weight"):
+        Optimizers(Net(), config)
+    config = train_config(groups=[group("all", ""), group("t", "^tower")])
+    with pytest.raises(UserError, match=r"train\.groups\.1\.pattern: '\^tower' matches no"):
+        Optimizers(Net(), config)
+
+
+def test_everything_frozen_is_refused():
+    with pytest.raises(UserError, match="every group is frozen"):
+        Optimizers(Net(), train_config(groups=[group("all", "", 0)]))
+
+
+def step(net, optimizers):
+    net(torch.ones(2, 3)).square().sum().backward()
+    optimizers.step()
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_rates_take_effect_group_by_group(kind):
+    net = Net()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    groups = [
+        group("t", "^tower", 0, weight_decay=0.5, optimizer=kind),
+        group("p", "^projector", 1e-4, optimizer=kind),
+        group("h", "", 1e-2, optimizer=kind),
+    ]
+    step(net, Optimizers(net, train_config(groups=groups)))
+    change = {k: float((v - before[k]).abs().max()) for k, v in net.state_dict().items()}
+    assert change["tower.weight"] == change["tower.bias"] == 0
+    assert change["head.weight"] > 30 * change["projector.weight"] > 0
+    assert not net.tower.weight.requires_grad
+
+
+def test_the_factor_scales_every_rate():
+    net = Net()
+    groups = [group("t", "^tower", 0.2, optimizer="muon"), group("h", "", 0.4)]
+    optimizers = Optimizers(net, train_config(groups=groups))
+    assert optimizers.set_lr(0.5) == {"t": 0.1, "h": 0.2}
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    optimizers.set_lr(0.0)
+    step(net, optimizers)
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+    optimizers.set_lr(1.0)
+    rates = {e["name"]: e["lr"] for o in optimizers.optimizers for e in o.param_groups}
+    assert rates["h"] == 0.4
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_weight_decay_shrinks_matrices_only(kind):
+    net = Net()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    options = {"weight_decay": 0.5, "optimizer": kind}
+    optimizers = Optimizers(net, train_config(groups=[group("all", "", 0.1, **options)]))
+    for p in net.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizers.step()
+    for name, value in net.state_dict().items():
+        factor = 0.95 if name.endswith("weight") else 1.0
+        torch.testing.assert_close(value, factor * before[name], atol=1e-6, rtol=1e-5)
+
+
+def test_clipping_returns_the_norm_before_it():
+    net = Net()
+    optimizers = Optimizers(net, train_config())
+    for p in net.parameters():
+        p.grad = torch.full_like(p, 3.0)
+    n = sum(p.numel() for p in net.parameters())
+    assert optimizers.clip(None) == pytest.approx(3 * n**0.5)
+    assert optimizers.clip(1.0) == pytest.approx(3 * n**0.5)
+    assert sum(float(p.grad.square().sum()) for p in net.parameters()) == pytest.approx(1, rel=1e-3)
+
+
+def test_what_trains_is_listed():
+    groups = [group("t", "^tower", 0), group("rest", "", 0.5, optimizer="muon")]
+    lines = Optimizers(Net(), train_config(groups=groups)).describe()
+    assert "frozen" in lines[0]
+    assert "16 parameters" in lines[0]
+    assert "muon, lr 0.5" in lines[1]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "wsd"])
+def test_schedules_warm_up_reach_the_peak_and_end(schedule):
+    config = train_config(schedule=schedule, warmup=10)
+    factors = [lr_factor(config, step, 110) for step in range(111)]
+    assert factors[:11] == pytest.approx([*(i / 10 for i in range(1, 11)), 1.0])
+    assert max(factors) == 1.0
+    after = factors[10:]
+    assert all(a >= b for a, b in pairwise(after))
+    assert factors[110] == pytest.approx(1.0 if schedule == "constant" else 0.0, abs=1e-12)
+    middle = {"constant": 1.0, "linear": 0.5, "cosine": 0.5, "wsd": 1.0}[schedule]
+    assert factors[60] == pytest.approx(middle)
+    if schedule == "wsd":
+        assert factors[100] == pytest.approx(0.5)
+
+
+def test_a_training_shorter_than_its_warm_up_has_rates_in_range():
+    config = train_config(warmup=50)
+    assert all(0 < lr_factor(config, step, 20) <= 1 for step in range(20))

@@ -1,0 +1,211 @@
+"""One packed pass equals one question at a time; plain GPT-2 on plain sequences is the reference."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2LMHeadModel
+
+import helpers
+from gpt2v.config import GridConfig
+from gpt2v.data.batches import Renderer
+from gpt2v.data.grids import draw_samples
+from gpt2v.data.text import ImageView, TextView
+from gpt2v.model.clip import normalise
+from gpt2v.model.packed import answer_loss, attention_mask, pack, read_logits
+from gpt2v.model.reader import Reader
+from gpt2v.model.scoring import score
+
+SPEC = GridConfig(rows=2, cols=2, questions=3)
+N = 3
+
+
+@pytest.fixture(scope="module")
+def samples(bank):
+    return draw_samples(SPEC, bank, 0, "test", np.arange(N))
+
+
+@pytest.fixture(scope="module", params=["sdpa", "eager"])
+def attending(request, lm):
+    """The tiny GPT-2 with either implementation of attention."""
+    model = GPT2LMHeadModel._from_config(lm.config, attn_implementation=request.param)
+    model.load_state_dict(lm.state_dict())
+    assert model.config._attn_implementation == request.param
+    return model.eval()
+
+
+@pytest.fixture(params=["bank", "long_bank"])
+def named(request):
+    return request.getfixturevalue(request.param)
+
+
+def plain_logits(lm, ids):
+    """Ordinary causal GPT-2 on one sequence: (T, V)."""
+    with torch.no_grad():
+        return lm(input_ids=torch.tensor([ids])).logits[0]
+
+
+def alone(samples, i, q, names, table):
+    """Token ids of one question with its answer, and how many of them are the answer's."""
+    text = helpers.prefix(samples, i, names, helpers.markdown(samples, i, names))
+    said = helpers.answer(samples, i, q, names)
+    ids = table.tokens(text + helpers.question(samples, i, q) + said)
+    return ids, len(table.tokens(said))
+
+
+def packed_answers(lm, batch):
+    """Logits before every answer token, by (sample, question): (answer length, V)."""
+    with torch.no_grad():
+        packed = pack(batch, torch.device("cpu"))
+        logits = read_logits(lm, packed)
+    number = np.full(batch.input_ids.shape, -1)
+    number[packed.read.numpy()] = np.arange(len(logits))
+    found = {}
+    for i, q in np.ndindex(samples_shape(batch)):
+        at = np.flatnonzero(batch.answers[i] == q)
+        found[i, q] = logits[number[i, at - 1]]
+    return found
+
+
+def samples_shape(batch):
+    return batch.samples.row.shape
+
+
+def worst_difference(lm, batch, names, table):
+    """Largest difference of any answer's logits from the reference, by question."""
+    worst = np.zeros(samples_shape(batch))
+    for (i, q), logits in packed_answers(lm, batch).items():
+        ids, length = alone(batch.samples, i, q, names, table)
+        reference = plain_logits(lm, ids)[-length - 1 : -1]
+        assert reference.shape == logits.shape
+        worst[i, q] = float((reference - logits).abs().max())
+    return worst
+
+
+@pytest.mark.parametrize("with_choices", [False, True])
+def test_packed_answers_equal_one_question_at_a_time(
+    attending, named, table, samples, with_choices
+):
+    batch = Renderer(named, table)(samples, TextView(), "independent", with_choices)
+    if len(table.tokens(" " + named.class_names[1])) > 1:
+        assert (batch.segments == -1).any()  # rows of unequal length
+    worst = worst_difference(attending, batch, named.class_names, table)
+    assert worst.max() < 1e-4
+
+
+def test_the_planted_mask_in_which_questions_see_each_other_is_detected(
+    attending, bank, table, samples
+):
+    batch = Renderer(bank, table)(samples, TextView())
+    sees = np.tril(np.ones_like(batch.sees))
+    worst = worst_difference(
+        attending, dataclasses.replace(batch, sees=sees), bank.class_names, table
+    )
+    assert worst[:, 0].max() < 1e-4  # the first question has none before it
+    assert worst[:, 1:].min() > 1e-2
+
+
+def test_positions_that_do_not_restart_are_detected(lm, bank, table, samples):
+    batch = Renderer(bank, table)(samples, TextView())
+    running = np.broadcast_to(np.arange(batch.input_ids.shape[1]), batch.input_ids.shape)
+    wrong = dataclasses.replace(batch, position_ids=running.copy())
+    worst = worst_difference(lm, wrong, bank.class_names, table)
+    assert worst[:, 0].max() < 1e-4
+    assert worst[:, 1:].min() > 1e-2
+
+
+def test_choice_scores_equal_teacher_forcing_each_choice(attending, named, table, samples):
+    batch = Renderer(named, table)(samples, TextView(), "independent", with_choices=True)
+    names = named.class_names
+    records = score(Reader(attending, table.image_id), batch, names)
+    for i, q in np.ndindex(N, 3):
+        text = helpers.prefix(samples, i, names, helpers.markdown(samples, i, names))
+        stem = text + helpers.question(samples, i, q)
+        expected = []
+        for name in names:
+            tokens = table.tokens(f" {name}")
+            ids = table.tokens(f"{stem} {name}")
+            logp = torch.log_softmax(plain_logits(attending, ids), -1)
+            expected.append(sum(float(logp[-len(tokens) - 1 + k, t]) for k, t in enumerate(tokens)))
+        np.testing.assert_allclose(records["logprobs"][i * 3 + q], expected, atol=2e-4)
+
+
+def test_chained_questions_equal_a_plain_document(attending, long_bank, table, samples):
+    batch = Renderer(long_bank, table)(samples, TextView(), "chained")
+    found = packed_answers(attending, batch)
+    for i in range(N):
+        ids = batch.input_ids[i][batch.segments[i] >= 0].tolist()
+        reference = plain_logits(attending, ids)
+        for q in range(3):
+            at = np.flatnonzero(batch.answers[i] == q)
+            torch.testing.assert_close(found[i, q], reference[at - 1], atol=1e-4, rtol=0)
+
+
+def test_pictures_equal_one_question_at_a_time(gpt2v, bank, table, samples):
+    span = gpt2v.geometry.span(2, 2, 16)
+    batch = Renderer(bank, table, 48)(samples, ImageView(span))
+    reader = Reader.of(gpt2v)
+    with torch.no_grad():
+        logits, packed = reader(batch)
+        pixels = normalise(batch.pixels, torch.device("cpu"))
+        hidden = gpt2v.vision_tower(pixels, output_hidden_states=True).hidden_states[-2]
+        vision = gpt2v.projector(hidden[:, 1:][:, span.patch])
+    number = np.full(batch.input_ids.shape, -1)
+    number[packed.read.numpy()] = np.arange(len(logits))
+    for i, q in np.ndindex(N, 3):
+        lines = "<image>" * len(span) + "\n"
+        said = helpers.answer(samples, i, q, bank.class_names)
+        text = helpers.prefix(samples, i, bank.class_names, lines)
+        ids = table.tokens(text + helpers.question(samples, i, q) + said)
+        words = gpt2v.language_model.transformer.wte(torch.tensor([ids]))
+        words[0, : len(span)] = vision[i]
+        with torch.no_grad():
+            reference = gpt2v.language_model(inputs_embeds=words).logits[0]
+        at = np.flatnonzero(batch.answers[i] == q)
+        expected = reference[-len(at) - 1 : -1]
+        torch.testing.assert_close(logits[number[i, at - 1]], expected, atol=1e-4, rtol=0)
+
+
+def test_the_loss_equals_the_sum_over_plain_sequences(lm, long_bank, table, samples):
+    batch = Renderer(long_bank, table)(samples, TextView())
+    with torch.no_grad():
+        packed = pack(batch, torch.device("cpu"))
+        found = float(answer_loss(read_logits(lm, packed), packed))
+    expected = 0.0
+    for i, q in np.ndindex(N, 3):
+        ids, length = alone(samples, i, q, long_bank.class_names, table)
+        logp = torch.log_softmax(plain_logits(lm, ids), -1)
+        expected -= sum(float(logp[k - 1, ids[k]]) for k in range(len(ids) - length, len(ids)))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_mask_is_additive_shared_where_it_may_be_and_never_empty(
+    bank, long_bank, table, samples
+):
+    device = torch.device("cpu")
+    same = attention_mask(Renderer(bank, table)(samples, TextView()), device, torch.float32)
+    assert same.shape[0] == 1
+    assert same.dtype == torch.float32
+    rows = attention_mask(Renderer(long_bank, table)(samples, TextView()), device, torch.float32)
+    assert rows.shape[0] == N
+    for mask in (same, rows):
+        assert set(mask.unique().tolist()) == {0.0, torch.finfo(torch.float32).min}
+        assert (mask == 0).any(-1).all()  # a row that sees nothing would be NaN
+
+
+def test_the_head_runs_at_answers_only(lm, bank, table, samples):
+    batch = Renderer(bank, table)(samples, TextView())
+    packed = pack(batch, torch.device("cpu"))
+    assert int(packed.read.sum()) == batch.n_supervised == N * 3 * 2
+    assert len(read_logits(lm, packed)) == N * 3 * 2
+
+
+def test_a_span_of_the_wrong_grid_shows_up_in_the_logits(gpt2v, bank, table, samples):
+    """Planted: the same patches in another order must not give the same answers."""
+    span = gpt2v.geometry.span(2, 2, 16)
+    turned = dataclasses.replace(span, patch=span.patch[::-1].copy())
+    reader, render = Reader.of(gpt2v), Renderer(bank, table, 48)
+    with torch.no_grad():
+        right, wrong = (reader(render(samples, ImageView(s)))[0] for s in (span, turned))
+    assert float((right - wrong).abs().max()) > 1e-3

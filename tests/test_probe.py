@@ -1,0 +1,113 @@
+"""The probe reads what is in the embeddings of each cell, and nothing where labels are shuffled."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import helpers
+from gpt2v.config import ProbeConfig
+from gpt2v.data.grids import draw_samples
+from gpt2v.errors import UserError
+from gpt2v.probe.probe import collect, probe, probe_model
+
+GRID = {"rows": 1, "cols": 2, "modality": "image"}
+
+
+def config(model="x", **changes):
+    values = {"tiles": helpers.TINY_TILES, "model": str(model), "grid": GRID}
+    return ProbeConfig.model_validate({**values, "n_train": 300, "n_test": 120, **changes})
+
+
+class Seeing:
+    """In the place of a GPT-2v: each patch's embedding holds its cell's class, and noise."""
+
+    def __init__(self, gpt2v, bank, spec, seed):
+        self.geometry, self.config = gpt2v.geometry, gpt2v.config
+        self.weight = torch.zeros(1)
+        self.bank, self.spec, self.seed = bank, spec, seed
+        self.next = {"train": 0, "test": 0}
+        self.split = "train"
+
+    def parameters(self):
+        return iter([self.weight])
+
+    def patch_features(self, pixels):
+        n, start = len(pixels), self.next[self.split]
+        self.next[self.split] += n
+        index = np.arange(start, start + n)
+        samples = draw_samples(self.spec, self.bank, self.seed, self.split, index)
+        if self.next[self.split] >= 300:
+            self.split = "test"
+        span = self.geometry.span(self.spec.rows, self.spec.cols, 16)
+        noise = np.random.default_rng(start).normal(size=(n, 36, 12)) * 0.1
+        classes = samples.classes.reshape(n, -1)[:, span.cell]
+        noise[:, span.patch, :10] += np.eye(10)[classes]
+        return torch.from_numpy(noise.astype(np.float32))
+
+
+def test_separable_features_are_read_and_shuffled_labels_are_chance(gpt2v, bank, tmp_path):
+    settings = config()
+    seeing = Seeing(gpt2v, bank, settings.grid, settings.seed)
+    rows = probe(seeing, bank, settings, tmp_path)["results"]
+    real, shuffled, *cells = rows
+    assert real["control"] == "none"
+    assert real["accuracy"] > 0.97
+    assert real["palette_accuracy"] >= real["accuracy"]
+    assert shuffled["control"] == "shuffled-labels"
+    assert shuffled["accuracy"] < 0.25  # chance is 10%
+    assert 0.1 < shuffled["palette_accuracy"] < 0.45  # chance is 25%
+    assert [row["cell"] for row in cells] == [[0, 0], [0, 1]]
+    assert np.mean([row["accuracy"] for row in cells]) == pytest.approx(real["accuracy"])
+
+
+def test_each_cell_is_read_from_its_own_patches(gpt2v, bank, tmp_path):
+    """Planted: features of the cells swapped make the probe blind, so it looks where it should."""
+
+    class Swapped(Seeing):
+        def patch_features(self, pixels):
+            found = super().patch_features(pixels)
+            span = self.geometry.span(1, 2, 16)
+            turned = found.clone()
+            turned[:, span.patch[span.cell == 0]] = found[:, span.patch[span.cell == 1]]
+            turned[:, span.patch[span.cell == 1]] = found[:, span.patch[span.cell == 0]]
+            return turned
+
+    settings = config(grid={**GRID, "palette": 10})
+    swapped = Swapped(gpt2v, bank, settings.grid, settings.seed)
+    assert probe(swapped, bank, settings, tmp_path)["results"][0]["accuracy"] < 0.3
+
+
+def test_features_belong_to_the_samples(gpt2v, bank):
+    settings = config(n_train=60)
+    features, samples = collect(gpt2v, bank, settings, "train", 60)
+    assert features.shape == (60, 36, 16)
+    again, _ = collect(gpt2v, bank, settings, "train", 52)
+    np.testing.assert_allclose(features[:52], again, atol=1e-5)
+    drawn = draw_samples(settings.grid, bank, settings.seed, "train", np.arange(60))
+    np.testing.assert_array_equal(samples.tiles, drawn.tiles)
+
+
+def test_records_and_results_of_a_saved_model(mm_run, bank, tmp_path):
+    settings = config(mm_run)
+    found = probe_model(settings, tmp_path)
+    records = pq.read_table(tmp_path / "records.parquet").to_pandas()
+    assert len(records) == 120 * 2
+    samples = draw_samples(settings.grid, bank, 1, "test", np.arange(120))
+    for i, cell in ((0, 0), (7, 1), (119, 0)):
+        (row,) = records[(records["sample"] == i) & (records.col == cell)].to_dict("records")
+        assert row["truth"] == bank.class_names[samples.classes[i, 0, cell]]
+        assert row["palette_prediction"] in [bank.class_names[c] for c in samples.palette[i]]
+    everywhere = found["results"][0]
+    assert everywhere["accuracy"] == pytest.approx((records.truth == records.prediction).mean())
+    in_palette = (records.truth == records.palette_prediction).mean()
+    assert everywhere["palette_accuracy"] == pytest.approx(in_palette)
+    assert everywhere["site"] == "pre-projector"
+    assert json.loads((tmp_path / "results.json").read_text())["kind"] == "probe"
+
+
+def test_a_grid_that_does_not_fit_is_refused(mm_run, tmp_path):
+    with pytest.raises(UserError, match="needs 48 pixels"):
+        probe_model(config(mm_run, grid={**GRID, "cols": 3}), tmp_path)

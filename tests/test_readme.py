@@ -1,0 +1,71 @@
+"""Every command of the README runs, made small, in the order in which the README gives them."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gpt2v.cli import main
+from gpt2v.data.sprites import CLASS_NAMES, draw_sprites
+
+ROOT = Path(__file__).parents[1]
+TRAIN = ["--tiles.per_class", "20", "--train.eval_grids", "4"]
+SMALL = {  # what makes each command small; nothing else is changed
+    "data preview": ["--tiles.per_class", "20"],
+    "encoder train": [*TRAIN, "--steps", "2", "--batch_size", "4"],
+    "lm train": [
+        *[*TRAIN, "--data.batch_size", "4"],
+        *(word for i in range(3) for word in (f"--data.stages.{i}.steps", "2")),
+    ],
+    "mm train": [*TRAIN, "--data.batch_size", "4", "--data.stages.0.steps", "2"],
+    "eval": ["--tiles.per_class", "20", "--n_images", "4", "--examples", "2"],
+    "probe": ["--tiles.per_class", "20", "--n_train", "20", "--n_test", "10"],
+    "ablate tokens": ["--tiles.per_class", "20", "--n_images", "4"],
+    "report": [],
+    "demo": [],
+}
+
+
+def commands() -> list[list[str]]:
+    """Every `gpt2v ...` line of the README's code blocks."""
+    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [shlex.split(line)[1:] for line in lines if line.startswith("gpt2v ")]
+
+
+def test_make_targets_exist() -> None:
+    targets = re.findall(r"^make (\w+)", (ROOT / "README.md").read_text(), re.M)
+    makefile = (ROOT / "Makefile").read_text()
+    assert targets == ["demo", "test"]
+    assert all(re.search(rf"^{target}:", makefile, re.M) for target in targets)
+
+
+def test_links_of_the_documents_lead_somewhere() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+@pytest.mark.e2e
+def test_every_command_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
+    (tmp_path / "runs").mkdir()
+    for label, name in enumerate(CLASS_NAMES):  # photographs of the user's own
+        (tmp_path / "folder" / name).mkdir(parents=True)
+        for i, tile in enumerate(draw_sprites(np.full(6, label), np.arange(6))):
+            Image.fromarray(tile).save(tmp_path / "folder" / name / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    seen = set()
+    for argv in commands():
+        kind = " ".join(argv[:2]) if " ".join(argv[:2]) in SMALL else argv[0]
+        if "cifar10" in argv:  # the same demo, on the folder and with the tiny preset
+            argv = ["demo", "--tiles", "folder", "--tiles-path", "folder", "--preset", "smoke"]
+            argv += ["--out", "runs/photographs", "--eval.n_images", "20"]
+        assert main([*argv, *SMALL[kind]]) == 0, (argv, capsys.readouterr().err)
+        seen.add(kind)
+    assert seen == set(SMALL)

@@ -1,0 +1,135 @@
+"""Run directories: never overwritten by accident, never left half-written by a mistake."""
+
+import json
+import stat
+
+import pytest
+
+from gpt2v import runs
+from gpt2v.errors import UserError
+
+
+def finished(path, content="old"):
+    with runs.new_run(path) as run:
+        runs.write_text(run / "config.yaml", content)
+        runs.write_json(run / runs.FINISHED, {"kind": content})
+    return path
+
+
+def fail_in(path, overwrite, error, name="half"):
+    with runs.new_run(path, overwrite) as run:
+        (run / name).write_text("half")
+        raise error
+
+
+def test_a_fresh_run_is_made_with_its_parents(tmp_path):
+    run = finished(tmp_path / "a" / "b")
+    assert (run / "config.yaml").read_text() == "old"
+    (tmp_path / "empty").mkdir()
+    assert finished(tmp_path / "empty").is_dir()
+
+
+def test_an_existing_run_is_refused_and_kept(tmp_path):
+    run = finished(tmp_path / "r")
+    with pytest.raises(UserError, match=r"r: already holds a run.*--overwrite"), runs.new_run(run):
+        pytest.fail("was entered")
+    assert (run / "config.yaml").read_text() == "old"
+
+
+def test_overwriting_replaces_the_whole_run(tmp_path):
+    run = finished(tmp_path / "r")
+    (run / "extra").write_text("x")
+    with runs.new_run(run, overwrite=True):
+        runs.write_text(run / "config.yaml", "new")
+    assert sorted(p.name for p in run.iterdir()) == ["config.yaml"]
+    assert [p.name for p in tmp_path.iterdir()] == ["r"]
+
+
+def test_a_mistake_leaves_nothing_and_brings_the_old_run_back(tmp_path):
+    with pytest.raises(UserError, match="wrong"):
+        fail_in(tmp_path / "n", False, UserError("wrong"))
+    assert list(tmp_path.iterdir()) == []
+    old = finished(tmp_path / "r")
+    with pytest.raises(UserError, match="wrong"):
+        fail_in(old, True, UserError("wrong"), "config.yaml")
+    assert (old / "config.yaml").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["r"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_overwrite_does_not_lose_the_old_run(tmp_path, error):
+    old = finished(tmp_path / "r")
+    with pytest.raises(error):
+        fail_in(old, True, error)
+    kept = [p for p in tmp_path.rglob("config.yaml") if p.read_text() == "old"]
+    assert kept, "the old run is gone"
+
+
+def test_what_is_no_run_is_never_overwritten(tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("x")
+    (tmp_path / "file").write_text("x")
+    for name in ("home", "file"):
+        for overwrite in (False, True):
+            with pytest.raises(UserError, match=name), runs.new_run(tmp_path / name, overwrite):
+                pytest.fail("was entered")
+    assert (tmp_path / "home" / "thesis.txt").read_text() == "x"
+    with pytest.raises(UserError, match="cannot make"), runs.new_run(tmp_path / "file" / "x"):
+        pytest.fail("was entered")
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    runs.write_text(tmp_path / "a", "first")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(runs.os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        runs.write_text(tmp_path / "a", "second")
+    assert (tmp_path / "a").read_text() == "first"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_others_may_read_what_is_written(tmp_path):
+    """As any file that is simply opened and written."""
+    (tmp_path / "plain").write_text("x")
+    runs.write_text(tmp_path / "ours", "x")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "ours")]
+    assert modes[0] == modes[1]
+
+
+def test_a_directory_appears_complete_or_not_at_all(tmp_path):
+    def write():
+        with runs.whole_directory(tmp_path / "d") as folder:
+            (folder / "x").write_text("x")
+            assert not (tmp_path / "d").exists()
+            raise ValueError("stop")
+
+    with pytest.raises(ValueError, match="stop"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+    with runs.whole_directory(tmp_path / "d") as folder:
+        (folder / "x").write_text("x")
+    assert [p.name for p in (tmp_path / "d").iterdir()] == ["x"]
+
+
+def test_results_say_what_they_depend_on(tmp_path):
+    runs.write_results(tmp_path, "eval", 0.0, seed=3, data_hash="h", results=[{"a": 1}])
+    found = json.loads((tmp_path / runs.FINISHED).read_text())
+    keys = {"kind", "versions", "command", "seconds", "seed", "data_hash", "results"}
+    assert set(found) == keys
+    assert {"gpt2v", "torch", "transformers", "python"} <= set(found["versions"])
+    assert found["seconds"] > 0
+
+
+def test_metrics_are_one_object_per_line(tmp_path):
+    metrics = runs.Metrics(tmp_path)
+    metrics.log(1, loss=2.0)
+    metrics.log(2, loss=1.5, lr={"a": 0.1})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()  # before it is closed
+    metrics.close()
+    assert [json.loads(line) for line in lines] == [
+        {"step": 1, "loss": 2.0},
+        {"step": 2, "loss": 1.5, "lr": {"a": 0.1}},
+    ]

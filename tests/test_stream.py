@@ -1,0 +1,105 @@
+"""The stream of batches: a pure function of the step, its curriculum, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from gpt2v.config import DataConfig, EvalConfig, GridConfig
+from gpt2v.data.batches import Renderer
+from gpt2v.data.images import PictureGeometry
+from gpt2v.data.stream import Stream, data_hash, validation_batches
+from gpt2v.errors import UserError
+
+
+def stream(bank, table, stages, **data):
+    config = DataConfig.model_validate({"batch_size": 4, "stages": stages, **data})
+    return Stream(config, Renderer(bank, table, 48), PictureGeometry(48, 8))
+
+
+SMALL = {"rows": 1, "cols": 2}
+STAGES = [
+    {"steps": 3, "mix": [SMALL]},
+    {"steps": 2, "mix": [{"rows": 2, "cols": 2, "weight": 3}, {"modality": "image"}]},
+]
+
+
+def test_a_step_is_pure_and_steps_share_no_sample(bank, table):
+    first, again = stream(bank, table, STAGES), stream(bank, table, STAGES)
+    steps = {step: first.batch(step) for step in (4, 0, 7)}
+    for step, batch in steps.items():
+        other = again.batch(step)
+        np.testing.assert_array_equal(batch.input_ids, other.input_ids)
+        np.testing.assert_array_equal(batch.samples.tiles, other.samples.tiles)
+        np.testing.assert_array_equal(batch.samples.index, np.arange(4 * step, 4 * step + 4))
+
+
+def test_stages_follow_each_other_and_the_last_goes_on(bank, table):
+    made = stream(bank, table, STAGES)
+    assert made.steps == 5
+    shapes = [(made.spec(step).rows, made.spec(step).cols) for step in range(60)]
+    assert shapes[:3] == [(1, 2)] * 3
+    assert set(shapes[3:]) == {(2, 2), (3, 3)}
+    assert "text/markdown 1x2" in made.describe(2)
+    assert "image 3x3" in made.describe(3)
+
+
+def test_the_mixture_has_the_weights_of_its_specs(bank, table):
+    made = stream(bank, table, STAGES)
+    share = np.mean([made.spec(step).rows == 2 for step in range(3, 2003)])
+    assert abs(share - 0.75) < 0.05
+
+
+def test_the_data_seed_draws_other_batches(bank, table):
+    one, two = (stream(bank, table, STAGES, seed=s).batch(0).samples.classes for s in (0, 1))
+    assert (one != two).any()
+
+
+def test_validation_is_held_out_independent_and_complete(bank, table):
+    made = stream(bank, table, [{"steps": 1, "mix": [{**SMALL, "mode": "chained"}]}])
+    batches = list(validation_batches(made, made.spec(0), 120))
+    index = np.concatenate([b.samples.index for b in batches])
+    assert index.tolist() == list(range(120))
+    for batch in batches:
+        assert set(bank.split[batch.samples.tiles].reshape(-1)) == {1}
+        assert batch.choices is not None
+        assert batch.segments.max() > 0  # questions in segments of their own
+
+
+def test_specs_that_the_model_cannot_hold_are_named(bank, table):
+    long = [{"steps": 1, "mix": [SMALL, {"rows": 4, "cols": 3, "mode": "chained"}]}]
+    with pytest.raises(UserError, match=r"data\.stages\.0\.mix\.1\..*4x3 grid.*n_positions: 100"):
+        stream(bank, table, long).check(100)
+    wide = [{"steps": 1, "mix": [{"rows": 1, "cols": 4, "modality": "image"}]}]
+    with pytest.raises(UserError, match=r"data\.stages\.0\.mix\.0.*1x4 grid .*needs 64 pixels"):
+        stream(bank, table, wide).check(512)
+    many = [{"steps": 1, "mix": [{"palette": 12}]}]
+    with pytest.raises(UserError, match=r"data\.stages\.0\.mix\.0\.palette: 12"):
+        stream(bank, table, many).check(512)
+    blind = Stream(
+        DataConfig.model_validate({"stages": [{"steps": 1, "mix": [{"modality": "image"}]}]}),
+        Renderer(bank, table),
+    )
+    with pytest.raises(UserError, match=r"data\.stages\.0\.mix\.0\.modality"):
+        blind.check(512)
+
+
+def test_a_length_that_fits_exactly_is_accepted(bank, table):
+    made = stream(bank, table, [{"steps": 1, "mix": [{**SMALL, "mode": "chained"}]}])
+    needed = int(made.batch(0).position_ids.max()) + 1
+    made.check(needed)
+    with pytest.raises(UserError, match=f"needs {needed} positions"):
+        made.check(needed - 1)
+
+
+def test_the_check_covers_every_later_batch(long_bank, table):
+    """Names of several tokens make rows of many lengths: the longest must fit, too."""
+    made = stream(long_bank, table, [{"steps": 1, "mix": [{**SMALL, "mode": "chained"}]}])
+    longest = max(int(made.batch(step).position_ids.max()) + 1 for step in range(200))
+    with pytest.raises(UserError, match="n_positions"):
+        made.check(longest - 1)
+
+
+def test_the_data_hash_follows_the_tiles_and_the_spec(bank, long_bank):
+    base = data_hash(bank, EvalConfig())
+    assert base == data_hash(bank, EvalConfig())
+    assert base != data_hash(long_bank, EvalConfig())
+    assert base != data_hash(bank, EvalConfig(grid=GridConfig(rows=2)))

@@ -1,0 +1,66 @@
+"""Documents are the design's, character by character, in every form."""
+
+import numpy as np
+import pytest
+
+import helpers
+from gpt2v.config import GridConfig
+from gpt2v.data.grids import Samples, draw_samples
+from gpt2v.data.images import cell_span
+from gpt2v.data.pieces import Strings
+from gpt2v.data.text import ImageView, TextView, documents
+
+NAMES = ("bird", "cat", "frog", "horse")
+PROMPT = (
+    "The grid above is size 3 by 3. "
+    "Each cell contains an object from ['horse', 'bird', 'cat', 'frog'].\n"
+    "What object is in row 2, column 2? A: bird\n"
+    "What object is in row 0, column 1? A: frog\n"
+)
+TABLE = "| bird | frog | frog |\n| cat | bird | bird |\n| horse | bird | bird |\n"
+
+
+@pytest.fixture
+def example() -> Samples:
+    """The example of the task's definition."""
+    return Samples(
+        index=np.array([0]),
+        classes=np.array([[[0, 2, 2], [1, 0, 0], [3, 0, 0]]]),
+        tiles=np.zeros((1, 3, 3), np.int64),
+        palette=np.array([[3, 0, 1, 2]]),
+        row=np.array([[2, 0]]),
+        col=np.array([[2, 1]]),
+    )
+
+
+def test_the_example_as_text(example):
+    assert documents(example, TextView("markdown"), NAMES, Strings()) == [TABLE + PROMPT]
+
+
+def test_the_example_as_a_picture_differs_in_the_table_only(example):
+    view = ImageView(cell_span(9))
+    (text,) = documents(example, view, NAMES, Strings())
+    assert text == "<image>" * 9 + "\n" + PROMPT
+
+
+def test_the_example_patch_tiled(example):
+    (text,) = documents(example, TextView("patch-tiled", patches=2), NAMES, Strings())
+    top = " bird bird frog frog frog frog"
+    middle = " cat cat bird bird bird bird"
+    bottom = " horse horse bird bird bird bird"
+    assert text == top * 2 + middle * 2 + bottom * 2 + "\n" + PROMPT
+
+
+@pytest.mark.parametrize("patches", [1, 3])
+def test_documents_equal_plain_python(long_bank, patches):
+    names = long_bank.class_names
+    spec = GridConfig(rows=2, cols=11, palette=7)
+    samples = draw_samples(spec, long_bank, 0, "train", np.arange(8))
+    tables = documents(samples, TextView("markdown"), names, Strings())
+    tiled = documents(samples, TextView("patch-tiled", patches), names, Strings())
+    for i in range(8):
+        after = helpers.chat(samples, i, names)
+        grid = helpers.markdown(samples, i, names)
+        assert tables[i] == helpers.prefix(samples, i, names, grid) + after
+        grid = helpers.patch_tiled(samples, i, names, patches)
+        assert tiled[i] == helpers.prefix(samples, i, names, grid) + after

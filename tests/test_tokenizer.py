@@ -1,0 +1,118 @@
+"""The fast path from pieces to tokens equals the tokenizer on the whole string."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt2v.config import GridConfig, TokenizerConfig
+from gpt2v.data.grids import draw_samples
+from gpt2v.data.images import cell_span
+from gpt2v.data.pieces import IMAGE, SPECIAL_TOKENS, PieceTable
+from gpt2v.data.text import ImageView, TextView, document_pieces
+from gpt2v.data.tokenizer import build_tokenizer, load_tokenizer, train_tokenizer
+from gpt2v.errors import UserError
+from gpt2v.model.files import wrap_tokenizer
+
+GPT2_FILES = Path(__file__).parents[2] / "shared" / "data" / "gpt2-tokenizer"
+
+
+@pytest.fixture(scope="module")
+def gpt2_table():
+    if not (GPT2_FILES / "merges.txt").is_file():
+        pytest.skip(f"GPT-2's vocab.json and merges.txt are not in {GPT2_FILES}")
+    return PieceTable(load_tokenizer(str(GPT2_FILES)))
+
+
+views = st.one_of(
+    st.just(TextView("markdown")),
+    st.builds(TextView, st.just("patch-tiled"), st.integers(1, 4)),
+    st.builds(lambda n: ImageView(cell_span(n), with_pixels=False), st.integers(1, 40)),
+)
+specs = st.builds(
+    GridConfig, rows=st.integers(1, 12), cols=st.integers(1, 12), palette=st.integers(2, 10)
+)
+
+
+def check_tokens(table, bank, names, spec, view, seed):
+    """Assembled tokens equal the tokenizer's on the string that the pieces spell."""
+    samples = draw_samples(spec, bank, seed, "train", np.arange(3))
+    pieces = document_pieces(samples, view, names, table)
+    ids, column = table.assemble(pieces)
+    for i in range(3):
+        text = table.text(pieces[i])
+        expected = table.tokenizer.encode(text, add_special_tokens=False).ids
+        assert ids[i][column[i] >= 0].tolist() == expected
+        assert (ids[i][column[i] < 0] == table.pad_id).all()
+        # Each token came from the piece whose text it spells.
+        lengths = table.lengths(pieces[i])
+        assert (
+            column[i][column[i] >= 0].tolist() == np.repeat(range(len(lengths)), lengths).tolist()
+        )
+
+
+@given(specs, views, st.integers(0, 9), st.booleans())
+def test_trained_tokens_of_pieces_are_tokens_of_the_string(
+    table, bank, long_bank, spec, view, seed, long
+):
+    names = (long_bank if long else bank).class_names
+    check_tokens(table, bank, names, spec, view, seed)
+
+
+@given(specs, views, st.integers(0, 9), st.booleans())
+def test_gpt2_tokens_of_pieces_are_tokens_of_the_string(
+    gpt2_table, bank, long_bank, spec, view, seed, long
+):
+    names = (long_bank if long else bank).class_names
+    check_tokens(gpt2_table, bank, names, spec, view, seed)
+
+
+def test_a_planted_wrong_border_is_seen(table, bank):
+    """The comparison above can fail: a piece that ends in a space is joined to the next word."""
+    assert table.tokens("row ") + table.tokens("cat") != table.tokens("row cat")
+
+
+def test_names_digits_and_bars_are_one_token(table, bank):
+    words = [f" {n}" for n in bank.class_names] + list(bank.class_names)
+    digits = [f" {d}" for d in range(10)] + [str(d) for d in range(10)]
+    for string in [*words, *digits, "|", " |", "\n", *SPECIAL_TOKENS]:
+        assert len(table.tokens(string)) == 1, string
+
+
+def test_decoding_gives_the_text_back(tokenizer, gpt2_table):
+    text = "| Ñandú |\nWhat object is in row 12, column 3? A: sea-otter\n 東京"
+    for found in (tokenizer, gpt2_table.tokenizer):
+        assert found.decode(found.encode(text).ids) == text
+
+
+def test_training_twice_gives_the_same_tokenizer(bank, tokenizer):
+    assert build_tokenizer(TokenizerConfig(), bank).to_str() == tokenizer.to_str()
+
+
+def test_the_vocabulary_has_at_most_the_asked_size(bank):
+    texts = [" ".join(bank.class_names) + " some words to merge"] * 3
+    found = train_tokenizer(texts, 270)
+    assert found.get_vocab_size() <= 270
+    assert found.token_to_id(IMAGE) is not None
+
+
+def test_gpt2_keeps_its_ids_and_gets_what_is_missing(gpt2_table):
+    assert gpt2_table.tokens("Hello world<|endoftext|>") == [15496, 995, 50256]
+    assert gpt2_table.image_id >= 50257
+    assert gpt2_table.pad_id >= 50257
+
+
+def test_a_saved_tokenizer_is_read_back(tokenizer, tmp_path):
+    wrap_tokenizer(tokenizer).save_pretrained(tmp_path)
+    text = "| cat | dog |\n<image><image>\nWhat object? A: ship<|endoftext|>"
+    assert load_tokenizer(str(tmp_path)).encode(text).ids == tokenizer.encode(text).ids
+
+
+def test_folders_that_hold_no_tokenizer_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"tokenizer\.source: .*expected tokenizer\.json"):
+        load_tokenizer(str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(UserError, match=r"tokenizer\.source: .*cannot be loaded"):
+        load_tokenizer(str(tmp_path))
