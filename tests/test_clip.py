@@ -98,13 +98,6 @@ def test_equal_captions_are_positives(clip):
         found = global_loss(clip, pictures, captions, same)
         expected = contrastive(clip.logit_scale.exp(), pictures, captions, same)
     torch.testing.assert_close(found, expected)
-    # With two equal captions as negatives of each other even a perfect match has a loss of log 2.
-    perfect = F.normalize(torch.eye(4, 16), dim=-1)
-    perfect[3] = perfect[0]
-    with torch.no_grad():
-        as_positive = contrastive(100.0, perfect, perfect, same)
-        as_negative = contrastive(100.0, perfect, perfect, torch.eye(4))
-    torch.testing.assert_close(as_positive, as_negative)  # equal logits: the target is shared
     grad = {}
     for name, target in (("positive", same), ("negative", torch.eye(4))):
         text = captions.clone().requires_grad_()

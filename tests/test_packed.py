@@ -1,4 +1,4 @@
-"""One packed pass equals one question at a time; plain GPT-2 on plain sequences is the reference."""
+"""One packed pass equals one question at a time, with plain GPT-2 as the reference."""
 
 import dataclasses
 

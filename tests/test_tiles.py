@@ -166,6 +166,12 @@ def test_a_damaged_picture_is_read_or_named(tmp_path):
         file.write_bytes(content)
 
 
+def test_a_folder_named_like_a_picture_is_passed_over_or_named(tmp_path):
+    root = helpers.picture_folder(tmp_path / "f")
+    (root / "ant" / "old.png").mkdir()
+    assert complaint(TilesConfig(source="folder", path=str(root), size=16), "old.png")
+
+
 def test_too_few_class_folders_or_pictures(tmp_path):
     one = helpers.picture_folder(tmp_path / "one", names=("ant",))
     wrong(TilesConfig(source="folder", path=str(one)), one, "2 or more")

@@ -79,10 +79,11 @@ class _EncoderTask:
         same = (kind[:, None] == kind[None, :]).float()
         region = torch.from_numpy(scenes.patch_slots).to(self.device)
         target = torch.from_numpy(scenes.classes).to(self.device)
-        total = self.config.global_weight * clips.global_loss(self.clip, pictures, whole, same)
+        c = self.config
+        total = c.global_weight * clips.global_loss(self.clip, pictures, whole, same)
         if (scenes.patch_slots != NOTHING).any():
-            local = clips.local_loss(self.clip, patches, objects, region, target)
-            total = total + self.config.local_weight * local
+            of_region, of_patch = clips.local_losses(self.clip, patches, objects, region, target)
+            total = total + c.region_weight * of_region + c.patch_weight * of_patch
         return Loss(total, 1, len(scenes.captions))
 
     def evaluate(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """CLIP with localised patch features: the model, its two losses, and its zero-shot classifier.
 
 The global contrastive loss alone gives no gradient to the last layer's patch tokens, so a local
-term asks each patch to name the object that it lies on, against the captions of all objects.
+term asks the patches of each object to name it, against the captions of all objects.
 Equal captions in a batch are positives of each other.
 """
 
@@ -18,7 +18,6 @@ from gpt2v.data.tiles import Pixels
 # Mean and standard deviation of each channel that OpenAI's CLIP normalises with.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
-_PATCH_SHARE = 0.25  # weight of single patches beside whole regions in the local loss
 _LONGEST_CAPTION = 77  # CLIP's context
 
 
@@ -96,10 +95,10 @@ def global_loss(clip: CLIPModel, pictures: Tensor, captions: Tensor, same: Tenso
     return both / 2
 
 
-def local_loss(
+def local_losses(
     clip: CLIPModel, patches: Tensor, objects: Tensor, region: Tensor, target: Tensor
-) -> Tensor:
-    """Cross-entropy of regions naming their object, and a share of that of their single patches.
+) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy of regions naming their object, and of single patches doing so.
 
     The mean over a region learns several times as fast: from patches one by one, attention has to
     find the object's other patches before there is anything to learn from.
@@ -120,4 +119,4 @@ def local_loss(
         (clip.logit_scale.exp() * features @ objects.T).float(), named, reduction="none"
     )
     n_regions = int(seen.sum())
-    return losses[:n_regions].mean() + _PATCH_SHARE * losses[n_regions:].mean()
+    return losses[:n_regions].mean(), losses[n_regions:].mean()
