@@ -12,7 +12,7 @@ from gpt2v.model.clip import (
     embed_captions,
     embed_patches,
     global_loss,
-    local_loss,
+    local_losses,
     new_clip,
     pool_regions,
 )
@@ -132,7 +132,7 @@ def test_only_the_local_term_reaches_the_last_layers_patches(clip, tokenizer, pi
     assert on_class > 0
     assert on_patches == 0
     on_class, on_patches = patch_gradient(
-        clip, pixels, lambda _, patches: local_loss(clip, patches, text, region, target)
+        clip, pixels, lambda _, patches: sum(local_losses(clip, patches, text, region, target))
     )
     assert on_class == 0
     assert on_patches > 0
@@ -149,7 +149,7 @@ def test_the_local_loss_reads_objects_and_leaves_out_what_shows_none(clip):
 
     def loss(patches, target=target):
         with torch.no_grad():
-            return float(local_loss(clip, patches, objects, region, target))
+            return float(sum(local_losses(clip, patches, objects, region, target)))
 
     for place in ((0, 1), (1, 0), (1, 2), (1, 3)):  # the ground, and a region without an object
         changed = patches.clone()

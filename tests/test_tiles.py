@@ -176,7 +176,7 @@ def test_too_few_class_folders_or_pictures(tmp_path):
     one = helpers.picture_folder(tmp_path / "one", names=("ant",))
     wrong(TilesConfig(source="folder", path=str(one)), one, "2 or more")
     few = helpers.picture_folder(tmp_path / "few", n=2)
-    wrong(TilesConfig(source="folder", path=str(few)), "ant", "at least 3")
+    wrong(TilesConfig(source="folder", path=str(few)), "ant", "more pictures")
 
 
 def test_one_picture_in_two_classes_is_refused(tmp_path):

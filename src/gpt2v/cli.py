@@ -23,7 +23,7 @@ from gpt2v.config import (
     load,
     read_yaml,
 )
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, within
 from gpt2v.runs import new_run
 
 Overrides = dict[str, Any]
@@ -39,8 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Threads that wait must not spin: beside any other load that costs many times the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        args, rest = _parser().parse_known_args(argv)
-        args.command(args, _overrides(rest))
+        words, overrides = _take_overrides(list(sys.argv[1:] if argv is None else argv))
+        args, rest = _parser().parse_known_args(words)
+        args.command(args, {**overrides, **_overrides(rest)})
     except UserError as error:
         print(f"gpt2v: {error}", file=sys.stderr)
         return 2
@@ -48,6 +49,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("gpt2v: stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def _take_overrides(words: list[str]) -> tuple[list[str], Overrides]:
+    """Options with a dot in their name are fields wherever they stand; the rest is argparse's."""
+    rest: list[str] = []
+    fields: list[str] = []
+    queue = iter(words)
+    for word in queue:
+        if word.startswith("--") and "." in word.partition("=")[0]:
+            fields += [word] if "=" in word else [word, *[w for w in [next(queue, None)] if w]]
+        else:
+            rest.append(word)
+    return rest, _overrides(fields)
 
 
 def _overrides(rest: list[str]) -> Overrides:
@@ -157,7 +171,7 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
         tiles["tiles.path"] = args.tiles_path
     config = demo_config(preset, {**tiles, **overrides}, Path(args.out))
     _quiet()
-    with new_run(args.out, args.overwrite) as run:
+    with new_run(args.out, args.overwrite) as run, within(f"preset {preset}: "):
         found = run_demo(config, preset, run)
     print(
         f"text {found['text_accuracy']:.1%}, image {found['image_accuracy']:.1%}, "
@@ -170,7 +184,9 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
 def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
     from gpt2v.data.preview import preview
 
-    preview(load(EvalConfig, args.config, overrides), args.n, Path(args.png))
+    config = load(EvalConfig, args.config, overrides)
+    with within(f"{args.config}: "):
+        preview(config, args.n, Path(args.png))
 
 
 def _train(
@@ -178,11 +194,8 @@ def _train(
 ) -> None:
     config = load(kind, args.config, o)
     _quiet()
-    try:
-        with new_run(_out(args), args.overwrite) as run:
-            train(config, run)
-    except UserError as error:
-        raise UserError(f"{args.config}: {error}") from None
+    with new_run(_out(args), args.overwrite) as run, within(f"{args.config}: "):
+        train(config, run)
     print(f"run: {run}")
 
 
@@ -209,10 +222,11 @@ def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
 
     config = load(EvalConfig, args.suite, overrides)
     _quiet()
-    with new_run(args.out, args.overwrite) as run:
-        for row in evaluate_model(args.model, config, run)["results"]:
-            low, high = row["ci95"]
-            print(f"{row['modality']:6} {row['accuracy']:.4f} [{low:.4f}, {high:.4f}]")
+    with new_run(args.out, args.overwrite) as run, within(f"{args.suite or 'command line'}: "):
+        found = evaluate_model(args.model, config, run)
+    for row in found["results"]:
+        low, high = row["ci95"]
+        print(f"{row['modality']:6} {row['accuracy']:.4f} [{low:.4f}, {high:.4f}]")
 
 
 def _probe(args: argparse.Namespace, overrides: Overrides) -> None:

@@ -175,6 +175,12 @@ class TextTowerConfig(Config):
     num_hidden_layers: int = Field(2, ge=1, description="transformer blocks")
     num_attention_heads: int = Field(4, ge=1, description="attention heads")
 
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError("hidden_size must be a multiple of num_attention_heads")
+        return self
+
 
 # ---- experiments -----------------------------------------------------------------------------
 
@@ -261,6 +267,14 @@ class EvalConfig(Config):
     n_images: int = Field(1000, ge=2, description="grids")
     seed: int = Field(1, ge=0, description="data set seed")
     examples: int = Field(24, ge=0, description="pictures kept for the report")
+
+    @model_validator(mode="after")
+    def _grid_is_asked_in_each_modality(self) -> Self:
+        if self.grid.mode != "independent":
+            raise ValueError("grid.mode must be independent: each question is asked by itself")
+        if self.grid.modality != "text":
+            raise ValueError("grid.modality has no meaning here; set modalities")
+        return self
 
 
 class ProbeConfig(Config):

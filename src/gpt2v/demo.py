@@ -40,6 +40,7 @@ from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
 from gpt2v.probe.probe import probe
 from gpt2v.report import write_report
+from gpt2v.train.loop import best_device
 
 T = TypeVar("T")
 
@@ -69,6 +70,8 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
     text = (resources.files("gpt2v") / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
     data = merge(read_yaml(text, source), overrides, source)
     for stage in ("encoder", "lm", "mm", "eval", "probe"):
+        if not isinstance(data[stage], dict):
+            raise UserError(f"{source}: {stage}: expected keys with values, not {data[stage]!r}")
         data[stage]["tiles"] = data["tiles"]
     data["mm"].setdefault("lm", str(out / "lm"))
     data["mm"].setdefault("encoder", str(out / "encoder"))
@@ -98,8 +101,9 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     stage("mm", lambda: train_mm(config.mm, run / "mm", bank))
 
     path = find_checkpoint(str(run / "mm"), "mm")
-    model = load_pretrained(GPT2vModel, path, "mm").eval()
-    before = load_pretrained(GPT2LMHeadModel, find_checkpoint(str(run / "lm"), "lm"), "lm").eval()
+    model = load_pretrained(GPT2vModel, path, "mm").to(best_device()).eval()
+    lm_path = find_checkpoint(str(run / "lm"), "lm")
+    before = load_pretrained(GPT2LMHeadModel, lm_path, "lm").to(best_device()).eval()
     table = PieceTable(load_tokenizer(path))
     render = Renderer(bank, table, model.geometry.image_size)
     held_out = HeldOut(config.eval, render, model.geometry)

@@ -24,8 +24,8 @@ FINISHED = "results.json"  # the file whose presence makes a run a finished one
 def new_run(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """A fresh directory for a run.
 
-    A run that ends with the user's mistake leaves nothing behind, and a run that was to be
-    overwritten is then still there.
+    A run that ends with the user's mistake leaves nothing behind; a run that was to be overwritten
+    comes back whatever stops its successor.
 
     Raises:
         UserError: the directory holds something and `overwrite` is off, or cannot be made.
@@ -40,16 +40,18 @@ def new_run(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
         aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")) / "replaced"
         path.rename(aside)
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: cannot make the run directory: {error.strerror}") from None
-    try:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{path}: cannot make the run directory: {error.strerror}") from None
         yield path
-    except UserError:
-        shutil.rmtree(path, ignore_errors=True)
+    except BaseException as error:
         if aside is not None:
+            shutil.rmtree(path, ignore_errors=True)
             aside.rename(path)
             aside.parent.rmdir()
+        elif isinstance(error, UserError):
+            shutil.rmtree(path, ignore_errors=True)
         raise
     if aside is not None:
         shutil.rmtree(aside.parent)
@@ -60,6 +62,7 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
+        os.chmod(name, 0o644)  # mkstemp's files are private
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()

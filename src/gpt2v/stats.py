@@ -40,4 +40,5 @@ def wilson_interval(rate: float, n: int) -> tuple[float, float]:
     """Wilson's 95% score interval of a rate over n independent trials."""
     centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
     half = _Z / (1 + _Z**2 / n) * np.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    low, high = float(centre - half), float(centre + half)
+    return (0.0 if rate == 0 else low), (1.0 if rate == 1 else high)

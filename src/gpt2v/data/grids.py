@@ -2,7 +2,8 @@
 
 Cells are i.i.d. uniform over the palette. From 3x3 up the split of a grid is a hash of its content
 (shape, classes, palette as a set), reached by rejection, so no grid of one split occurs in another;
-smaller grids have too few contents for that and are disjoint in source pictures only.
+smaller grids, and palettes of one object, have too few contents for that and are disjoint in source
+pictures only.
 """
 
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def _draw_content(
         words = rng.bits(key, n_classes + n_cells)
         palette[todo] = np.argsort(words[:, :n_classes], axis=1, kind="stable")[:, : spec.palette]
         cells[todo] = rng.below(words[:, n_classes:], spec.palette)
-        if n_cells < 9:
+        if n_cells < 9 or spec.palette == 1:
             break
         classes = np.take_along_axis(palette[todo], cells[todo], axis=1)
         found = content_split(classes.reshape(-1, spec.rows, spec.cols), palette[todo])

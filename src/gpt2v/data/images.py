@@ -45,8 +45,8 @@ class PictureGeometry:
         needed = max(rows, cols) * cell_size
         if needed > self.image_size:
             raise UserError(
-                f"tiles.size: a {rows}x{cols} grid of {cell_size}-pixel cells needs {needed} "
-                f"pixels, but the vision tower takes {self.image_size}"
+                f"rows, cols: a {rows}x{cols} grid of {cell_size}-pixel cells (tiles.size) needs "
+                f"{needed} pixels, but the vision tower takes {self.image_size}"
             )
         side = self.image_size // self.patch_size
         centre = (np.arange(side) * self.patch_size + self.patch_size / 2) // cell_size
@@ -54,8 +54,8 @@ class PictureGeometry:
         inside = (row < rows) & (col < cols)
         if len(set((row * cols + col)[inside])) < rows * cols:
             raise UserError(
-                f"tiles.size: cells of {cell_size} pixels are smaller than the vision tower's "
-                f"{self.patch_size}-pixel patches, so some cells would have no patch"
+                f"rows, cols: cells of {cell_size} pixels (tiles.size) are smaller than the vision "
+                f"tower's {self.patch_size}-pixel patches, so some cells would have no patch"
             )
         return ImageSpan((row * cols + col)[inside], np.flatnonzero(inside))
 

@@ -87,7 +87,7 @@ def draw_scenes(
     cells = pictures[np.arange(len(tiles))[:, None, None], y[:, :, None], x[:, None, :]]
     covered = inside[0][:, :, None] & inside[1][:, None, :] & present[:, None, None]
     ground = np.repeat(rng.below(words[:, -3:], 256), n_slots, axis=0)[:, None, None, :]
-    cells = np.where(covered[..., None], cells, ground).astype(np.uint8)
+    cells = np.where(covered[..., None], np.rint(cells), ground).astype(np.uint8)
 
     canvas = np.repeat(
         np.repeat(rng.below(words[:, -3:], 256)[:, None, None, :], geometry.image_size, 1),

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from gpt2v.data.grids import draw_samples
 from gpt2v.data.images import PictureGeometry
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import TileBank
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, within
 
 EVAL_BATCH = 50  # grids per pass in validation and evaluation
 
@@ -82,11 +82,22 @@ class Stream:
         """Refuse specs that the model cannot hold, before anything is trained."""
         for i, stage in enumerate(self.config.stages):
             for j, spec in enumerate(stage.mix):
-                try:
-                    batch = self.draw(spec, "train", np.arange(4))
-                    check_length(batch, spec, n_positions)
-                except UserError as error:
-                    raise UserError(f"data.stages.{i}.mix.{j}.{error}") from None
+                with within(f"data.stages.{i}.mix.{j}."):
+                    self.draw(spec, "train", np.arange(1))  # the palette, the picture
+                    check_length(self._longest(spec), spec, n_positions)
+
+    def _longest(self, spec: GridConfig) -> Batch:
+        """A batch as long as any of this spec can be: the longest name everywhere."""
+        bank, table = self.render.bank, self.render.table
+        samples = draw_samples(spec, bank, self.config.seed, "train", np.arange(1))
+        lengths = [[len(table.tokens(s)) for s in (f" {name}", name)] for name in bank.class_names]
+        in_grid, in_palette = np.argmax(lengths, axis=0)
+        worst = replace(
+            samples,
+            classes=np.full_like(samples.classes, in_grid),
+            palette=np.full_like(samples.palette, in_palette),
+        )
+        return self.render(worst, view_of(spec, bank.size, self.geometry), spec.mode)
 
 
 def validation_batches(stream: Stream, spec: GridConfig, n_grids: int) -> Iterator[Batch]:

@@ -28,6 +28,14 @@ SPLITS = ("train", "val", "test")
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 _VAL_SHARE = 0.1  # of the training pictures, where a source has no validation split of its own
 
+_UNREADABLE = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    OSError,
+    ValueError,
+    TypeError,
+)
+
 Pixels = NDArray[np.uint8]
 
 
@@ -93,8 +101,14 @@ def load_bank(config: TilesConfig) -> TileBank:
         split, label = empty[0]
         raise UserError(
             f"tiles.path: {config.path or config.source}: class '{bank.class_names[label]}' "
-            f"has no picture left for the {SPLITS[split]} split; each class needs at least 3"
+            f"has no picture left for the {SPLITS[split]} split; it needs more pictures"
         )
+    for name in bank.class_names:  # at other borders, tokenizers join a name with its neighbours
+        if not (name and name[0].isalnum() and name[-1].isalnum() and name.isprintable()):
+            raise UserError(
+                f"tiles.path: {config.path or config.source}: class name {name!r} must begin and "
+                "end with a letter or a digit"
+            )
     return bank
 
 
@@ -171,6 +185,15 @@ def _read_cifar10_table(file: Path) -> pyarrow.Table:
         raise UserError(
             f"tiles.path: {file}: columns are {table.column_names}, expected 'img' and 'label'"
         )
+    img, label = table.schema.field("img").type, table.schema.field("label").type
+    fields = {f.name: f.type for f in img} if pyarrow.types.is_struct(img) else {}
+    if not pyarrow.types.is_binary(fields.get("bytes", pyarrow.null())):
+        raise UserError(f"tiles.path: {file}: column 'img' is {img}, expected a struct with bytes")
+    if not pyarrow.types.is_integer(label):
+        raise UserError(f"tiles.path: {file}: column 'label' is {label}, expected integers")
+    nulls = [name for name in ("img", "label") if table[name].null_count]
+    if nulls:
+        raise UserError(f"tiles.path: {file}: column '{nulls[0]}' has rows without a value")
     return table
 
 
@@ -195,7 +218,7 @@ def _folder_bank(config: TilesConfig) -> TileBank:
         (label, file)
         for label, name in enumerate(class_names)
         for file in sorted((root / name).iterdir())
-        if file.suffix.lower() in _PICTURES
+        if file.suffix.lower() in _PICTURES and file.is_file()
     ]
     blobs = [file.read_bytes() for _, file in files]
     names = [str(file) for _, file in files]
@@ -236,7 +259,7 @@ def _decode_all(blobs: Sequence[bytes], names: Sequence[str], size: int, label: 
     for i, blob in enumerate(track(blobs, label)):
         try:
             picture = Image.open(io.BytesIO(blob)).convert("RGB")
-        except (UnidentifiedImageError, OSError, ValueError, TypeError) as error:
+        except _UNREADABLE as error:
             reason = str(error).split("<")[0].strip() or type(error).__name__
             raise UserError(f"tiles.path: {names[i]}: not a readable picture ({reason})") from None
         if picture.size != (size, size):

@@ -19,6 +19,7 @@ from gpt2v.data.images import PictureGeometry, compose
 from gpt2v.data.rng import Ints
 from gpt2v.data.stream import EVAL_BATCH, check_length, data_hash, view_of
 from gpt2v.data.text import View
+from gpt2v.errors import within
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import Records, accuracy, score
 from gpt2v.progress import progress
@@ -35,7 +36,8 @@ class HeldOut:
 
     def samples(self, index: Ints) -> Samples:
         c = self.config
-        return draw_samples(c.grid, self.render.bank, c.seed, c.split, index)
+        with within("grid."):
+            return draw_samples(c.grid, self.render.bank, c.seed, c.split, index)
 
     def batches(self, view: View, with_choices: bool = True) -> Iterator[Batch]:
         """All grids in one view, EVAL_BATCH at a time."""
@@ -45,7 +47,8 @@ class HeldOut:
 
     def view(self, modality: str) -> View:
         spec = self.config.grid.model_copy(update={"modality": modality})
-        return view_of(spec, self.render.bank.size, self.geometry)
+        with within("grid."):
+            return view_of(spec, self.render.bank.size, self.geometry)
 
     @property
     def n_batches(self) -> int:
@@ -58,8 +61,7 @@ def score_view(reader: Reader, held_out: HeldOut, view: View, label: str) -> Rec
     names = held_out.render.bank.class_names
     with progress(label, held_out.n_batches) as report:
         for batch in held_out.batches(view):
-            if not columns:
-                check_length(batch, held_out.config.grid, reader.n_positions)
+            check_length(batch, held_out.config.grid, reader.n_positions)
             for key, values in score(reader, batch, names).items():
                 columns.setdefault(key, []).extend(values)
             report()

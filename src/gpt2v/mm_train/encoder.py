@@ -12,11 +12,12 @@ from transformers import CLIPModel
 from gpt2v import runs
 from gpt2v.config import EncoderConfig, GridConfig, dump
 from gpt2v.data.grids import draw_samples
-from gpt2v.data.images import PictureGeometry, compose
-from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption
+from gpt2v.data.images import ImageSpan, PictureGeometry, compose
+from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption, scene_caption
 from gpt2v.data.stream import data_hash
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import build_tokenizer
+from gpt2v.errors import UserError
 from gpt2v.model import clip as clips
 from gpt2v.model.files import save_checkpoint
 from gpt2v.train.loop import Loss, Task, best_device, fit
@@ -28,7 +29,9 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
     bank = bank or load_bank(config.tiles)
     device = best_device()
     geometry = PictureGeometry(config.vision.image_size, config.vision.patch_size)
+    scoring_grid(bank, geometry)  # tiles that do not fit the pictures are refused here
     tokenizer = build_tokenizer(config.tokenizer, bank)
+    _check_captions(config, bank, tokenizer)
     torch.manual_seed(config.train.seed)
     clip = clips.new_clip(config, tokenizer).to(device)
     task = _EncoderTask(config, bank, geometry, tokenizer, clip)
@@ -98,6 +101,25 @@ class _EncoderTask:
         return {"cell_accuracy": accuracy}
 
 
+def scoring_grid(bank: TileBank, geometry: PictureGeometry) -> tuple[GridConfig, ImageSpan]:
+    """The largest square grid that a picture holds, of any of the classes, and its patches."""
+    side = min(16, max(1, geometry.image_size // bank.size))
+    spec = GridConfig(rows=side, cols=side, palette=len(bank.class_names), modality="image")
+    return spec, geometry.span(side, side, bank.size)
+
+
+def _check_captions(config: EncoderConfig, bank: TileBank, tokenizer: Tokenizer) -> None:
+    """Refuse scenes whose longest caption exceeds the text tower's context."""
+    slots = max(layout.lattice**2 for layout in config.scenes.layouts)
+    longest = sorted(bank.class_names, key=len)[-slots:]
+    length = clips.caption_ids([scene_caption(longest)], tokenizer, torch.device("cpu")).shape[1]
+    if length > clips.LONGEST_CAPTION:
+        raise UserError(
+            f"scenes.layouts: captions of up to {slots} objects need {length} tokens, but the text "
+            f"tower takes {clips.LONGEST_CAPTION}"
+        )
+
+
 @torch.no_grad()
 def zero_shot_accuracy(
     clip: CLIPModel,
@@ -109,9 +131,8 @@ def zero_shot_accuracy(
 ) -> float:
     """Share of grid cells named rightly, among all classes, by their patches' captions."""
     device = next(clip.parameters()).device
-    side = max(1, geometry.image_size // bank.size)
-    spec = GridConfig(rows=side, cols=side, palette=len(bank.class_names), modality="image")
-    span = geometry.span(side, side, bank.size)
+    spec, span = scoring_grid(bank, geometry)
+    n_cells = spec.rows * spec.cols
     ids = clips.caption_ids([object_caption(n) for n in bank.class_names], tokenizer, device)
     objects = clips.embed_captions(clip, ids)
     region = torch.from_numpy(span.cell).to(device)[None]
@@ -121,7 +142,7 @@ def zero_shot_accuracy(
         samples = draw_samples(spec, bank, 1, split, index)
         pixels = clips.normalise(compose(samples, bank, geometry.image_size), device)
         patches = clips.embed_patches(clip, pixels)[1][:, span.patch]
-        cells = clips.pool_regions(patches, region, side * side)
+        cells = clips.pool_regions(patches, region, n_cells)
         found = (cells @ objects.T).argmax(-1).cpu().numpy()
         right += int((found == samples.classes.reshape(found.shape)).sum())
         total += found.size

@@ -18,7 +18,7 @@ from gpt2v.data.tiles import Pixels
 # Mean and standard deviation of each channel that OpenAI's CLIP normalises with.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
-_LONGEST_CAPTION = 77  # CLIP's context
+LONGEST_CAPTION = 77  # CLIP's context
 
 
 def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
@@ -34,7 +34,7 @@ def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
         **tower,
         "intermediate_size": 4 * config.text.hidden_size,
         "vocab_size": tokenizer.get_vocab_size(),
-        "max_position_embeddings": _LONGEST_CAPTION,
+        "max_position_embeddings": LONGEST_CAPTION,
         "bos_token_id": end,
         "eos_token_id": end,  # the default, 49407, would pool the first token of every caption
         "pad_token_id": special_id(tokenizer, PAD),

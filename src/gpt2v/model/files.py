@@ -49,7 +49,8 @@ def find_checkpoint(source: str, key: str) -> str:
     """
     path = Path(source)
     if not path.exists():
-        if source.startswith((".", "/", "~")) or source.count("/") > 1:
+        local = source.startswith((".", "/", "~")) or source.count("/") > 1
+        if local or ("/" in source and path.parent.is_dir()):
             raise UserError(f"{key}: {source}: no such run or checkpoint")
         return source
     if (path / "checkpoints").is_dir():
@@ -88,7 +89,11 @@ def _verify(path: Path, key: str) -> None:
     manifest = path / "MANIFEST.json"
     if not manifest.is_file():
         return  # a checkpoint that another tool wrote
-    for name, expected in json.loads(manifest.read_text()).items():
+    try:
+        sums = dict(json.loads(manifest.read_text()))
+    except (ValueError, TypeError):
+        raise UserError(f"{key}: {manifest}: damaged (not a list of checksums)") from None
+    for name, expected in sums.items():
         file = path / name
         if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != expected:
             raise UserError(f"{key}: {file}: damaged (it differs from MANIFEST.json)")

@@ -6,7 +6,7 @@ from gpt2v.data.batches import Batch
 from gpt2v.data.stream import Stream, validation_batches
 from gpt2v.model.packed import answer_loss
 from gpt2v.model.reader import Reader
-from gpt2v.model.scoring import accuracy, score
+from gpt2v.model.scoring import score
 from gpt2v.train.loop import Loss, Task
 
 
@@ -29,9 +29,11 @@ def answers_loss(reader: Reader, batch: Batch) -> Loss:
 
 def held_out_accuracy(reader: Reader, stream: Stream, n_grids: int) -> dict[str, float]:
     """Exact-match accuracy on held-out grids of each spec of the last stage."""
-    found = {}
+    names = stream.render.bank.class_names
+    exact: dict[str, list[bool]] = {}
     for spec in stream.config.stages[-1].mix:
-        batches = validation_batches(stream, spec, n_grids)
-        rates = [accuracy(score(reader, b, stream.render.bank.class_names)) for b in batches]
-        found[f"{spec.label}_accuracy"] = sum(rates) / len(rates)
-    return found
+        for batch in validation_batches(stream, spec, n_grids):
+            exact.setdefault(f"{spec.label}_accuracy", []).extend(
+                score(reader, batch, names)["exact"]
+            )
+    return {label: sum(right) / len(right) for label, right in exact.items()}

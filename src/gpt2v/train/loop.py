@@ -1,8 +1,10 @@
 """The training loop. It knows no task: batches, loss and validation reach it as callables."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -54,9 +56,8 @@ def reseed(seed: int, step: int) -> None:
 def fit(task: Task[B], config: TrainConfig, steps: int, run: Path, label: str) -> dict[str, float]:
     """Train for `steps` steps and return the last validation.
 
-    Metrics go to `run`/metrics.jsonl; a loss that is not finite stops the training.
+    Metrics go to `run`/metrics.jsonl; a loss or gradient that is not finite stops the training.
     """
-    metrics = Metrics(run)
     found: dict[str, float] = {}
     optimizers = Optimizers(task.model, config)
     print(f"{label}: what trains", *optimizers.describe(), sep="\n", flush=True)
@@ -64,7 +65,7 @@ def fit(task: Task[B], config: TrainConfig, steps: int, run: Path, label: str) -
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
     task.model.train()
     samples, since = 0, time.perf_counter()
-    with progress(label, steps) as report:
+    with closing(Metrics(run)) as metrics, progress(label, steps) as report:
         for step in range(steps):
             rates = optimizers.set_lr(lr_factor(config, step, steps))
             reseed(config.seed, step)
@@ -72,16 +73,16 @@ def fit(task: Task[B], config: TrainConfig, steps: int, run: Path, label: str) -
             with autocast:
                 loss = task.loss(batch)
             mean = loss.total / max(1, loss.count)
-            value = float(mean.detach())
-            if not value < float("inf"):
-                raise UserError(
-                    f"{label}: the loss is {value} at step {step} ({task.describe(step)}); "
-                    "lower the learning rates in train.groups"
-                )
             optimizers.zero_grad()
             if mean.requires_grad:  # not so where a batch touches frozen parts only
                 mean.backward()  # type: ignore[no-untyped-call]
             norm = optimizers.clip(config.clip)
+            value = float(mean.detach())
+            if not (math.isfinite(value) and math.isfinite(norm)):
+                raise UserError(
+                    f"{label}: at step {step} ({task.describe(step)}) the loss is {value} and the "
+                    f"gradient's norm {norm}; lower the learning rates in train.groups"
+                )
             optimizers.step()
             samples += loss.samples
             report(f"loss {value:.3f}")
@@ -105,5 +106,4 @@ def fit(task: Task[B], config: TrainConfig, steps: int, run: Path, label: str) -
                 metrics.log(step + 1, **{f"val/{k}": v for k, v in found.items()})
                 since = time.perf_counter()
     task.model.eval()
-    metrics.close()
     return found
