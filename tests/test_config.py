@@ -14,13 +14,8 @@ from gpt2v.config import (
     LMConfig,
     MMConfig,
     ProbeConfig,
-    describe,
-    dump,
-    load,
-    merge,
-    read_yaml,
-    validate,
 )
+from gpt2v.configfile import describe, dump, load, merge, read_yaml, validate
 from gpt2v.demo import demo_config, presets
 from gpt2v.errors import UserError
 

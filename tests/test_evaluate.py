@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import helpers
-from gpt2v.config import EvalConfig, GridConfig, load
+from gpt2v.config import EvalConfig, GridConfig
+from gpt2v.configfile import load
 from gpt2v.data.batches import Renderer
 from gpt2v.data.grids import draw_samples
 from gpt2v.data.stream import Stream

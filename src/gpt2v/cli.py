@@ -19,10 +19,8 @@ from gpt2v.config import (
     LMConfig,
     MMConfig,
     ProbeConfig,
-    describe,
-    load,
-    read_yaml,
 )
+from gpt2v.configfile import describe, load, read_yaml
 from gpt2v.errors import UserError, within
 from gpt2v.runs import new_run
 

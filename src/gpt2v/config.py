@@ -1,17 +1,12 @@
-"""Every configuration: pydantic models <- a YAML file merged with the command line, validated once.
+"""Every configuration, as pydantic models: frozen, strict, without unknown keys.
 
-Models are frozen and strict, and forbid unknown keys. A mistake becomes one line that names the
-file, the key and what would be right.
+`configfile` reads them from YAML and the command line.
 """
 
 import re
-from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Literal, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from gpt2v.errors import UserError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Config(BaseModel):
@@ -292,134 +287,3 @@ class LadderConfig(EvalConfig):
     """The vision-token ladder of one GPT-2v."""
 
     model: str = Field(description="run of `mm train`, or its checkpoint")
-
-
-# ---- reading ---------------------------------------------------------------------------------
-
-C = TypeVar("C", bound=Config)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: PyYAML's own resolver reads 3e-4 as a string."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN)$"),
-    list("-+0123456789."),
-)
-
-
-def read_yaml(text: str, source: str) -> Any:
-    """Parse YAML; a mistake names `source` and the line."""
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise UserError(f"{source}:{line} not valid YAML: {problem}") from None
-
-
-def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
-    """Set dotted keys (`train.lr`, `data.stages.0.steps`) in a copy of a nested mapping."""
-    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(base))
-    for key, value in overrides.items():
-        node: Any = result
-        parts = key.split(".")
-        for part, following in zip(parts, [*parts[1:], None], strict=True):
-            where: Any = part
-            if isinstance(node, list):
-                if not part.isdigit() or int(part) >= len(node):
-                    raise UserError(f"{source}: {key}: '{part}' must be a number under {len(node)}")
-                where = int(part)
-            elif not isinstance(node, dict):
-                raise UserError(f"{source}: {key}: nothing lies below '{part}'")
-            if following is None:
-                node[where] = value
-            elif isinstance(node, dict):
-                if node.get(where) is None:
-                    node[where] = {}
-                node = node[where]
-            else:
-                node = node[where]
-    return result
-
-
-def load(kind: type[C], path: str | Path | None, overrides: dict[str, Any]) -> C:
-    """Read a YAML file (or nothing, without a path), merge the overrides, validate once.
-
-    Raises:
-        UserError: one line with the file, the key and what would be right.
-    """
-    if path is None:
-        return validate(kind, merge({}, overrides, "command line"), "command line")
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise UserError(f"{path}: cannot read the configuration: {reason}") from None
-    data = read_yaml(text, str(path))
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected a mapping of keys to values at the top level")
-    return validate(kind, merge(data, overrides, str(path)), str(path))
-
-
-def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
-    """Validate a mapping; the first mistake becomes the one line of a UserError."""
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise UserError(f"{source}: {_first_mistake(kind, error)}") from None
-
-
-def _first_mistake(kind: type[Config], error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(_fields_at(kind, first["loc"][:-1]))
-        return f"{key}: unknown key; the keys here are {known}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    given = first.get("input")
-    value = "" if first["type"] in ("missing", "value_error") else f", not {given!r}"
-    return f"{key + ': ' if key else ''}{message}{value}{more}"
-
-
-def _fields_at(kind: type[Config], loc: tuple[int | str, ...]) -> list[str]:
-    """The field names of the model that `loc` leads to."""
-    node: Any = kind
-    for part in loc:
-        if isinstance(part, int):
-            continue
-        annotation = node.model_fields[part].annotation
-        nested = [a for a in (annotation, *_arguments(annotation)) if _is_model(a)]
-        node = nested[0]
-    return list(node.model_fields)
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Config)
-
-
-def dump(config: Config) -> str:
-    """The resolved configuration as YAML."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False)
-
-
-def describe(kind: type[Config], prefix: str = "") -> list[str]:
-    """One line for every field: its dotted name, its default, what it is."""
-    lines = []
-    for name, field in kind.model_fields.items():
-        inner = [a for a in (field.annotation, *_arguments(field.annotation)) if _is_model(a)]
-        if inner:
-            index = ".0" if field.annotation not in inner else ""
-            lines += describe(inner[0], f"{prefix}{name}{index}.")
-        else:
-            default = "required" if field.is_required() else f"default {field.get_default()}"
-            lines.append(f"  --{prefix}{name}  {field.description or ''} ({default})")
-    return lines
-
-
-def _arguments(annotation: Any) -> tuple[Any, ...]:
-    return tuple(getattr(annotation, "__args__", ()))

@@ -20,11 +20,8 @@ from gpt2v.config import (
     MMConfig,
     ProbeConfig,
     TilesConfig,
-    dump,
-    merge,
-    read_yaml,
-    validate,
 )
+from gpt2v.configfile import dump, merge, read_yaml, validate
 from gpt2v.data.batches import Renderer
 from gpt2v.data.pieces import PieceTable
 from gpt2v.data.stream import data_hash

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import torch
 
 from gpt2v import runs
-from gpt2v.config import LadderConfig, dump
+from gpt2v.config import LadderConfig
+from gpt2v.configfile import dump
 from gpt2v.data.images import cell_span
 from gpt2v.data.stream import data_hash
 from gpt2v.data.text import ImageView, TextView, View

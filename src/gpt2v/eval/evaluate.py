@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gpt2v import runs
-from gpt2v.config import EvalConfig, dump
+from gpt2v.config import EvalConfig
+from gpt2v.configfile import dump
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.grids import Samples, draw_samples
 from gpt2v.data.images import PictureGeometry, compose

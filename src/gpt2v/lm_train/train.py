@@ -7,17 +7,15 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpt2v import runs
-from gpt2v.config import GPT2ModelConfig, LMConfig, dump
+from gpt2v.config import GPT2ModelConfig, LMConfig
 from gpt2v.data.batches import Renderer
 from gpt2v.data.pieces import END_OF_TEXT, PAD, PieceTable, special_id
-from gpt2v.data.stream import Stream, data_hash
+from gpt2v.data.stream import Stream
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import build_tokenizer
-from gpt2v.model.files import save_checkpoint
 from gpt2v.model.reader import Reader
-from gpt2v.model.task import grid_task
-from gpt2v.train.loop import best_device, fit
+from gpt2v.model.task import fit_grids
+from gpt2v.train.loop import best_device
 
 
 def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> Path:
@@ -31,19 +29,7 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> Path:
     torch.manual_seed(config.train.seed)
     model = new_gpt2(config.model, tokenizer).to(best_device())
     reader = Reader(model, table.image_id)
-    runs.write_text(run / "config.yaml", dump(config))
-    task = grid_task(model, reader, stream, config.train.eval_grids)
-    found = fit(task, config.train, stream.steps, run, "lm")
-    checkpoint = save_checkpoint(run, stream.steps, model, tokenizer)
-    runs.write_results(
-        run,
-        "lm",
-        started,
-        seed=config.train.seed,
-        data_hash=data_hash(bank, config.data),
-        results=[{"split": "val", "n_images": config.train.eval_grids, **found}],
-    )
-    return checkpoint
+    return fit_grids("lm", model, reader, stream, config, run, started)
 
 
 def new_gpt2(config: GPT2ModelConfig, tokenizer: Tokenizer) -> GPT2LMHeadModel:

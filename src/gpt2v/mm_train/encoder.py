@@ -10,7 +10,8 @@ from tokenizers import Tokenizer
 from transformers import CLIPModel
 
 from gpt2v import runs
-from gpt2v.config import EncoderConfig, GridConfig, dump
+from gpt2v.config import EncoderConfig, GridConfig
+from gpt2v.configfile import dump
 from gpt2v.data.grids import draw_samples
 from gpt2v.data.images import ImageSpan, PictureGeometry, compose
 from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption, scene_caption

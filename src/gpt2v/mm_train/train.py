@@ -7,19 +7,18 @@ import torch
 from tokenizers import Tokenizer
 from transformers import CLIPVisionConfig, CLIPVisionModel, GPT2LMHeadModel
 
-from gpt2v import runs
-from gpt2v.config import MMConfig, VisionConfig, dump
+from gpt2v.config import MMConfig, VisionConfig
 from gpt2v.data.batches import Renderer
 from gpt2v.data.pieces import IMAGE, PieceTable, special_id
-from gpt2v.data.stream import Stream, data_hash
+from gpt2v.data.stream import Stream
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
-from gpt2v.model.files import find_checkpoint, load_pretrained, save_checkpoint
+from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
-from gpt2v.model.task import grid_task
-from gpt2v.train.loop import best_device, fit
+from gpt2v.model.task import fit_grids
+from gpt2v.train.loop import best_device
 
 
 def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> Path:
@@ -34,19 +33,7 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> Path:
     stream = Stream(config.data, renderer, model.geometry)
     stream.check(model.config.text_config.n_positions)
     reader = Reader.of(model)
-    runs.write_text(run / "config.yaml", dump(config))
-    task = grid_task(model, reader, stream, config.train.eval_grids)
-    found = fit(task, config.train, stream.steps, run, "mm")
-    checkpoint = save_checkpoint(run, stream.steps, model, tokenizer)
-    runs.write_results(
-        run,
-        "mm",
-        started,
-        seed=config.train.seed,
-        data_hash=data_hash(bank, config.data),
-        results=[{"split": "val", "n_images": config.train.eval_grids, **found}],
-    )
-    return checkpoint
+    return fit_grids("mm", model, reader, stream, config, run, started)
 
 
 def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:

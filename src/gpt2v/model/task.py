@@ -1,24 +1,54 @@
-"""The grid task as the training loop takes it: the loss of the answers, and held-out accuracy."""
+"""Training on grids, with or without pictures: the answers' loss, held-out accuracy, the run."""
 
-from torch import nn
+from pathlib import Path
 
+from transformers import PreTrainedModel
+
+from gpt2v import runs
+from gpt2v.config import LMConfig, MMConfig
+from gpt2v.configfile import dump
 from gpt2v.data.batches import Batch
-from gpt2v.data.stream import Stream, validation_batches
+from gpt2v.data.stream import Stream, data_hash, validation_batches
+from gpt2v.model.files import save_checkpoint
 from gpt2v.model.packed import answer_loss
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
-from gpt2v.train.loop import Loss, Task
+from gpt2v.train.loop import Loss, Task, fit
 
 
-def grid_task(model: nn.Module, reader: Reader, stream: Stream, eval_grids: int) -> Task[Batch]:
-    """Train `model`, read through `reader`, on a stream of grids."""
-    return Task(
+def fit_grids(
+    kind: str,
+    model: PreTrainedModel,
+    reader: Reader,
+    stream: Stream,
+    config: LMConfig | MMConfig,
+    run: Path,
+    started: float,
+) -> Path:
+    """Train `model`, read through `reader`, on a stream of grids; returns the checkpoint.
+
+    The run directory gets the configuration, metrics, checkpoint and results.
+    """
+    runs.write_text(run / "config.yaml", dump(config))
+    eval_grids = config.train.eval_grids
+    task: Task[Batch] = Task(
         model,
         stream.batch,
         lambda batch: answers_loss(reader, batch),
         lambda: held_out_accuracy(reader, stream, eval_grids),
         stream.describe,
     )
+    found = fit(task, config.train, stream.steps, run, kind)
+    checkpoint = save_checkpoint(run, stream.steps, model, stream.render.table.tokenizer)
+    runs.write_results(
+        run,
+        kind,
+        started,
+        seed=config.train.seed,
+        data_hash=data_hash(stream.render.bank, config.data),
+        results=[{"split": "val", "n_images": eval_grids, **found}],
+    )
+    return checkpoint
 
 
 def answers_loss(reader: Reader, batch: Batch) -> Loss:

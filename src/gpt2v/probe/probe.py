@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from gpt2v import runs
-from gpt2v.config import ProbeConfig, dump
+from gpt2v.config import ProbeConfig
+from gpt2v.configfile import dump
 from gpt2v.data.grids import Samples, draw_samples
 from gpt2v.data.images import compose
 from gpt2v.data.rng import Ints
