@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -89,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--preset", help="default, photographs or smoke; by --tiles if not given")
     demo.add_argument("--tiles", default="sprites", choices=["sprites", "cifar10", "folder"])
     demo.add_argument("--tiles-path", help="where the cifar10 or folder tiles are")
+    demo.add_argument(
+        "--resume", action="store_true", help="keep the trainings that --out already holds"
+    )
     demo.set_defaults(command=_demo)
 
     data = commands.add_parser("data", help="look at samples").add_subparsers(
@@ -169,7 +173,9 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
         tiles["tiles.path"] = args.tiles_path
     config = demo_config(preset, {**tiles, **overrides}, Path(args.out))
     _quiet()
-    with new_run(args.out, args.overwrite) as run, within(f"preset {preset}: "):
+    existing = args.resume and (Path(args.out) / "config.yaml").is_file()
+    place = nullcontext(Path(args.out)) if existing else new_run(args.out, args.overwrite)
+    with place as run, within(f"preset {preset}: "):
         found = run_demo(config, preset, run)
     print(
         f"text {found['text_accuracy']:.1%}, image {found['image_accuracy']:.1%}, "

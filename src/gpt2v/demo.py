@@ -2,6 +2,8 @@
 report. `results.json` at the top of the run holds the headline numbers.
 """
 
+import json
+import shutil
 import time
 from collections.abc import Callable
 from importlib import resources
@@ -77,25 +79,41 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
 
 
 def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
-    """Run every stage into `run`; returns the headline results."""
+    """Run every stage into `run`; returns the headline results.
+
+    A training that `run` already holds, finished and with the same configuration, is kept; once one
+    is not, all that follow are run anew.
+    """
     started = time.monotonic()
     seconds: dict[str, float] = {}
+    keep = True
 
     def stage(name: str, work: Callable[[], T]) -> T:
         print(f"== {name}", flush=True)
         begin = time.monotonic()
-        (run / name).mkdir(exist_ok=True)
+        shutil.rmtree(run / name, ignore_errors=True)
+        (run / name).mkdir()
         done = work()
         seconds[name] = round(time.monotonic() - begin, 1)
         return done
+
+    def training(name: str, stage_config: Config, work: Callable[[], object]) -> None:
+        nonlocal keep
+        keep = keep and _is_finished(run / name, stage_config)
+        if keep:
+            print(f"== {name}: kept as it is", flush=True)
+            seconds[name] = _results(run / name)["seconds"]
+        else:
+            stage(name, work)
 
     runs.write_text(run / "config.yaml", dump(config))
     begin = time.monotonic()
     bank = load_bank(config.tiles)
     seconds["tiles"] = round(time.monotonic() - begin, 1)
-    encoder = stage("encoder", lambda: train_encoder(config.encoder, run / "encoder", bank))
-    stage("lm", lambda: train_lm(config.lm, run / "lm", bank))
-    stage("mm", lambda: train_mm(config.mm, run / "mm", bank))
+    encoder, lm, mm = config.encoder, config.lm, config.mm
+    training("encoder", encoder, lambda: train_encoder(encoder, run / "encoder", bank))
+    training("lm", lm, lambda: train_lm(lm, run / "lm", bank))
+    training("mm", mm, lambda: train_mm(mm, run / "mm", bank))
 
     path = find_checkpoint(str(run / "mm"), "mm")
     model = load_pretrained(GPT2vModel, path, "mm").to(best_device()).eval()
@@ -115,7 +133,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     rows = {(row["model"], row["modality"]): row for row in measured["results"]}
     text, image = rows["gpt2v", "text"], rows["gpt2v", "image"]
     everywhere = probed["results"][0]
-    seconds["total"] = round(time.monotonic() - started, 1)
+    seconds["total"] = round(sum(seconds.values()), 1)
     results = {
         "preset": preset,
         "tiles": bank.name,
@@ -130,7 +148,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
         "bag_accuracy": text["bag_accuracy"],
         "probe_accuracy": everywhere["accuracy"],
         "probe_palette_accuracy": everywhere["palette_accuracy"],
-        "encoder": {"zero_shot_accuracy": encoder["results"][0]["zero_shot_accuracy"]},
+        "encoder": _results(run / "encoder")["results"][0],
         "n_images": text["n_images"],
         "n_questions": text["n_questions"],
         "results": measured["results"],
@@ -138,4 +156,14 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     }
     found = runs.write_results(run, "demo", started, **results)
     write_report(run)
+    return found
+
+
+def _is_finished(run: Path, config: Config) -> bool:
+    files = run / runs.FINISHED, run / "config.yaml"
+    return all(f.is_file() for f in files) and files[1].read_text("utf-8") == dump(config)
+
+
+def _results(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / runs.FINISHED).read_text("utf-8"))
     return found
