@@ -233,6 +233,13 @@ def test_many_small_tiles_in_the_encoders_pictures(place):
     assert main(["encoder", "train", "c.yaml", "--out", "e"]) == 0
 
 
+def test_pooling_that_does_not_divide_the_patches(place, lm_run, capsys):
+    config = write_yaml(place / "bad.yaml", {**TINY_MM, "lm": str(lm_run), "pool": 7})
+    line = refusal(capsys, "mm", "train", config, "--out", "run")
+    assert "bad.yaml: pool: 7 must divide" in line
+    assert not (place / "run").exists()
+
+
 def test_a_grid_that_does_not_fit_the_picture(place, lm_run, capsys):
     wide = changed(TINY_MM, "data.stages.0.mix.0.cols", 3)
     config = write_yaml(place / "bad.yaml", {**wide, "lm": str(lm_run)})

@@ -141,3 +141,23 @@ def test_a_foreign_gpt2_gets_the_tokens_that_it_lacks(lm_run, tmp_path):
     assert model.language_model.transformer.wte.weight.shape[0] == found.get_vocab_size()
     kept = model.language_model.transformer.wte.weight[:small]
     torch.testing.assert_close(kept, lm.transformer.wte.weight, rtol=0, atol=0)
+
+
+def test_pooled_vision_tokens_are_means_of_squares_of_patches(gpt2v):
+    """Four patches a side, pooled by two: token (r, c) is the projected mean of its four patches."""
+    torch.manual_seed(0)
+    side = gpt2v.geometry.image_size // gpt2v.geometry.patch_size
+    assert side % 2 == 0
+    pixels = torch.randn(2, 3, gpt2v.geometry.image_size, gpt2v.geometry.image_size)
+    gpt2v.config.pool = 2
+    try:
+        with torch.no_grad():
+            found = gpt2v.vision_tokens(pixels)
+            patches = gpt2v.patch_features(pixels).reshape(2, side, side, -1)
+            for token in range((side // 2) ** 2):
+                r, c = divmod(token, side // 2)
+                square = patches[:, 2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean((1, 2))
+                torch.testing.assert_close(found[:, token], gpt2v.projector(square))
+        assert gpt2v.token_geometry.patch_size == 2 * gpt2v.geometry.patch_size
+    finally:
+        gpt2v.config.pool = 1

@@ -247,6 +247,7 @@ class MMConfig(Config):
     )
     vision: VisionConfig = Field(VisionConfig(), description="only used where encoder is none")
     vision_layer: int = Field(-1, description="index into the vision tower's hidden_states")
+    pool: int = Field(1, ge=1, description="patches along a side averaged into one vision token")
     projector: Literal["linear", "mlp"] = Field("mlp", description="from vision to GPT-2's width")
     data: DataConfig
     train: TrainConfig

@@ -121,7 +121,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     before = load_pretrained(GPT2LMHeadModel, lm_path, "lm").to(best_device()).eval()
     table = PieceTable(load_tokenizer(path))
     render = Renderer(bank, table, model.geometry.image_size)
-    held_out = HeldOut(config.eval, render, model.geometry)
+    held_out = HeldOut(config.eval, render, model.token_geometry)
     readers = {
         "gpt2v": (Reader.of(model), ["text", "image"]),
         "lm": (Reader(before, table.image_id), ["text"]),

@@ -39,7 +39,7 @@ def rungs(model: GPT2vModel, held_out: HeldOut) -> list[Rung]:
     """The short ladder, from text to picture."""
     lm, image_id = model.language_model, model.config.image_token_id
     spec, render = held_out.config.grid, held_out.render
-    span = model.geometry.span(spec.rows, spec.cols, render.bank.size)
+    span = model.token_geometry.span(spec.rows, spec.cols, render.bank.size)
     fixed = CellEmbedding(lm, render.table, render.bank.class_names)
     per_cell = cell_span(spec.rows * spec.cols)
     return [

@@ -25,7 +25,7 @@ def open_gpt2v(source: str, config: EvalConfig, bank: TileBank) -> tuple[GPT2vMo
     model = load_pretrained(GPT2vModel, path, "model").to(best_device()).eval()
     table = PieceTable(load_tokenizer(path, "model"))
     render = Renderer(bank, table, model.geometry.image_size)
-    return model, HeldOut(config, render, model.geometry)
+    return model, HeldOut(config, render, model.token_geometry)
 
 
 def evaluate_model(source: str, config: EvalConfig, run: Path) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> Path:
     model = model.to(best_device())
     table = PieceTable(tokenizer)
     renderer = Renderer(bank, table, model.geometry.image_size)
-    stream = Stream(config.data, renderer, model.geometry)
+    stream = Stream(config.data, renderer, model.token_geometry)
     stream.check(model.config.text_config.n_positions)
     reader = Reader.of(model)
     return fit_grids("mm", model, reader, stream, config, run, started)
@@ -51,8 +51,13 @@ def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
     depth = tower.config.num_hidden_layers
     if not -depth - 1 <= config.vision_layer <= depth:
         raise UserError(f"vision_layer: {config.vision_layer} must lie in {-depth - 1}..{depth}")
+    side = tower.config.image_size // tower.config.patch_size
+    if side % config.pool:
+        raise UserError(f"pool: {config.pool} must divide the {side} patches along a side")
     image_id = special_id(tokenizer, IMAGE)
-    model = GPT2vModel.from_parts(tower, lm, config.projector, config.vision_layer, image_id)
+    model = GPT2vModel.from_parts(
+        tower, lm, config.projector, config.vision_layer, image_id, config.pool
+    )
     return model, tokenizer
 
 

@@ -5,9 +5,11 @@ embeddings. Which vision tokens is the business of a source (see `sources`); by 
 the projected patches of the picture.
 """
 
+import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
     CLIPVisionConfig,
@@ -35,6 +37,7 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
         projector: str = "mlp",
         vision_layer: int = -1,
         image_token_id: int = 0,
+        pool: int = 1,
         **kwargs: Any,
     ) -> None:
         self.vision_config: CLIPVisionConfig = _parsed(CLIPVisionConfig, vision_config)
@@ -42,6 +45,7 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
         self.projector = projector
         self.vision_layer = vision_layer
         self.image_token_id = image_token_id
+        self.pool = pool
         kwargs.setdefault("tie_word_embeddings", True)
         super().__init__(**kwargs)
 
@@ -77,10 +81,16 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
         projector: str,
         vision_layer: int,
         image_token_id: int,
+        pool: int = 1,
     ) -> "GPT2vModel":
         """Join trained parts; only the projector starts from random weights."""
         config = GPT2vConfig(
-            vision_tower.config, language_model.config, projector, vision_layer, image_token_id
+            vision_tower.config,
+            language_model.config,
+            projector,
+            vision_layer,
+            image_token_id,
+            pool,
         )
         model = cls(config)
         model.vision_tower.load_state_dict(vision_tower.state_dict())
@@ -93,12 +103,28 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
 
     @property
     def geometry(self) -> PictureGeometry:
-        """The pictures that the vision tower takes."""
+        """The pictures that the vision tower takes, in its patches."""
         vision = self.config.vision_config
         return PictureGeometry(vision.image_size, vision.patch_size)
+
+    @property
+    def token_geometry(self) -> PictureGeometry:
+        """The same pictures, in vision tokens of `pool` x `pool` patches."""
+        vision = self.config.vision_config
+        return PictureGeometry(vision.image_size, vision.patch_size * self.config.pool)
 
     def patch_features(self, pixel_values: Tensor) -> Tensor:
         """Patch embeddings before the projector: (B, 3, S, S) -> (B, N, D), no class token."""
         output = self.vision_tower(pixel_values, output_hidden_states=True)
         features: Tensor = output.hidden_states[self.config.vision_layer][:, 1:]
         return features
+
+    def vision_tokens(self, pixel_values: Tensor) -> Tensor:
+        """Projected means of `pool` x `pool` patches, raster order: (B, 3, S, S) -> (B, M, D)."""
+        features_BND = self.patch_features(pixel_values)
+        if self.config.pool > 1:
+            side = math.isqrt(features_BND.shape[1])
+            plane = features_BND.mT.reshape(len(features_BND), -1, side, side)
+            features_BND = F.avg_pool2d(plane, self.config.pool).flatten(2).mT
+        tokens: Tensor = self.projector(features_BND)
+        return tokens

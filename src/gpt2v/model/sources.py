@@ -61,6 +61,4 @@ class Picture:
         assert batch.span is not None
         assert batch.pixels is not None, "the picture's rung needs pixels"
         pixels = normalise(batch.pixels, next(self.model.parameters()).device)
-        features_BND = self.model.patch_features(pixels)[:, batch.span.patch]
-        tokens: Tensor = self.model.projector(features_BND)
-        return tokens.flatten(0, 1)
+        return self.model.vision_tokens(pixels)[:, batch.span.patch].flatten(0, 1)
