@@ -144,7 +144,7 @@ def test_a_foreign_gpt2_gets_the_tokens_that_it_lacks(lm_run, tmp_path):
 
 
 def test_pooled_vision_tokens_are_means_of_squares_of_patches(gpt2v):
-    """Four patches a side, pooled by two: token (r, c) is the projected mean of its four patches."""
+    """Pooled by two, token (r, c) is the projected mean of its four patches."""
     torch.manual_seed(0)
     side = gpt2v.geometry.image_size // gpt2v.geometry.patch_size
     assert side % 2 == 0
