@@ -51,10 +51,14 @@ class GridConfig(Config):
         return self.rows * self.cols if self.questions is None else self.questions
 
     @property
+    def shown_as(self) -> str:
+        """How the grid is shown, e.g. `text/markdown`."""
+        return "image" if self.modality == "image" else f"text/{self.form}"
+
+    @property
     def label(self) -> str:
         """A short name for logs, e.g. `text/markdown 3x3`."""
-        how = "image" if self.modality == "image" else f"text/{self.form}"
-        return f"{how} {self.rows}x{self.cols}"
+        return f"{self.shown_as} {self.rows}x{self.cols}"
 
     @model_validator(mode="after")
     def _questions_fit(self) -> Self:

@@ -54,9 +54,10 @@ class Stream:
         return mix[min(choice, len(mix) - 1)]
 
     def describe(self, step: int) -> str:
-        """The mixture that a step draws from, for logs."""
+        """The mixture that a step draws from, for logs, e.g. `text/markdown, image: 2x2, 3x3`."""
         mix = self.config.stages[self._stage(step)].mix
-        return ", ".join(dict.fromkeys(spec.label for spec in mix))
+        kinds = ", ".join(dict.fromkeys(spec.shown_as for spec in mix))
+        return f"{kinds}: {', '.join(dict.fromkeys(f'{s.rows}x{s.cols}' for s in mix))}"
 
     def batch(self, step: int) -> Batch:
         """The whole global batch of this step."""
