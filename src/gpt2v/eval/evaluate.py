@@ -40,11 +40,11 @@ class HeldOut:
         with within("grid."):
             return draw_samples(c.grid, self.render.bank, c.seed, c.split, index)
 
-    def batches(self, view: View, with_choices: bool = True) -> Iterator[Batch]:
+    def batches(self, view: View) -> Iterator[Batch]:
         """All grids in one view, EVAL_BATCH at a time."""
         for start in range(0, self.config.n_images, EVAL_BATCH):
             index = np.arange(start, min(start + EVAL_BATCH, self.config.n_images))
-            yield self.render(self.samples(index), view, "independent", with_choices)
+            yield self.render(self.samples(index), view, "independent", with_choices=True)
 
     def view(self, modality: str) -> View:
         spec = self.config.grid.model_copy(update={"modality": modality})
