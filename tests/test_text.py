@@ -25,6 +25,7 @@ def example() -> Samples:
     """The example of the task's definition."""
     return Samples(
         index=np.array([0]),
+        key=np.zeros(1, np.uint64),
         classes=np.array([[[0, 2, 2], [1, 0, 0], [3, 0, 0]]]),
         tiles=np.zeros((1, 3, 3), np.int64),
         palette=np.array([[3, 0, 1, 2]]),
@@ -64,3 +65,18 @@ def test_documents_equal_plain_python(long_bank, patches):
         assert tables[i] == helpers.prefix(samples, i, names, grid) + after
         grid = helpers.patch_tiled(samples, i, names, patches)
         assert tiled[i] == helpers.prefix(samples, i, names, grid) + after
+
+
+def test_noise_misreads_its_share_of_the_words_and_nothing_else(bank):
+    names, share = bank.class_names, 0.4
+    samples = draw_samples(GridConfig(palette=3), bank, 0, "train", np.arange(400))
+    clean = documents(samples, TextView("patch-tiled", 2), names, Strings())
+    noisy = documents(samples, TextView("patch-tiled", 2, noise=share), names, Strings())
+    again = documents(samples, TextView("patch-tiled", 2, noise=share), names, Strings())
+    assert noisy == again
+    words = [[text.split("\n", 1)[0].split() for text in texts] for texts in (clean, noisy)]
+    assert [t.split("\n", 1)[1] for t in clean] == [t.split("\n", 1)[1] for t in noisy]
+    differs = np.array(words[0]) != np.array(words[1])
+    expected = share * (1 - 1 / len(names))
+    assert abs(differs.mean() - expected) < 4 * np.sqrt(expected / differs.size)
+    assert abs(differs.reshape(400, -1).mean(0) - expected).max() < 0.12  # every word alike

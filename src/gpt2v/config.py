@@ -43,6 +43,9 @@ class GridConfig(Config):
     modality: Literal["text", "image"] = Field("text", description="text table or picture")
     form: Literal["markdown", "patch-tiled"] = Field("markdown", description="text form")
     patches: int = Field(2, ge=1, description="patch-tiled: patches along a cell's side")
+    noise: float = Field(
+        0.0, ge=0, lt=1, description="patch-tiled: chance that a word is any object's, at random"
+    )
     weight: float = Field(1.0, gt=0, description="share of this spec among its stage's specs")
 
     @property
@@ -53,7 +56,9 @@ class GridConfig(Config):
     @property
     def shown_as(self) -> str:
         """How the grid is shown, e.g. `text/markdown`."""
-        return "image" if self.modality == "image" else f"text/{self.form}"
+        if self.modality == "image":
+            return "image"
+        return f"text/{self.form}" + (f" (noise {self.noise:g})" if self.noise else "")
 
     @property
     def label(self) -> str:
@@ -64,6 +69,12 @@ class GridConfig(Config):
     def _questions_fit(self) -> Self:
         if self.n_questions > self.rows * self.cols:
             raise ValueError(f"questions must be at most rows x cols = {self.rows * self.cols}")
+        return self
+
+    @model_validator(mode="after")
+    def _noise_has_a_form(self) -> Self:
+        if self.noise and (self.modality, self.form) != ("text", "patch-tiled"):
+            raise ValueError("noise needs form: patch-tiled")
         return self
 
 
@@ -122,7 +133,9 @@ class TrainConfig(Config):
     )
     warmup: int = Field(20, ge=0, description="steps of linear warm-up")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the whole gradient")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="bf16: autocast")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="bf16: autocast, where the hardware has it"
+    )
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
     eval_every: int = Field(0, ge=0, description="steps between validations; 0: only at the end")
     eval_grids: int = Field(200, ge=1, description="validation grids")

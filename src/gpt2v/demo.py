@@ -34,12 +34,12 @@ from gpt2v.eval.evaluate import HeldOut, evaluate
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.encoder import train_encoder
 from gpt2v.mm_train.train import train_mm
+from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
 from gpt2v.probe.probe import probe
 from gpt2v.report import write_report
-from gpt2v.train.loop import best_device
 
 T = TypeVar("T")
 
@@ -116,9 +116,9 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     training("mm", mm, lambda: train_mm(mm, run / "mm", bank))
 
     path = find_checkpoint(str(run / "mm"), "mm")
-    model = load_pretrained(GPT2vModel, path, "mm").to(best_device()).eval()
+    model = place(load_pretrained(GPT2vModel, path, "mm")).eval()
     lm_path = find_checkpoint(str(run / "lm"), "lm")
-    before = load_pretrained(GPT2LMHeadModel, lm_path, "lm").to(best_device()).eval()
+    before = place(load_pretrained(GPT2LMHeadModel, lm_path, "lm")).eval()
     table = PieceTable(load_tokenizer(path))
     render = Renderer(bank, table, model.geometry.image_size)
     held_out = HeldOut(config.eval, render, model.token_geometry)

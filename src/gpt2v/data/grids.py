@@ -24,6 +24,7 @@ class Samples:
     """B samples of one shape; the text and image renderings are two views of them."""
 
     index: Ints  # (B,) sample indices within the split
+    key: rng.U64  # (B,) for what a rendering draws at random
     classes: Ints  # (B, R, C) class of each cell
     tiles: Ints  # (B, R, C) tile of each cell, an index into the bank's pictures
     palette: Ints  # (B, P) classes in the order in which the prompt lists them
@@ -67,6 +68,7 @@ def draw_samples(spec: GridConfig, bank: TileBank, seed: int, split: str, index:
     shape = (len(index), spec.rows, spec.cols)
     return Samples(
         index=index,
+        key=rng.keys(seed, f"{split}/rendering", index),
         classes=classes.reshape(shape),
         tiles=tiles.reshape(shape),
         palette=palette,

@@ -9,7 +9,8 @@ from gpt2v.config import EvalConfig
 from gpt2v.data.grids import draw_samples
 from gpt2v.data.images import compose
 from gpt2v.data.pieces import Strings
-from gpt2v.data.text import TextView, documents
+from gpt2v.data.stream import view_of
+from gpt2v.data.text import documents
 from gpt2v.data.tiles import load_bank
 from gpt2v.errors import UserError
 
@@ -24,7 +25,7 @@ def preview(config: EvalConfig, n: int, png: Path) -> None:
         raise UserError(f"--n: {n} must be at least 1")
     bank = load_bank(config.tiles)
     samples = draw_samples(config.grid, bank, config.seed, config.split, np.arange(n))
-    view = TextView(config.grid.form, config.grid.patches)
+    view = view_of(config.grid, bank.size, None)
     texts = documents(samples, view, bank.class_names, Strings())
     side = max(config.grid.rows, config.grid.cols) * bank.size
     pictures = compose(samples, bank, side)

@@ -22,7 +22,7 @@ EVAL_BATCH = 50  # grids per pass in validation and evaluation
 def view_of(spec: GridConfig, cell_size: int, geometry: PictureGeometry | None) -> View:
     """How a data spec shows its grid."""
     if spec.modality == "text":
-        return TextView(spec.form, spec.patches)
+        return TextView(spec.form, spec.patches, spec.noise)
     if geometry is None:
         raise UserError("modality: image needs a model with a vision tower")
     return ImageView(geometry.span(spec.rows, spec.cols, cell_size))

@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from gpt2v.data import rng
 from gpt2v.data.grids import Samples
 from gpt2v.data.images import ImageSpan, patch_tiled_cells
 from gpt2v.data.pieces import IMAGE, Strings
@@ -15,12 +16,15 @@ from gpt2v.data.rng import Ints
 class TextView:
     """The grid as words: `markdown`, or `patch-tiled` with `patches` x `patches` words a cell.
 
+    With `noise` each patch-tiled word is, with that chance, drawn anew from all objects, so that
+    a reader has to weigh a cell's words against each other and against the palette.
     With `spliced` the table's tokens become image placeholders that stand for themselves: the
     same embeddings reach the language model through the image splice.
     """
 
     form: Literal["markdown", "patch-tiled"] = "markdown"
     patches: int = 1
+    noise: float = 0.0
     spliced: bool = False
 
 
@@ -42,13 +46,15 @@ def grid_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Str
     if isinstance(view, ImageView):
         row = [table.id(IMAGE)] * len(view.span) + [newline]
         return np.tile(np.array(row, np.int64), (batch, 1))
-    words = table.ids([f" {name}" for name in names])[samples.classes]  # (B, R, C)
+    words = table.ids([f" {name}" for name in names])
     if view.form == "patch-tiled":
-        cells = patch_tiled_cells(rows, cols, view.patches)
-        return _with_column(words.reshape(batch, -1)[:, cells], newline)
+        shown = samples.classes.reshape(batch, -1)[:, patch_tiled_cells(rows, cols, view.patches)]
+        if view.noise:
+            shown = _misread(shown, samples.key, view.noise, len(names))
+        return _with_column(words[shown], newline)
     line = np.full((batch, rows, 2 * cols + 2), table.id(" |"), np.int64)  # | a | b |\n
     line[:, :, 0] = table.id("|")
-    line[:, :, 1:-1:2] = words
+    line[:, :, 1:-1:2] = words[samples.classes]
     line[:, :, -1] = newline
     return line.reshape(batch, -1)
 
@@ -99,6 +105,14 @@ def document_pieces(samples: Samples, view: View, names: tuple[str, ...], table:
 def documents(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> list[str]:
     """The samples as text, exactly what the models read."""
     return [table.text(row) for row in document_pieces(samples, view, names, table)]
+
+
+def _misread(classes: Ints, key: rng.U64, noise: float, n_classes: int) -> Ints:
+    """Classes (B, K), each replaced with chance `noise` by one of all classes at random."""
+    size = classes.shape[1]
+    words = rng.bits(key, 2 * size)
+    other = rng.below(words[:, :size], n_classes)
+    return np.where(rng.unit(words[:, size:]) < noise, other, classes)
 
 
 def _with_column(pieces: Ints, last: int) -> Ints:

@@ -13,16 +13,16 @@ from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import HeldOut, evaluate
+from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
-from gpt2v.train.loop import best_device
 
 
 def open_gpt2v(source: str, config: EvalConfig, bank: TileBank) -> tuple[GPT2vModel, HeldOut]:
     """A GPT-2v and the grids that it is measured on."""
     path = find_checkpoint(source, "model")
-    model = load_pretrained(GPT2vModel, path, "model").to(best_device()).eval()
+    model = place(load_pretrained(GPT2vModel, path, "model")).eval()
     table = PieceTable(load_tokenizer(path, "model"))
     render = Renderer(bank, table, model.geometry.image_size)
     return model, HeldOut(config, render, model.token_geometry)
@@ -38,7 +38,7 @@ def evaluate_model(source: str, config: EvalConfig, run: Path) -> dict[str, Any]
         return evaluate({"gpt2v": (Reader.of(model), list(config.modalities))}, held_out, run)
     if "image" in config.modalities:
         raise UserError(f"modalities: {source} is a GPT-2 without eyes; use --modalities '[text]'")
-    lm = load_pretrained(GPT2LMHeadModel, path, "model").to(best_device()).eval()
+    lm = place(load_pretrained(GPT2LMHeadModel, path, "model")).eval()
     table = PieceTable(load_tokenizer(path, "model"))
     held_out = HeldOut(config, Renderer(bank, table), None)
     return evaluate({"lm": (Reader(lm, table.image_id), ["text"])}, held_out, run)

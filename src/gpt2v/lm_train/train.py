@@ -13,9 +13,9 @@ from gpt2v.data.pieces import END_OF_TEXT, PAD, PieceTable, special_id
 from gpt2v.data.stream import Stream
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import build_tokenizer
+from gpt2v.model.device import place
 from gpt2v.model.reader import Reader
 from gpt2v.model.task import fit_grids
-from gpt2v.train.loop import best_device
 
 
 def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> Path:
@@ -27,7 +27,7 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> Path:
     stream = Stream(config.data, Renderer(bank, table))
     stream.check(config.model.n_positions)
     torch.manual_seed(config.train.seed)
-    model = new_gpt2(config.model, tokenizer).to(best_device())
+    model = place(new_gpt2(config.model, tokenizer))
     reader = Reader(model, table.image_id)
     return fit_grids("lm", model, reader, stream, config, run, started)
 

@@ -20,21 +20,21 @@ from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import build_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.model import clip as clips
+from gpt2v.model.device import place
 from gpt2v.model.files import save_checkpoint
-from gpt2v.train.loop import Loss, Task, best_device, fit
+from gpt2v.train.loop import Loss, Task, fit
 
 
 def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None) -> dict[str, Any]:
     """Train an encoder into the run directory; `bank` saves loading the tiles twice."""
     started = time.monotonic()
     bank = bank or load_bank(config.tiles)
-    device = best_device()
     geometry = PictureGeometry(config.vision.image_size, config.vision.patch_size)
     scoring_grid(bank, geometry)  # tiles that do not fit the pictures are refused here
     tokenizer = build_tokenizer(config.tokenizer, bank)
     _check_captions(config, bank, tokenizer)
     torch.manual_seed(config.train.seed)
-    clip = clips.new_clip(config, tokenizer).to(device)
+    clip = place(clips.new_clip(config, tokenizer))
     task = _EncoderTask(config, bank, geometry, tokenizer, clip)
     runs.write_text(run / "config.yaml", dump(config))
     whole = Task(clip, task.batch, task.loss, task.evaluate, lambda step: "scenes")

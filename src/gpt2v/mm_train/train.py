@@ -14,11 +14,11 @@ from gpt2v.data.stream import Stream
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
+from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
 from gpt2v.model.task import fit_grids
-from gpt2v.train.loop import best_device
 
 
 def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> Path:
@@ -27,7 +27,7 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> Path:
     bank = bank or load_bank(config.tiles)
     torch.manual_seed(config.train.seed)
     model, tokenizer = build_gpt2v(config)
-    model = model.to(best_device())
+    model = place(model)
     table = PieceTable(tokenizer)
     renderer = Renderer(bank, table, model.geometry.image_size)
     stream = Stream(config.data, renderer, model.token_geometry)

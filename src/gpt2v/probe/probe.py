@@ -23,12 +23,12 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.stream import EVAL_BATCH, data_hash
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.model.clip import normalise
+from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.probe.ridge import RidgeProblem
 from gpt2v.progress import progress
 from gpt2v.stats import cluster_interval
-from gpt2v.train.loop import best_device
 
 
 @torch.no_grad()
@@ -113,7 +113,7 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
 def probe_model(config: ProbeConfig, run: Path) -> dict[str, Any]:
     """`gpt2v probe`: probe a saved GPT-2v."""
     path = find_checkpoint(config.model, "model")
-    model = load_pretrained(GPT2vModel, path, "model").to(best_device()).eval()
+    model = place(load_pretrained(GPT2vModel, path, "model")).eval()
     return probe(model, load_bank(config.tiles), config, run)
 
 

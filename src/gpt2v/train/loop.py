@@ -41,10 +41,15 @@ class Task(Generic[B]):
     describe: Callable[[int], str]  # the data of a step, for the log
 
 
-def best_device() -> torch.device:
-    """CUDA or MPS where there is one, else the CPU."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")
+def has_bf16(device: torch.device) -> bool:
+    """Whether the device computes in bf16 by itself; emulating it is slower than fp32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        find = getattr(torch.cpu, "get_capabilities", None)  # not in the oldest torch we take
+        units: dict[str, object] = find() if find else {}
+        return any(units.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
+    return True
 
 
 def reseed(seed: int, step: int) -> None:
@@ -62,7 +67,8 @@ def fit(task: Task[B], config: TrainConfig, steps: int, run: Path, label: str) -
     optimizers = Optimizers(task.model, config)
     print(f"{label}: what trains", *optimizers.describe(), sep="\n", flush=True)
     device = next(task.model.parameters()).device
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
+    in_bf16 = config.precision == "bf16" and has_bf16(device)
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=in_bf16)
     task.model.train()
     samples, since = 0, time.perf_counter()
     with closing(Metrics(run)) as metrics, progress(label, steps) as report:
