@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from gpt2v.errors import UserError
+from gpt2v.train import loop
 from gpt2v.train.loop import Loss, Task, fit, reseed
 from helpers import train_config
 
@@ -47,6 +48,19 @@ def test_the_same_seed_gives_the_same_weights(tmp_path, dropout):
     torch.rand(1000)  # the state of the global generator must not matter
     two = trained(tmp_path / "b", dropout=dropout)
     assert torch.equal(one, two)
+
+
+def test_bf16_is_used_where_the_hardware_has_it(tmp_path, monkeypatch):
+    found = {}
+    for name, precision, has in [("a", "fp32", True), ("b", "bf16", False), ("c", "bf16", True)]:
+        monkeypatch.setattr(loop, "has_bf16", lambda device, has=has: has)
+        made, run = task(), tmp_path / name
+        run.mkdir()
+        fit(made, train_config(precision=precision), 12, run, "test")
+        found[name] = weights(made)
+    assert torch.equal(found["a"], found["b"])
+    assert not torch.equal(found["a"], found["c"])
+    torch.testing.assert_close(found["a"], found["c"], rtol=0.1, atol=0.05)
 
 
 def test_dropout_follows_the_seed(tmp_path):

@@ -60,8 +60,8 @@ def rungs(model: GPT2vModel, held_out: HeldOut) -> list[Rung]:
         ),
         Rung(
             "R3",
-            "one embedding per patch",
-            "the cell's fixed embedding at each of its patches, laid out as the picture's tokens",
+            "one embedding per vision token",
+            "the cell's fixed embedding at each of its vision tokens, laid out as the picture's tokens",
             ImageView(span, with_pixels=False),
             fixed,
         ),

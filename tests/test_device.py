@@ -1,0 +1,47 @@
+"""Where models run: every part of a model attends alike, and nothing but speed depends on it."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from gpt2v.config import GridConfig
+from gpt2v.data.batches import Renderer
+from gpt2v.data.grids import draw_samples
+from gpt2v.data.stream import view_of
+from gpt2v.model import device as devices
+from gpt2v.model.reader import Reader
+
+
+def attention(model):
+    parts = (model, model.vision_tower, model.language_model)
+    return {part.config._attn_implementation for part in parts}
+
+
+@pytest.mark.parametrize(("device", "expected"), [("cpu", "eager"), ("meta", "sdpa")])
+def test_placing_sets_the_attention_of_every_part(gpt2v, monkeypatch, device, expected):
+    monkeypatch.setattr(devices, "best_device", lambda: torch.device(device))
+    model = devices.place(copy.deepcopy(gpt2v))
+    assert attention(model) == {expected}
+    assert {p.device.type for p in model.parameters()} == {device}
+
+
+def test_both_kinds_of_attention_give_the_same_logits(gpt2v, bank, table):
+    model = copy.deepcopy(gpt2v)
+    spec = GridConfig(rows=2, cols=2, modality="image")
+    samples = draw_samples(spec, bank, 0, "test", np.arange(3))
+    render = Renderer(bank, table, model.geometry.image_size)
+    batch = render(samples, view_of(spec, bank.size, model.token_geometry))
+    found = []
+    for kind in ("eager", "sdpa"):
+        model.set_attn_implementation(kind)
+        with torch.no_grad():
+            found.append(Reader.of(model)(batch)[0])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+
+
+def test_a_checkpoint_does_not_fix_the_attention(lm, tmp_path):
+    placed = devices.place(copy.deepcopy(lm))
+    placed.save_pretrained(tmp_path)
+    assert "attn_implementation" not in (tmp_path / "config.json").read_text()
