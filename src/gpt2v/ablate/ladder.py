@@ -61,7 +61,7 @@ def rungs(model: GPT2vModel, held_out: HeldOut) -> list[Rung]:
         Rung(
             "R3",
             "one embedding per vision token",
-            "the cell's fixed embedding at each of its vision tokens, laid out as the picture's tokens",
+            "the cell's fixed embedding at each of its vision tokens, laid out as in a picture",
             ImageView(span, with_pixels=False),
             fixed,
         ),
