@@ -55,6 +55,19 @@ def test_every_preset_builds_and_shares_its_tiles(preset, tmp_path):
     assert config.mm.lm == str(tmp_path / "lm")
 
 
+@pytest.mark.parametrize(
+    "stage, name",
+    [("encoder", "encoder/sprites"), ("lm", "lm/grid-tiny"), ("mm", "mm/tiny")],
+)
+def test_the_configurations_of_the_parts_are_the_demo_s(stage, name, tmp_path):
+    preset = demo_config("default", {}, tmp_path)
+    other_runs = {"lm", "encoder"}
+    one = load(KINDS[name.split("/")[0]], ROOT / f"{name}.yaml", {})
+    assert one.model_dump(exclude=other_runs) == getattr(preset, stage).model_dump(
+        exclude=other_runs
+    )
+
+
 def test_presets_take_overrides_and_wrong_ones_are_named(tmp_path):
     config = demo_config("smoke", {"mm.train.seed": 5, "lm.data.stages.0.steps": 7}, tmp_path)
     assert config.mm.train.seed == 5

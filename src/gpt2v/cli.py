@@ -4,7 +4,6 @@ A user's mistake ends with one line on stderr and exit status 2.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -35,8 +34,6 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    # Threads that wait must not spin: beside any other load that costs many times the work.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         words, overrides = _take_overrides(list(sys.argv[1:] if argv is None else argv))
         args, rest = _parser().parse_known_args(words)
