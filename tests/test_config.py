@@ -56,7 +56,7 @@ def test_every_preset_builds_and_shares_its_tiles(preset, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "stage, name",
+    ("stage", "name"),
     [("encoder", "encoder/sprites"), ("lm", "lm/grid-tiny"), ("mm", "mm/tiny")],
 )
 def test_the_configurations_of_the_parts_are_the_demo_s(stage, name, tmp_path):
