@@ -74,6 +74,20 @@ def test_options_may_stand_before_the_configuration(place, lm_yaml):
     assert "eval_grids: 2" in (place / "run/config.yaml").read_text()
 
 
+def test_a_field_without_a_dot_may_stand_before_the_configuration(place, lm_yaml):
+    config = write_yaml(place / "encoder.yaml", TINY_ENCODER)
+    assert main(["encoder", "train", "--steps", "1", str(config), "--batch_size=3"]) == 0
+    written = (place / "runs/encoder/config.yaml").read_text()
+    assert "\nsteps: 1\n" in written
+    assert "\nbatch_size: 3\n" in written
+
+
+def test_an_empty_value_is_one(place, lm_yaml):
+    options = ["--train.groups.0.pattern", "", "--data.stages.0.steps", "1"]
+    assert main(["lm", "train", str(lm_yaml), *options]) == 0
+    assert "pattern: ''" in (place / "runs/lm/config.yaml").read_text()
+
+
 def test_an_encoder_is_trained(place):
     config = write_yaml(place / "encoder.yaml", TINY_ENCODER)
     assert main(["encoder", "train", str(config), "--out", "e"]) == 0
@@ -89,15 +103,23 @@ def test_preview_prints_samples_and_draws_a_sheet(place, capsys):
         assert sheet.height > 3 * 192
 
 
-@pytest.mark.parametrize("command", ["demo", "data preview", "lm train", "eval", "ablate tokens"])
-def test_help_names_every_option(command, capsys):
+@pytest.mark.parametrize(
+    ("command", "fields"),
+    [
+        ("demo", ["--preset", "--mm.train.groups.0.lr", "--tiles.per_class"]),
+        ("data preview", ["--png", "--grid.rows"]),
+        ("lm train", ["--overwrite", "--train.groups.0.lr", "--data.stages.0.mix.0.form"]),
+        ("eval", ["--suite", "--n_images", "--modalities"]),
+        ("ablate tokens", ["--out", "--model", "--n_images"]),
+    ],
+)
+def test_help_names_every_option(command, fields, capsys):
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    assert "--" in text
-    if command == "lm train":
-        assert "--train.groups.0.lr" in text
+    for field in fields:
+        assert field in text
 
 
 # ---- the user's mistakes ---------------------------------------------------------------------
@@ -188,6 +210,22 @@ def test_unknown_preset_and_missing_tiles_of_the_demo(place, capsys):
     assert "tiles.path: missing" in refusal(capsys, "demo", "--tiles", "folder", "--out", "d")
     line = refusal(capsys, "demo", "--preset", "smoke", "--lm.data.sed", "1", "--out", "d")
     assert "lm.data.sed: unknown key" in line
+    assert not (place / "d").exists()
+
+
+def test_the_demo_resumes_no_other_kind_of_run(place, lm_yaml, capsys):
+    assert main(["lm", "train", str(lm_yaml), "--data.stages.0.steps", "1", "--out", "r"]) == 0
+    before = (place / "r/config.yaml").read_text()
+    capsys.readouterr()
+    line = refusal(capsys, "demo", "--preset", "smoke", "--resume", "--out", "r")
+    assert "r/config.yaml: " in line
+    assert (place / "r/config.yaml").read_text() == before
+    assert (place / "r/results.json").is_file()
+
+
+def test_grids_that_cannot_be_measured_are_refused_before_any_training(place, capsys):
+    line = refusal(capsys, "demo", "--preset", "smoke", "--eval.grid.rows", 5, "--out", "d")
+    assert "eval.grid." in line
     assert not (place / "d").exists()
 
 

@@ -16,8 +16,8 @@ from gpt2v.config import (
     ProbeConfig,
 )
 from gpt2v.configfile import describe, dump, load, merge, read_yaml, validate
-from gpt2v.demo import demo_config, presets
 from gpt2v.errors import UserError
+from gpt2v.presets import demo_config, presets
 
 ROOT = Path(__file__).parents[1] / "configs"
 KINDS: dict[str, type[Config]] = {
@@ -76,6 +76,34 @@ def test_presets_take_overrides_and_wrong_ones_are_named(tmp_path):
         demo_config("nope", {}, tmp_path)
     with pytest.raises(UserError, match=r"mm\.train\.sed: unknown key"):
         demo_config("smoke", {"mm.train.sed": 5}, tmp_path)
+
+
+def test_the_demo_s_probe_is_tested_on_the_evaluation_s_grids(tmp_path):
+    config = demo_config("smoke", {"eval.seed": 7, "eval.grid.palette": 6}, tmp_path)
+    assert (config.probe.seed, config.probe.grid.palette) == (7, 6)
+    usual = demo_config("smoke", {}, tmp_path)
+    assert usual.probe.seed == usual.eval.seed
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("lm.tiles.size", 16, "lm.tiles: set tiles"),
+        ("eval.modalities", ["text"], "eval.modalities must be"),
+        ("eval.grid.form", "patch-tiled", "eval.grid.form must be"),
+        ("probe.grid.mode", "chained", "grid.mode has no meaning here"),
+        ("tiles.seed", 20240101120000, "tiles.seed"),
+    ],
+)
+def test_options_that_the_demo_would_not_follow_are_refused(key, value, says, tmp_path):
+    with pytest.raises(UserError, match=says):
+        demo_config("smoke", {key: value}, tmp_path)
+
+
+def test_the_ladder_takes_tables_only():
+    grid = {"form": "patch-tiled"}
+    with pytest.raises(UserError, match=r"grid\.form has no meaning here: the ladder"):
+        validate(LadderConfig, {"model": "x", "grid": grid}, "x")
 
 
 @pytest.mark.parametrize("stage", ["encoder", "lm", "mm", "eval", "probe", "tiles"])

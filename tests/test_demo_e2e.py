@@ -61,6 +61,8 @@ def test_results_hold_the_headline_numbers(demos):
         assert isinstance(found[key], float), key
         assert -1 <= found[key] <= 1
     assert found["gap"] == pytest.approx(found["text_accuracy"] - found["image_accuracy"])
+    assert found["gap_ci95"][0] <= found["gap"] <= found["gap_ci95"][1]
+    assert found["data_hash"] == results(demos[0] / "ladder")["data_hash"]
     assert found["blind_accuracy"] == found["chance"] == 0.25
     assert 0.38 < found["bag_accuracy"] < 0.48
     stages = {"tiles", "encoder", "lm", "mm", "eval", "probe", "ladder", "total"}
@@ -75,7 +77,7 @@ def test_results_hold_the_headline_numbers(demos):
 def test_every_stage_leaves_a_run(demos):
     for stage in ("encoder", "lm", "mm", "eval", "probe", "ladder"):
         assert set(results(demos[0] / stage)) >= COMMON, stage
-    for stage in ("encoder", "lm", "mm", "eval", "probe"):
+    for stage in ("encoder", "lm", "mm", "eval", "probe", "ladder"):
         assert (demos[0] / stage / "config.yaml").is_file(), stage
     for stage in ("encoder", "lm", "mm"):
         lines = (demos[0] / stage / "metrics.jsonl").read_text().splitlines()

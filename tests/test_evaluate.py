@@ -55,7 +55,7 @@ def test_records_rows_and_examples_of_a_run(lm, gpt2v, bank, table, tmp_path):
         "gpt2v": (Reader.of(gpt2v), ["text", "image"]),
         "lm": (Reader(lm, table.image_id), ["text"]),
     }
-    found = evaluate(readers, held_out, tmp_path)
+    found = evaluate(readers, held_out, CONFIG, tmp_path)
     records = pq.read_table(tmp_path / "records.parquet").to_pandas()
     assert len(records) == 3 * 70 * 2
     samples = draw_samples(GRID, bank, 1, "test", np.arange(70))
@@ -73,6 +73,9 @@ def test_records_rows_and_examples_of_a_run(lm, gpt2v, bank, table, tmp_path):
     assert json.loads((tmp_path / "results.json").read_text())["results"] == found["results"]
     assert sorted(p.name for p in (tmp_path / "examples").iterdir()) == ["0.png", "1.png", "2.png"]
     assert load(EvalConfig, tmp_path / "config.yaml", {}) == CONFIG
+    rows = [r for r in found["results"] if r["model"] == "gpt2v"]
+    assert found["gap"] == rows[0]["accuracy"] - rows[1]["accuracy"]
+    assert found["gap_ci95"][0] <= found["gap"] <= found["gap_ci95"][1]
     # The same text and the same weights: GPT-2v without a picture is its GPT-2.
     rows = {(r["model"], r["modality"]): r["accuracy"] for r in found["results"]}
     assert rows["gpt2v", "text"] == rows["lm", "text"]
@@ -102,6 +105,27 @@ def test_a_saved_gpt2_is_measured_on_text_and_has_learnt(lm_run, tmp_path):
     assert row["accuracy"] > 0.4
     with pytest.raises(UserError, match=r"without eyes; use --modalities '\[text\]'"):
         evaluate_model(str(lm_run), CONFIG, tmp_path)
+
+
+def test_a_gpt2_of_another_tool_is_measured(tmp_path, bank, table):
+    """Its vocabulary has no `<image>` and `<pad>`, and rows of unequal length are padded."""
+    size = table.tokenizer.get_vocab_size() - 2
+    tokenizer = json.loads(table.tokenizer.to_str())
+    tokenizer["added_tokens"] = [
+        t for t in tokenizer["added_tokens"] if t["content"] == "<|endoftext|>"
+    ]
+    torch.manual_seed(0)
+    lm = GPT2LMHeadModel(
+        GPT2Config(vocab_size=size, n_layer=1, n_head=2, n_embd=16, n_positions=256)
+    )
+    lm.save_pretrained(tmp_path / "hf")
+    (tmp_path / "hf" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    config = CONFIG.model_copy(update={"modalities": ["text"]})
+    (row,) = evaluate_model(str(tmp_path / "hf"), config, tmp_path)["results"]
+    assert 0 <= row["accuracy"] < 0.9
+    (tmp_path / "hf" / "config.json").write_text("{")
+    with pytest.raises(UserError, match=r"config.json: not the configuration of a model"):
+        evaluate_model(str(tmp_path / "hf"), config, tmp_path)
 
 
 def test_a_saved_gpt2v_is_measured_in_both_modalities(mm_run, tmp_path):

@@ -83,6 +83,7 @@ def make_run(run: Path, n_images: int = 60, classes: list[str] = CLASSES) -> Pat
         "versions": {"gpt2v": "0.1.0", "python": "3.11.7", "torch": "2.9.0"},
         "seed": 0, "data_hash": "5f2c9a0e", "seconds": {**seconds, "total": 976.4},
         "text_accuracy": text, "image_accuracy": image, "gap": text - image,
+        "gap_ci95": [text - image - 0.004, text - image + 0.004],
         "lm_text_accuracy": lm, **baselines, **counts,
         "probe_accuracy": 0.9512, "probe_palette_accuracy": palette, "results": rows,
     }  # fmt: skip
@@ -98,7 +99,11 @@ def make_run(run: Path, n_images: int = 60, classes: list[str] = CLASSES) -> Pat
     ]
     rungs[1] |= {"description": "The same embeddings.", "max_logit_difference": 1.2e-6}
     write(run / "ladder/results.json", {"kind": "ladder", "results": rungs})
-    scores = {"encoder": ["cell"], "lm": ["text", "patch-tiled"], "mm": ["text", "image"]}
+    scores = {
+        "encoder": ["cell"],
+        "lm": ["text/markdown 3x3", "text/patch-tiled 3x3"],
+        "mm": ["image 3x3", "text/markdown 3x3"],
+    }
     for stage, keys in scores.items():
         (run / stage).mkdir()
         lines = map(json.dumps, curve([f"val/{name}_accuracy" for name in keys]))
@@ -188,23 +193,12 @@ def test_confusions_and_joint_outcomes_add_up(made: Path) -> None:
     assert joint[True, True] + joint[False, True] == table["exact"].sum()
 
 
-def test_interval_of_the_gap_is_paired_and_clustered() -> None:
-    """Against the definition: grids are drawn again, both modalities together."""
-    records, _ = make_records(200, {"gpt2v/text": 0.95, "gpt2v/image": 0.8}, CLASSES)
-    gaps = np.zeros(200)
-    for row in records:
-        gaps[row["sample"]] += row["exact"] * (1 if row["modality"] == "text" else -1) / 9
-    drawn = np.random.default_rng(0).choice(gaps, (4000, 200)).mean(axis=1)
-    columns = {key: np.array([r[key] for r in records], dtype=object) for key in records[0]}
-    columns |= {key: columns[key].astype(int) for key in ("sample", "row", "col")}
-    columns["exact"] = columns["exact"].astype(bool)
-    halves = [measure.lookups(columns, "gpt2v", modality) for modality in ("text", "image")]
-    gap = measure.paired_gap(*halves)
-    assert gap
-    assert gap.value == pytest.approx(gaps.mean())
-    assert gap.ci == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.003)
-    short = {name: column[1:] for name, column in halves[1].items()}
-    assert measure.paired_gap(halves[0], short) is None
+def test_a_probe_of_other_grids_is_not_joined(made: Path) -> None:
+    loaded = load_run(made)
+    table = measure.lookups(loaded.records, "gpt2v", "image")
+    assert loaded.probe_records is not None
+    other = {**loaded.probe_records, "truth": np.roll(loaded.probe_records["truth"], 1)}
+    assert measure.joint_outcomes(table, other) is None
 
 
 def test_samples_show_right_and_wrong(made: Path, page: str) -> None:

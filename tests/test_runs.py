@@ -18,7 +18,7 @@ def finished(path, content="old"):
 
 def fail_in(path, overwrite, error, name="half"):
     with runs.new_run(path, overwrite) as run:
-        (run / name).write_text("half")
+        runs.write_text(run / name, "half")
         raise error
 
 
@@ -123,13 +123,8 @@ def test_results_say_what_they_depend_on(tmp_path):
     assert found["seconds"] > 0
 
 
-def test_metrics_are_one_object_per_line(tmp_path):
-    metrics = runs.Metrics(tmp_path)
-    metrics.log(1, loss=2.0)
-    metrics.log(2, loss=1.5, lr={"a": 0.1})
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()  # before it is closed
-    metrics.close()
-    assert [json.loads(line) for line in lines] == [
-        {"step": 1, "loss": 2.0},
-        {"step": 2, "loss": 1.5, "lr": {"a": 0.1}},
-    ]
+def test_a_mistake_after_a_checkpoint_keeps_the_training(tmp_path):
+    for overwrite, path in ((False, tmp_path / "n"), (True, finished(tmp_path / "r"))):
+        with pytest.raises(UserError, match="late"):
+            fail_in(path, overwrite, UserError("late"), "encoder/checkpoints/step-000010/x")
+        assert (path / "encoder/checkpoints/step-000010/x").is_file()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpt2v.stats import cluster_interval, wilson_interval
+from gpt2v.stats import cluster_interval, paired_interval, wilson_interval
 
 
 def clustered(n, per, seed, spread=0.4):
@@ -70,3 +70,23 @@ def test_wilson_solves_its_own_equation():
 def test_nothing_to_measure_is_an_error():
     with pytest.raises(ValueError, match="at least one"):
         cluster_interval(np.zeros(0, bool), np.zeros(0, np.int64))
+
+
+def test_a_difference_is_paired_and_clustered():
+    """Against the definition: pictures are drawn again, both outcomes together."""
+    one, picture = clustered(200, 9, 5)
+    rng = np.random.default_rng(1)
+    other = one & (rng.random(len(one)) < 0.8)
+    gaps = (one.astype(float) - other).reshape(200, 9).mean(1)
+    drawn = np.random.default_rng(0).choice(gaps, (4000, 200)).mean(axis=1)
+    interval = paired_interval(one, other, picture)
+    assert interval == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.003)
+    turned = paired_interval(other, one, picture)
+    assert turned == pytest.approx((-interval[1], -interval[0]), abs=0.003)
+
+
+def test_no_difference_at_all_still_has_an_interval():
+    right, picture = clustered(100, 9, 2)
+    low, high = paired_interval(right, right, picture)
+    assert (low, high) == (-high, wilson_interval(0.0, 100)[1])
+    assert high > 0.03

@@ -57,6 +57,15 @@ def test_sprite_splits_are_disjoint_and_of_the_asked_size(bank):
     assert counts == [20] * 10 + [2] * 20
 
 
+def test_what_one_bank_holds_out_no_other_bank_trains_on(bank):
+    """Whatever the number of sprites: a model of one bank may be measured on another's."""
+    more = load_bank(TilesConfig(per_class=40, size=16))
+    for one, other in ((bank, more), (more, bank)):
+        trained = {p.tobytes() for p in one.pixels[one.split == 0]}
+        held_out = [p.tobytes() for p in other.pixels[other.split > 0]]
+        assert not trained.intersection(held_out)
+
+
 def test_members_have_the_split_and_the_label(bank):
     for split in SPLITS:
         members = bank.members(split, 3)
@@ -164,6 +173,15 @@ def test_a_damaged_picture_is_read_or_named(tmp_path):
             file.write_bytes(bytes(damaged))
             assert complaint(TilesConfig(source="folder", path=str(root), size=16), str(file))
         file.write_bytes(content)
+
+
+def test_a_broken_chunk_is_named(tmp_path):
+    root = helpers.picture_folder(tmp_path / "f")
+    bad = root / "bee" / "3.png"
+    content = bytearray(bad.read_bytes())
+    at = content.index(b"IDAT")
+    bad.write_bytes(bytes(content[: at + 4] + b"xx" + content[at + 4 :]))
+    wrong(TilesConfig(source="folder", path=str(root)), bad)
 
 
 def test_a_folder_named_like_a_picture_is_passed_over_or_named(tmp_path):

@@ -1,4 +1,4 @@
-"""`python -m gpt2v`, and so `torchrun -m gpt2v`."""
+"""`python -m gpt2v`."""
 
 import sys
 

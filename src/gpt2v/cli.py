@@ -6,7 +6,7 @@ A user's mistake ends with one line on stderr and exit status 2.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,12 +22,19 @@ from gpt2v.config import (
 )
 from gpt2v.configfile import describe, load, read_yaml
 from gpt2v.errors import UserError, within
+from gpt2v.presets import DemoConfig, demo_config
 from gpt2v.runs import new_run
 
 Overrides = dict[str, Any]
 
 
+_FIELD = "field "  # begins the argparse names of a configuration's own fields
+
+
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
 
@@ -37,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         words, overrides = _take_overrides(list(sys.argv[1:] if argv is None else argv))
         args, rest = _parser().parse_known_args(words)
-        args.command(args, {**overrides, **_overrides(rest)})
+        args.command(args, {**overrides, **_top_level(args), **_overrides(rest)})
     except UserError as error:
         print(f"gpt2v: {error}", file=sys.stderr)
         return 2
@@ -54,7 +61,8 @@ def _take_overrides(words: list[str]) -> tuple[list[str], Overrides]:
     queue = iter(words)
     for word in queue:
         if word.startswith("--") and "." in word.partition("=")[0]:
-            fields += [word] if "=" in word else [word, *[w for w in [next(queue, None)] if w]]
+            value = [] if "=" in word else [next(queue, None)]
+            fields += [word, *[v for v in value if v is not None]]
         else:
             rest.append(word)
     return rest, _overrides(fields)
@@ -73,8 +81,18 @@ def _overrides(rest: list[str]) -> Overrides:
             if following is None:
                 raise UserError(f"--{key}: needs a value")
             value = following
-        found[key] = read_yaml(value, f"--{key}")
+        found[key] = _value(key, value)
     return found
+
+
+def _top_level(args: argparse.Namespace) -> Overrides:
+    """The fields without a dot that argparse has taken."""
+    given = {k.removeprefix(_FIELD): v for k, v in vars(args).items() if k.startswith(_FIELD)}
+    return {key: _value(key, text) for key, text in given.items() if text is not None}
+
+
+def _value(key: str, text: str) -> Any:
+    return read_yaml(text, f"--{key}") if text else ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--resume", action="store_true", help="keep the trainings that --out already holds"
     )
+    _describe_fields(demo, DemoConfig)
     demo.set_defaults(command=_demo)
 
     data = commands.add_parser("data", help="look at samples").add_subparsers(
@@ -149,6 +168,10 @@ def _config_command(
 def _describe_fields(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "fields, each an option:\n" + "\n".join(describe(kind))
+    taken = {option for action in parser._actions for option in action.option_strings}
+    for name in kind.model_fields:
+        if f"--{name}" not in taken:
+            parser.add_argument(f"--{name}", dest=_FIELD + name, help=argparse.SUPPRESS)
 
 
 def _run_options(parser: argparse.ArgumentParser, default: str | None) -> None:
@@ -162,7 +185,7 @@ def _out(args: argparse.Namespace) -> Path:
 
 
 def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
-    from gpt2v.demo import demo_config, run_demo
+    from gpt2v.demo import run_demo
 
     preset = args.preset or ("default" if args.tiles == "sprites" else "photographs")
     tiles = {"tiles.source": args.tiles}
@@ -170,8 +193,12 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
         tiles["tiles.path"] = args.tiles_path
     config = demo_config(preset, {**tiles, **overrides}, Path(args.out))
     _quiet()
-    existing = args.resume and (Path(args.out) / "config.yaml").is_file()
-    place = nullcontext(Path(args.out)) if existing else new_run(args.out, args.overwrite)
+    before = Path(args.out) / "config.yaml"
+    if args.resume and before.is_file():
+        load(DemoConfig, before, {})  # another kind of run is refused, and left as it is
+        place: AbstractContextManager[Path] = nullcontext(Path(args.out))
+    else:
+        place = new_run(args.out, args.overwrite)
     with place as run, within(f"preset {preset}: "):
         found = run_demo(config, preset, run)
     print(

@@ -18,6 +18,9 @@ class Config(BaseModel):
 # ---- data ------------------------------------------------------------------------------------
 
 
+MAX_SPRITES = 2**30  # of one class in one split; three splits and 2**32 seeds fill 64 bits
+
+
 class TilesConfig(Config):
     """Where the small pictures of single objects come from."""
 
@@ -25,9 +28,9 @@ class TilesConfig(Config):
     path: str | None = Field(None, description="folder of the pictures (cifar10, folder)")
     size: int = Field(32, ge=4, le=512, description="side of a tile in pixels")
     per_class: int = Field(
-        1000, ge=10, description="training sprites per class; val, test: a tenth"
+        1000, ge=10, le=MAX_SPRITES, description="training sprites per class; val, test: a tenth"
     )
-    seed: int = Field(0, ge=0, description="which sprites are drawn")
+    seed: int = Field(0, ge=0, lt=2**32, description="which sprites are drawn")
 
 
 class GridConfig(Config):
@@ -270,16 +273,14 @@ class MMConfig(Config):
     train: TrainConfig
 
 
-class EvalConfig(Config):
-    """What a model is measured on: held-out grids, independent questions."""
+class HeldOutConfig(Config):
+    """The grids that a model is measured on, with independent questions."""
 
     tiles: TilesConfig = TilesConfig()
     grid: GridConfig = GridConfig()
-    modalities: list[Literal["text", "image"]] = Field(["text", "image"], min_length=1)
     split: Literal["train", "val", "test"] = Field("test", description="split of the tiles, grids")
     n_images: int = Field(1000, ge=2, description="grids")
     seed: int = Field(1, ge=0, description="data set seed")
-    examples: int = Field(24, ge=0, description="pictures kept for the report")
 
     @model_validator(mode="after")
     def _grid_is_asked_in_each_modality(self) -> Self:
@@ -288,6 +289,15 @@ class EvalConfig(Config):
         if self.grid.modality != "text":
             raise ValueError("grid.modality has no meaning here; set modalities")
         return self
+
+
+class EvalConfig(HeldOutConfig):
+    """`gpt2v eval`: what is measured, and on which grids."""
+
+    modalities: list[Literal["text", "image"]] = Field(
+        ["text", "image"], min_length=1, description="how the grids are shown"
+    )
+    examples: int = Field(24, ge=0, description="pictures kept for the report")
 
 
 class ProbeConfig(Config):
@@ -300,8 +310,24 @@ class ProbeConfig(Config):
     n_test: int = Field(1000, ge=10, description="held-out pictures")
     seed: int = Field(1, ge=0, description="data set seed; the test pictures are `eval`'s")
 
+    @model_validator(mode="after")
+    def _only_the_picture_counts(self) -> Self:
+        _refuse(self.grid, ("questions", "mode", "form", "patches"), "a probe sees every cell")
+        return self
 
-class LadderConfig(EvalConfig):
+
+class LadderConfig(HeldOutConfig):
     """The vision-token ladder of one GPT-2v."""
 
     model: str = Field(description="run of `mm train`, or its checkpoint")
+
+    @model_validator(mode="after")
+    def _starts_from_the_table(self) -> Self:
+        _refuse(self.grid, ("form", "patches", "noise"), "the ladder starts from the table")
+        return self
+
+
+def _refuse(grid: GridConfig, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if getattr(grid, name) != GridConfig.model_fields[name].default:
+            raise ValueError(f"grid.{name} has no meaning here: {why}")

@@ -3,6 +3,7 @@
 A mistake becomes one line that names the file, the key and what would be right.
 """
 
+import copy
 import re
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +41,7 @@ def read_yaml(text: str, source: str) -> Any:
 
 def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
     """Set dotted keys (`train.lr`, `data.stages.0.steps`) in a copy of a nested mapping."""
-    result: dict[str, Any] = yaml.safe_load(yaml.safe_dump(base))
+    result = copy.deepcopy(base)
     for key, value in overrides.items():
         node: Any = result
         parts = key.split(".")

@@ -6,76 +6,31 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transformers import GPT2LMHeadModel
+import numpy as np
 
 from gpt2v import runs
 from gpt2v.ablate.ladder import climb
-from gpt2v.config import (
-    Config,
-    EncoderConfig,
-    EvalConfig,
-    LMConfig,
-    MMConfig,
-    ProbeConfig,
-    TilesConfig,
-)
-from gpt2v.configfile import dump, merge, read_yaml, validate
-from gpt2v.data.batches import Renderer
-from gpt2v.data.pieces import PieceTable
+from gpt2v.config import Config
+from gpt2v.configfile import dump
+from gpt2v.data.grids import draw_samples
+from gpt2v.data.images import PictureGeometry
 from gpt2v.data.stream import data_hash
-from gpt2v.data.tiles import load_bank
-from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.errors import UserError
-from gpt2v.eval.evaluate import HeldOut, evaluate
+from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.errors import within
+from gpt2v.eval.command import open_gpt2, open_gpt2v
+from gpt2v.eval.evaluate import Readers, evaluate
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.encoder import train_encoder
 from gpt2v.mm_train.train import train_mm
-from gpt2v.model.device import place
-from gpt2v.model.files import find_checkpoint, load_pretrained
-from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
+from gpt2v.presets import DemoConfig
 from gpt2v.probe.probe import probe
 from gpt2v.report import write_report
 
 T = TypeVar("T")
-
-
-class DemoConfig(Config):
-    """Every stage of the demo; `tiles` holds for all of them."""
-
-    tiles: TilesConfig
-    encoder: EncoderConfig
-    lm: LMConfig
-    mm: MMConfig
-    eval: EvalConfig
-    probe: ProbeConfig
-
-
-def presets() -> list[str]:
-    """Names of the presets."""
-    folder = resources.files("gpt2v") / "presets"
-    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name[-5:] == ".yaml")
-
-
-def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig:
-    """A preset with overrides; the stages read each other's runs below `out`."""
-    if preset not in presets():
-        raise UserError(f"--preset: {preset}: no such preset; there are {', '.join(presets())}")
-    source = f"preset {preset}"
-    text = (resources.files("gpt2v") / "presets" / f"{preset}.yaml").read_text(encoding="utf-8")
-    data = merge(read_yaml(text, source), overrides, source)
-    for stage in ("encoder", "lm", "mm", "eval", "probe"):
-        if not isinstance(data[stage], dict):
-            raise UserError(f"{source}: {stage}: expected keys with values, not {data[stage]!r}")
-        data[stage]["tiles"] = data["tiles"]
-    data["mm"].setdefault("lm", str(out / "lm"))
-    data["mm"].setdefault("encoder", str(out / "encoder"))
-    data["probe"].setdefault("model", str(out / "mm"))
-    return validate(DemoConfig, data, source)
 
 
 def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
@@ -97,36 +52,35 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
         seconds[name] = round(time.monotonic() - begin, 1)
         return done
 
-    def training(name: str, stage_config: Config, work: Callable[[], object]) -> None:
+    def training(name: str, stage_config: Config, data: Config, work: Callable[[], Any]) -> None:
         nonlocal keep
-        keep = keep and _is_finished(run / name, stage_config)
+        keep = keep and _is_finished(run / name, stage_config, data_hash(bank, data))
         if keep:
             print(f"== {name}: kept as it is", flush=True)
             seconds[name] = _results(run / name)["seconds"]
         else:
             stage(name, work)
 
+    (run / runs.FINISHED).unlink(missing_ok=True)  # of a run that is resumed
     runs.write_text(run / "config.yaml", dump(config))
     begin = time.monotonic()
     bank = load_bank(config.tiles)
     seconds["tiles"] = round(time.monotonic() - begin, 1)
+    _check_grids(config, bank)
     encoder, lm, mm = config.encoder, config.lm, config.mm
-    training("encoder", encoder, lambda: train_encoder(encoder, run / "encoder", bank))
-    training("lm", lm, lambda: train_lm(lm, run / "lm", bank))
-    training("mm", mm, lambda: train_mm(mm, run / "mm", bank))
+    training(
+        "encoder", encoder, encoder.scenes, lambda: train_encoder(encoder, run / "encoder", bank)
+    )
+    training("lm", lm, lm.data, lambda: train_lm(lm, run / "lm", bank))
+    training("mm", mm, mm.data, lambda: train_mm(mm, run / "mm", bank))
 
-    path = find_checkpoint(str(run / "mm"), "mm")
-    model = place(load_pretrained(GPT2vModel, path, "mm")).eval()
-    lm_path = find_checkpoint(str(run / "lm"), "lm")
-    before = place(load_pretrained(GPT2LMHeadModel, lm_path, "lm")).eval()
-    table = PieceTable(load_tokenizer(path))
-    render = Renderer(bank, table, model.geometry.image_size)
-    held_out = HeldOut(config.eval, render, model.token_geometry)
-    readers = {
+    model, held_out = open_gpt2v(str(run / "mm"), config.eval, bank)
+    before, _ = open_gpt2(str(run / "lm"), config.eval, bank)
+    readers: Readers = {
         "gpt2v": (Reader.of(model), ["text", "image"]),
-        "lm": (Reader(before, table.image_id), ["text"]),
+        "lm": (before, ["text"]),
     }
-    measured = stage("eval", lambda: evaluate(readers, held_out, run / "eval"))
+    measured = stage("eval", lambda: evaluate(readers, held_out, config.eval, run / "eval"))
     probed = stage("probe", lambda: probe(model, bank, config.probe, run / "probe"))
     stage("ladder", lambda: climb(model, held_out, run / "ladder"))
 
@@ -137,11 +91,12 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     results = {
         "preset": preset,
         "tiles": bank.name,
-        "data_hash": data_hash(bank, config.eval),
+        "data_hash": measured["data_hash"],
         "seed": config.mm.train.seed,
         "text_accuracy": text["accuracy"],
         "image_accuracy": image["accuracy"],
-        "gap": text["accuracy"] - image["accuracy"],
+        "gap": measured["gap"],
+        "gap_ci95": measured["gap_ci95"],
         "lm_text_accuracy": rows["lm", "text"]["accuracy"],
         "chance": text["chance"],
         "blind_accuracy": text["blind_accuracy"],
@@ -159,9 +114,24 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     return found
 
 
-def _is_finished(run: Path, config: Config) -> bool:
+def _check_grids(config: DemoConfig, bank: TileBank) -> None:
+    """Refuse grids that no trained model could be measured on, before anything is trained."""
+    vision = config.encoder.vision
+    geometry = PictureGeometry(vision.image_size, vision.patch_size * config.mm.pool)
+    for name, grid in (("eval", config.eval.grid), ("probe", config.probe.grid)):
+        with within(f"{name}.grid."):
+            draw_samples(grid, bank, 0, "test", np.arange(1))
+            geometry.span(grid.rows, grid.cols, bank.size)
+
+
+def _is_finished(run: Path, config: Config, hashed: str) -> bool:
+    """Whether a run was trained with this configuration, on these data."""
     files = run / runs.FINISHED, run / "config.yaml"
-    return all(f.is_file() for f in files) and files[1].read_text("utf-8") == dump(config)
+    return (
+        all(f.is_file() for f in files)
+        and files[1].read_text("utf-8") == dump(config)
+        and _results(run)["data_hash"] == hashed
+    )
 
 
 def _results(run: Path) -> dict[str, Any]:

@@ -24,8 +24,8 @@ FINISHED = "results.json"  # the file whose presence makes a run a finished one
 def new_run(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
     """A fresh directory for a run.
 
-    A run that ends with the user's mistake leaves nothing behind; a run that was to be overwritten
-    comes back whatever stops its successor.
+    A run that ends with the user's mistake leaves nothing behind, and a run that was to be
+    overwritten comes back whatever stops its successor; unless the new one holds a checkpoint.
 
     Raises:
         UserError: the directory holds something and `overwrite` is off, or cannot be made.
@@ -46,7 +46,9 @@ def new_run(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
             raise UserError(f"{path}: cannot make the run directory: {error.strerror}") from None
         yield path
     except BaseException as error:
-        if aside is not None:
+        if any(path.glob("**/checkpoints/step-*")):  # hours of training, perhaps
+            pass
+        elif aside is not None:
             shutil.rmtree(path, ignore_errors=True)
             aside.rename(path)
             aside.parent.rmdir()
@@ -115,27 +117,3 @@ def versions() -> dict[str, str]:
 def command_line() -> str:
     """The command as the user would type it again."""
     return shlex.join(["gpt2v", *sys.argv[1:]])
-
-
-class Metrics:
-    """metrics.jsonl, one JSON object per logged step, flushed as it is written; and TensorBoard."""
-
-    def __init__(self, run: Path) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._file = (run / "metrics.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / "tensorboard"))
-
-    def log(self, step: int, **values: Any) -> None:
-        """Append one line; numbers, and mappings to numbers, also become TensorBoard scalars."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            for key, number in (value if isinstance(value, dict) else {"": value}).items():
-                if isinstance(number, int | float):
-                    tag = f"{name}/{key}" if key else name
-                    self._board.add_scalar(tag, number, step)
-
-    def close(self) -> None:
-        self._file.close()
-        self._board.close()

@@ -1,5 +1,7 @@
 """Intervals that know that questions about one picture are not independent."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,9 +32,37 @@ def cluster_interval(
     rate, n = hits.sum() / sizes.sum(), len(sizes)
     if rate in (0.0, 1.0) or sizes.max() == 1:
         return wilson_interval(rate, n)
+    return _bootstrap(hits, sizes, seed)
+
+
+def paired_interval(
+    one: NDArray[np.bool_], other: NDArray[np.bool_], cluster: NDArray[np.int64], seed: int = 0
+) -> tuple[float, float]:
+    """95% interval of the rate of `one` minus that of `other` on the same questions, by the cluster
+    bootstrap. Where no picture makes any difference there is no spread to resample, so the bounds
+    are those of differences that n pictures without one still allow (Wilson's, both ways).
+
+    Args:
+        one, other: (N,) outcomes of the same questions in the same order.
+        cluster: (N,) the picture of each question.
+    """
+    _, member = np.unique(cluster, return_inverse=True)
+    sizes = np.bincount(member)
+    difference = np.bincount(member, weights=one.astype(float) - other.astype(float))
+    if (one == other).all():
+        bound = wilson_interval(0.0, len(sizes))[1]
+        return -bound, bound
+    return _bootstrap(difference, sizes, seed)
+
+
+def _bootstrap(
+    total: NDArray[np.number[Any]], sizes: NDArray[np.int64], seed: int
+) -> tuple[float, float]:
+    """Percentile interval of a ratio of sums over pictures."""
+    n = len(sizes)
     rng = np.random.Generator(np.random.PCG64(seed))
     counts = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)  # (resamples, pictures)
-    low, high = np.percentile((counts @ hits) / (counts @ sizes), [2.5, 97.5])
+    low, high = np.percentile((counts @ total) / (counts @ sizes), [2.5, 97.5])
     return float(low), float(high)
 
 

@@ -15,7 +15,6 @@ from gpt2v import runs
 from gpt2v.config import LadderConfig
 from gpt2v.configfile import dump
 from gpt2v.data.images import cell_span
-from gpt2v.data.stream import data_hash
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import load_bank
 from gpt2v.eval.command import open_gpt2v
@@ -72,6 +71,7 @@ def rungs(model: GPT2vModel, held_out: HeldOut) -> list[Rung]:
 def climb(model: GPT2vModel, held_out: HeldOut, run: Path) -> dict[str, Any]:
     """Measure every rung; writes results."""
     started = time.monotonic()
+    runs.write_text(run / "config.yaml", dump(held_out.config))
     rows: list[dict[str, Any]] = []
     for rung in rungs(model, held_out):
         reader = Reader(model.language_model, model.config.image_token_id, rung.source)
@@ -97,7 +97,7 @@ def climb(model: GPT2vModel, held_out: HeldOut, run: Path) -> dict[str, Any]:
         "ladder",
         started,
         seed=held_out.config.seed,
-        data_hash=data_hash(held_out.render.bank, held_out.config),
+        data_hash=held_out.data_hash,
         results=rows,
     )
 
@@ -105,7 +105,6 @@ def climb(model: GPT2vModel, held_out: HeldOut, run: Path) -> dict[str, Any]:
 def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:
     """`gpt2v ablate tokens`: the ladder of a saved GPT-2v."""
     model, held_out = open_gpt2v(config.model, config, load_bank(config.tiles))
-    runs.write_text(run / "config.yaml", dump(config))
     return climb(model, held_out, run)
 
 

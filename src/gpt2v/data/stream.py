@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gpt2v.config import DataConfig, GridConfig
+from gpt2v.config import Config, DataConfig, GridConfig
 from gpt2v.data import rng
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.grids import draw_samples
@@ -121,5 +121,6 @@ def check_length(batch: Batch, spec: GridConfig, n_positions: int) -> None:
 
 def data_hash(bank: TileBank, *specs: object) -> str:
     """Short hash of the tiles and of the data specs: equal hashes mean equal data."""
-    text = json.dumps([getattr(s, "model_dump", lambda s=s: s)() for s in specs], sort_keys=True)
+    plain = [s.model_dump() if isinstance(s, Config) else s for s in specs]
+    text = json.dumps(plain, sort_keys=True)
     return hashlib.sha256((bank.content_hash + text).encode()).hexdigest()[:16]

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from gpt2v.config import TilesConfig
+from gpt2v.config import MAX_SPRITES, TilesConfig
 from gpt2v.data import rng, sprites
 from gpt2v.data.rng import U64, Ints
 from gpt2v.errors import UserError
@@ -30,6 +30,8 @@ _VAL_SHARE = 0.1  # of the training pictures, where a source has no validation s
 
 _UNREADABLE = (
     UnidentifiedImageError,
+    SyntaxError,  # what Pillow raises for a broken PNG chunk
+    EOFError,
     Image.DecompressionBombError,
     OSError,
     ValueError,
@@ -113,12 +115,16 @@ def load_bank(config: TilesConfig) -> TileBank:
 
 
 def _sprite_bank(config: TilesConfig) -> TileBank:
-    """Drawn tiles; the variant number is the source picture, so splits hold disjoint variants."""
+    """Drawn tiles; the variant number is the source picture.
+
+    Each split counts in a range of its own, so that what one bank holds out is in no other bank's
+    training split, however many tiles they have.
+    """
     n_classes = len(sprites.CLASS_NAMES)
     held_out = max(1, round(config.per_class * _VAL_SHARE))
     counts = (config.per_class, held_out, held_out)
-    variants = np.arange(sum(counts))
     split = np.repeat(np.arange(len(SPLITS)), counts)
+    variants = np.concatenate([i * MAX_SPRITES + np.arange(n) for i, n in enumerate(counts)])
     labels = np.repeat(np.arange(n_classes), len(variants))
     all_variants = np.tile(variants, n_classes)
     key = rng.mix(all_variants.astype(np.uint64) + np.uint64(config.seed << 32))

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gpt2v import runs
-from gpt2v.config import EvalConfig
+from gpt2v.config import EvalConfig, HeldOutConfig
 from gpt2v.configfile import dump
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.grids import Samples, draw_samples
@@ -24,16 +24,24 @@ from gpt2v.errors import within
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import Records, accuracy, score
 from gpt2v.progress import progress
-from gpt2v.stats import cluster_interval
+from gpt2v.stats import cluster_interval, paired_interval
+
+Readers = Mapping[str, tuple[Reader, list[str]]]  # by name, each with its modalities
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """The grids of one evaluation; every view of them shows the same samples."""
 
-    config: EvalConfig
+    config: HeldOutConfig
     render: Renderer
     geometry: PictureGeometry | None
+
+    @property
+    def data_hash(self) -> str:
+        """Equal where the same grids of the same tiles are asked about."""
+        c = self.config
+        return data_hash(self.render.bank, c.grid, c.split, c.n_images, c.seed)
 
     def samples(self, index: Ints) -> Samples:
         c = self.config
@@ -104,18 +112,19 @@ def bag_accuracy(classes: Ints) -> float:
     return float(counts.max(1).mean() / flat.shape[1])
 
 
-def evaluate(
-    readers: Mapping[str, tuple[Reader, list[str]]], held_out: HeldOut, run: Path
-) -> dict[str, Any]:
+def evaluate(readers: Readers, held_out: HeldOut, config: EvalConfig, run: Path) -> dict[str, Any]:
     """Measure named readers, each in its modalities; writes records, examples and results."""
     started = time.monotonic()
-    config = held_out.config
+    runs.write_text(run / "config.yaml", dump(config))
     base = baselines(held_out)
     rows, tables = [], []
+    gap: dict[str, Any] = {}
     for model, (reader, modalities) in readers.items():
+        by_modality: dict[str, Records] = {}
         for modality in modalities:
             label = f"eval: {model}, {modality}"
             records = score_view(reader, held_out, held_out.view(modality), label)
+            by_modality[modality] = records
             rows.append(
                 {
                     "model": model,
@@ -129,24 +138,33 @@ def evaluate(
             )
             n = len(records["exact"])
             tables.append(pa.table({"model": [model] * n, "modality": [modality] * n, **records}))
+        if {"text", "image"} <= set(by_modality):
+            gap = gap_between(by_modality["text"], by_modality["image"])
     pq.write_table(pa.concat_tables(tables), run / "records.parquet")
     if held_out.geometry is not None:
-        save_examples(held_out, held_out.geometry.image_size, run / "examples")
-    runs.write_text(run / "config.yaml", dump(config))
+        save_examples(held_out, config.examples, held_out.geometry.image_size, run / "examples")
     return runs.write_results(
         run,
         "eval",
         started,
         seed=config.seed,
-        data_hash=data_hash(held_out.render.bank, config),
+        data_hash=held_out.data_hash,
         results=rows,
+        **gap,
     )
 
 
-def save_examples(held_out: HeldOut, image_size: int, folder: Path) -> None:
+def gap_between(text: Records, image: Records) -> dict[str, Any]:
+    """Text minus pictures on the same questions, with its paired interval."""
+    right = [np.array(records["exact"]) for records in (text, image)]
+    interval = paired_interval(right[0], right[1], np.array(text["sample"]))
+    return {"gap": accuracy(text) - accuracy(image), "gap_ci95": list(interval)}
+
+
+def save_examples(held_out: HeldOut, n: int, image_size: int, folder: Path) -> None:
     """The pictures of the first few grids, named by sample index."""
     folder.mkdir(parents=True, exist_ok=True)
-    samples = held_out.samples(np.arange(held_out.config.examples))
+    samples = held_out.samples(np.arange(n))
     for index, pixels in zip(
         samples.index, compose(samples, held_out.render.bank, image_size), strict=True
     ):

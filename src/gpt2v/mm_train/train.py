@@ -5,17 +5,16 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from transformers import CLIPVisionConfig, CLIPVisionModel, GPT2LMHeadModel
+from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from gpt2v.config import MMConfig, VisionConfig
 from gpt2v.data.batches import Renderer
 from gpt2v.data.pieces import IMAGE, PieceTable, special_id
 from gpt2v.data.stream import Stream
 from gpt2v.data.tiles import TileBank, load_bank
-from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.model.device import place
-from gpt2v.model.files import find_checkpoint, load_pretrained
+from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
 from gpt2v.model.task import fit_grids
@@ -39,10 +38,7 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> Path:
 def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
     """The model before training: a trained GPT-2, a trained or a random vision tower."""
     path = find_checkpoint(config.lm, "lm")
-    lm = load_pretrained(GPT2LMHeadModel, path, "lm")
-    tokenizer = load_tokenizer(path, "lm")
-    if tokenizer.get_vocab_size() > lm.config.vocab_size:  # <image> and <pad> are new to it
-        lm.resize_token_embeddings(tokenizer.get_vocab_size())
+    lm, tokenizer = load_gpt2(path, "lm")
     if config.encoder is None:
         tower = new_vision_tower(config.vision)
     else:

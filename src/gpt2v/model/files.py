@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import transformers
 from tokenizers import Tokenizer
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from gpt2v import runs
 from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD
+from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 
 M = TypeVar("M", bound=PreTrainedModel)
@@ -83,6 +84,15 @@ def load_pretrained(kind: type[M], path: str, key: str) -> M:
             f"and {len(missing) - 1} more weights"
         )
     return model
+
+
+def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
+    """A GPT-2 and its tokenizer, with rows for `<image>` and `<pad>`, which others' lack."""
+    lm = load_pretrained(GPT2LMHeadModel, path, key)
+    tokenizer = load_tokenizer(path, key)
+    if tokenizer.get_vocab_size() > lm.config.vocab_size:
+        lm.resize_token_embeddings(tokenizer.get_vocab_size())
+    return lm, tokenizer
 
 
 def _verify(path: Path, key: str) -> None:

@@ -54,6 +54,7 @@ def collect(
 def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> dict[str, Any]:
     """Fit and test one probe per cell; writes records and results."""
     started = time.monotonic()
+    runs.write_text(run / "config.yaml", dump(config))
     spec, n_classes = config.grid, len(bank.class_names)
     span = model.geometry.span(spec.rows, spec.cols, bank.size)
     train_x, train = collect(model, bank, config, "train", config.n_train)
@@ -99,13 +100,12 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
         "palette_prediction": names[in_palette["none"].reshape(-1)].tolist(),
     }
     pq.write_table(pa.table(records), run / "records.parquet")
-    runs.write_text(run / "config.yaml", dump(config))
     return runs.write_results(
         run,
         "probe",
         started,
         seed=config.seed,
-        data_hash=data_hash(bank, config),
+        data_hash=data_hash(bank, spec, config.n_train, config.n_test, config.seed),
         results=[{**site, **row, "n_train": config.n_train} for row in rows],
     )
 

@@ -1,6 +1,5 @@
 """Write the report: fill `template.html.j2` with the run's figures, charts and sample grids."""
 
-import os
 from pathlib import Path
 
 import jinja2
@@ -8,6 +7,7 @@ import jinja2
 from gpt2v.report import plots, sections
 from gpt2v.report.read import Run, load_run
 from gpt2v.report.verdict import headline, points, sentence, warnings
+from gpt2v.runs import write_text
 
 
 def write_report(run_dir: Path, out_dir: Path | None = None) -> Path:
@@ -18,13 +18,8 @@ def write_report(run_dir: Path, out_dir: Path | None = None) -> Path:
     """
     page = render(load_run(Path(run_dir)))
     folder = Path(out_dir) if out_dir is not None else Path(run_dir) / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    path, partial = folder / "index.html", folder / f".index.html.{os.getpid()}"
-    try:
-        partial.write_text(page, encoding="utf-8", newline="\n")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    path = folder / "index.html"
+    write_text(path, page)
     return path
 
 

@@ -1,17 +1,15 @@
 """Count in the records: accuracy by cell and by class, confusions, what probe and model share.
 
-A `Table` maps column names to arrays with one entry per question. Intervals are 95% and clustered
-by sample, since the questions about one grid are not independent.
+A `Table` maps column names to arrays with one entry per question.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from gpt2v.report.read import Row, Table
-
-Z95 = 1.959963984540054  # two-sided 95% quantile of the normal distribution
 
 
 @dataclass(frozen=True)
@@ -37,47 +35,10 @@ def lookups(table: Table, model: str, modality: str) -> Table:
     return {name: column[placed] for name, column in chosen.items()}
 
 
-def clustered_rate(right: np.ndarray, sample: np.ndarray) -> Rate:
-    """Mean of `right` [n] with an interval clustered by `sample` [n].
-
-    Cluster-robust (linearised ratio) with the n/(n-1) correction; Wilson over the samples where
-    the rate is exactly 0 or 1, as no spread is seen there.
-    """
-    value = float(right.mean())
-    _, cluster = np.unique(sample, return_inverse=True)
-    n = int(cluster.max()) + 1
-    if value in (0.0, 1.0):
-        edge = Z95**2 / (n + Z95**2)
-        return Rate(value, (0.0, edge) if value == 0.0 else (1.0 - edge, 1.0))
-    if n < 2:
-        return Rate(value)
-    margin = _margin(right - value, cluster, n)
-    return Rate(value, (max(0.0, value - margin), min(1.0, value + margin)))
-
-
-def paired_gap(text: Table, image: Table) -> Rate | None:
-    """Accuracy of `text` minus `image` on the same questions; None where they are not the same."""
-    a, b = _by_question(text), _by_question(image)
-    if not a or a.keys() != b.keys():
-        return None
-    difference = np.array([float(a[key]) - float(b[key]) for key in a])
-    _, cluster = np.unique([key[0] for key in a], return_inverse=True)
-    n = int(cluster.max()) + 1
-    value = float(difference.mean())
-    if n < 2:
-        return Rate(value)
-    margin = _margin(difference - value, cluster, n)
-    return Rate(value, (value - margin, value + margin))
-
-
-def _margin(residual: np.ndarray, cluster: np.ndarray, n: int) -> float:
-    totals = np.bincount(cluster, weights=residual, minlength=n)
-    return float(Z95 * np.sqrt(n / (n - 1) * np.sum(totals**2)) / len(residual))
-
-
-def _by_question(table: Table) -> dict[tuple[int, int, int], bool]:
+def _by_question(table: Table, column: str) -> dict[tuple[int, int, int], Any]:
+    """One column by (sample, row, column of the grid)."""
     keys = zip(table["sample"].tolist(), table["row"].tolist(), table["col"].tolist(), strict=True)
-    return dict(zip(keys, table["exact"].tolist(), strict=True))
+    return dict(zip(keys, table[column].tolist(), strict=True))
 
 
 def cell_accuracy(table: Table, right: np.ndarray) -> np.ndarray:
@@ -125,15 +86,21 @@ def class_accuracy(table: Table, classes: list[str]) -> np.ndarray:
 
 
 def joint_outcomes(image: Table, probe: Table) -> dict[tuple[bool, bool], int] | None:
-    """How often (probe right, model right) took each value; None where no question is shared."""
-    model = _by_question(image)
+    """How often (probe right, model right) took each value.
+
+    None where no question is shared, or where one has two answers: then the grids are not the same.
+    """
+    model, truth = _by_question(image, "exact"), _by_question(image, "truth")
+    right = probe["palette_prediction"] == probe["truth"]
+    probe_right = _by_question({**probe, "exact": right}, "exact")
+    shared = probe_right.keys() & model.keys()
+    probe_truth = _by_question(probe, "truth")
+    if not shared or any(truth[key] != probe_truth[key] for key in shared):
+        return None
     counts = {(a, b): 0 for a in (True, False) for b in (True, False)}
-    right = (probe["palette_prediction"] == probe["truth"]).tolist()
-    keys = zip(probe["sample"].tolist(), probe["row"].tolist(), probe["col"].tolist(), strict=True)
-    for key, probe_right in zip(keys, right, strict=True):
-        if key in model:
-            counts[probe_right, model[key]] += 1
-    return counts if sum(counts.values()) else None
+    for key in shared:
+        counts[probe_right[key], model[key]] += 1
+    return counts
 
 
 def choose_samples(image: Table, available: list[int], n: int = 6) -> list[int]:

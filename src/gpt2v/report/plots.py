@@ -240,7 +240,7 @@ def shorten(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-CURVE_COLOURS = {"loss": "ink", "val/text_accuracy": "text", "val/image_accuracy": "image"}
+CURVE_COLOURS = {"loss": "ink", "val/text/markdown": "text", "val/image": "image"}  # prefixes
 OTHER_CURVES = ("probe", "lm", "bad", "muted")
 
 
@@ -258,7 +258,8 @@ def learning_curves(name: str, label: str, lines: Sequence[Row]) -> Markup:
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, panel in zip(grid, panels, strict=True):
             for index, (key, (steps, values)) in enumerate(panel.items()):
-                colour = STAND_IN[CURVE_COLOURS.get(key, OTHER_CURVES[index % len(OTHER_CURVES)])]
+                usual = [name for start, name in CURVE_COLOURS.items() if key.startswith(start)]
+                colour = STAND_IN[[*usual, OTHER_CURVES[index % len(OTHER_CURVES)]][0]]
                 if key == "loss" and len(values) > 27:
                     axes.plot(steps, values, color=colour, lw=0.8, alpha=0.3)
                     steps, values = steps[4:-4], np.convolve(values, np.full(9, 1 / 9), "valid")

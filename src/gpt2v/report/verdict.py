@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from gpt2v.report.measure import Rate, clustered_rate, lookups, paired_gap
+from gpt2v.report.measure import Rate, lookups
 from gpt2v.report.plots import MINUS, percent
 from gpt2v.report.read import Row, Run
 
@@ -27,8 +27,6 @@ def headline(run: Run) -> Headline:
     results = run.results
     text = _model_rate(run, "gpt2v", "text", "text_accuracy")
     image = _model_rate(run, "gpt2v", "image", "image_accuracy")
-    records = [lookups(run.records, "gpt2v", modality) for modality in ("text", "image")]
-    paired = paired_gap(*records)
     gap = results.get("gap")
     if gap is None and text and image:
         gap = text.value - image.value
@@ -40,7 +38,7 @@ def headline(run: Run) -> Headline:
         text=text,
         image=image,
         lm=_model_rate(run, "lm", "text", "lm_text_accuracy"),
-        gap=None if gap is None else Rate(gap, _interval(results, "gap_ci95") or _ci(paired, gap)),
+        gap=None if gap is None else Rate(gap, _interval(results, "gap_ci95")),
         probe=probe,
         probe_ten_way=ten_way,
         baselines={name: float(value) for name, value in found.items() if value is not None},
@@ -71,13 +69,8 @@ def _probe_rates(run: Run) -> tuple[Rate | None, Rate | None]:
     row = probe_row(run) or {}
     palette = row.get("palette_accuracy", run.results.get("probe_palette_accuracy"))
     ten_way = row.get("accuracy", run.results.get("probe_accuracy"))
-    ci = _interval(row, "palette_ci95")
-    table = run.probe_records
-    if ci is None and table is not None and len(table["sample"]):
-        counted = clustered_rate(table["palette_prediction"] == table["truth"], table["sample"])
-        ci = _ci(counted, palette)
     return (
-        None if palette is None else Rate(palette, ci),
+        None if palette is None else Rate(palette, _interval(row, "palette_ci95")),
         None if ten_way is None else Rate(ten_way, _interval(row, "ci95")),
     )
 
@@ -85,12 +78,6 @@ def _probe_rates(run: Run) -> tuple[Rate | None, Rate | None]:
 def _interval(row: Row, key: str) -> tuple[float, float] | None:
     pair = row.get(key)
     return (float(pair[0]), float(pair[1])) if pair else None
-
-
-def _ci(counted: Rate | None, shown: float | None) -> tuple[float, float] | None:
-    """The interval counted from the records, where it belongs to the figure that is shown."""
-    same = counted is not None and shown is not None and abs(counted.value - shown) < SAME
-    return counted.ci if counted and same else None
 
 
 def points(value: float) -> str:

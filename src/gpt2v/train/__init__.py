@@ -1,1 +1,1 @@
-"""The one training loop: optimizer groups, Muon, schedules, checkpoints. It knows no task."""
+"""The one training loop: optimizer groups, Muon, schedules, metrics. It knows no task."""

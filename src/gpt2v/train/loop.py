@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from gpt2v.config import TrainConfig
 from gpt2v.errors import UserError
 from gpt2v.progress import progress
-from gpt2v.runs import Metrics
+from gpt2v.train.metrics import Metrics
 from gpt2v.train.optim import Optimizers, lr_factor
 
 B = TypeVar("B")
@@ -105,11 +105,12 @@ def fit(task: Task[B], config: TrainConfig, steps: int, run: Path, label: str) -
                 )
                 samples, since = 0, now
             if last or (config.eval_every and (step + 1) % config.eval_every == 0):
+                begin = time.perf_counter()
                 task.model.eval()
                 with torch.no_grad(), autocast:
                     found = task.evaluate()
                 task.model.train()
                 metrics.log(step + 1, **{f"val/{k}": v for k, v in found.items()})
-                since = time.perf_counter()
+                since += time.perf_counter() - begin  # no time of training
     task.model.eval()
     return found

@@ -58,7 +58,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update; the step's RMS is lr * sqrt(max(1, outputs / inputs)) / sqrt(inputs)."""
+        """One update; the step's RMS is lr / sqrt(inputs)."""
         for group in self.param_groups:
             stacks: dict[torch.Size, list[tuple[nn.Parameter, int, Tensor]]] = defaultdict(list)
             for p in group["params"]:
