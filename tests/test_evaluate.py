@@ -6,6 +6,8 @@ from itertools import product
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 import helpers
 from gpt2v.config import EvalConfig, GridConfig
