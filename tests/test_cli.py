@@ -297,7 +297,10 @@ def test_missing_models(place, capsys):
     probe = write_yaml(place / "probe.yaml", {"model": "./none", "tiles": TINY_TILES})
     assert "model: ./none" in refusal(capsys, "probe", probe, "--out", "run")
     assert "model: ./none" in refusal(
-        capsys, "ablate", "tokens", write_yaml(place / "l.yaml", {**EVAL, "model": "./none"})
+        capsys,
+        "ablate",
+        "tokens",
+        write_yaml(place / "l.yaml", {"tiles": TINY_TILES, "model": "./none"}),
     )
     assert "none" in refusal(capsys, "report", "none")
     assert not (place / "run").exists()
