@@ -11,8 +11,9 @@ from PIL import Image
 from torch import nn
 
 from gpt2v.cli import main
-from gpt2v.config import LMConfig, MMConfig, TrainConfig
+from gpt2v.config import TrainConfig
 from gpt2v.data.grids import Samples
+from gpt2v.experiments import LMConfig, MMConfig
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -120,6 +120,7 @@ def test_help_names_every_option(command, fields, capsys):
     text = capsys.readouterr().out
     for field in fields:
         assert field in text
+    assert "--lm.tiles." not in text  # the demo would refuse it
 
 
 # ---- the user's mistakes ---------------------------------------------------------------------

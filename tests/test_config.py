@@ -4,19 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from gpt2v.config import (
-    Config,
-    DataConfig,
+from gpt2v.config import Config, DataConfig, GridConfig
+from gpt2v.configfile import describe, dump, load, merge, read_yaml, validate
+from gpt2v.errors import UserError
+from gpt2v.experiments import (
     EncoderConfig,
     EvalConfig,
-    GridConfig,
     LadderConfig,
     LMConfig,
     MMConfig,
     ProbeConfig,
 )
-from gpt2v.configfile import describe, dump, load, merge, read_yaml, validate
-from gpt2v.errors import UserError
 from gpt2v.presets import demo_config, presets
 
 ROOT = Path(__file__).parents[1] / "configs"

@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import helpers
-from gpt2v.config import EvalConfig, GridConfig
+from gpt2v.config import GridConfig
 from gpt2v.configfile import load
 from gpt2v.data.batches import Renderer
 from gpt2v.data.grids import draw_samples
@@ -19,6 +19,7 @@ from gpt2v.data.text import TextView
 from gpt2v.errors import UserError
 from gpt2v.eval.command import evaluate_model
 from gpt2v.eval.evaluate import HeldOut, bag_accuracy, evaluate, score_view
+from gpt2v.experiments import EvalConfig
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
 from gpt2v.model.task import held_out_accuracy

@@ -9,11 +9,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, GPT2LMHeadModel
 
 import helpers
-from gpt2v.config import EncoderConfig, GridConfig
+from gpt2v.config import GridConfig
 from gpt2v.data.batches import Renderer
 from gpt2v.data.grids import draw_samples
 from gpt2v.data.text import ImageView
 from gpt2v.errors import UserError
+from gpt2v.experiments import EncoderConfig
 from gpt2v.model.clip import new_clip
 from gpt2v.model.files import find_checkpoint, load_pretrained, save_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gpt2v import __version__
-from gpt2v.config import (
-    Config,
+from gpt2v.config import Config
+from gpt2v.configfile import describe, load, read_yaml
+from gpt2v.errors import UserError, within
+from gpt2v.experiments import (
     EncoderConfig,
     EvalConfig,
     LadderConfig,
@@ -20,9 +22,7 @@ from gpt2v.config import (
     MMConfig,
     ProbeConfig,
 )
-from gpt2v.configfile import describe, load, read_yaml
-from gpt2v.errors import UserError, within
-from gpt2v.presets import DemoConfig, demo_config
+from gpt2v.presets import STAGES, DemoConfig, demo_config
 from gpt2v.runs import new_run
 
 Overrides = dict[str, Any]
@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--resume", action="store_true", help="keep the trainings that --out already holds"
     )
-    _describe_fields(demo, DemoConfig)
+    _describe_fields(demo, DemoConfig, skip=[f"{stage}.tiles" for stage in STAGES])
     demo.set_defaults(command=_demo)
 
     data = commands.add_parser("data", help="look at samples").add_subparsers(
@@ -165,9 +165,11 @@ def _config_command(
     return parser
 
 
-def _describe_fields(parser: argparse.ArgumentParser, kind: type[Config]) -> None:
+def _describe_fields(
+    parser: argparse.ArgumentParser, kind: type[Config], skip: Sequence[str] = ()
+) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = "fields, each an option:\n" + "\n".join(describe(kind))
+    parser.epilog = "fields, each an option:\n" + "\n".join(describe(kind, skip))
     taken = {option for action in parser._actions for option in action.option_strings}
     for name in kind.model_fields:
         if f"--{name}" not in taken:

@@ -5,6 +5,7 @@ A mistake becomes one line that names the file, the key and what would be right.
 
 import copy
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -125,14 +126,16 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(), sort_keys=False)
 
 
-def describe(kind: type[Config], prefix: str = "") -> list[str]:
-    """One line for every field: its dotted name, its default, what it is."""
+def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> list[str]:
+    """One line for every field but `skip`: its dotted name, its default, what it is."""
     lines = []
     for name, field in kind.model_fields.items():
+        if prefix + name in skip:
+            continue
         inner = [a for a in (field.annotation, *_arguments(field.annotation)) if _is_model(a)]
         if inner:
             index = ".0" if field.annotation not in inner else ""
-            lines += describe(inner[0], f"{prefix}{name}{index}.")
+            lines += describe(inner[0], skip, f"{prefix}{name}{index}.")
         else:
             default = "required" if field.is_required() else f"default {field.get_default()}"
             lines.append(f"  --{prefix}{name}  {field.description or ''} ({default})")

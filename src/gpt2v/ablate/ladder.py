@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import torch
 
 from gpt2v import runs
-from gpt2v.config import LadderConfig
 from gpt2v.configfile import dump
 from gpt2v.data.images import cell_span
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import load_bank
 from gpt2v.eval.command import open_gpt2v
 from gpt2v.eval.evaluate import HeldOut, score_view, summarise
+from gpt2v.experiments import LadderConfig
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
 from gpt2v.model.sources import CellEmbedding, Picture, SplicedText, VisionTokenSource

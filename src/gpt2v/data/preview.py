@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gpt2v.config import EvalConfig
 from gpt2v.data.grids import draw_samples
 from gpt2v.data.images import compose
 from gpt2v.data.pieces import Strings
@@ -13,6 +12,7 @@ from gpt2v.data.stream import view_of
 from gpt2v.data.text import documents
 from gpt2v.data.tiles import load_bank
 from gpt2v.errors import UserError
+from gpt2v.experiments import EvalConfig
 
 _PICTURE = 192  # side of a picture on the sheet, in pixels
 _LINE = 14  # height of a line of text

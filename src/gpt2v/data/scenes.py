@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2v.config import SceneConfig
 from gpt2v.data import rng
 from gpt2v.data.images import PictureGeometry
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles import Pixels, TileBank
+from gpt2v.experiments import SceneConfig
 
 NOTHING = -1  # class of a patch or slot without an object
 

@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gpt2v.config import EvalConfig, HeldOutConfig
 from gpt2v.data.batches import Renderer
 from gpt2v.data.pieces import PieceTable
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import HeldOut, Readers, evaluate
+from gpt2v.experiments import EvalConfig, HeldOutConfig
 from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel

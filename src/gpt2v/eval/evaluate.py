@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gpt2v import runs
-from gpt2v.config import EvalConfig, HeldOutConfig
 from gpt2v.configfile import dump
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.grids import Samples, draw_samples
@@ -21,6 +20,7 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.stream import EVAL_BATCH, check_length, data_hash, view_of
 from gpt2v.data.text import View
 from gpt2v.errors import within
+from gpt2v.experiments import EvalConfig, HeldOutConfig
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import Records, accuracy, score
 from gpt2v.progress import progress

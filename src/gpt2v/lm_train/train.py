@@ -7,12 +7,13 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpt2v.config import GPT2ModelConfig, LMConfig
+from gpt2v.config import GPT2ModelConfig
 from gpt2v.data.batches import Renderer
 from gpt2v.data.pieces import END_OF_TEXT, PAD, PieceTable, special_id
 from gpt2v.data.stream import Stream
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import build_tokenizer
+from gpt2v.experiments import LMConfig
 from gpt2v.model.device import place
 from gpt2v.model.reader import Reader
 from gpt2v.model.task import fit_grids

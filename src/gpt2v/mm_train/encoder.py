@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from transformers import CLIPModel
 
 from gpt2v import runs
-from gpt2v.config import EncoderConfig, GridConfig
+from gpt2v.config import GridConfig
 from gpt2v.configfile import dump
 from gpt2v.data.grids import draw_samples
 from gpt2v.data.images import ImageSpan, PictureGeometry, compose
@@ -19,6 +19,7 @@ from gpt2v.data.stream import data_hash
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import build_tokenizer
 from gpt2v.errors import UserError
+from gpt2v.experiments import EncoderConfig
 from gpt2v.model import clip as clips
 from gpt2v.model.device import place
 from gpt2v.model.files import save_checkpoint

@@ -7,12 +7,13 @@ import torch
 from tokenizers import Tokenizer
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from gpt2v.config import MMConfig, VisionConfig
+from gpt2v.config import VisionConfig
 from gpt2v.data.batches import Renderer
 from gpt2v.data.pieces import IMAGE, PieceTable, special_id
 from gpt2v.data.stream import Stream
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.errors import UserError
+from gpt2v.experiments import MMConfig
 from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel

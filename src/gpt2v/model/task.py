@@ -5,10 +5,10 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from gpt2v import runs
-from gpt2v.config import LMConfig, MMConfig
 from gpt2v.configfile import dump
 from gpt2v.data.batches import Batch
 from gpt2v.data.stream import Stream, data_hash, validation_batches
+from gpt2v.experiments import LMConfig, MMConfig
 from gpt2v.model.files import save_checkpoint
 from gpt2v.model.packed import answer_loss
 from gpt2v.model.reader import Reader

@@ -6,17 +6,12 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from gpt2v.config import (
-    Config,
-    EncoderConfig,
-    EvalConfig,
-    LMConfig,
-    MMConfig,
-    ProbeConfig,
-    TilesConfig,
-)
+from gpt2v.config import Config, TilesConfig
 from gpt2v.configfile import merge, read_yaml, validate
 from gpt2v.errors import UserError
+from gpt2v.experiments import EncoderConfig, EvalConfig, LMConfig, MMConfig, ProbeConfig
+
+STAGES = ("encoder", "lm", "mm", "eval", "probe")
 
 
 class DemoConfig(Config):
@@ -54,7 +49,7 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
     source = f"preset {preset}"
     text = (resources.files(__name__) / f"{preset}.yaml").read_text(encoding="utf-8")
     data = merge(read_yaml(text, source), overrides, source)
-    for stage in ("encoder", "lm", "mm", "eval", "probe"):
+    for stage in STAGES:
         if not isinstance(data[stage], dict):
             raise UserError(f"{source}: {stage}: expected keys with values, not {data[stage]!r}")
         if "tiles" in data[stage]:

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from gpt2v import runs
-from gpt2v.config import ProbeConfig
 from gpt2v.configfile import dump
 from gpt2v.data.grids import Samples, draw_samples
 from gpt2v.data.images import compose
 from gpt2v.data.rng import Ints
 from gpt2v.data.stream import EVAL_BATCH, data_hash
 from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.experiments import ProbeConfig
 from gpt2v.model.clip import normalise
 from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_pretrained

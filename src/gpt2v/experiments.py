@@ -1,0 +1,150 @@
+"""One configuration for each kind of experiment: what is trained, what is measured."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from gpt2v.config import (
+    Config,
+    DataConfig,
+    GPT2ModelConfig,
+    GridConfig,
+    TextTowerConfig,
+    TilesConfig,
+    TokenizerConfig,
+    TrainConfig,
+    VisionConfig,
+)
+
+
+class LMConfig(Config):
+    """`gpt2v lm train`: pre-train a GPT-2 on text grids."""
+
+    tiles: TilesConfig = TilesConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: GPT2ModelConfig = GPT2ModelConfig()
+    data: DataConfig
+    train: TrainConfig
+
+    @model_validator(mode="after")
+    def _text_only(self) -> Self:
+        for i, stage in enumerate(self.data.stages):
+            for j, spec in enumerate(stage.mix):
+                if spec.modality != "text":
+                    raise ValueError(f"data.stages.{i}.mix.{j}.modality must be text in LM-Train")
+        return self
+
+
+class LayoutConfig(Config):
+    """One kind of scene: objects in the slots of a lattice."""
+
+    lattice: int = Field(3, ge=1, le=8, description="slots along a side")
+    scale: list[float] = Field(
+        [1.0, 1.0], min_length=2, max_length=2, description="object side / slot side, from, to"
+    )
+    occupancy: float = Field(1.0, gt=0, le=1, description="chance that a slot holds an object")
+    weight: float = Field(1.0, gt=0, description="share of this layout among all")
+
+
+class SceneConfig(Config):
+    """Captioned scenes of one to several objects of varied place and size."""
+
+    layouts: list[LayoutConfig] = Field(
+        [LayoutConfig()], min_length=1, description="kinds of scene; each step draws one"
+    )
+    flip: bool = Field(True, description="mirror objects at random")
+    jitter: float = Field(0.1, ge=0, lt=1, description="random change of contrast, brightness")
+
+
+class EncoderConfig(Config):
+    """`gpt2v encoder train`: contrastive CLIP pre-training on captioned scenes."""
+
+    tiles: TilesConfig = TilesConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    vision: VisionConfig = VisionConfig()
+    text: TextTowerConfig = TextTowerConfig()
+    projection_dim: int = Field(128, ge=8, description="width of the shared embedding")
+    scenes: SceneConfig = SceneConfig()
+    global_weight: float = Field(0.25, ge=0, description="weight of the scene-to-caption term")
+    region_weight: float = Field(1.0, ge=0, description="weight of objects naming themselves")
+    patch_weight: float = Field(0.25, ge=0, description="weight of single patches doing so")
+    data_seed: int = Field(0, ge=0, description="data set seed")
+    batch_size: int = Field(64, ge=1, description="scenes per step")
+    steps: int = Field(1000, ge=1, description="training steps")
+    train: TrainConfig
+
+
+class MMConfig(Config):
+    """`gpt2v mm train`: attach a vision tower to a GPT-2 and train both."""
+
+    tiles: TilesConfig = TilesConfig()
+    lm: str = Field(description="run of `lm train`, or any GPT-2 checkpoint (path or hub id)")
+    encoder: str | None = Field(
+        None, description="run of `encoder train`, any CLIP checkpoint, or none: random weights"
+    )
+    vision: VisionConfig = Field(VisionConfig(), description="only used where encoder is none")
+    vision_layer: int = Field(-1, description="index into the vision tower's hidden_states")
+    pool: int = Field(1, ge=1, description="patches along a side averaged into one vision token")
+    projector: Literal["linear", "mlp"] = Field("mlp", description="from vision to GPT-2's width")
+    data: DataConfig
+    train: TrainConfig
+
+
+class HeldOutConfig(Config):
+    """The grids that a model is measured on, with independent questions."""
+
+    tiles: TilesConfig = TilesConfig()
+    grid: GridConfig = GridConfig()
+    split: Literal["train", "val", "test"] = Field("test", description="split of the tiles, grids")
+    n_images: int = Field(1000, ge=2, description="grids")
+    seed: int = Field(1, ge=0, description="data set seed")
+
+    @model_validator(mode="after")
+    def _grid_is_asked_in_each_modality(self) -> Self:
+        if self.grid.mode != "independent":
+            raise ValueError("grid.mode must be independent: each question is asked by itself")
+        if self.grid.modality != "text":
+            raise ValueError("grid.modality has no meaning here; set modalities")
+        return self
+
+
+class EvalConfig(HeldOutConfig):
+    """`gpt2v eval`: what is measured, and on which grids."""
+
+    modalities: list[Literal["text", "image"]] = Field(
+        ["text", "image"], min_length=1, description="how the grids are shown"
+    )
+    examples: int = Field(24, ge=0, description="pictures kept for the report")
+
+
+class ProbeConfig(Config):
+    """Linear probes of the patch embeddings before the projector, one per grid cell."""
+
+    tiles: TilesConfig = TilesConfig()
+    model: str = Field(description="run of `mm train`, or its checkpoint")
+    grid: GridConfig = GridConfig(modality="image")
+    n_train: int = Field(4000, ge=10, description="training pictures")
+    n_test: int = Field(1000, ge=10, description="held-out pictures")
+    seed: int = Field(1, ge=0, description="data set seed; the test pictures are `eval`'s")
+
+    @model_validator(mode="after")
+    def _only_the_picture_counts(self) -> Self:
+        _refuse(self.grid, ("questions", "mode", "form", "patches"), "a probe sees every cell")
+        return self
+
+
+class LadderConfig(HeldOutConfig):
+    """The vision-token ladder of one GPT-2v."""
+
+    model: str = Field(description="run of `mm train`, or its checkpoint")
+
+    @model_validator(mode="after")
+    def _starts_from_the_table(self) -> Self:
+        _refuse(self.grid, ("form", "patches", "noise"), "the ladder starts from the table")
+        return self
+
+
+def _refuse(grid: GridConfig, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if getattr(grid, name) != GridConfig.model_fields[name].default:
+            raise ValueError(f"grid.{name} has no meaning here: {why}")
