@@ -4,9 +4,10 @@
 """
 
 import re
-from typing import Literal, Self
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 
 class Config(BaseModel):
@@ -81,19 +82,63 @@ class GridConfig(Config):
         return self
 
 
+class CorpusConfig(Config):
+    """Plain text: documents joined end to end and cut into windows, without padding."""
+
+    corpus: str = Field(
+        description="a .txt, .jsonl or .parquet file, a folder of such, a hub data set, or a "
+        "folder made by `data tokenize`"
+    )
+    valid: str | None = Field(
+        None, description="the same for validation; none: a hundredth of the documents"
+    )
+    field: str = Field("text", description="jsonl, parquet, hub: the column that holds the text")
+    clean: bool = Field(True, description="normalise, drop broken and repeated documents")
+    context: int = Field(256, ge=2, description="tokens in a window")
+    windows: int | None = Field(None, ge=1, description="windows per step; none: data.batch_size")
+    weight: float = Field(1.0, gt=0, description="share of this spec among its stage's specs")
+
+    @property
+    def shown_as(self) -> str:
+        """What is read, e.g. `text/train.txt`."""
+        return f"text/{PurePath(self.corpus).name}"
+
+    @property
+    def label(self) -> str:
+        """A short name for logs, e.g. `text/train.txt 256`."""
+        return f"{self.shown_as} {self.context}"
+
+
+def _kind_of_spec(spec: Any) -> str:
+    is_corpus = "corpus" in spec if isinstance(spec, dict) else isinstance(spec, CorpusConfig)
+    return "<corpus>" if is_corpus else "<grid>"
+
+
+# The tags stand in pydantic's error locations; brackets tell them from fields.
+DataSpec = Annotated[
+    Annotated[GridConfig, Tag("<grid>")] | Annotated[CorpusConfig, Tag("<corpus>")],
+    Discriminator(_kind_of_spec),
+]
+
+
 class StageConfig(Config):
     """Some steps of training on a mixture of data specs; stages in a row make a curriculum."""
 
     steps: int = Field(ge=1, description="training steps in this stage")
-    mix: list[GridConfig] = Field(min_length=1, description="data specs; each step draws one")
+    mix: list[DataSpec] = Field(min_length=1, description="data specs; each step draws one")
 
 
 class DataConfig(Config):
-    """Training data: a curriculum over data specs."""
+    """Training data: a curriculum over data specs, grids and plain text."""
 
     seed: int = Field(0, ge=0, description="data set seed")
-    batch_size: int = Field(32, ge=1, description="grids per step")
+    batch_size: int = Field(32, ge=1, description="grids (or windows of text) per step")
     stages: list[StageConfig] = Field(min_length=1, description="the curriculum, in order")
+
+    @property
+    def specs(self) -> list[DataSpec]:
+        """Every spec of every stage."""
+        return [spec for stage in self.stages for spec in stage.mix]
 
 
 class TokenizerConfig(Config):
@@ -108,6 +153,9 @@ class TokenizerConfig(Config):
 # ---- training --------------------------------------------------------------------------------
 
 
+Schedule = Literal["constant", "linear", "cosine", "wsd"]
+
+
 class GroupConfig(Config):
     """Parameters whose name matches `pattern`; the first matching group takes a parameter."""
 
@@ -116,6 +164,8 @@ class GroupConfig(Config):
     lr: float = Field(1e-3, ge=0, description="peak learning rate; 0 freezes the group")
     weight_decay: float = Field(0.0, ge=0, description="decoupled decay of matrices only")
     optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: matrices only")
+    schedule: Schedule | None = Field(None, description="none: train.schedule")
+    warmup: int | None = Field(None, ge=0, description="steps; none: train.warmup")
 
     @model_validator(mode="after")
     def _pattern_compiles(self) -> Self:
@@ -131,17 +181,29 @@ class TrainConfig(Config):
 
     seed: int = Field(0, ge=0, description="seed of weights and dropout")
     groups: list[GroupConfig] = Field(min_length=1, description="parameter groups, in order")
-    schedule: Literal["constant", "linear", "cosine", "wsd"] = Field(
+    schedule: Schedule = Field(
         "cosine", description="learning rate after warm-up; all but constant end at zero"
     )
     warmup: int = Field(20, ge=0, description="steps of linear warm-up")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the whole gradient")
+    accumulate: int = Field(
+        1, ge=1, description="micro-batches that each process cuts its share of a batch into"
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of a moving average of the weights; it is measured"
+    )
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="bf16: autocast, where the hardware has it"
     )
+    compile: bool = Field(False, description="torch.compile; eager where that fails")
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
     eval_every: int = Field(0, ge=0, description="steps between validations; 0: only at the end")
     eval_grids: int = Field(200, ge=1, description="validation grids")
+    eval_windows: int = Field(200, ge=1, description="validation windows of each corpus, at most")
+    save_every: int = Field(0, ge=0, description="steps between checkpoints; 0: only at the end")
+    keep: int = Field(2, ge=1, description="newest checkpoints kept, beside the best one")
+    tensorboard: bool = Field(True, description="write TensorBoard files too")
+    wandb: str | None = Field(None, description="project of Weights & Biases, where installed")
 
 
 # ---- models ----------------------------------------------------------------------------------

@@ -94,7 +94,8 @@ def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
 
 def _first_mistake(kind: type[Config], error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
+    loc = [part for part in first["loc"] if not _is_tag(part)]
+    key = ".".join(str(part) for part in loc)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         known = ", ".join(_fields_at(kind, first["loc"][:-1]))
@@ -107,18 +108,26 @@ def _first_mistake(kind: type[Config], error: ValidationError) -> str:
 
 def _fields_at(kind: type[Config], loc: tuple[int | str, ...]) -> list[str]:
     """The field names of the model that `loc` leads to."""
-    node: Any = kind
+    node = [kind]
     for part in loc:
         if isinstance(part, int):
             continue
-        annotation = node.model_fields[part].annotation
-        nested = [a for a in (annotation, *_arguments(annotation)) if _is_model(a)]
-        node = nested[0]
-    return list(node.model_fields)
+        if _is_tag(part):  # of the models that may stand here, the one that was meant
+            node = [model for model in node if part[1:-1] in model.__name__.lower()]
+        else:
+            node = _models(node[0].model_fields[part].annotation)
+    return list(node[0].model_fields)
 
 
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Config)
+def _is_tag(part: object) -> bool:
+    return isinstance(part, str) and part.startswith("<")
+
+
+def _models(annotation: Any) -> list[type[Config]]:
+    """The configurations that an annotation holds, at any depth."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
 
 
 def dump(config: Config) -> str:
@@ -132,15 +141,11 @@ def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> 
     for name, field in kind.model_fields.items():
         if prefix + name in skip:
             continue
-        inner = [a for a in (field.annotation, *_arguments(field.annotation)) if _is_model(a)]
-        if inner:
-            index = ".0" if field.annotation not in inner else ""
-            lines += describe(inner[0], skip, f"{prefix}{name}{index}.")
-        else:
+        inner = _models(field.annotation)
+        index = ".0" if inner and field.annotation is not inner[0] else ""
+        for model in inner:
+            lines += describe(model, skip, f"{prefix}{name}{index}.")
+        if not inner:
             default = "required" if field.is_required() else f"default {field.get_default()}"
             lines.append(f"  --{prefix}{name}  {field.description or ''} ({default})")
     return lines
-
-
-def _arguments(annotation: Any) -> tuple[Any, ...]:
-    return tuple(getattr(annotation, "__args__", ()))

@@ -18,9 +18,14 @@ from gpt2v.config import (
 
 
 class LMConfig(Config):
-    """`gpt2v lm train`: pre-train a GPT-2 on text grids."""
+    """`gpt2v lm train`: pre-train a GPT-2 on text grids, on plain text, or on both."""
 
     tiles: TilesConfig = TilesConfig()
+    init: str | None = Field(
+        None,
+        description="GPT-2 to start from, with its tokenizer: a run, a checkpoint or a hub id; "
+        "none: random weights, of the shape that `model` gives",
+    )
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: GPT2ModelConfig = GPT2ModelConfig()
     data: DataConfig
@@ -30,7 +35,7 @@ class LMConfig(Config):
     def _text_only(self) -> Self:
         for i, stage in enumerate(self.data.stages):
             for j, spec in enumerate(stage.mix):
-                if spec.modality != "text":
+                if isinstance(spec, GridConfig) and spec.modality != "text":
                     raise ValueError(f"data.stages.{i}.mix.{j}.modality must be text in LM-Train")
         return self
 
