@@ -17,7 +17,7 @@ import helpers
 from gpt2v.config import GPT2ModelConfig, TilesConfig, TokenizerConfig, VisionConfig
 from gpt2v.data.pieces import PieceTable
 from gpt2v.data.tiles import TileBank, load_bank
-from gpt2v.data.tokenizer import build_tokenizer
+from gpt2v.data.tokenizer import build_tokenizer, grid_texts
 from gpt2v.lm_train.train import new_gpt2, train_lm
 from gpt2v.mm_train.train import new_vision_tower, train_mm
 from gpt2v.model.files import quiet_transformers
@@ -46,7 +46,7 @@ def long_bank(bank: TileBank) -> TileBank:
 
 @pytest.fixture(scope="session")
 def tokenizer(bank: TileBank) -> Tokenizer:
-    return build_tokenizer(TokenizerConfig(), bank)
+    return build_tokenizer(TokenizerConfig(), grid_texts(bank))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """What tests build by hand: documents in plain Python, tiny configurations, folders of pictures."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,12 +9,19 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import nn
+from transformers import PreTrainedModel
 
 from gpt2v.cli import main
 from gpt2v.config import TrainConfig
 from gpt2v.data.grids import Samples
+from gpt2v.data.stream import slice_of_batch
 from gpt2v.experiments import LMConfig, MMConfig
+from gpt2v.model.files import save_pretrained
+from gpt2v.train import checkpoints
+from gpt2v.train.loop import Task
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -87,10 +95,61 @@ def mm_config(lm: Path, **changes: Any) -> MMConfig:
     return MMConfig.model_validate({**TINY_MM, "lm": str(lm), **changes})
 
 
+def save_checkpoint(run: Path, step: int, model: PreTrainedModel, tokenizer: Tokenizer) -> Path:
+    """A checkpoint of weights and tokenizer only."""
+    return checkpoints.write(run, step, lambda folder: save_pretrained(folder, model, tokenizer))
+
+
 def train_config(**changes: Any) -> TrainConfig:
     """A training configuration with one group of everything."""
     groups = [{"name": "all", "pattern": "", "lr": 0.01}]
     return TrainConfig.model_validate({"groups": groups, "warmup": 0, **changes})
+
+
+@dataclass(frozen=True)
+class ToyBatch:
+    step: int
+    x: torch.Tensor
+    index: np.ndarray
+
+    @property
+    def n_supervised(self) -> int:
+        return len(self.x)
+
+    n_tokens = n_supervised
+
+
+def toy_task(
+    dropout: float = 0.0,
+    evaluate: Callable[[], dict[str, float]] = lambda: {"accuracy": 0.5},
+    spoil: int | None = None,
+    size: int = 8,
+    width: int = 16,
+) -> Task[ToyBatch]:
+    """A network that learns to sum four numbers; its loss is not finite at step `spoil`."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 1))
+
+    def batch(step: int, part: int, parts: int) -> ToyBatch:
+        index = slice_of_batch(size, step, part, parts)
+        rows = [torch.randn(4, generator=torch.Generator().manual_seed(int(i))) for i in index]
+        return ToyBatch(step, torch.stack(rows), index)
+
+    def loss(part: ToyBatch) -> torch.Tensor:
+        value = (model(part.x)[:, 0] - part.x.sum(1)).square().sum()
+        return value * (float("nan") if part.step == spoil else 1.0)
+
+    return Task(
+        model=model,
+        batch=batch,
+        loss=loss,
+        evaluate=evaluate,
+        describe=lambda step: f"data of step {step}",
+        save=lambda folder: save_file(model.state_dict(), folder / "model.safetensors"),
+        load=lambda folder: model.load_state_dict(load_file(folder / "model.safetensors")) and None,
+        merit=lambda found: found.get("accuracy", 0.0),
+        data_hash="toy",
+    )
 
 
 def louder(model: M, factor: float = 4.0) -> M:

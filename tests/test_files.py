@@ -16,9 +16,10 @@ from gpt2v.data.text import ImageView
 from gpt2v.errors import UserError
 from gpt2v.experiments import EncoderConfig
 from gpt2v.model.clip import new_clip
-from gpt2v.model.files import find_checkpoint, load_pretrained, save_checkpoint
+from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
+from helpers import save_checkpoint
 
 TEXT = "| cat | dog |\nThe grid above is size 1 by 2. A: cat\n"
 

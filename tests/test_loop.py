@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,24 +10,8 @@ from torch import nn
 
 from gpt2v.errors import UserError
 from gpt2v.train import loop
-from gpt2v.train.loop import Loss, Task, fit, reseed
-from helpers import train_config
-
-
-def task(dropout=0.0, evaluate=lambda: {"accuracy": 0.5}, spoil=None, counts=(8,)):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Dropout(dropout), nn.Linear(16, 1))
-
-    def batch(step):
-        generator = torch.Generator().manual_seed(step)
-        return step, torch.randn(counts[step % len(counts)], 4, generator=generator)
-
-    def loss(item):
-        step, x = item
-        value = (model(x)[:, 0] - x.sum(1)).square().sum()
-        return Loss(value * (float("nan") if step == spoil else 1.0), len(x), len(x))
-
-    return Task(model, batch, loss, evaluate, lambda step: f"data of step {step}")
+from gpt2v.train.loop import fit, reseed
+from helpers import toy_task, train_config
 
 
 def weights(made):
@@ -35,7 +20,7 @@ def weights(made):
 
 def trained(run, steps=12, seed=0, **options):
     run.mkdir()
-    made = task(**options)
+    made = toy_task(**options)
     before = weights(made)
     fit(made, train_config(seed=seed), steps, run, "test")
     assert not torch.equal(before, weights(made))
@@ -54,7 +39,7 @@ def test_bf16_is_used_where_the_hardware_has_it(tmp_path, monkeypatch):
     found = {}
     for name, precision, has in [("a", "fp32", True), ("b", "bf16", False), ("c", "bf16", True)]:
         monkeypatch.setattr(loop, "has_bf16", lambda device, has=has: has)
-        made, run = task(), tmp_path / name
+        made, run = toy_task(), tmp_path / name
         run.mkdir()
         fit(made, train_config(precision=precision), 12, run, "test")
         found[name] = weights(made)
@@ -77,7 +62,7 @@ def test_validation_does_not_disturb_training(tmp_path):
 
     runs = []
     for every in (0, 2):
-        made = task(0.3, evaluate)
+        made = toy_task(0.3, evaluate)
         run = tmp_path / str(every)
         run.mkdir()
         fit(made, train_config(eval_every=every), 7, run, "test")
@@ -95,20 +80,22 @@ def test_reseeding_is_a_function_of_seed_and_step():
 
 
 def test_a_loss_that_is_not_finite_names_the_step(tmp_path):
-    with pytest.raises(UserError, match=r"at step 5 \(data of step 5\).*nan.*learning rates"):
-        fit(task(spoil=5), train_config(), 12, tmp_path, "test")
+    with pytest.raises(
+        UserError, match=r"at step 5 \(samples 40 to 47 of data of step 5\).*nan.*learning rates"
+    ):
+        fit(toy_task(spoil=5), train_config(), 12, tmp_path, "test")
 
 
 def test_nothing_runs_on_after_a_training_that_failed(tmp_path):
     """A writer in the background would complain when the run's directory is removed."""
     before = set(threading.enumerate())
     with pytest.raises(UserError, match="nan"):
-        fit(task(spoil=3), train_config(log_every=1), 12, tmp_path, "test")
+        fit(toy_task(spoil=3), train_config(log_every=1), 12, tmp_path, "test")
     assert set(threading.enumerate()) <= before
 
 
 def test_the_gradient_is_of_the_mean_over_supervised_items(tmp_path):
-    made, reference = task(counts=(5,)), task(counts=(5,))
+    made, reference = toy_task(size=5), toy_task(size=5)
     config = train_config(schedule="constant", clip=None, groups=[
         {"name": "all", "pattern": "", "lr": 0.01}
     ])  # fmt: skip
@@ -116,8 +103,7 @@ def test_the_gradient_is_of_the_mean_over_supervised_items(tmp_path):
     optimizer = torch.optim.AdamW(
         reference.model.parameters(), lr=0.01, betas=(0.9, 0.95), weight_decay=0.0
     )
-    found = reference.loss(reference.batch(0))
-    (found.total / 5).backward()
+    (reference.loss(reference.batch(0, 0, 1)) / 5).backward()
     optimizer.step()
     torch.testing.assert_close(weights(made), weights(reference))
 
@@ -129,7 +115,9 @@ def test_metrics_and_the_last_validation(tmp_path):
         calls.append(1)
         return {"accuracy": len(calls) / 10}
 
-    found = fit(task(0.5, evaluate), train_config(log_every=4, eval_every=4), 10, tmp_path, "test")
+    found = fit(
+        toy_task(0.5, evaluate), train_config(log_every=4, eval_every=4), 10, tmp_path, "test"
+    )
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [4, 8, 10]
     checks = [(line["step"], line["val/accuracy"]) for line in lines if "val/accuracy" in line]
@@ -142,21 +130,20 @@ def test_metrics_and_the_last_validation(tmp_path):
 
 def test_the_model_is_in_evaluation_mode_where_it_is_measured(tmp_path):
     modes = []
-    made = task(0.5, lambda: modes.append(made.model.training) or {})
+    made = toy_task(0.5, lambda: modes.append(made.model.training) or {})
     fit(made, train_config(eval_every=2), 4, tmp_path, "test")
     assert modes == [False, False]
     assert not made.model.training
 
 
 def test_a_batch_that_touches_frozen_parts_only_is_skipped(tmp_path):
-    made = task()
+    made = toy_task()
     frozen = nn.Linear(4, 1)
 
-    def loss(item):
-        step, x = item
-        return made.loss(item) if step else Loss(frozen(x).detach().sum(), len(x), len(x))
+    def loss(batch):
+        return made.loss(batch) if batch.step else frozen(batch.x).detach().sum()
 
-    mixed = Task(made.model, made.batch, loss, made.evaluate, made.describe)
+    mixed = replace(made, loss=loss)
     before = weights(made)
     fit(mixed, train_config(), 1, tmp_path, "test")
     assert torch.equal(before, weights(made))

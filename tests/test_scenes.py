@@ -16,7 +16,7 @@ VARIED = {"lattice": 2, "scale": [0.5, 1.6], "occupancy": 0.6}
 
 def scenes(bank, layout, batch=0, split="train", **changes):
     config = SceneConfig.model_validate({"layouts": [layout], **changes})
-    return draw_scenes(config, bank, GEOMETRY, 0, split, batch, 6)
+    return draw_scenes(config, bank, GEOMETRY, 0, split, batch, np.arange(6) + 6 * batch)
 
 
 def patch_classes(found):
@@ -98,7 +98,7 @@ def test_occupancy_mirroring_and_jitter_take_effect(bank):
 def test_layouts_are_drawn_by_weight(bank):
     config = SceneConfig.model_validate({"layouts": [{**PLAIN, "weight": 3}, VARIED]})
     slots = [
-        draw_scenes(config, bank, GEOMETRY, 0, "train", batch, 1).classes.shape[1]
+        draw_scenes(config, bank, GEOMETRY, 0, "train", batch, np.array([batch])).classes.shape[1]
         for batch in range(400)
     ]
     assert abs(np.mean(np.array(slots) == 9) - 0.75) < 0.1

@@ -4,16 +4,17 @@ A user's mistake ends with one line on stderr and exit status 2.
 """
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from gpt2v import __version__
 from gpt2v.config import Config
 from gpt2v.configfile import describe, load, read_yaml
-from gpt2v.errors import UserError, within
+from gpt2v.errors import Stopped, UserError, within
 from gpt2v.experiments import (
     EncoderConfig,
     EvalConfig,
@@ -21,9 +22,10 @@ from gpt2v.experiments import (
     LMConfig,
     MMConfig,
     ProbeConfig,
+    SampleConfig,
 )
 from gpt2v.presets import STAGES, DemoConfig, demo_config
-from gpt2v.runs import new_run
+from gpt2v.runs import FINISHED, new_run, write_config
 
 Overrides = dict[str, Any]
 
@@ -46,8 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, rest = _parser().parse_known_args(words)
         args.command(args, {**overrides, **_top_level(args), **_overrides(rest)})
     except UserError as error:
-        print(f"gpt2v: {error}", file=sys.stderr)
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes, one speaks
+            print(f"gpt2v: {error}", file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"gpt2v: {stopped}; the same command with --resume goes on", file=sys.stderr)
+        return 128 + stopped.signum
     except KeyboardInterrupt:
         print("gpt2v: stopped", file=sys.stderr)
         return 130
@@ -101,22 +108,24 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     demo = commands.add_parser("demo", help="everything, small, with a report")
-    _run_options(demo, "runs/demo")
+    _run_options(demo, "runs/demo", resume=True)
     demo.add_argument("--preset", help="default, photographs or smoke; by --tiles if not given")
     demo.add_argument("--tiles", default="sprites", choices=["sprites", "cifar10", "folder"])
     demo.add_argument("--tiles-path", help="where the cifar10 or folder tiles are")
-    demo.add_argument(
-        "--resume", action="store_true", help="keep the trainings that --out already holds"
-    )
     _describe_fields(demo, DemoConfig, skip=[f"{stage}.tiles" for stage in STAGES])
     demo.set_defaults(command=_demo)
 
-    data = commands.add_parser("data", help="look at samples").add_subparsers(
+    data = commands.add_parser("data", help="look at samples, prepare text").add_subparsers(
         required=True, metavar="COMMAND", parser_class=_Parser
     )
     preview = _config_command(data, "preview", EvalConfig, _preview, "print samples, write a PNG")
     preview.add_argument("--n", type=int, default=6, help="how many samples")
     preview.add_argument("--png", default="preview.png", help="the contact sheet")
+
+    tokenize = _config_command(
+        data, "tokenize", LMConfig, _tokenize, "tokenize the corpus of an lm configuration once"
+    )
+    tokenize.add_argument("--out", required=True, help="folder for the token files")
 
     for group, kind, train, text in (
         ("lm", LMConfig, _lm_train, "pre-train a GPT-2"),
@@ -126,7 +135,13 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(group, help=text).add_subparsers(
             required=True, metavar="COMMAND", parser_class=_Parser
         )
-        _run_options(_config_command(sub, "train", kind, train, text), None)
+        _run_options(_config_command(sub, "train", kind, train, text), None, resume=True)
+        if group == "lm":
+            sample = sub.add_parser("sample", help="continue prompts, to read what was learnt")
+            sample.add_argument("run", help="a run, a checkpoint or a hub id")
+            sample.add_argument("--prompt", action="append", help="text to continue; repeatable")
+            _describe_fields(sample, SampleConfig)
+            sample.set_defaults(command=_lm_sample)
 
     evaluate = commands.add_parser("eval", help="measure a model on held-out grids")
     evaluate.add_argument("model", help="a run or a checkpoint")
@@ -176,10 +191,16 @@ def _describe_fields(
             parser.add_argument(f"--{name}", dest=_FIELD + name, help=argparse.SUPPRESS)
 
 
-def _run_options(parser: argparse.ArgumentParser, default: str | None) -> None:
+def _run_options(
+    parser: argparse.ArgumentParser, default: str | None, resume: bool = False
+) -> None:
     shown = default or "runs/CONFIG"
     parser.add_argument("--out", default=default, help=f"run directory (default {shown})")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
+    if resume:
+        parser.add_argument(
+            "--resume", action="store_true", help="go on from the newest whole checkpoint in --out"
+        )
 
 
 def _out(args: argparse.Namespace) -> Path:
@@ -198,10 +219,7 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
     before = Path(args.out) / "config.yaml"
     if args.resume and before.is_file():
         load(DemoConfig, before, {})  # another kind of run is refused, and left as it is
-        place: AbstractContextManager[Path] = nullcontext(Path(args.out))
-    else:
-        place = new_run(args.out, args.overwrite)
-    with place as run, within(f"preset {preset}: "):
+    with new_run(args.out, args.overwrite, args.resume) as run, within(f"preset {preset}: "):
         found = run_demo(config, preset, run)
     print(
         f"text {found['text_accuracy']:.1%}, image {found['image_accuracy']:.1%}, "
@@ -219,20 +237,63 @@ def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
         preview(config, args.n, Path(args.png))
 
 
-def _train(
-    kind: type[Config], train: Callable[[Any, Path], Any], args: argparse.Namespace, o: Overrides
+def _tokenize(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.lm_train.train import tokenize
+
+    with within(f"{args.config}: "):
+        tokenize(load(LMConfig, args.config, overrides), Path(args.out))
+
+
+def _measure(
+    kind: type[Config], measure: Callable[[Any, Path], Any], args: argparse.Namespace, o: Overrides
 ) -> None:
     config = load(kind, args.config, o)
     _quiet()
     with new_run(_out(args), args.overwrite) as run, within(f"{args.config}: "):
-        train(config, run)
+        measure(config, run)
     print(f"run: {run}")
+
+
+def _train(
+    kind: type[Config], train: Callable[[Any, Path], Any], args: argparse.Namespace, o: Overrides
+) -> None:
+    from gpt2v.train.distributed import processes, rank
+
+    config = load(kind, args.config, o)
+    _quiet()
+    with processes(), _shared_run(args) as run, within(f"{args.config}: "):
+        if args.resume and (run / FINISHED).is_file():
+            write_config(run, config)
+            print(f"run: {run} is finished already")
+            return
+        train(config, run)
+        if rank() == 0:
+            print(f"run: {run}")
+
+
+@contextmanager
+def _shared_run(args: argparse.Namespace) -> Iterator[Path]:
+    """The run directory: made by one process, waited for by the others that torchrun started."""
+    from gpt2v.train.distributed import from_rank_0
+
+    with ExitStack() as stack:
+        place = new_run(_out(args), args.overwrite, args.resume)
+        from_rank_0(lambda: str(stack.enter_context(place)))
+        yield _out(args)
 
 
 def _lm_train(args: argparse.Namespace, overrides: Overrides) -> None:
     from gpt2v.lm_train.train import train_lm
 
     _train(LMConfig, train_lm, args, overrides)
+
+
+def _lm_sample(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.lm_train.sample import sample
+
+    settings = load(SampleConfig, None, overrides)
+    _quiet()
+    sample(args.run, args.prompt or [], settings)
 
 
 def _encoder_train(args: argparse.Namespace, overrides: Overrides) -> None:
@@ -262,13 +323,13 @@ def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
 def _probe(args: argparse.Namespace, overrides: Overrides) -> None:
     from gpt2v.probe.probe import probe_model
 
-    _train(ProbeConfig, probe_model, args, overrides)
+    _measure(ProbeConfig, probe_model, args, overrides)
 
 
 def _ablate_tokens(args: argparse.Namespace, overrides: Overrides) -> None:
     from gpt2v.ablate.ladder import climb_model
 
-    _train(LadderConfig, climb_model, args, overrides)
+    _measure(LadderConfig, climb_model, args, overrides)
 
 
 def _report(args: argparse.Namespace, overrides: Overrides) -> None:

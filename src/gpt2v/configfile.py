@@ -135,6 +135,26 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(), sort_keys=False)
 
 
+def difference(path: Path, config: Config) -> str:
+    """The first key in which a written configuration differs from this one; empty if none does."""
+    try:
+        written = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError):
+        return "cannot be read"
+    return _differs(written, config.model_dump(), "")
+
+
+def _differs(one: Any, other: Any, key: str) -> str:
+    if isinstance(one, dict) and isinstance(other, dict):
+        pairs = [(name, one.get(name), other.get(name)) for name in {**one, **other}]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    else:
+        return "" if one == other else f"{key}: {one!r} there, {other!r} now"
+    found = (_differs(a, b, f"{key}.{name}" if key else name) for name, a, b in pairs)
+    return next(filter(None, found), "")
+
+
 def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> list[str]:
     """One line for every field but `skip`: its dotted name, its default, what it is."""
     lines = []

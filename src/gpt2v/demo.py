@@ -36,30 +36,34 @@ T = TypeVar("T")
 def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     """Run every stage into `run`; returns the headline results.
 
-    A training that `run` already holds, finished and with the same configuration, is kept; once one
-    is not, all that follow are run anew.
+    A training that `run` already holds, with the same configuration, is kept, or goes on from its
+    last checkpoint; once one is not finished, all that follow are run anew.
     """
     started = time.monotonic()
     seconds: dict[str, float] = {}
     keep = True
 
-    def stage(name: str, work: Callable[[], T]) -> T:
+    def stage(name: str, work: Callable[[], T], fresh: bool = True) -> T:
         print(f"== {name}", flush=True)
         begin = time.monotonic()
-        shutil.rmtree(run / name, ignore_errors=True)
-        (run / name).mkdir()
+        if fresh:
+            shutil.rmtree(run / name, ignore_errors=True)
+        (run / name).mkdir(exist_ok=True)
         done = work()
         seconds[name] = round(time.monotonic() - begin, 1)
         return done
 
     def training(name: str, stage_config: Config, data: Config, work: Callable[[], Any]) -> None:
         nonlocal keep
-        keep = keep and _is_finished(run / name, stage_config, data_hash(bank, data))
+        begun = keep and _is_begun(run / name, stage_config)
+        finished = (run / name / runs.FINISHED).is_file()
+        same = finished and _results(run / name)["data_hash"] == data_hash(bank, data)
+        keep = begun and finished and same
         if keep:
             print(f"== {name}: kept as it is", flush=True)
             seconds[name] = _results(run / name)["seconds"]
         else:
-            stage(name, work)
+            stage(name, work, fresh=finished or not begun)
 
     (run / runs.FINISHED).unlink(missing_ok=True)  # of a run that is resumed
     runs.write_text(run / "config.yaml", dump(config))
@@ -124,14 +128,10 @@ def _check_grids(config: DemoConfig, bank: TileBank) -> None:
             geometry.span(grid.rows, grid.cols, bank.size)
 
 
-def _is_finished(run: Path, config: Config, hashed: str) -> bool:
-    """Whether a run was trained with this configuration, on these data."""
-    files = run / runs.FINISHED, run / "config.yaml"
-    return (
-        all(f.is_file() for f in files)
-        and files[1].read_text("utf-8") == dump(config)
-        and _results(run)["data_hash"] == hashed
-    )
+def _is_begun(run: Path, config: Config) -> bool:
+    """Whether a run holds a training with this configuration, to keep or to go on with."""
+    path = run / "config.yaml"
+    return path.is_file() and path.read_text("utf-8") == dump(config)
 
 
 def _results(run: Path) -> dict[str, Any]:

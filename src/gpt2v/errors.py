@@ -1,4 +1,4 @@
-"""The one exception type for mistakes that a user can mend."""
+"""The exceptions that end a command with one line: a user's mistake, and a request to stop."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,6 +6,14 @@ from contextlib import contextmanager
 
 class UserError(Exception):
     """A user's mistake; the message is the one line that they see."""
+
+
+class Stopped(Exception):
+    """A signal asked a training to stop, and it has saved itself."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.signum = signum
 
 
 @contextmanager

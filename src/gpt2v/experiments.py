@@ -40,6 +40,26 @@ class LMConfig(Config):
         return self
 
 
+class SampleConfig(Config):
+    """`gpt2v lm sample`: how tokens are drawn, and how many."""
+
+    n: int = Field(1, ge=1, description="samples of each prompt")
+    max_new_tokens: int = Field(200, ge=1, description="tokens after the prompt, at most")
+    temperature: float = Field(
+        0.8, ge=0, allow_inf_nan=False, description="divides the logits; 0: the likeliest token"
+    )
+    top_k: int | None = Field(None, ge=1, description="draw from the k likeliest tokens only")
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="draw from the fewest tokens that have this probability"
+    )
+    bos: bool | None = Field(
+        None,
+        description="<|endoftext|> before a prompt, as before every text in training; none: "
+        "unless the run has read grids only, which have none",
+    )
+    seed: int = Field(0, ge=0, description="of the draws, which the prompt's number enters too")
+
+
 class LayoutConfig(Config):
     """One kind of scene: objects in the slots of a lattice."""
 

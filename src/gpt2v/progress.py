@@ -23,8 +23,9 @@ class Reporter(Protocol):
 
 
 class _Plain:
-    def __init__(self, label: str, total: int) -> None:
-        self.label, self.total, self.done = label, total, 0
+    def __init__(self, label: str, total: int, done: int) -> None:
+        self.label, self.total, self.done = label, total, done
+        self.before = done
         self.start = self.last = time.monotonic()
 
     def __call__(self, remark: str = "") -> None:
@@ -33,17 +34,17 @@ class _Plain:
         finished_late = self.done == self.total and now - self.start > 2
         if now - self.last >= _PLAIN_EVERY or finished_late:
             self.last = now
-            rate = self.done / max(now - self.start, 1e-9)
+            rate = (self.done - self.before) / max(now - self.start, 1e-9)
             left = (self.total - self.done) / rate
             line = f"{self.label} {self.done}/{self.total}, {rate:.1f}/s, {left:.0f} s left"
             print(f"{line}  {remark}".rstrip(), file=sys.stderr, flush=True)
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Reporter]:
-    """Report `total` units of work named `label` on stderr."""
+def progress(label: str, total: int, done: int = 0) -> Iterator[Reporter]:
+    """Report `total` units of work named `label` on stderr, of which `done` were done before."""
     if not sys.stderr.isatty():
-        yield _Plain(label, total)
+        yield _Plain(label, total, done)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -56,7 +57,7 @@ def progress(label: str, total: int) -> Iterator[Reporter]:
     from rich.console import Console
 
     with RichProgress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=total, rate="", remark="")
+        task = bar.add_task(label, total=total, completed=done, rate="", remark="")
 
         def report(remark: str = "") -> None:
             speed = bar.tasks[task].speed

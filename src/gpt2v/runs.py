@@ -15,27 +15,37 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v import __version__
+from gpt2v.config import Config
+from gpt2v.configfile import difference, dump
 from gpt2v.errors import UserError
 
 FINISHED = "results.json"  # the file whose presence makes a run a finished one
 
 
 @contextmanager
-def new_run(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
-    """A fresh directory for a run.
+def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> Iterator[Path]:
+    """A fresh directory for a run, or with `resume` the run that is there, as it is.
 
     A run that ends with the user's mistake leaves nothing behind, and a run that was to be
     overwritten comes back whatever stops its successor; unless the new one holds a checkpoint.
 
     Raises:
-        UserError: the directory holds something and `overwrite` is off, or cannot be made.
+        UserError: the directory holds something that may not be replaced, or cannot be made.
     """
     path = Path(out)
     aside: Path | None = None
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        if not overwrite:
-            raise UserError(f"{path}: already holds a run; choose another --out or --overwrite it")
-        if not (path / "config.yaml").is_file():
+    if path.exists() and (not path.is_dir() or _holds_something(path)):
+        is_run = (path / "config.yaml").is_file()
+        if resume and is_run:
+            _check_writable(path)
+            yield path
+            return
+        if not (overwrite or resume):
+            raise UserError(
+                f"{path}: already holds a run; choose another --out, --overwrite it, or (a "
+                "training) --resume it"
+            )
+        if not is_run:
             raise UserError(f"{path}: is not empty and is no run; it will not be overwritten")
         aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")) / "replaced"
         path.rename(aside)
@@ -44,6 +54,7 @@ def new_run(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{path}: cannot make the run directory: {error.strerror}") from None
+        _check_writable(path)
         yield path
     except BaseException as error:
         if any(path.glob("**/checkpoints/step-*")):  # hours of training, perhaps
@@ -57,6 +68,34 @@ def new_run(out: str | Path, overwrite: bool = False) -> Iterator[Path]:
         raise
     if aside is not None:
         shutil.rmtree(aside.parent)
+
+
+def _holds_something(path: Path) -> bool:
+    """Whether there is more than what an interrupted write leaves (its name begins with a dot)."""
+    return any(not entry.name.startswith(".") for entry in path.iterdir())
+
+
+def _check_writable(path: Path) -> None:
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserError(f"{path}: cannot write into the run: {error.strerror}") from None
+
+
+def write_config(run: Path, config: Config) -> None:
+    """Write the resolved config.yaml; a run that is resumed must have been begun with the same.
+
+    Raises:
+        UserError: the run was begun with another configuration.
+    """
+    path, text = run / "config.yaml", dump(config)
+    if path.is_file():
+        changed = difference(path, config)
+        if changed:
+            raise UserError(f"{path}: {changed}; --resume goes on with the same configuration")
+    else:
+        write_text(path, text)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -77,16 +116,38 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """A directory that appears complete or not at all."""
+    """A directory that appears complete, and on the disk, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         temporary.chmod(0o755)
         yield temporary
+        for folder, _, names in os.walk(temporary):
+            for name in names:
+                _sync(Path(folder, name))
+            _sync(Path(folder))
         os.replace(temporary, path)
+        _sync(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a directory's list of names, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove_directory(path: Path) -> None:
+    """Remove a directory, so that whoever looks sees all of it or nothing."""
+    aside = path.with_name(f".{path.name}.removed")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    shutil.rmtree(aside)
 
 
 def write_json(path: Path, content: object) -> None:

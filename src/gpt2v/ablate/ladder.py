@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 
 from gpt2v import runs
-from gpt2v.configfile import dump
 from gpt2v.data.images import cell_span
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import load_bank
@@ -71,7 +70,7 @@ def rungs(model: GPT2vModel, held_out: HeldOut) -> list[Rung]:
 def climb(model: GPT2vModel, held_out: HeldOut, run: Path) -> dict[str, Any]:
     """Measure every rung; writes results."""
     started = time.monotonic()
-    runs.write_text(run / "config.yaml", dump(held_out.config))
+    runs.write_config(run, held_out.config)
     rows: list[dict[str, Any]] = []
     for rung in rungs(model, held_out):
         reader = Reader(model.language_model, model.config.image_token_id, rung.source)

@@ -65,6 +65,16 @@ class Batch:
         """Number of supervised tokens."""
         return int((self.labels != IGNORE).sum())
 
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens without padding."""
+        return int((self.segments >= 0).sum())
+
+    @property
+    def index(self) -> Ints:
+        """Sample indices, (B,)."""
+        return self.samples.index
+
 
 @dataclass(frozen=True)
 class Renderer:

@@ -27,6 +27,17 @@ class Scenes:
     classes: Ints  # (B, L*L) class in each slot, or NOTHING
     patch_slots: Ints  # (B, N) slot whose object lies at each patch's centre, or NOTHING
     captions: list[str]  # one for each scene
+    index: Ints  # (B,) numbers of the scenes
+
+    @property
+    def n_supervised(self) -> int:
+        """The contrastive loss is one number for a whole batch."""
+        return 1
+
+    @property
+    def n_tokens(self) -> int:
+        """Patches."""
+        return int(self.patch_slots.size)
 
 
 def object_caption(name: str) -> str:
@@ -53,9 +64,9 @@ def draw_scenes(
     seed: int,
     split: str,
     batch: int,
-    size: int,
+    index: Ints,
 ) -> Scenes:
-    """Batch number `batch` of `size` scenes."""
+    """Scenes with these numbers, laid out as batch number `batch` is."""
     purpose = f"{split}/scenes"
     shared = rng.bits(rng.keys(seed, f"{purpose}/layout", np.array([batch])), 2)[0]
     shares = np.cumsum([layout.weight for layout in config.layouts])
@@ -65,7 +76,7 @@ def draw_scenes(
     slot = geometry.image_size // lattice
     side = max(4, round(slot * (low + (high - low) * float(rng.unit(shared[1])))))
 
-    index = np.arange(batch * size, (batch + 1) * size)
+    size = len(index)
     n_slots = lattice * lattice
     words = rng.bits(rng.keys(seed, purpose, index), n_slots * 8 + 3)
     per_slot = words[:, : n_slots * 8].reshape(size * n_slots, 8).T
@@ -108,7 +119,7 @@ def draw_scenes(
         for row in slots
     ]
     patches = where[:, centres][:, :, centres].reshape(size, -1)
-    return Scenes(canvas, slots, patches, captions)
+    return Scenes(canvas, slots, patches, captions, index)
 
 
 def _tile_up(cells: NDArray[np.generic], size: int, lattice: int) -> NDArray[np.generic]:

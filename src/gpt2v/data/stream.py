@@ -2,21 +2,33 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from tokenizers import Tokenizer
 
-from gpt2v.config import Config, DataConfig, GridConfig
+from gpt2v.config import Config, CorpusConfig, DataConfig, DataSpec, GridConfig
 from gpt2v.data import rng
 from gpt2v.data.batches import Batch, Renderer
+from gpt2v.data.corpora import Corpus, open_corpus
 from gpt2v.data.grids import draw_samples
 from gpt2v.data.images import PictureGeometry
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import TileBank
+from gpt2v.data.windows import TextBatch
 from gpt2v.errors import UserError, within
 
 EVAL_BATCH = 50  # grids per pass in validation and evaluation
+
+
+def open_corpora(config: DataConfig, tokenizer: Tokenizer) -> dict[CorpusConfig, Corpus]:
+    """Every corpus that the stages name, tokenized."""
+    return {
+        spec: open_corpus(spec, tokenizer)
+        for spec in config.specs
+        if isinstance(spec, CorpusConfig)
+    }
 
 
 def view_of(spec: GridConfig, cell_size: int, geometry: PictureGeometry | None) -> View:
@@ -28,13 +40,29 @@ def view_of(spec: GridConfig, cell_size: int, geometry: PictureGeometry | None) 
     return ImageView(geometry.span(spec.rows, spec.cols, cell_size))
 
 
+def slice_of_batch(size: int, step: int, part: int, parts: int) -> rng.Ints:
+    """Numbers of the samples in one of `parts` slices of a step's batch of `size` samples.
+
+    Raises:
+        UserError: there are more slices than samples.
+    """
+    if parts > size:
+        raise UserError(
+            f"data: a batch of {size} cannot be cut into {parts} parts (processes times "
+            "train.accumulate)"
+        )
+    start = step * size
+    return np.arange(start + part * size // parts, start + (part + 1) * size // parts)
+
+
 @dataclass(frozen=True)
 class Stream:
     """Training batches; the last stage's mixture goes on past its end."""
 
     config: DataConfig
-    render: Renderer
-    geometry: PictureGeometry | None = None
+    render: Renderer | None = None  # where there are grids
+    geometry: PictureGeometry | None = None  # where there are pictures
+    corpora: Mapping[CorpusConfig, Corpus] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -45,7 +73,7 @@ class Stream:
         ends = np.cumsum([stage.steps for stage in self.config.stages])
         return min(int(np.searchsorted(ends, step, side="right")), len(ends) - 1)
 
-    def spec(self, step: int) -> GridConfig:
+    def spec(self, step: int) -> DataSpec:
         """The data spec that this step draws."""
         mix = self.config.stages[self._stage(step)].mix
         shares = np.cumsum([spec.weight for spec in mix])
@@ -57,13 +85,24 @@ class Stream:
         """The mixture that a step draws from, for logs, e.g. `text/markdown, image: 2x2, 3x3`."""
         mix = self.config.stages[self._stage(step)].mix
         kinds = ", ".join(dict.fromkeys(spec.shown_as for spec in mix))
-        return f"{kinds}: {', '.join(dict.fromkeys(f'{s.rows}x{s.cols}' for s in mix))}"
+        sizes = [f"{spec.rows}x{spec.cols}" for spec in mix if isinstance(spec, GridConfig)]
+        return kinds + (f": {', '.join(dict.fromkeys(sizes))}" if sizes else "")
 
-    def batch(self, step: int) -> Batch:
-        """The whole global batch of this step."""
-        spec, size = self.spec(step), self.config.batch_size
-        index = np.arange(step * size, (step + 1) * size)
-        return self.draw(spec, "train", index)
+    def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch | TextBatch:
+        """One of `parts` slices of the global batch of this step."""
+        spec = self.spec(step)
+        if isinstance(spec, CorpusConfig):
+            index = slice_of_batch(spec.windows or self.config.batch_size, step, part, parts)
+            windows = self.corpora[spec].train
+            return windows.train_batch(self.config.seed, int(index[0]), len(index))
+        return self.draw(spec, "train", slice_of_batch(self.config.batch_size, step, part, parts))
+
+    @property
+    def data_hash(self) -> str:
+        """Short hash of all that this stream draws from."""
+        parts = [self.render.bank.content_hash] if self.render else []
+        parts += [corpus.content_hash for corpus in self.corpora.values()]
+        return hash_of(*parts, self.config)
 
     def draw(
         self,
@@ -74,6 +113,7 @@ class Stream:
         with_choices: bool = False,
     ) -> Batch:
         """Samples of any spec and split, rendered as the spec (or another view) says."""
+        assert self.render is not None, "grids need tiles"
         bank = self.render.bank
         samples = draw_samples(spec, bank, self.config.seed, split, index)
         view = view or view_of(spec, bank.size, self.geometry)
@@ -84,11 +124,19 @@ class Stream:
         for i, stage in enumerate(self.config.stages):
             for j, spec in enumerate(stage.mix):
                 with within(f"data.stages.{i}.mix.{j}."):
+                    if isinstance(spec, CorpusConfig):
+                        if spec.context > n_positions:
+                            raise UserError(
+                                f"context: {spec.context} tokens, but the GPT-2 has "
+                                f"n_positions: {n_positions}"
+                            )
+                        continue
                     self.draw(spec, "train", np.arange(1))  # the palette, the picture
                     check_length(self._longest(spec), spec, n_positions)
 
     def _longest(self, spec: GridConfig) -> Batch:
         """A batch as long as any of this spec can be: the longest name everywhere."""
+        assert self.render is not None, "grids need tiles"
         bank, table = self.render.bank, self.render.table
         samples = draw_samples(spec, bank, self.config.seed, "train", np.arange(1))
         lengths = [[len(table.tokens(s)) for s in (f" {name}", name)] for name in bank.class_names]
@@ -121,6 +169,10 @@ def check_length(batch: Batch, spec: GridConfig, n_positions: int) -> None:
 
 def data_hash(bank: TileBank, *specs: object) -> str:
     """Short hash of the tiles and of the data specs: equal hashes mean equal data."""
-    plain = [s.model_dump() if isinstance(s, Config) else s for s in specs]
-    text = json.dumps(plain, sort_keys=True)
-    return hashlib.sha256((bank.content_hash + text).encode()).hexdigest()[:16]
+    return hash_of(bank.content_hash, *specs)
+
+
+def hash_of(*parts: object) -> str:
+    """Short hash of strings, plain values and configurations."""
+    plain = [part.model_dump() if isinstance(part, Config) else part for part in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,7 +3,7 @@
 The trained one splits every digit, so that a class name, a digit and a bar are one token each.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,23 +20,22 @@ from gpt2v.errors import UserError
 _SPLIT = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
-def build_tokenizer(config: TokenizerConfig, bank: TileBank) -> Tokenizer:
-    """The tokenizer that the configuration names."""
+def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
+    """The tokenizer that the configuration names, or one trained on `texts`."""
     if config.source == "trained":
-        return train_tokenizer(grid_texts(bank), config.vocab_size)
+        return train_tokenizer(texts, config.vocab_size)
     return load_tokenizer(config.source)
 
 
-def grid_texts(bank: TileBank) -> list[str]:
+def grid_texts(bank: TileBank) -> Iterator[str]:
     """Grid documents of many sizes and forms: what a tokenizer of the task has to spell."""
-    texts = []
     for side in (1, 2, 3, 4, 6, 8, 12, 16):
         spec = GridConfig(rows=side, cols=side, palette=min(4, len(bank.class_names)))
         samples = draw_samples(spec, bank, 0, "train", np.arange(40))
         for view in (TextView("markdown"), TextView("patch-tiled", patches=2)):
-            texts += documents(samples, view, bank.class_names, Strings())
+            yield from documents(samples, view, bank.class_names, Strings())
     # Every name in both its spellings, however rare it was above.
-    return texts + [f"{name} {name}" for name in bank.class_names for _ in range(50)]
+    yield from (f"{name} {name}" for name in bank.class_names for _ in range(50))
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:

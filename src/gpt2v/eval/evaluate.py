@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gpt2v import runs
-from gpt2v.configfile import dump
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.grids import Samples, draw_samples
 from gpt2v.data.images import PictureGeometry, compose
@@ -115,7 +114,7 @@ def bag_accuracy(classes: Ints) -> float:
 def evaluate(readers: Readers, held_out: HeldOut, config: EvalConfig, run: Path) -> dict[str, Any]:
     """Measure named readers, each in its modalities; writes records, examples and results."""
     started = time.monotonic()
-    runs.write_text(run / "config.yaml", dump(config))
+    runs.write_config(run, config)
     base = baselines(held_out)
     rows, tables = [], []
     gap: dict[str, Any] = {}

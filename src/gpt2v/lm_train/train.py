@@ -1,36 +1,71 @@
-"""`gpt2v lm train`: pre-train a GPT-2 from random weights on text grids."""
+"""`gpt2v lm train`: pre-train a GPT-2 on text grids, on plain text, or on both."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpt2v.config import GPT2ModelConfig
+from gpt2v.config import CorpusConfig, GPT2ModelConfig, GridConfig
 from gpt2v.data.batches import Renderer
-from gpt2v.data.pieces import END_OF_TEXT, PAD, PieceTable, special_id
-from gpt2v.data.stream import Stream
+from gpt2v.data.corpora import corpus_texts, tokenize_corpus
+from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, PieceTable, special_id
+from gpt2v.data.stream import Stream, open_corpora
 from gpt2v.data.tiles import TileBank, load_bank
-from gpt2v.data.tokenizer import build_tokenizer
+from gpt2v.data.tokenizer import build_tokenizer, grid_texts
+from gpt2v.errors import UserError
 from gpt2v.experiments import LMConfig
 from gpt2v.model.device import place
+from gpt2v.model.files import find_checkpoint, load_gpt2, wrap_tokenizer
 from gpt2v.model.reader import Reader
-from gpt2v.model.task import fit_grids
+from gpt2v.model.task import fit_stream
+from gpt2v.train.distributed import from_rank_0
 
 
-def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> Path:
-    """Train into the run directory; returns the checkpoint."""
+def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
+    """Train into the run directory; `bank` saves loading the tiles twice."""
     started = time.monotonic()
-    bank = bank or load_bank(config.tiles)
-    tokenizer = build_tokenizer(config.tokenizer, bank)
-    table = PieceTable(tokenizer)
-    stream = Stream(config.data, Renderer(bank, table))
-    stream.check(config.model.n_positions)
+    has_grids = any(isinstance(spec, GridConfig) for spec in config.data.specs)
+    if has_grids:
+        bank = bank or load_bank(config.tiles)
     torch.manual_seed(config.train.seed)
-    model = place(new_gpt2(config.model, tokenizer))
-    reader = Reader(model, table.image_id)
-    return fit_grids("lm", model, reader, stream, config, run, started)
+    if config.init is None:
+        tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
+        model = new_gpt2(config.model, tokenizer)
+    else:
+        model, tokenizer = load_gpt2(find_checkpoint(config.init, "init"), "init")
+    model = place(model)
+    renderer = Renderer(bank, PieceTable(tokenizer)) if bank else None
+    # Rank 0 tokenizes; the others find what it has kept.
+    from_rank_0(lambda: open_corpora(config.data, tokenizer) and None)
+    stream = Stream(config.data, renderer, corpora=open_corpora(config.data, tokenizer))
+    stream.check(model.config.n_positions)
+    reader = Reader(model, special_id(tokenizer, IMAGE))
+    fit_stream("lm", model, tokenizer, reader, stream, config, run, started)
+
+
+def _texts(config: LMConfig, bank: TileBank | None) -> Iterator[str]:
+    """What a tokenizer is trained on: all that will be read."""
+    corpora = [spec for spec in config.data.specs if isinstance(spec, CorpusConfig)]
+    if bank:
+        yield from grid_texts(bank)
+    for spec in dict.fromkeys(corpora):
+        yield from corpus_texts(spec)
+
+
+def tokenize(config: LMConfig, out: Path) -> None:
+    """`gpt2v data tokenize`: the token files of the first corpus, and their tokenizer, in `out`."""
+    corpora = [spec for spec in config.data.specs if isinstance(spec, CorpusConfig)]
+    if not corpora:
+        raise UserError("data.stages: no corpus here that could be tokenized")
+    has_grids = len(corpora) < len(config.data.specs)
+    bank = load_bank(config.tiles) if has_grids else None
+    tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
+    tokenize_corpus(corpora[0], tokenizer, out)
+    wrap_tokenizer(tokenizer).save_pretrained(out)
+    print(f"tokens: {out}; train with `corpus: {out}` and `tokenizer: {{source: {out}}}`")
 
 
 def new_gpt2(config: GPT2ModelConfig, tokenizer: Tokenizer) -> GPT2LMHeadModel:

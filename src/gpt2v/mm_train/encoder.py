@@ -11,19 +11,20 @@ from transformers import CLIPModel
 
 from gpt2v import runs
 from gpt2v.config import GridConfig
-from gpt2v.configfile import dump
 from gpt2v.data.grids import draw_samples
 from gpt2v.data.images import ImageSpan, PictureGeometry, compose
 from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption, scene_caption
-from gpt2v.data.stream import data_hash
+from gpt2v.data.stream import data_hash, slice_of_batch
 from gpt2v.data.tiles import TileBank, load_bank
-from gpt2v.data.tokenizer import build_tokenizer
+from gpt2v.data.tokenizer import build_tokenizer, grid_texts
 from gpt2v.errors import UserError
 from gpt2v.experiments import EncoderConfig
 from gpt2v.model import clip as clips
 from gpt2v.model.device import place
-from gpt2v.model.files import save_checkpoint
-from gpt2v.train.loop import Loss, Task, fit
+from gpt2v.model.files import load_weights, save_pretrained
+from gpt2v.model.flops import vision_flops
+from gpt2v.train.distributed import from_rank_0, rank
+from gpt2v.train.loop import Task, fit
 
 
 def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None) -> dict[str, Any]:
@@ -32,22 +33,36 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
     bank = bank or load_bank(config.tiles)
     geometry = PictureGeometry(config.vision.image_size, config.vision.patch_size)
     scoring_grid(bank, geometry)  # tiles that do not fit the pictures are refused here
-    tokenizer = build_tokenizer(config.tokenizer, bank)
+    tokenizer = build_tokenizer(config.tokenizer, grid_texts(bank))
     _check_captions(config, bank, tokenizer)
     torch.manual_seed(config.train.seed)
     clip = place(clips.new_clip(config, tokenizer))
     task = _EncoderTask(config, bank, geometry, tokenizer, clip)
-    runs.write_text(run / "config.yaml", dump(config))
-    whole = Task(clip, task.batch, task.loss, task.evaluate, lambda step: "scenes")
+    hashed = data_hash(bank, config.scenes)
+    from_rank_0(lambda: runs.write_config(run, config))
+    whole = Task(
+        model=clip,
+        batch=task.batch,
+        loss=task.loss,
+        evaluate=task.evaluate,
+        describe=lambda step: "scenes",
+        save=lambda folder: save_pretrained(folder, clip, tokenizer),
+        load=lambda folder: load_weights(folder, clip),
+        merit=lambda found: found["cell_accuracy"],
+        flops=lambda scenes: vision_flops(clip.vision_model, len(scenes.captions)),
+        compiled=(clip.vision_model,),
+        data_hash=hashed,
+    )
     fit(whole, config.train, config.steps, run, "encoder")
-    save_checkpoint(run, config.steps, clip, tokenizer)
+    if rank() != 0:
+        return {}
     accuracy = zero_shot_accuracy(clip, tokenizer, bank, geometry, "test", 300)
     return runs.write_results(
         run,
         "encoder",
         started,
         seed=config.train.seed,
-        data_hash=data_hash(bank, config.scenes),
+        data_hash=hashed,
         results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
     )
 
@@ -66,13 +81,13 @@ class _EncoderTask:
         self.device = next(clip.parameters()).device
         self.objects = [object_caption(name) for name in bank.class_names]
 
-    def batch(self, step: int) -> Scenes:
+    def batch(self, step: int, part: int, parts: int) -> Scenes:
+        """A slice of the step's scenes; each slice is a contrastive batch of its own."""
         c = self.config
-        return draw_scenes(
-            c.scenes, self.bank, self.geometry, c.data_seed, "train", step, c.batch_size
-        )
+        index = slice_of_batch(c.batch_size, step, part, parts)
+        return draw_scenes(c.scenes, self.bank, self.geometry, c.data_seed, "train", step, index)
 
-    def loss(self, scenes: Scenes) -> Loss:
+    def loss(self, scenes: Scenes) -> torch.Tensor:
         captions = [*self.objects, *scenes.captions]
         ids = clips.caption_ids(captions, self.tokenizer, self.device)
         text = clips.embed_captions(self.clip, ids)
@@ -85,11 +100,11 @@ class _EncoderTask:
         region = torch.from_numpy(scenes.patch_slots).to(self.device)
         target = torch.from_numpy(scenes.classes).to(self.device)
         c = self.config
-        total = c.global_weight * clips.global_loss(self.clip, pictures, whole, same)
+        total: torch.Tensor = c.global_weight * clips.global_loss(self.clip, pictures, whole, same)
         if (scenes.patch_slots != NOTHING).any():
             of_region, of_patch = clips.local_losses(self.clip, patches, objects, region, target)
             total = total + c.region_weight * of_region + c.patch_weight * of_patch
-        return Loss(total, 1, len(scenes.captions))
+        return total
 
     def evaluate(self) -> dict[str, float]:
         accuracy = zero_shot_accuracy(

@@ -10,7 +10,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModel
 from gpt2v.config import VisionConfig
 from gpt2v.data.batches import Renderer
 from gpt2v.data.pieces import IMAGE, PieceTable, special_id
-from gpt2v.data.stream import Stream
+from gpt2v.data.stream import Stream, open_corpora
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.errors import UserError
 from gpt2v.experiments import MMConfig
@@ -18,11 +18,11 @@ from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
-from gpt2v.model.task import fit_grids
+from gpt2v.model.task import fit_stream
 
 
-def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> Path:
-    """Train into the run directory; returns the checkpoint."""
+def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
+    """Train into the run directory; `bank` saves loading the tiles twice."""
     started = time.monotonic()
     bank = bank or load_bank(config.tiles)
     torch.manual_seed(config.train.seed)
@@ -30,10 +30,11 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> Path:
     model = place(model)
     table = PieceTable(tokenizer)
     renderer = Renderer(bank, table, model.geometry.image_size)
-    stream = Stream(config.data, renderer, model.token_geometry)
+    corpora = open_corpora(config.data, tokenizer)
+    stream = Stream(config.data, renderer, model.token_geometry, corpora)
     stream.check(model.config.text_config.n_positions)
     reader = Reader.of(model)
-    return fit_grids("mm", model, reader, stream, config, run, started)
+    fit_stream("mm", model, tokenizer, reader, stream, config, run, started)
 
 
 def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:

@@ -1,7 +1,5 @@
 """Checkpoints as Hugging Face directories: weights, configuration and tokenizer in one place."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,26 +7,23 @@ import transformers
 from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from gpt2v import runs
 from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
+from gpt2v.train import checkpoints
 
 M = TypeVar("M", bound=PreTrainedModel)
 
 
-def save_checkpoint(run: Path, step: int, model: PreTrainedModel, tokenizer: Tokenizer) -> Path:
-    """Write `checkpoints/step-NNNNNN` with a manifest, whole or not at all."""
-    target = run / "checkpoints" / f"step-{step:06d}"
-    with runs.whole_directory(target) as folder:
-        model.save_pretrained(folder)
-        wrap_tokenizer(tokenizer).save_pretrained(folder)
-        sums = {
-            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in sorted(folder.iterdir())
-        }
-        (folder / "MANIFEST.json").write_text(json.dumps(sums, indent=1) + "\n")
-    return target
+def save_pretrained(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer) -> None:
+    """Write what `from_pretrained` of plain transformers reads."""
+    model.save_pretrained(folder)
+    wrap_tokenizer(tokenizer).save_pretrained(folder)
+
+
+def load_weights(folder: Path, model: PreTrainedModel) -> None:
+    """Take the weights that `save_pretrained` wrote into a model of the same shape."""
+    model.load_state_dict(load_pretrained(type(model), str(folder), "checkpoint").state_dict())
 
 
 def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
@@ -54,14 +49,16 @@ def find_checkpoint(source: str, key: str) -> str:
         if local or ("/" in source and path.parent.is_dir()):
             raise UserError(f"{key}: {source}: no such run or checkpoint")
         return source
-    if (path / "checkpoints").is_dir():
-        steps = sorted((path / "checkpoints").glob("step-*"))
+    if checkpoints.folder_of(path).is_dir():
+        steps = checkpoints.listed(path)
         if not steps:
             raise UserError(f"{key}: {source}: this run has no checkpoint")
         path = steps[-1]
     if not (path / "config.json").is_file():
         raise UserError(f"{key}: {source}: no config.json here; expected a run or a checkpoint")
-    _verify(path, key)
+    fault = checkpoints.verify(path)
+    if fault:
+        raise UserError(f"{key}: {fault}")
     return str(path)
 
 
@@ -93,20 +90,6 @@ def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
     if tokenizer.get_vocab_size() > lm.config.vocab_size:
         lm.resize_token_embeddings(tokenizer.get_vocab_size())
     return lm, tokenizer
-
-
-def _verify(path: Path, key: str) -> None:
-    manifest = path / "MANIFEST.json"
-    if not manifest.is_file():
-        return  # a checkpoint that another tool wrote
-    try:
-        sums = dict(json.loads(manifest.read_text()))
-    except (ValueError, TypeError):
-        raise UserError(f"{key}: {manifest}: damaged (not a list of checksums)") from None
-    for name, expected in sums.items():
-        file = path / name
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != expected:
-            raise UserError(f"{key}: {file}: damaged (it differs from MANIFEST.json)")
 
 
 def quiet_transformers() -> None:

@@ -1,71 +1,121 @@
-"""Training on grids, with or without pictures: the answers' loss, held-out accuracy, the run."""
+"""Training on a stream of grids (with or without pictures) and plain text: losses, validation."""
 
+import math
 from pathlib import Path
 
+import numpy as np
+from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from gpt2v import runs
-from gpt2v.configfile import dump
+from gpt2v.config import CorpusConfig
 from gpt2v.data.batches import Batch
-from gpt2v.data.stream import Stream, data_hash, validation_batches
+from gpt2v.data.stream import Stream, validation_batches
+from gpt2v.data.windows import TextBatch, token_bytes
 from gpt2v.experiments import LMConfig, MMConfig
-from gpt2v.model.files import save_checkpoint
+from gpt2v.model.files import load_weights, save_pretrained
+from gpt2v.model.flops import stream_flops
 from gpt2v.model.packed import answer_loss
+from gpt2v.model.plain import window_loss
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
-from gpt2v.train.loop import Loss, Task, fit
+from gpt2v.train.distributed import from_rank_0, rank
+from gpt2v.train.loop import Task, fit
+
+_ACCURACY, _BITS = "_accuracy", "_bits_per_byte"  # ends of the names of what is measured
 
 
-def fit_grids(
+def fit_stream(
     kind: str,
     model: PreTrainedModel,
+    tokenizer: Tokenizer,
     reader: Reader,
     stream: Stream,
     config: LMConfig | MMConfig,
     run: Path,
     started: float,
-) -> Path:
-    """Train `model`, read through `reader`, on a stream of grids; returns the checkpoint.
+) -> None:
+    """Train `model`, read through `reader`, on a stream of grids and text.
 
-    The run directory gets the configuration, metrics, checkpoint and results.
+    The run directory gets the configuration, metrics, checkpoints and results.
     """
-    runs.write_text(run / "config.yaml", dump(config))
-    eval_grids = config.train.eval_grids
-    task: Task[Batch] = Task(
-        model,
-        stream.batch,
-        lambda batch: answers_loss(reader, batch),
-        lambda: held_out_accuracy(reader, stream, eval_grids),
-        stream.describe,
+    from_rank_0(lambda: runs.write_config(run, config))
+    train = config.train
+    task: Task[Batch | TextBatch] = Task(
+        model=model,
+        batch=stream.batch,
+        loss=lambda batch: batch_loss(reader, batch),
+        evaluate=lambda: held_out(reader, stream, train.eval_grids, train.eval_windows),
+        describe=stream.describe,
+        save=lambda folder: save_pretrained(folder, model, tokenizer),
+        load=lambda folder: load_weights(folder, model),
+        merit=merit,
+        flops=lambda batch: stream_flops(model, batch),
+        compiled=(reader.lm.transformer,),
+        data_hash=stream.data_hash,
     )
-    found = fit(task, config.train, stream.steps, run, kind)
-    checkpoint = save_checkpoint(run, stream.steps, model, stream.render.table.tokenizer)
-    runs.write_results(
-        run,
-        kind,
-        started,
-        seed=config.train.seed,
-        data_hash=data_hash(stream.render.bank, config.data),
-        results=[{"split": "val", "n_images": eval_grids, **found}],
-    )
-    return checkpoint
+    found = fit(task, train, stream.steps, run, kind)
+    if rank() == 0:
+        runs.write_results(
+            run,
+            kind,
+            started,
+            seed=train.seed,
+            data_hash=stream.data_hash,
+            results=[{"split": "val", "n_images": train.eval_grids, **found}],
+        )
 
 
-def answers_loss(reader: Reader, batch: Batch) -> Loss:
-    """The summed cross-entropy of a batch's answers."""
+def batch_loss(reader: Reader, batch: Batch | TextBatch) -> Tensor:
+    """The summed cross-entropy in nats of a batch's answers, or of every token of plain text."""
+    if isinstance(batch, TextBatch):
+        return window_loss(reader.lm, batch)
     logits, packed = reader(batch)
-    return Loss(answer_loss(logits, packed), batch.n_supervised, len(batch.input_ids))
+    return answer_loss(logits, packed)
 
 
-def held_out_accuracy(reader: Reader, stream: Stream, n_grids: int) -> dict[str, float]:
-    """Exact-match accuracy on held-out grids of each spec of the last stage."""
-    names = stream.render.bank.class_names
-    exact: dict[str, list[bool]] = {}
+def held_out(reader: Reader, stream: Stream, n_grids: int, n_windows: int) -> dict[str, float]:
+    """What each spec of the last stage gives on held-out data.
+
+    Grids give the exact-match accuracy; text gives loss (nats per token), perplexity and bits per
+    byte, over `n_windows` windows at most.
+    """
+    found: dict[str, float] = {}
     for spec in stream.config.stages[-1].mix:
         label = spec.label
-        while f"{label}_accuracy" in exact:  # specs that differ in what the label does not say
-            label += "'"
-        right = exact.setdefault(f"{label}_accuracy", [])
+        while any(name.startswith(label + "_") for name in found):
+            label += "'"  # specs that differ in what the label does not say
+        if isinstance(spec, CorpusConfig):
+            found |= {f"{label}{k}": v for k, v in _text_scores(reader, stream, spec, n_windows)}
+            continue
+        assert stream.render is not None, "grids need tiles"
+        names = stream.render.bank.class_names
+        right: list[bool] = []
         for batch in validation_batches(stream, spec, n_grids):
             right += score(reader, batch, names)["exact"]
-    return {label: sum(right) / len(right) for label, right in exact.items()}
+        found[label + _ACCURACY] = sum(right) / len(right)
+    return found
+
+
+def _text_scores(
+    reader: Reader, stream: Stream, spec: CorpusConfig, n_windows: int
+) -> list[tuple[str, float]]:
+    corpus = stream.corpora[spec]
+    lengths = token_bytes(corpus.tokenizer)
+    nats = n_tokens = n_bytes = 0.0
+    for batch in corpus.valid.validation_batches(8, n_windows):
+        nats += float(window_loss(reader.lm, batch))
+        n_tokens += batch.n_supervised
+        n_bytes += int(lengths[batch.targets].sum())
+    loss = nats / n_tokens
+    bits = nats / math.log(2) / n_bytes
+    return [("_loss", loss), ("_perplexity", math.exp(min(loss, 700))), (_BITS, bits)]
+
+
+def merit(found: dict[str, float]) -> float:
+    """One number to choose the best checkpoint by: accuracies and bits per byte, more is better."""
+    signs = {_ACCURACY: 1, _BITS: -1}
+    return float(
+        np.mean([sign * v for k, v in found.items() for e, sign in signs.items() if k.endswith(e)])
+    )

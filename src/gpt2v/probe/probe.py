@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 
 from gpt2v import runs
-from gpt2v.configfile import dump
 from gpt2v.data.grids import Samples, draw_samples
 from gpt2v.data.images import compose
 from gpt2v.data.rng import Ints
@@ -54,7 +53,7 @@ def collect(
 def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> dict[str, Any]:
     """Fit and test one probe per cell; writes records and results."""
     started = time.monotonic()
-    runs.write_text(run / "config.yaml", dump(config))
+    runs.write_config(run, config)
     spec, n_classes = config.grid, len(bank.class_names)
     span = model.geometry.span(spec.rows, spec.cols, bank.size)
     train_x, train = collect(model, bank, config, "train", config.n_train)

@@ -1,33 +1,56 @@
-"""The training loop. It knows no task: batches, loss and validation reach it as callables."""
+"""The training loop. It knows no task: batches, loss and validation reach it as callables.
+
+The global batch is a function of the step; each process takes its slice of it, in `accumulate`
+micro-batches, and the gradient is that of the mean over *all* supervised items of the step. So one
+process, accumulation and several processes train on the same thing, and a resumed run repeats an
+uninterrupted one bit for bit on the CPU.
+"""
 
 import hashlib
 import math
+import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gpt2v.config import TrainConfig
-from gpt2v.errors import UserError
-from gpt2v.progress import progress
+from gpt2v.errors import Stopped, UserError
+from gpt2v.progress import Reporter, progress
+from gpt2v.train import checkpoints
+from gpt2v.train.checkpoints import Progress
+from gpt2v.train.distributed import from_rank_0, parallel, rank, sums, world_size
+from gpt2v.train.ema import Averages
 from gpt2v.train.metrics import Metrics
-from gpt2v.train.optim import Optimizers, lr_factor
+from gpt2v.train.optim import Optimizers
+from gpt2v.train.stopping import stop_signals
+from gpt2v.train.throughput import Meter, matmul_peak, memory_mb
 
-B = TypeVar("B")
+
+class Countable(Protocol):
+    """What the loop asks of a batch."""
+
+    @property
+    def n_supervised(self) -> int:
+        """Items that the summed loss is a sum over."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the model reads."""
+
+    @property
+    def index(self) -> NDArray[np.int64]:
+        """Numbers of its samples, (B,)."""
 
 
-@dataclass(frozen=True)
-class Loss:
-    """A loss summed over `count` supervised items, with how many samples it came from."""
-
-    total: Tensor
-    count: int
-    samples: int
+B = TypeVar("B", bound=Countable)
 
 
 @dataclass(frozen=True)
@@ -35,10 +58,16 @@ class Task(Generic[B]):
     """What is trained: everything that the loop does not know itself."""
 
     model: nn.Module
-    batch: Callable[[int], B]  # the global batch of a step
-    loss: Callable[[B], Loss]
+    batch: Callable[[int, int, int], B]  # step, part, parts -> that slice of the step's batch
+    loss: Callable[[B], Tensor]  # summed over the batch's supervised items
     evaluate: Callable[[], dict[str, float]]
     describe: Callable[[int], str]  # the data of a step, for the log
+    save: Callable[[Path], None]  # writes the model into a directory
+    load: Callable[[Path], None]  # takes the weights back from there
+    merit: Callable[[dict[str, float]], float]  # of a validation; more is better
+    flops: Callable[[B], float] = lambda batch: 0.0  # of one step on a batch
+    compiled: tuple[nn.Module, ...] = ()  # what torch.compile takes
+    data_hash: str = ""
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -52,65 +81,199 @@ def has_bf16(device: torch.device) -> bool:
     return True
 
 
-def reseed(seed: int, step: int) -> None:
-    """Make dropout a pure function of (seed, step)."""
-    digest = hashlib.sha256(f"dropout/{seed}/{step}".encode()).digest()
+def reseed(seed: int, step: int, part: int = 0) -> None:
+    """Make dropout a pure function of (seed, step, part of the batch)."""
+    digest = hashlib.sha256(f"dropout/{seed}/{step}/{part}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 def fit(task: Task[B], config: TrainConfig, steps: int, run: Path, label: str) -> dict[str, float]:
-    """Train for `steps` steps and return the last validation.
+    """Train until `steps` steps are done and return the last validation.
 
-    Metrics go to `run`/metrics.jsonl; a loss or gradient that is not finite stops the training.
+    Goes on from the newest whole checkpoint in `run`, where there is one. Metrics and checkpoints
+    go to `run`.
+
+    Raises:
+        UserError: the loss or the gradient is not finite, or the disk is full.
+        Stopped: SIGINT or SIGTERM came; a checkpoint of all steps done is saved.
     """
-    found: dict[str, float] = {}
-    optimizers = Optimizers(task.model, config)
-    print(f"{label}: what trains", *optimizers.describe(), sep="\n", flush=True)
-    device = next(task.model.parameters()).device
-    in_bf16 = config.precision == "bf16" and has_bf16(device)
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=in_bf16)
+    training = _Training(task, config, steps, run, label)
+    for module in task.compiled if config.compile else ():
+        module.compile()
+    first = training.at.step
+    if rank() == 0:
+        resumed = f" from step {first} on" if first else ""
+        print(
+            f"{label}: what trains{resumed}", *training.optimizers.describe(), sep="\n", flush=True
+        )
     task.model.train()
-    samples, since = 0, time.perf_counter()
-    with closing(Metrics(run)) as metrics, progress(label, steps) as report:
-        for step in range(steps):
-            rates = optimizers.set_lr(lr_factor(config, step, steps))
-            reseed(config.seed, step)
-            batch = task.batch(step)
-            with autocast:
-                loss = task.loss(batch)
-            mean = loss.total / max(1, loss.count)
-            optimizers.zero_grad()
-            if mean.requires_grad:  # not so where a batch touches frozen parts only
-                mean.backward()  # type: ignore[no-untyped-call]
-            norm = optimizers.clip(config.clip)
-            value = float(mean.detach())
-            if not (math.isfinite(value) and math.isfinite(norm)):
-                raise UserError(
-                    f"{label}: at step {step} ({task.describe(step)}) the loss is {value} and the "
-                    f"gradient's norm {norm}; lower the learning rates in train.groups"
-                )
-            optimizers.step()
-            samples += loss.samples
-            report(f"loss {value:.3f}")
+    with closing(training), stop_signals() as asked, _bar(label, steps, first) as report:
+        for step in range(first, steps):
+            parts = [
+                task.batch(step, rank() * config.accumulate + i, world_size() * config.accumulate)
+                for i in range(config.accumulate)
+            ]
+            count, signum = training.sums([sum(b.n_supervised for b in parts), asked.signum])
+            if signum:
+                training.save()
+                raise Stopped(f"stopped after step {step}, which is saved", int(signum))
+            loss = training.step(step, parts, count)
+            report(f"loss {loss:.3f}")
             last = step + 1 == steps
-            if last or (step + 1) % config.log_every == 0:
-                now = time.perf_counter()
-                metrics.log(
-                    step + 1,
-                    loss=value,
-                    lr=rates,
-                    grad_norm=norm,
-                    samples_per_s=samples / (now - since),
-                    data=task.describe(step),
-                )
-                samples, since = 0, now
             if last or (config.eval_every and (step + 1) % config.eval_every == 0):
-                begin = time.perf_counter()
-                task.model.eval()
-                with torch.no_grad(), autocast:
-                    found = task.evaluate()
-                task.model.train()
-                metrics.log(step + 1, **{f"val/{k}": v for k, v in found.items()})
-                since += time.perf_counter() - begin  # no time of training
+                training.validate()
+            if last or (config.save_every and (step + 1) % config.save_every == 0):
+                training.save()
+        if training.averages:  # what was measured is what the caller goes on with
+            training.averages.finish()
     task.model.eval()
-    return found
+    return training.at.validation or {}
+
+
+def _bar(label: str, steps: int, done: int) -> AbstractContextManager[Reporter]:
+    return progress(label, steps, done) if rank() == 0 else nullcontext(lambda remark="": None)
+
+
+class _Training(Generic[B]):
+    """The state of a training, and what is done with it."""
+
+    def __init__(
+        self, task: Task[B], config: TrainConfig, steps: int, run: Path, label: str
+    ) -> None:
+        self.task, self.config, self.steps, self.run, self.label = task, config, steps, run, label
+        self.device = next(task.model.parameters()).device
+        self.optimizers = Optimizers(task.model, config)
+        self.averages = Averages(task.model, config.ema) if config.ema else None
+        self.at = Progress(data_hash=task.data_hash)
+        self._saved = -1  # the step of the last checkpoint
+        self._restore()
+        self._loss = parallel(task.model, task.loss)
+        in_bf16 = config.precision == "bf16" and has_bf16(self.device)
+        self.dtype = torch.bfloat16 if in_bf16 else torch.float32
+        self._metrics = Metrics(run, config, self.at.step) if rank() == 0 else None
+        self._meter = Meter(matmul_peak(self.device, self.dtype) * world_size())
+
+    def close(self) -> None:
+        if self._metrics:
+            self._metrics.close()
+
+    def sums(self, values: list[float]) -> list[float]:
+        return sums(values, self.device)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        on = self.dtype == torch.bfloat16
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=on)
+
+    def step(self, step: int, parts: list[B], count: float) -> float:
+        """One step on this process's parts of the batch; returns the mean loss of all of it."""
+        rates = self.optimizers.set_lr(step, self.steps)
+        total = self._gradient(step, parts, max(1.0, count))
+        norms = self.optimizers.clip(self.config.clip)
+        tokens, samples, flops, total = self.sums(
+            [
+                sum(part.n_tokens for part in parts),
+                sum(len(part.index) for part in parts),
+                sum(self.task.flops(part) for part in parts),
+                total,
+            ]
+        )
+        loss = total / max(1.0, count)
+        if not (math.isfinite(loss) and math.isfinite(norms["total"])):
+            index = [int(i) for part in parts for i in (part.index.min(), part.index.max())]
+            raise UserError(
+                f"{self.label}: at step {step} (samples {min(index)} to {max(index)} of "
+                f"{self.task.describe(step)}) the loss is {loss} and the gradient's norm "
+                f"{norms['total']}; lower the learning rates in train.groups"
+            )
+        self.optimizers.step()
+        if self.averages:
+            self.averages.update(step + 1)
+        self.at = replace(self.at, step=step + 1, merit=None)
+        self._meter.add(int(samples), int(tokens), flops)
+        if step + 1 == self.steps or (step + 1) % self.config.log_every == 0:
+            self._log(
+                loss=loss,
+                lr=rates,
+                grad_norm=norms,
+                **self._meter.read(),
+                memory_mb=round(memory_mb(self.device), 1),
+                data=self.task.describe(step),
+            )
+        return loss
+
+    def _gradient(self, step: int, parts: list[B], count: float) -> float:
+        """The gradient of the mean loss; returns the sum of this process's losses."""
+        self.optimizers.zero_grad()
+        total = 0.0
+        try:
+            for i, part in enumerate(parts):
+                reseed(self.config.seed, step, rank() * len(parts) + i)
+                total += self._backward(part, count, is_last=i + 1 == len(parts))
+        except Exception as error:
+            compiled = [m for m in self.task.compiled if m._compiled_call_impl is not None]
+            if not compiled or not type(error).__module__.startswith("torch._"):
+                raise
+            for module in compiled:
+                module._compiled_call_impl = None
+            reason = str(error).strip().splitlines()[0]
+            print(f"gpt2v: train.compile: goes on without it: {reason}", file=sys.stderr)
+            return self._gradient(step, parts, count)
+        return total
+
+    def _backward(self, part: B, count: float, is_last: bool) -> float:
+        waits = not is_last and world_size() > 1  # gradients travel with the last part only
+        with self._loss.no_sync() if waits else nullcontext():  # type: ignore[operator]
+            with self._autocast():
+                total: Tensor = self._loss(part)
+            if total.requires_grad:  # not so where a batch touches frozen parts only
+                (total * (world_size() / count)).backward()  # type: ignore[no-untyped-call]
+        return float(total.detach())
+
+    def _measured(self) -> AbstractContextManager[None]:
+        return self.averages.in_place() if self.averages else nullcontext()
+
+    def _log(self, **values: object) -> None:
+        if self._metrics:
+            self._metrics.log(self.at.step, **values)
+
+    def validate(self) -> None:
+        """Measure the model (its averages, where there are any) on rank 0."""
+        begin = time.perf_counter()
+        self.task.model.eval()
+        with torch.no_grad(), self._autocast(), self._measured():
+            found = from_rank_0(self.task.evaluate)
+        self.task.model.train()
+        self.at = replace(self.at, validation=found, merit=self.task.merit(found))
+        self._log(**{f"val/{k}": v for k, v in found.items()})
+        self._meter.pause(time.perf_counter() - begin)
+
+    def save(self) -> None:
+        """Write a checkpoint of the steps done, unless there is one."""
+        if self._saved == self.at.step:
+            return
+        begin = time.perf_counter()
+
+        def write() -> None:
+            state = self.optimizers.state_tensors()
+            if self.averages:
+                state |= self.averages.raw_tensors()
+            with self._measured():
+                checkpoints.save(self.run, self.at, self.task.save, state, self.config.keep)
+
+        from_rank_0(write)
+        self._saved = self.at.step
+        self._meter.pause(time.perf_counter() - begin)
+
+    def _restore(self) -> None:
+        """Take everything back from the newest whole checkpoint."""
+        path = from_rank_0(lambda: checkpoints.newest_whole(self.run))
+        if path is None:
+            return
+        self.at, state = checkpoints.load(path)
+        if self.at.data_hash != self.task.data_hash:
+            raise UserError(f"{path}: was trained on other data (tiles or corpora have changed)")
+        self.task.load(path)
+        if self.averages:
+            self.averages.restore(state)
+        self.optimizers.load_state_tensors(state)
+        self._saved = self.at.step

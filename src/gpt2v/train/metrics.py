@@ -1,29 +1,84 @@
-"""What a training logs: metrics.jsonl, always, and TensorBoard."""
+"""What a training logs: metrics.jsonl, always; TensorBoard; Weights & Biases where asked for."""
 
 import json
+import os
+import time
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
+from gpt2v import runs
+from gpt2v.config import TrainConfig
+from gpt2v.errors import UserError
 
 
 class Metrics:
-    """metrics.jsonl, one JSON object per logged step, flushed as it is written; and TensorBoard."""
+    """metrics.jsonl, one JSON object per logged step, flushed as it is written, and its mirrors.
 
-    def __init__(self, run: Path) -> None:
-        self._file = (run / "metrics.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / "tensorboard"))
+    Args:
+        done: steps that the training has behind it; later lines of a run that was cut off go.
+    """
+
+    def __init__(self, run: Path, config: TrainConfig, done: int = 0) -> None:
+        path = run / "metrics.jsonl"
+        _truncate(path, done)
+        self._file = path.open("a", encoding="utf-8")
+        self._board = _tensorboard(run, done) if config.tensorboard else None
+        self._wandb = _wandb(run, config.wandb) if config.wandb else None
 
     def log(self, step: int, **values: Any) -> None:
-        """Append one line; numbers, and mappings to numbers, also become TensorBoard scalars."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            for key, number in (value if isinstance(value, dict) else {"": value}).items():
-                if isinstance(number, int | float):
-                    tag = f"{name}/{key}" if key else name
-                    self._board.add_scalar(tag, number, step)
+        """Append one line; numbers, and mappings to numbers, also go to the mirrors."""
+        line = {"step": step, "time": round(time.time(), 3), **values}
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(f"{self._file.name}: cannot be written: {error.strerror}") from None
+        scalars = {
+            f"{name}/{key}" if key else name: number
+            for name, value in values.items()
+            for key, number in (value if isinstance(value, dict) else {"": value}).items()
+            if isinstance(number, int | float)
+        }
+        if self._board:
+            for tag, number in scalars.items():
+                self._board.add_scalar(tag, number, step)
+        if self._wandb:
+            self._wandb.log(scalars, step=step)
 
     def close(self) -> None:
         self._file.close()
-        self._board.close()
+        if self._board:
+            self._board.close()
+        if self._wandb:
+            self._wandb.finish()
+
+
+def _truncate(path: Path, done: int) -> None:
+    """Drop lines of later steps, and a last line that was cut off."""
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            if json.loads(line)["step"] <= done:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    runs.write_text(path, "".join(kept))
+
+
+def _tensorboard(run: Path, done: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter  # loads slowly
+
+    return SummaryWriter(str(run / "tensorboard"), purge_step=done + 1 if done else None)
+
+
+def _wandb(run: Path, project: str) -> Any:
+    try:
+        import wandb
+    except ImportError:
+        raise UserError(
+            "train.wandb: Weights & Biases is not installed; pip install 'gpt2v[wandb]'"
+        ) from None
+    name = os.path.basename(os.path.abspath(run))
+    return wandb.init(project=project, name=name, id=name, dir=str(run), resume="allow")

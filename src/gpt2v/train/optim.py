@@ -1,15 +1,16 @@
-"""Parameter groups by pattern, their optimizers, and learning-rate schedules."""
+"""Parameter groups by pattern, their optimizers with their state, and learning-rate schedules."""
 
 import math
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from gpt2v.config import GroupConfig, TrainConfig
+from gpt2v.config import GroupConfig, Schedule, TrainConfig
 from gpt2v.errors import UserError
 from gpt2v.train.muon import Muon, matrix_layout
 
@@ -56,7 +57,7 @@ class Optimizers:
                     "params": [p for name, p in named if _is_matrix(name, p) == matrices],
                     "lr": group.config.lr if by_muon else _adamw_lr(group.config),
                     "weight_decay": group.config.weight_decay if matrices else 0.0,
-                    "name": group.config.name,
+                    "group": group.config,
                 }
                 if entry["params"]:
                     (muon if by_muon else adamw).append(entry)
@@ -76,11 +77,18 @@ class Optimizers:
         for optimizer in self.optimizers:
             yield from optimizer.param_groups
 
-    def set_lr(self, factor: float) -> dict[str, float]:
-        """Scale every peak rate; returns the configured rate of each group now."""
+    def set_lr(self, step: int, steps: int) -> dict[str, float]:
+        """Set every rate to its schedule's at `step` of `steps`; returns each group's rate."""
         for entry in self._entries():
-            entry["lr"] = entry["peak_lr"] * factor
-        return {g.config.name: g.config.lr * factor for g in self.groups}
+            entry["lr"] = entry["peak_lr"] * self._factor(entry["group"], step, steps)
+        return {
+            g.config.name: g.config.lr * self._factor(g.config, step, steps) for g in self.groups
+        }
+
+    def _factor(self, group: GroupConfig, step: int, steps: int) -> float:
+        train = self.config
+        warmup = train.warmup if group.warmup is None else group.warmup
+        return lr_factor(group.schedule or train.schedule, warmup, step, steps)
 
     def step(self) -> None:
         for optimizer in self.optimizers:
@@ -90,11 +98,50 @@ class Optimizers:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
-    def clip(self, norm: float | None) -> float:
-        """Clip the global gradient norm in place; returns the norm before clipping."""
-        params = [p for g in self.groups if not g.frozen for p in g.params if p.grad is not None]
-        total = torch.nn.utils.clip_grad_norm_(params, norm if norm else math.inf)
-        return float(total)
+    def clip(self, largest: float | None) -> dict[str, float]:
+        """Clip the norm of the whole gradient in place.
+
+        Returns:
+            the norm of each group that trains, before clipping, and of all: `total`.
+        """
+        grads = {
+            g.config.name: [p.grad for p in g.params if p.grad is not None]
+            for g in self.groups
+            if not g.frozen
+        }
+        norms = {name: torch.nn.utils.get_total_norm(tensors) for name, tensors in grads.items()}
+        total = torch.stack(list(norms.values())).norm()
+        if largest:
+            params = [p for g in self.groups if not g.frozen for p in g.params]
+            torch.nn.utils.clip_grads_with_norm_(params, largest, total)
+        values = torch.stack([*norms.values(), total]).tolist()  # one wait for the device
+        return dict(zip([*norms, "total"], values, strict=True))
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """All state, `PARAMETER/KEY` for each (e.g. `transformer.wte.weight/exp_avg`)."""
+        return {
+            f"{name}/{key}": value
+            for name, p, optimizer in self._owned()
+            for key, value in optimizer.state[p].items()
+        }
+
+    def load_state_tensors(self, state: dict[str, Tensor]) -> None:
+        """Take back what `state_tensors` gave."""
+        found: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for full, value in state.items():
+            name, _, key = full.rpartition("/")
+            found[name][key] = value
+        for name, p, optimizer in self._owned():
+            if name in found:
+                optimizer.state[p] = {k: v.to(p.device) for k, v in found[name].items()}
+
+    def _owned(self) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
+        """Every parameter that trains, with its name and its optimizer."""
+        names = {p: name for g in self.groups for name, p in zip(g.names, g.params, strict=True)}
+        for optimizer in self.optimizers:
+            for entry in optimizer.param_groups:
+                for p in entry["params"]:
+                    yield names[p], p, optimizer
 
     def describe(self) -> list[str]:
         """One line per group: what trains, how, and what is frozen."""
@@ -103,6 +150,7 @@ class Optimizers:
             how = "frozen"
             if not group.frozen:
                 how = f"{group.config.optimizer}, lr {group.config.lr:g}"
+                how += f", {group.config.schedule}" if group.config.schedule else ""
             lines.append(
                 f"  {group.config.name:<16} {len(group.params):>4} tensors "
                 f"{group.size:>11,} parameters  {how}"
@@ -142,15 +190,15 @@ def group_parameters(model: nn.Module, configs: list[GroupConfig]) -> list[Param
     ]
 
 
-def lr_factor(config: TrainConfig, step: int, steps: int) -> float:
+def lr_factor(schedule: Schedule, warmup: int, step: int, steps: int) -> float:
     """Share of the peak rate at `step` of `steps`: warm-up, then the schedule."""
-    if step < config.warmup:
-        return (step + 1) / config.warmup
-    done = (step - config.warmup) / max(1, steps - config.warmup)
-    if config.schedule == "constant":
+    if step < warmup:
+        return (step + 1) / warmup
+    done = (step - warmup) / max(1, steps - warmup)
+    if schedule == "constant":
         return 1.0
-    if config.schedule == "wsd":
+    if schedule == "wsd":
         return min(1.0, (1.0 - done) / _DECAY_SHARE)
-    if config.schedule == "linear":
+    if schedule == "linear":
         return 1.0 - done
     return 0.5 * (1.0 + math.cos(math.pi * done))

@@ -1,0 +1,121 @@
+"""Kill a real training at random moments, resume it, and compare its weights with an uninterrupted
+run's, bit for bit.
+
+    python bench/kill_resume.py --kills 100
+
+Each life of the process is killed (SIGKILL) at a moment drawn uniformly after it has begun to
+train; the next life resumes. Whenever a training comes to its end, its weights and its optimizers'
+state are compared, and a new one begins.
+"""
+
+import argparse
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from gpt2v.runs import versions
+from gpt2v.train import checkpoints
+
+CONFIG = """
+tiles: {per_class: 10}
+model: {n_layer: 4, n_embd: 256, n_head: 4, n_positions: 256, dropout: 0.1}
+data:
+  batch_size: 8
+  stages:
+  - {steps: 24, mix: [{rows: 2, cols: 2}, {}]}
+train:
+  groups:
+  - {name: lm, pattern: "", lr: 0.01, optimizer: muon, weight_decay: 0.1}
+  ema: 0.9
+  log_every: 1
+  eval_every: 12
+  eval_grids: 20
+  save_every: 2
+  warmup: 4
+"""
+
+
+def start(config: Path, run: Path) -> subprocess.Popen[str]:
+    """Begin or resume; returns once the first step is about to be taken."""
+    command = [sys.executable, "-m", "gpt2v", "lm", "train", str(config), "--out", str(run)]
+    child = subprocess.Popen(
+        [*command, "--resume"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    for line in child.stdout:
+        if "what trains" in line or "finished already" in line:
+            return child
+    raise SystemExit(f"the training did not begin: {child.communicate()[1]}")
+
+
+def finish(child: subprocess.Popen[str]) -> None:
+    _, complaint = child.communicate()
+    if child.returncode != 0:
+        raise SystemExit(f"a training failed: {complaint}")
+
+
+def end_of(run: Path) -> tuple[bytes, bytes]:
+    """The last weights and optimizer state, as bytes."""
+    last = checkpoints.listed(run)[-1]
+    return tuple((last / f).read_bytes() for f in ("model.safetensors", checkpoints.OPTIMIZER))  # type: ignore[return-value]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--out", default="kill-resume.json")
+    args = parser.parse_args()
+    draw = random.Random(args.seed)
+    root = Path(tempfile.mkdtemp(prefix="kill-resume-"))
+    config = root / "config.yaml"
+    config.write_text(CONFIG)
+    child = start(config, root / "whole")
+    begin = time.monotonic()
+    finish(child)
+    span = time.monotonic() - begin
+    expected = end_of(root / "whole")
+    print(f"an uninterrupted training takes {span:.1f} s after it has begun", flush=True)
+
+    found = {"kills": 0, "while_saving": 0, "before_first_checkpoint": 0, "finished_runs": 0}
+    found |= {"equal_runs": 0, "damaged_checkpoints": 0}
+    run = root / "cut"
+
+    def compare() -> None:
+        found["finished_runs"] += 1
+        found["equal_runs"] += end_of(run) == expected
+        shutil.rmtree(run)
+
+    while found["kills"] < args.kills:
+        child = start(config, run)
+        time.sleep(draw.uniform(0, 0.6 * span))
+        if child.poll() is not None:
+            finish(child)
+            compare()
+            continue
+        child.kill()
+        child.communicate()
+        found["kills"] += 1
+        found["while_saving"] += any((run / "checkpoints").glob(".step-*"))
+        found["before_first_checkpoint"] += not checkpoints.listed(run)
+        found["damaged_checkpoints"] += sum(
+            bool(checkpoints.verify(path)) for path in checkpoints.listed(run)
+        )
+        print(f"kill {found['kills']}: {[p.name for p in checkpoints.listed(run)]}", flush=True)
+    finish(start(config, run))
+    compare()
+    print("\n".join(f"{name:<24} {value}" for name, value in found.items()))
+    content = {"kind": "bench", "versions": versions(), "seed": args.seed, "results": [found]}
+    Path(args.out).write_text(json.dumps(content, indent=1) + "\n")
+    shutil.rmtree(root)
+    if found["equal_runs"] != found["finished_runs"] or found["damaged_checkpoints"]:
+        raise SystemExit("a resumed training ended with other weights, or a checkpoint is damaged")
+
+
+if __name__ == "__main__":
+    main()

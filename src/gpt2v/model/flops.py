@@ -1,0 +1,38 @@
+"""Floating-point operations of a training step, as the literature counts them.
+
+A transformer with N weights in its matrices, L layers of width D and T tokens of context takes
+6 N + 12 L D T operations per token (Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311,
+appendix B): forward and backward pass, as if every part trained and no token were masked.
+"""
+
+from torch import nn
+from transformers import CLIPVisionModel, GPT2LMHeadModel, PreTrainedModel
+
+from gpt2v.data.batches import Batch
+from gpt2v.data.windows import TextBatch
+from gpt2v.model.gpt2v import GPT2vModel
+
+
+def step_flops(layers: nn.Module, n_layer: int, width: int, rows: int, length: int) -> float:
+    """Of `rows` sequences of `length` tokens through a stack of transformer blocks."""
+    matrices = sum(p.numel() for p in layers.parameters() if p.ndim == 2)
+    return float(rows * length * (6 * matrices + 12 * n_layer * width * length))
+
+
+def stream_flops(model: PreTrainedModel, batch: Batch | TextBatch) -> float:
+    """Of one step of a GPT-2 or a GPT-2v on a batch; the head runs where it is read."""
+    lm: GPT2LMHeadModel = model.language_model if isinstance(model, GPT2vModel) else model
+    c = lm.config
+    rows, length = batch.input_ids.shape
+    total = step_flops(lm.transformer.h, c.n_layer, c.n_embd, rows, length)
+    total += 6.0 * batch.n_supervised * c.n_embd * c.vocab_size
+    if isinstance(model, GPT2vModel) and isinstance(batch, Batch) and batch.pixels is not None:
+        total += vision_flops(model.vision_tower, rows)
+    return total
+
+
+def vision_flops(tower: CLIPVisionModel, pictures: int) -> float:
+    """Of one step of a vision tower's blocks."""
+    c = tower.config
+    patches = (c.image_size // c.patch_size) ** 2
+    return step_flops(tower, c.num_hidden_layers, c.hidden_size, pictures, patches + 1)

@@ -1,0 +1,91 @@
+"""Several processes on one training, as `torchrun` starts them: who am I, sums over all, rank 0.
+
+Every process takes its slice of the global batch and the gradients are averaged by
+DistributedDataParallel (gloo on CPUs, NCCL on GPUs). Files are written by rank 0 alone.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from gpt2v.errors import UserError
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """Number of this process; 0 where there is one only."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Join the processes that torchrun has started, until the end of the block."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def sums(values: list[float], device: torch.device) -> list[float]:
+    """Each value summed over all processes."""
+    if world_size() == 1:
+        return values
+    total = torch.tensor(values, dtype=torch.float32 if device.type == "mps" else torch.float64)
+    total = total.to(device)
+    dist.all_reduce(total)
+    return [float(x) for x in total.cpu()]
+
+
+def from_rank_0(work: Callable[[], T]) -> T:
+    """Do something on rank 0 alone; all get what it returns, or its UserError."""
+    if world_size() == 1:
+        return work()
+    outcome: list[object] = [None, None]
+    if rank() == 0:
+        try:
+            outcome[0] = work()
+        except UserError as error:
+            outcome[1] = str(error)
+    dist.broadcast_object_list(outcome, src=0)
+    if outcome[1] is not None:
+        raise UserError(str(outcome[1]))
+    return outcome[0]  # type: ignore[return-value]
+
+
+class Losses(nn.Module):
+    """A model with its loss as one module, so that DistributedDataParallel sees its forward."""
+
+    def __init__(self, model: nn.Module, loss: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, batch: object) -> Tensor:
+        return self.loss(batch)
+
+
+def parallel(model: nn.Module, loss: Callable[..., Tensor]) -> nn.Module:
+    """batch -> loss; with several processes, its backward pass averages the gradients."""
+    losses = Losses(model, loss)
+    if world_size() == 1:
+        return losses
+    # A batch of text leaves the vision tower unused, so unused parameters must be looked for.
+    return DistributedDataParallel(losses, find_unused_parameters=True, broadcast_buffers=False)

@@ -1,0 +1,62 @@
+"""How fast a training runs: samples and tokens a second, share of the matmul peak, memory."""
+
+import sys
+import time
+
+import torch
+
+_SIDE = 1536  # of the matrices whose product is the peak
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype, repetitions: int = 4) -> float:
+    """Floating-point operations per second of a large matrix product, the best of a few."""
+    a = torch.ones(_SIDE, _SIDE, device=device, dtype=dtype)
+    best = 0.0
+    for _ in range(repetitions + 1):  # the first one warms up
+        begin = time.perf_counter()
+        float((a @ a)[0, 0])  # waits for the device
+        best = max(best, 2 * _SIDE**3 / (time.perf_counter() - begin))
+    return best
+
+
+def memory_mb(device: torch.device) -> float:
+    """Largest memory held so far: of the GPU where there is one, else of the process. MB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+class Meter:
+    """Counts work between two lines of the log; pauses (validation, saving) do not count."""
+
+    def __init__(self, peak: float) -> None:
+        self.peak = peak
+        self._since = time.perf_counter()
+        self._samples = self._tokens = 0
+        self._flops = 0.0
+
+    def add(self, samples: int, tokens: int, flops: float) -> None:
+        """Work of one step, of all processes together."""
+        self._samples += samples
+        self._tokens += tokens
+        self._flops += flops
+
+    def pause(self, seconds: float) -> None:
+        self._since += seconds
+
+    def read(self) -> dict[str, float]:
+        """Rates since the last reading; `mfu` is the share of the processes' matmul peak."""
+        now = time.perf_counter()
+        seconds = max(now - self._since, 1e-9)
+        rates = {
+            "samples_per_s": self._samples / seconds,
+            "tokens_per_s": self._tokens / seconds,
+            "mfu": self._flops / seconds / self.peak,
+        }
+        self._since, self._samples, self._tokens, self._flops = now, 0, 0, 0.0
+        return rates

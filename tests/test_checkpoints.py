@@ -1,0 +1,142 @@
+"""Checkpoints: whole or absent, checksummed; the newest ones and the best are kept."""
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from gpt2v.errors import UserError
+from gpt2v.train import checkpoints
+from gpt2v.train.checkpoints import Progress
+
+
+def save(run, step, merit=None, keep=2, size=4):
+    def files(folder):
+        (folder / "model.bin").write_bytes(bytes([step % 256]) * size)
+
+    state = {"w/exp_avg": torch.full((3,), float(step)), "w/step": torch.tensor(float(step))}
+    return checkpoints.save(run, Progress(step, {"a": 1.0}, merit, "h"), files, state, keep)
+
+
+def flip(path, position=0):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(content)
+
+
+def names(run):
+    return [path.name for path in checkpoints.listed(run)]
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    path = save(tmp_path, 7, merit=0.5)
+    assert path.name == "step-000007"
+    progress, state = checkpoints.load(path)
+    assert progress == Progress(7, {"a": 1.0}, 0.5, "h")
+    assert torch.equal(state["w/exp_avg"], torch.full((3,), 7.0))
+    assert checkpoints.newest_whole(tmp_path) == path
+    assert checkpoints.verify(path) == ""
+    listed = set(json.loads((path / "MANIFEST.json").read_text()))
+    assert listed == {"model.bin", "optimizer.safetensors", "trainer.json"}
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path):
+    for step, merit in [(1, 0.1), (2, 0.9), (3, None), (4, 0.3), (5, 0.4)]:
+        save(tmp_path, step, merit)
+    assert names(tmp_path) == ["step-000002", "step-000004", "step-000005"]
+    save(tmp_path, 6, 0.95)
+    assert names(tmp_path) == ["step-000005", "step-000006"]
+
+
+def test_checkpoints_stand_in_the_order_of_their_steps(tmp_path):
+    for step in (999_999, 1_000_000, 2):
+        save(tmp_path, step, keep=9)
+    assert names(tmp_path) == ["step-000002", "step-999999", "step-1000000"]
+
+
+@pytest.mark.parametrize(
+    "name", ["model.bin", "optimizer.safetensors", "trainer.json", "MANIFEST.json"]
+)
+def test_one_flipped_byte_is_found_and_the_one_before_is_taken(tmp_path, name, capsys):
+    before, newest = save(tmp_path, 1), save(tmp_path, 2)
+    flip(newest / name)
+    assert checkpoints.newest_whole(tmp_path) == before
+    said = capsys.readouterr().err
+    assert name in said
+    assert "damaged" in said
+    assert len(said.splitlines()) == 1
+    flip(before / name)
+    with pytest.raises(UserError, match=r"damaged.*no other checkpoint is whole"):
+        checkpoints.newest_whole(tmp_path)
+
+
+def test_a_missing_file_is_damage(tmp_path):
+    before, newest = save(tmp_path, 1), save(tmp_path, 2)
+    (newest / "model.bin").unlink()
+    assert checkpoints.newest_whole(tmp_path) == before
+    (before / "MANIFEST.json").unlink()
+    with pytest.raises(UserError, match="no MANIFEST"):
+        checkpoints.newest_whole(tmp_path)
+
+
+def test_what_was_cut_off_is_swept_away(tmp_path):
+    path = save(tmp_path, 1)
+    (tmp_path / "checkpoints" / ".step-000002.abc").mkdir()
+    (tmp_path / "checkpoints" / ".step-000000.removed").mkdir()
+    assert checkpoints.newest_whole(tmp_path) == path
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [path.name]
+
+
+def test_no_checkpoint_is_no_mistake(tmp_path):
+    assert checkpoints.newest_whole(tmp_path) is None
+
+
+def test_weights_alone_are_nothing_to_go_on_from(tmp_path):
+    path = checkpoints.write(tmp_path, 3, lambda folder: (folder / "x").write_text("x") and None)
+    assert checkpoints.newest_whole(tmp_path) == path
+    with pytest.raises(UserError, match="no state of a training"):
+        checkpoints.load(path)
+
+
+def test_a_save_that_fails_leaves_the_one_before(tmp_path):
+    before = save(tmp_path, 1)
+
+    def fail(folder):
+        (folder / "half").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UserError, match=r"step-000002.*No space left.*step-000001 is whole"):
+        checkpoints.write(tmp_path, 2, fail)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [before.name]
+    assert checkpoints.verify(before) == ""
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from gpt2v.errors import UserError
+from test_checkpoints import save
+run = Path(sys.argv[1])
+save(run, 1, size=1000)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then writing past the limit is an OSError
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    save(run, 2, size=10_000)
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path, request):
+    assert resource.RLIMIT_FSIZE is not None
+    assert signal.SIGXFSZ
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(request.path.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "step-000002: cannot be saved: File too large; step-000001 is whole" in done.stdout
+    assert names(tmp_path) == ["step-000001"]
+    assert checkpoints.newest_whole(tmp_path) == tmp_path / "checkpoints" / "step-000001"

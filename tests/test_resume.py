@@ -1,0 +1,197 @@
+"""A training that was cut off anywhere ends with the same weights, bit for bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from gpt2v.errors import Stopped, UserError
+from gpt2v.train import checkpoints, loop
+from gpt2v.train.loop import fit
+from helpers import toy_task, train_config
+
+STEPS = 12
+MUON = [
+    {"name": "first", "pattern": "^0", "lr": 0.01, "optimizer": "muon", "schedule": "wsd"},
+    {"name": "last", "pattern": "", "lr": 0.02, "weight_decay": 0.1, "warmup": 3},
+]
+CASES = {
+    "adamw": {},
+    "muon": {"groups": MUON},
+    "ema": {"ema": 0.9},
+    "accumulate": {"accumulate": 2},
+}
+
+
+def weights(task):
+    return torch.cat([p.detach().reshape(-1) for p in task.model.parameters()])
+
+
+def config(**changes):
+    return train_config(save_every=3, eval_every=4, log_every=1, **changes)
+
+
+def run_until(path, stop_at, monkeypatch, **changes):
+    """Train; at step `stop_at` the machine goes down."""
+    task = toy_task(dropout=0.3)
+    batch = task.batch
+
+    def failing(step, part, parts):
+        if step == stop_at:
+            raise KeyError("power cut")
+        return batch(step, part, parts)
+
+    monkeypatch.setattr(loop, "progress", loop.progress)
+    object.__setattr__(task, "batch", failing)
+    path.mkdir(exist_ok=True)
+    try:
+        fit(task, config(**changes), STEPS, path, "test")
+    except KeyError:
+        return None
+    return weights(task)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("stop_at", [1, 3, 7, 11])
+def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path, monkeypatch, case, stop_at):
+    changes = CASES[case]
+    whole = run_until(tmp_path / "whole", None, monkeypatch, **changes)
+    assert run_until(tmp_path / "cut", stop_at, monkeypatch, **changes) is None
+    resumed = run_until(tmp_path / "cut", None, monkeypatch, **changes)
+    assert torch.equal(whole, resumed)
+
+    def lines(name):
+        text = (tmp_path / name / "metrics.jsonl").read_text()
+        keep = ("step", "loss", "lr", "grad_norm", "val/accuracy")
+        return [{k: v for k, v in json.loads(x).items() if k in keep} for x in text.splitlines()]
+
+    assert lines("whole") == lines("cut")
+
+
+def test_a_finished_training_is_not_repeated(tmp_path, monkeypatch):
+    whole = run_until(tmp_path / "r", None, monkeypatch)
+    calls = []
+    task = toy_task(dropout=0.3, evaluate=lambda: calls.append(1) or {})
+    found = fit(task, config(), STEPS, tmp_path / "r", "test")
+    assert found == {"accuracy": 0.5}
+    assert not calls
+    assert torch.equal(weights(task), whole)
+
+
+def test_other_data_are_refused(tmp_path, monkeypatch):
+    run_until(tmp_path / "r", 7, monkeypatch)
+    task = toy_task()
+    object.__setattr__(task, "data_hash", "other")
+    with pytest.raises(UserError, match="other data"):
+        fit(task, config(), STEPS, tmp_path / "r", "test")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_stops_and_the_rest_follows(tmp_path, monkeypatch, signum):
+    whole = run_until(tmp_path / "whole", None, monkeypatch)
+    task = toy_task(dropout=0.3)
+    batch = task.batch
+
+    def asked(step, part, parts):
+        if step == 4:
+            os.kill(os.getpid(), signum)
+        return batch(step, part, parts)
+
+    object.__setattr__(task, "batch", asked)
+    (tmp_path / "cut").mkdir()
+    before = signal.getsignal(signum)
+    with pytest.raises(Stopped, match="after step") as stopped:
+        fit(task, config(), STEPS, tmp_path / "cut", "test")
+    assert stopped.value.signum == signum
+    assert signal.getsignal(signum) == before
+    newest = checkpoints.newest_whole(tmp_path / "cut")
+    assert newest.name in ("step-000004", "step-000005")
+    assert torch.equal(run_until(tmp_path / "cut", None, monkeypatch), whole)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="at step 7"):
+        fit(toy_task(spoil=7), config(), STEPS, tmp_path, "test")
+    newest = checkpoints.newest_whole(tmp_path)
+    assert newest.name == "step-000006"
+    state = checkpoints.load(newest)[1]
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+def test_the_averaged_weights_are_measured_and_saved(tmp_path):
+    """Against an average that is computed here from the trajectory of a run without one."""
+    trajectory = []
+    plain = toy_task()
+    batch = plain.batch
+    object.__setattr__(
+        plain, "batch", lambda s, *p: trajectory.append(weights(plain).clone()) or batch(s, *p)
+    )
+    (tmp_path / "plain").mkdir()
+    fit(plain, train_config(), STEPS, tmp_path / "plain", "test")
+    trajectory.append(weights(plain))
+    average = trajectory[0]
+    for n, now in enumerate(trajectory[1:], 1):
+        decay = min(0.8, (1 + n) / (10 + n))
+        average = decay * average + (1 - decay) * now
+
+    measured = []
+    task = toy_task(evaluate=lambda: measured.append(weights(task).clone()) or {"accuracy": 1.0})
+    (tmp_path / "ema").mkdir()
+    fit(task, train_config(ema=0.8), STEPS, tmp_path / "ema", "test")
+    torch.testing.assert_close(weights(task), average)
+    torch.testing.assert_close(measured[-1], average)
+    fresh = toy_task()
+    fresh.load(checkpoints.newest_whole(tmp_path / "ema"))
+    assert torch.equal(weights(fresh), weights(task))
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[2])
+from gpt2v.train.loop import fit
+from helpers import toy_task, train_config
+run = Path(sys.argv[1])
+run.mkdir(exist_ok=True)
+print("ready", flush=True)
+config = train_config(save_every=2, log_every=1, tensorboard=False)
+fit(toy_task(dropout=0.3, width=4000), config, 60, run, "test")
+"""
+
+
+def test_killed_at_random_moments(tmp_path, request):
+    """SIGKILL during steps and during saves; `bench/kill_resume.py` does it to real trainings."""
+
+    def start(run):
+        command = [sys.executable, "-c", CHILD, str(run), str(request.path.parent)]
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert child.stdout.readline() == "ready\n"
+        return child
+
+    def ended(run):
+        newest = checkpoints.newest_whole(run)  # never an unreadable directory
+        return (newest / "model.safetensors").read_bytes() if newest else b""
+
+    child = start(tmp_path / "whole")
+    begin = time.monotonic()
+    child.communicate()
+    length = time.monotonic() - begin
+    draw = random.Random(0)
+    for _ in range(3):
+        child = start(tmp_path / "cut")
+        time.sleep(draw.uniform(0.1, 0.5) * length)
+        child.kill()
+        child.communicate()
+        ended(tmp_path / "cut")
+    child = start(tmp_path / "cut")
+    child.communicate()
+    assert child.returncode == 0
+    assert ended(tmp_path / "cut") == ended(tmp_path / "whole") != b""

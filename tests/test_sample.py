@@ -1,0 +1,425 @@
+"""Sampling: the KV cache, batches and streaming change nothing; draws are what the options say."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+import helpers
+from gpt2v.config import GPT2ModelConfig
+from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, special_id
+from gpt2v.errors import UserError
+from gpt2v.experiments import SampleConfig
+from gpt2v.lm_train import sample as module
+from gpt2v.lm_train.sample import generate, in_order, probabilities, sample
+from gpt2v.lm_train.train import new_gpt2
+from helpers import save_checkpoint
+
+PROMPTS = ["| bird | frog |\n", "", "What object is in row 2, column 2? A:", "| cat"]
+
+
+def texts(lm, tokenizer, prompts=PROMPTS, **settings):
+    """(text, why it stopped) of every sequence."""
+    found = {}
+    for number, text, stopped in generate(lm, tokenizer, prompts, SampleConfig(**settings)):
+        before, ended = found.get(number, ("", None))
+        assert ended is None
+        found[number] = before + text, stopped
+    return [found[number] for number in range(len(found))]
+
+
+def never(tokenizer):
+    return [special_id(tokenizer, IMAGE), special_id(tokenizer, PAD)]
+
+
+def recomputed(lm, tokenizer, prompt, choose, new):
+    """One sequence by itself, the whole of it anew for every token: what sampling should give."""
+    end = special_id(tokenizer, END_OF_TEXT)
+    ids = [end, *tokenizer.encode(prompt).ids]
+    start = len(ids)
+    for _ in range(new):
+        with torch.no_grad():
+            logits = lm(torch.tensor([ids])).logits[:, -1].double()
+        logits[:, never(tokenizer)] = -torch.inf
+        token = choose(logits)
+        if token == end:
+            break
+        ids.append(token)
+    return tokenizer.decode(ids[start:], skip_special_tokens=False).rstrip("\ufffd")
+
+
+class Scripted(torch.nn.Module):
+    """Says the given tokens, whatever it reads: logits of 9 at the next one, 0 elsewhere."""
+
+    def __init__(self, lm, tokens):
+        super().__init__()
+        self.config, self.device, self.tokens = lm.config, lm.device, list(tokens)
+        self.eval()
+
+    def forward(self, input_ids, cache, **_):
+        logits = torch.zeros(len(input_ids), 1, self.config.vocab_size)
+        logits[:, :, self.tokens.pop(0)] = 9.0
+        return type("Output", (), {"logits": logits})
+
+
+@pytest.fixture(scope="module")
+def lm(tokenizer):
+    """A random GPT-2 with matrices so large that its greedy texts do not run into a loop."""
+    torch.manual_seed(0)
+    config = GPT2ModelConfig(n_layer=2, n_head=2, n_embd=32, n_positions=512)
+    return helpers.louder(new_gpt2(config, tokenizer), 16.0).eval()
+
+
+@pytest.fixture
+def short_lm(tokenizer):
+    """A random GPT-2 with a context of 24 tokens."""
+    torch.manual_seed(3)
+    config = GPT2ModelConfig(n_layer=1, n_head=2, n_embd=16, n_positions=24)
+    return helpers.louder(new_gpt2(config, tokenizer)).eval()
+
+
+# ---- the cache, the batch ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_greedy_text_equals_full_recomputation(lm, tokenizer, attention):
+    before = lm.config._attn_implementation
+    lm.set_attn_implementation(attention)
+    try:
+        found = texts(lm, tokenizer, temperature=0, max_new_tokens=25)
+        expected = [
+            recomputed(lm, tokenizer, prompt, lambda logits: int(logits.argmax()), 25)
+            for prompt in PROMPTS
+        ]
+    finally:
+        lm.set_attn_implementation(before)
+    assert [text for text, _ in found] == expected
+    assert len(set(expected)) == len(PROMPTS)
+
+
+def test_sampled_text_equals_full_recomputation(lm, tokenizer):
+    settings = SampleConfig(seed=5, n=2, max_new_tokens=25, top_k=50, top_p=0.9)
+    expected = []
+    for i, prompt in enumerate(PROMPTS):
+        for key in module.rng.keys(5, f"lm sample, prompt {i}", np.arange(2)):
+            generator = torch.Generator().manual_seed(int(key))
+
+            def draw(logits, generator=generator):
+                p = probabilities(logits, settings)
+                return int(torch.multinomial(p[0], 1, generator=generator))
+
+            expected.append(recomputed(lm, tokenizer, prompt, draw, 25))
+    found = texts(lm, tokenizer, **settings.model_dump())
+    assert [text for text, _ in found] == expected
+    assert len(set(expected)) == 8
+
+
+def test_greedy_text_equals_transformers(lm, tokenizer):
+    end = special_id(tokenizer, END_OF_TEXT)
+    for prompt, (text, _) in zip(
+        PROMPTS, texts(lm, tokenizer, temperature=0, max_new_tokens=40), strict=True
+    ):
+        ids = torch.tensor([[end, *tokenizer.encode(prompt).ids]])
+        whole = lm.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            max_new_tokens=40,
+            suppress_tokens=never(tokenizer),
+        )[0, ids.shape[1] :].tolist()
+        whole = whole[: whole.index(end)] if end in whole else whole
+        assert text == tokenizer.decode(whole, skip_special_tokens=False).rstrip("\ufffd")
+
+
+def test_a_text_does_not_depend_on_its_batch(lm, tokenizer, monkeypatch):
+    together = texts(lm, tokenizer, n=3, max_new_tokens=30)
+    assert [t for i, t in enumerate(together) if i % 3 == 0] == texts(
+        lm, tokenizer, n=1, max_new_tokens=30
+    )
+    longer = [PROMPTS[0], "| cat " * 60, "", PROMPTS[3]]  # other neighbours, more padding
+    others = texts(lm, tokenizer, longer, n=3, max_new_tokens=30)
+    for i in (0, 3):
+        assert others[3 * i : 3 * i + 3] == together[3 * i : 3 * i + 3]
+    for size in (1, 5):
+        monkeypatch.setattr(module, "BATCH", size)
+        assert texts(lm, tokenizer, n=3, max_new_tokens=30) == together
+
+
+# ---- what is drawn ----------------------------------------------------------------------------
+
+
+def test_the_seed_alone_decides(lm, tokenizer):
+    torch.manual_seed(1)
+    first = texts(lm, tokenizer, n=2, max_new_tokens=20, seed=7)
+    torch.manual_seed(2)
+    state = torch.random.get_rng_state()
+    assert texts(lm, tokenizer, n=2, max_new_tokens=20, seed=7) == first
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert texts(lm, tokenizer, n=2, max_new_tokens=20, seed=8) != first
+    same_prompt = texts(lm, tokenizer, ["| cat"] * 2, n=2, max_new_tokens=20)
+    assert len(set(same_prompt)) == 4
+
+
+def test_one_token_to_choose_from_is_greedy(lm, tokenizer):
+    greedy = texts(lm, tokenizer, temperature=0, max_new_tokens=20)
+    assert texts(lm, tokenizer, top_k=1, max_new_tokens=20) == greedy
+    assert texts(lm, tokenizer, top_p=1e-9, max_new_tokens=20) == greedy
+    assert texts(lm, tokenizer, temperature=1e-320, max_new_tokens=20) == greedy
+    assert texts(lm, tokenizer, temperature=0, seed=9, max_new_tokens=20) == greedy
+
+
+@pytest.mark.parametrize("top_p", [0.05, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_top_p_keeps_exactly_the_nucleus(top_p, temperature):
+    logits = np.random.default_rng(0).normal(0, 3, (20, 200)).astype(np.float32)
+    settings = SampleConfig(top_p=top_p, temperature=temperature)
+    p = probabilities(torch.tensor(logits), settings).numpy()
+    for row, found in zip(logits.astype(np.float64) / temperature, p, strict=True):
+        every = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
+        nucleus, mass = [], 0.0
+        for token in sorted(range(200), key=lambda t: -every[t]):
+            if mass >= top_p and top_p < 1:
+                break
+            nucleus.append(token)
+            mass += every[token]
+        assert set(np.flatnonzero(found)) == set(nucleus)
+        np.testing.assert_allclose(found[nucleus], every[nucleus] / mass, rtol=1e-9)
+
+
+def test_top_k_comes_before_top_p():
+    p = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
+    found = probabilities(p, SampleConfig(temperature=1.0, top_k=3, top_p=0.75))[0]
+    # of the best three 4/9 and 7/9: the second reaches 0.75
+    torch.testing.assert_close(found, torch.tensor([4 / 7, 3 / 7, 0, 0], dtype=torch.double))
+    found = probabilities(p, SampleConfig(temperature=1.0, top_k=9))
+    torch.testing.assert_close(found, p.exp().double())
+
+
+def test_draws_follow_the_probabilities(lm, tokenizer, monkeypatch):
+    """First tokens of many samples against temperature, top-k and top-p by hand (chi-squared)."""
+    logits = torch.full((1, lm.config.vocab_size), -4.0)
+    letters = "abcdef"
+    for letter, probability in zip(letters, (0.3, 0.25, 0.2, 0.1, 0.1, 0.05), strict=True):
+        logits[0, tokenizer.token_to_id(letter)] = np.log(probability)
+    monkeypatch.setattr(module, "_next_logits", lambda lm, ids, *_: logits.expand(len(ids), -1))
+    options = {"n": 2000, "max_new_tokens": 1, "temperature": 0.5, "top_k": 5, "top_p": 0.95}
+    drawn = [text for text, _ in texts(lm, tokenizer, [""], **options)]
+    # Squared, of the five best: 0.0900 0.0625 0.0400 0.0100 0.0100; four have 0.953 of that.
+    assert set(drawn) in (set("abcd"), set("abce"))  # d and e are equal
+    counts = np.array([drawn.count(letter) for letter in sorted(set(drawn))])
+    expected = 2000 * np.array([0.09, 0.0625, 0.04, 0.01]) / 0.2025
+    assert ((counts - expected) ** 2 / expected).sum() < 16.3  # 3 degrees of freedom, p = 0.001
+
+
+def test_placeholders_and_rows_without_a_token_are_never_drawn(tokenizer):
+    torch.manual_seed(4)
+    lm = new_gpt2(GPT2ModelConfig(n_layer=1, n_head=2, n_embd=16, n_positions=64), tokenizer)
+    lm.resize_token_embeddings(4 * tokenizer.get_vocab_size(), mean_resizing=False)
+    with torch.no_grad():
+        lm.lm_head.weight[never(tokenizer)] *= 50
+    found = texts(lm.eval(), tokenizer, n=20, temperature=5.0, max_new_tokens=20)
+    assert not any(IMAGE in text or PAD in text for text, _ in found)
+    assert sum(stopped == "max_new_tokens" for _, stopped in found) > 40
+
+
+# ---- where it begins and stops ----------------------------------------------------------------
+
+
+def test_a_text_begins_with_end_of_text_once(lm, tokenizer):
+    options = {"temperature": 0, "max_new_tokens": 10}
+    expected = texts(lm, tokenizer, ["| cat", ""], **options)
+    assert texts(lm, tokenizer, [END_OF_TEXT + "| cat", END_OF_TEXT], **options) == expected
+    grids = texts(lm, tokenizer, ["| cat", ""], bos=False, **options)
+    assert grids[0] != expected[0]
+    assert grids[1] == expected[1]  # something must be read
+
+
+def test_each_sequence_stops_at_its_own_end_of_text(lm, tokenizer):
+    a, b, end = (special_id(tokenizer, t) for t in ("a", "b", END_OF_TEXT))
+    script = Scripted(lm, [a, b, end])
+    assert texts(script, tokenizer, temperature=0) == [("ab", "end of text")] * 4
+    assert texts(Scripted(lm, [end]), tokenizer, [""], temperature=0) == [("", "end of text")]
+    found = texts(Scripted(lm, [a] * 3), tokenizer, [""], temperature=0, max_new_tokens=3)
+    assert found == [("aaa", "max_new_tokens")]
+
+
+def test_sequences_that_end_early_leave_the_others_alone(lm, tokenizer, monkeypatch):
+    """With <|endoftext|> made likely some stop at once and some late; alone they say the same."""
+    end = special_id(tokenizer, END_OF_TEXT)
+    plain = module._next_logits
+
+    def likelier_end(*args):
+        logits = plain(*args)
+        logits[:, end] = logits.logsumexp(-1) - 2.0
+        return logits
+
+    monkeypatch.setattr(module, "_next_logits", likelier_end)
+    together = texts(lm, tokenizer, n=4, temperature=1.0, max_new_tokens=30)
+    assert len({len(text) for text, _ in together}) > 5
+    assert {stopped for _, stopped in together} >= {"end of text"}
+    monkeypatch.setattr(module, "BATCH", 1)
+    assert texts(lm, tokenizer, n=4, temperature=1.0, max_new_tokens=30) == together
+
+
+def test_the_context_is_filled_and_no_more(short_lm, tokenizer, monkeypatch):
+    monkeypatch.setattr(module, "END_OF_TEXT", PAD)  # so that nothing stops it earlier
+    prompts = ["| cat | cat", "a", "| cat" * 9]
+    ids = [tokenizer.encode(prompt).ids for prompt in prompts]
+    seen = []
+    plain = module._add
+
+    def add(sequence, *args):
+        seen.append(sequence.number)
+        return plain(sequence, *args)
+
+    monkeypatch.setattr(module, "_add", add)
+    found = texts(short_lm, tokenizer, prompts, temperature=0, bos=False, max_new_tokens=100)
+    assert [stopped for _, stopped in found] == ["context full"] * 3
+    for number, prompt in enumerate(ids):
+        assert seen.count(number) == 24 - len(prompt)
+    alone = texts(short_lm, tokenizer, prompts[:1], temperature=0, bos=False, max_new_tokens=100)
+    assert alone == found[:1]
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_at_once(short_lm, tokenizer):
+    fits = "a" * 22
+    assert len(tokenizer.encode(fits).ids) == 22
+    assert len(texts(short_lm, tokenizer, [fits], temperature=0)) == 1
+    with pytest.raises(UserError, match="prompt 1: 24 tokens are too long for a context of 24"):
+        generate(short_lm, tokenizer, [fits, fits + "a"], SampleConfig())
+
+
+def test_prompts_that_are_no_text_are_refused(lm, tokenizer):
+    with pytest.raises(UserError, match="prompt 1: <image> stands for a picture"):
+        generate(lm, tokenizer, ["a", f"{IMAGE}\nWhat is it?"], SampleConfig())
+    with pytest.raises(UserError, match="prompt 0: not valid UTF-8"):
+        generate(lm, tokenizer, ["caf\udce9"], SampleConfig())
+
+
+def test_a_diverged_model_is_refused(lm, tokenizer):
+    script = Scripted(lm, [0])
+    script.forward = lambda *_, **__: type("Output", (), {"logits": torch.full((1, 1, 9), np.nan)})
+    with pytest.raises(UserError, match="not finite"):
+        texts(script, tokenizer, [""])
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"temperature": -0.1},
+        {"temperature": float("inf")},
+        {"temperature": float("nan")},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"n": 0},
+        {"max_new_tokens": 0},
+        {"seed": -1},
+        {"topk": 3},
+    ],
+)
+def test_options_out_of_bounds(bad):
+    with pytest.raises(ValidationError):
+        SampleConfig(**bad)
+
+
+# ---- streaming --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def byte_tokenizer():
+    """One token per byte, so that every character beyond ASCII is spelled by several."""
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    vocabulary = {t: i for i, t in enumerate([*SPECIAL_TOKENS, *sorted(alphabet)])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    return tokenizer
+
+
+def streamed(lm, tokenizer, tokens):
+    script = Scripted(lm, tokens)
+    settings = SampleConfig(temperature=0, max_new_tokens=len(tokens))
+    return [piece.text for piece in generate(script, tokenizer, [""], settings)]
+
+
+def test_characters_are_never_cut(lm, byte_tokenizer):
+    text = "naïve 日本語 🙂🏽, é — Ñandú"
+    tokens = byte_tokenizer.encode(text).ids
+    assert len(tokens) == len(text.encode())
+    pieces = streamed(lm, byte_tokenizer, tokens)
+    assert pieces == list(text)  # each as soon as its last byte is there
+    assert "".join(pieces) == byte_tokenizer.decode(tokens)
+
+
+def test_a_character_that_is_unfinished_at_the_end_is_left_out(lm, byte_tokenizer):
+    tokens = byte_tokenizer.encode("a🙂").ids
+    for cut in (2, 3, 4):
+        assert "".join(streamed(lm, byte_tokenizer, tokens[:cut])) == "a"
+
+
+def test_bytes_that_are_no_text_are_shown_as_the_tokenizer_shows_them(lm, byte_tokenizer):
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        tokens = generator.integers(3, 259, 40).tolist()
+        whole = byte_tokenizer.decode(tokens, skip_special_tokens=False)
+        assert "".join(streamed(lm, byte_tokenizer, tokens)) == whole.rstrip("\ufffd")
+
+
+def test_pieces_come_while_the_model_is_running(lm, tokenizer):
+    script = Scripted(lm, [special_id(tokenizer, "a")] * 5)
+    pieces = generate(script, tokenizer, [""], SampleConfig(temperature=0, max_new_tokens=5))
+    assert next(pieces) == (0, "a", None)
+    assert len(script.tokens) == 4
+    assert torch.is_grad_enabled()
+
+
+def test_pieces_in_order(lm, tokenizer):
+    settings = SampleConfig(n=2, max_new_tokens=10)
+    pieces = list(generate(lm, tokenizer, PROMPTS, settings))
+    ordered = list(in_order(iter(pieces), 8))
+    assert ordered == sorted(pieces, key=lambda piece: piece.sequence)
+    assert ordered != pieces
+
+
+# ---- the command ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkpoint(short_lm, tokenizer, tmp_path):
+    save_checkpoint(tmp_path, 1, short_lm, tokenizer)
+    return tmp_path
+
+
+def test_one_sequence_is_its_prompt_and_text(checkpoint, short_lm, tokenizer, capsys):
+    settings = SampleConfig(temperature=0, max_new_tokens=5)
+    sample(str(checkpoint), ["| cat"], settings)
+    ((text, _),) = texts(short_lm, tokenizer, ["| cat"], temperature=0, max_new_tokens=5)
+    assert capsys.readouterr() == (f"| cat{text}\n", "")
+    sample(str(checkpoint), [], settings)
+    ((text, _),) = texts(short_lm, tokenizer, [""], temperature=0, max_new_tokens=5)
+    assert capsys.readouterr() == (f"{text}\n", "")
+
+
+def test_several_sequences_have_headers_and_a_full_context_is_told(
+    checkpoint, short_lm, tokenizer, capsys
+):
+    sample(str(checkpoint), ["a", "b"], SampleConfig(n=2))
+    found = texts(short_lm, tokenizer, ["a", "b"], n=2)
+    expected = "".join(
+        f"--- prompt {i // 2}, sample {i % 2}\n{'ab'[i // 2]}{text}\n"
+        for i, (text, _) in enumerate(found)
+    )
+    out, err = capsys.readouterr()
+    assert out == expected
+    full = sum(stopped == "context full" for _, stopped in found)
+    assert full > 0
+    line = f"gpt2v: {full} of 4 samples stopped because the context of 24 tokens was full\n"
+    assert err == line
+
+
+def test_a_model_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match=r"model: .*no such run or checkpoint"):
+        sample(str(tmp_path / "none"), ["a"], SampleConfig())
