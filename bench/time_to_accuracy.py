@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from gpt2v.runs import versions
@@ -35,7 +36,7 @@ def seconds_to_target(config: Path, seed: int, run: Path, limit: float) -> tuple
             time.sleep(0.2)
             ended = child.poll() is not None
             passes = validations(run / "metrics.jsonl")
-            for (at, one), (_, two) in zip(passes, passes[1:], strict=False):
+            for (at, one), (_, two) in pairwise(passes):
                 if min(one, two) >= TARGET:
                     return at - began, two
             if ended:

@@ -175,19 +175,25 @@ def test_configurations_cannot_be_changed():
         config.rows = 4
 
 
+def models_in(annotation: object) -> list[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    return [n for part in getattr(annotation, "__args__", ()) for n in models_in(part)]
+
+
 @pytest.mark.parametrize("kind", KINDS.values())
 def test_help_has_a_line_for_every_field_that_is_a_real_option(kind):
     lines = describe(kind)
     for line in lines:
         key = line.split()[0].removeprefix("--")
-        node: object = kind
+        nodes: list[type[Config]] = [kind]
         for part in key.split("."):
             if part.isdigit():
                 continue
-            field = node.model_fields[part]
-            inner = [field.annotation, *getattr(field.annotation, "__args__", ())]
-            node = next((a for a in inner if isinstance(a, type) and issubclass(a, Config)), None)
-        assert node is None, f"{key} is no leaf"
+            fields = [n.model_fields[part] for n in nodes if part in n.model_fields]
+            assert fields, f"{key}: no such field"
+            nodes = [n for field in fields for n in models_in(field.annotation)]
+        assert not nodes, f"{key} is no leaf"
     assert len(lines) == len({line.split()[0] for line in lines})
 
 

@@ -22,7 +22,7 @@ from gpt2v.eval.evaluate import HeldOut, bag_accuracy, evaluate, score_view
 from gpt2v.experiments import EvalConfig
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
-from gpt2v.model.task import held_out_accuracy
+from gpt2v.model.task import held_out as measure
 
 GRID = GridConfig(rows=1, cols=2)
 CONFIG = EvalConfig.model_validate(
@@ -152,7 +152,7 @@ def test_validation_counts_every_grid_once(lm_run, bank, table):
     lm = GPT2LMHeadModel.from_pretrained(find_checkpoint(str(lm_run), "lm")).eval()
     stream = Stream(helpers.lm_config().data, Renderer(bank, table))
     reader = Reader(lm, table.image_id)
-    found = held_out_accuracy(reader, stream, 60)
+    found = measure(reader, stream, 60, 1)
     whole = stream.draw(stream.spec(0), "val", np.arange(60), with_choices=True)
     expected = np.mean(score(reader, whole, bank.class_names)["exact"])
     assert list(found.values()) == [pytest.approx(expected, abs=1e-9)]

@@ -139,6 +139,6 @@ def test_an_interrupted_save_leaves_nothing(lm, tokenizer, tmp_path, monkeypatch
         raise OSError("disk full")
 
     monkeypatch.setattr(lm, "save_pretrained", fail, raising=False)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="cannot be saved: disk full"):
         save_checkpoint(tmp_path, 1, lm, tokenizer)
     assert list((tmp_path / "checkpoints").iterdir()) == []

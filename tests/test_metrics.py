@@ -1,17 +1,74 @@
 """What a training logs."""
 
 import json
+import sys
 
+import pytest
+
+from gpt2v.errors import UserError
 from gpt2v.train.metrics import Metrics
+from helpers import train_config
+
+
+def lines(run):
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "time"} for line in found]
 
 
 def test_metrics_are_one_object_per_line(tmp_path):
-    metrics = Metrics(tmp_path)
+    metrics = Metrics(tmp_path, train_config())
     metrics.log(1, loss=2.0)
     metrics.log(2, loss=1.5, lr={"a": 0.1})
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()  # before it is closed
+    found = lines(tmp_path)  # before it is closed
     metrics.close()
-    assert [json.loads(line) for line in lines] == [
-        {"step": 1, "loss": 2.0},
-        {"step": 2, "loss": 1.5, "lr": {"a": 0.1}},
-    ]
+    assert found == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5, "lr": {"a": 0.1}}]
+
+
+def test_lines_of_steps_that_are_taken_again_go(tmp_path):
+    with (tmp_path / "metrics.jsonl").open("w") as file:
+        file.write("".join(json.dumps({"step": step, "loss": 0}) + "\n" for step in (1, 2, 3)))
+        file.write('{"step": 2, "lo')  # where the machine went down
+    metrics = Metrics(tmp_path, train_config(), done=2)
+    metrics.log(3, loss=1)
+    metrics.close()
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+    assert lines(tmp_path)[-1]["loss"] == 1
+
+
+def test_tensorboard_is_written_unless_switched_off(tmp_path):
+    for on in (True, False):
+        (tmp_path / str(on)).mkdir()
+        metrics = Metrics(tmp_path / str(on), train_config(tensorboard=on))
+        metrics.log(1, loss=2.0)
+        metrics.close()
+        assert (tmp_path / str(on) / "tensorboard").exists() == on
+
+
+def test_weights_and_biases_that_is_not_installed_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=r"train.wandb: .*not installed.*gpt2v\[wandb\]"):
+        Metrics(tmp_path, train_config(wandb="project"))
+
+
+def test_weights_and_biases_gets_what_is_asked_for(tmp_path, monkeypatch):
+    calls = []
+
+    class Fake:
+        @staticmethod
+        def init(**options):
+            calls.append(options["project"])
+            return Fake
+
+        @staticmethod
+        def log(scalars, step):
+            calls.append((step, scalars))
+
+        @staticmethod
+        def finish():
+            calls.append("finish")
+
+    monkeypatch.setitem(sys.modules, "wandb", Fake)
+    metrics = Metrics(tmp_path, train_config(wandb="p"))
+    metrics.log(4, loss=2.0, lr={"a": 0.1}, data="x")
+    metrics.close()
+    assert calls == ["p", (4, {"loss": 2.0, "lr/a": 0.1}), "finish"]

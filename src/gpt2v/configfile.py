@@ -168,4 +168,4 @@ def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> 
         if not inner:
             default = "required" if field.is_required() else f"default {field.get_default()}"
             lines.append(f"  --{prefix}{name}  {field.description or ''} ({default})")
-    return lines
+    return list({line.split()[0]: line for line in lines}.values())  # alternatives share fields
