@@ -24,6 +24,12 @@ class TextBatch:
     """Windows of text: each token but the first of its window is predicted."""
 
     tokens: Ints  # (B, T + 1)
+    first: int = 0  # number of the first window; the others follow it
+
+    @property
+    def index(self) -> Ints:
+        """Numbers of the windows, (B,)."""
+        return np.arange(self.first, self.first + len(self.tokens))
 
     @property
     def input_ids(self) -> Ints:
@@ -78,7 +84,7 @@ class Windows:
             order, shift = _epoch(seed, int(e), self.n_windows)
             now = epoch == e
             first[now] = order[place[now]] * self.context + shift % self.context
-        return self._cut(first)
+        return self._cut(first, start)
 
     def validation_batches(self, batch: int, limit: int) -> Iterator[TextBatch]:
         """The first windows of the file in order, at most `limit`, in batches of `batch`.
@@ -87,11 +93,11 @@ class Windows:
         """
         n = min(limit, (len(self.tokens) - 1) // self.context)
         for start in range(0, n, batch):
-            yield self._cut(np.arange(start, min(start + batch, n)) * self.context)
+            yield self._cut(np.arange(start, min(start + batch, n)) * self.context, start)
 
-    def _cut(self, first: Ints) -> TextBatch:
+    def _cut(self, first: Ints, number: int) -> TextBatch:
         index = (first[:, None] + np.arange(self.context + 1)) % len(self.tokens)
-        return TextBatch(self.tokens[index].astype(np.int64))
+        return TextBatch(self.tokens[index].astype(np.int64), number)
 
 
 @lru_cache(maxsize=4)

@@ -34,5 +34,5 @@ def stream_flops(model: PreTrainedModel, batch: Batch | TextBatch) -> float:
 def vision_flops(tower: CLIPVisionModel, pictures: int) -> float:
     """Of one step of a vision tower's blocks."""
     c = tower.config
-    patches = (c.image_size // c.patch_size) ** 2
-    return step_flops(tower, c.num_hidden_layers, c.hidden_size, pictures, patches + 1)
+    length = (c.image_size // c.patch_size) ** 2 + 1
+    return step_flops(tower, c.num_hidden_layers, c.hidden_size, pictures, length)

@@ -6,6 +6,7 @@
 
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -52,6 +53,8 @@ def write(run: Path, step: int, save_files: Callable[[Path], None]) -> Path:
             runs.remove_directory(target)
         with runs.whole_directory(target) as folder:
             save_files(folder)
+            for path in folder.iterdir():
+                path.chmod(0o644)  # safetensors makes its files private
             sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
             (folder / MANIFEST).write_text(json.dumps(sums, indent=1) + "\n")
     except (OSError, SafetensorError) as error:
@@ -90,7 +93,7 @@ def newest_whole(run: Path) -> Path | None:
         UserError: there are checkpoints, but all are damaged.
     """
     for leftover in folder_of(run).glob(".step-*"):  # of a save or a removal that was cut off
-        runs.shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(leftover, ignore_errors=True)
     fault = ""
     for path in reversed(listed(run)):
         fault = verify(path) or ("" if (path / MANIFEST).is_file() else f"{path}: no {MANIFEST}")
