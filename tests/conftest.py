@@ -32,6 +32,12 @@ def _quiet() -> None:
     quiet_transformers()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test may leave tokens in the user's cache, or find any there."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def bank() -> TileBank:
     """Sprites of 16 pixels: 20 training tiles per class, 2 of each other split."""

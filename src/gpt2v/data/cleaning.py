@@ -4,6 +4,8 @@ Garbled text is mostly mojibake: UTF-8 that someone read as Windows-1252, such a
 typographic apostrophe. What can be turned back is repaired; the rest of it is dropped. Only
 sequences that do not occur in sound text count: a capital letter before a closing quote, as in
 `CAFÉ”` or `Spaß“`, has the bytes of one too.
+
+What is held out for validation is chosen here as well: by content, as repeats are found.
 """
 
 import hashlib
@@ -11,6 +13,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import asdict, dataclass
+
+HELD_OUT = 100  # one document of so many is for validation
 
 
 def _as_cp1252(byte: int) -> str:
@@ -134,3 +138,22 @@ def clean(
             seen.add(key)
             report.kept += 1
             yield text
+
+
+def hold_out(documents: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Label a hundredth of the documents `valid`, by content, but at least one of them."""
+    waiting: list[tuple[bytes, str]] = []  # until the first for validation is found
+    found = False
+    for document in documents:
+        key = content_key(document)
+        chosen = int.from_bytes(key[:8], "little") % HELD_OUT == 0
+        if chosen and not found:
+            found = True
+            yield from (("train", text) for _, text in waiting)
+            waiting.clear()
+        if found:
+            yield "valid" if chosen else "train", document
+        else:
+            waiting.append((key, document))
+    lowest = min((key for key, _ in waiting), default=b"")
+    yield from (("valid" if key == lowest else "train", text) for key, text in waiting)

@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from tokenizers import Tokenizer
 
 from gpt2v.config import CorpusConfig
-from gpt2v.data.cleaning import CleaningReport, clean, content_key
+from gpt2v.data.cleaning import HELD_OUT, CleaningReport, clean, content_key, hold_out
 from gpt2v.data.documents import local_path, read_documents, text_files
 from gpt2v.data.tokens import (
     META,
@@ -34,7 +34,6 @@ from gpt2v.runs import remove_directory, whole_directory
 
 _FORMAT = 1  # of the cache; another number makes everything anew
 _SMALL = 64 << 20  # bytes of files that are known by their content, not by name and time
-_HELD_OUT = 100  # one document of so many is for validation
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,9 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
     elif _is_tokens(path):
         train = open_tokens(path, tokenizer)
         if config.valid is None:  # the last documents
-            first = min(train.meta.n_documents - 1, train.meta.n_documents * 99 // _HELD_OUT)
+            first = min(
+                train.meta.n_documents - 1, train.meta.n_documents * (HELD_OUT - 1) // HELD_OUT
+            )
             cut = int(train.offsets[first])
             parts = (train.tokens[:cut], train.tokens[cut:])
             return _corpus(config, name, tokenizer, parts, (train, train))
@@ -100,7 +101,10 @@ def tokenize_corpus(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> No
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: already exists; choose another --out")
     _refuse_tokens(config, "it needs no tokenizing")
-    _write_pair(config, tokenizer, out)
+    try:
+        _write_pair(config, tokenizer, out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
 
 
 def _refuse_tokens(config: CorpusConfig, what: str) -> None:
@@ -218,7 +222,7 @@ def _labelled(
         documents: Iterable[str] = read_documents(config.corpus, config.field)
         if config.clean:
             documents = clean(documents, reports.setdefault("train", CleaningReport()))
-        yield from _hold_out(documents)
+        yield from hold_out(documents)
         return
     held_out: set[bytes] = set()
     documents = read_documents(config.valid, config.field, "validation", "valid")
@@ -232,25 +236,6 @@ def _labelled(
         documents = clean(documents, reports.setdefault("train", CleaningReport()), held_out)
     for document in documents:
         yield "train", document
-
-
-def _hold_out(documents: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Label a hundredth of the documents `valid`, by content, but at least one of them."""
-    waiting: list[tuple[bytes, str]] = []  # until the first for validation is found
-    found = False
-    for document in documents:
-        key = content_key(document)
-        chosen = int.from_bytes(key[:8], "little") % _HELD_OUT == 0
-        if chosen and not found:
-            found = True
-            yield from (("train", text) for _, text in waiting)
-            waiting.clear()
-        if found:
-            yield "valid" if chosen else "train", document
-        else:
-            waiting.append((key, document))
-    lowest = min((key for key, _ in waiting), default=b"")
-    yield from (("valid" if key == lowest else "train", text) for key, text in waiting)
 
 
 def _told(documents: Iterable[tuple[str, str]], label: str) -> Iterator[tuple[str, str]]:

@@ -89,7 +89,7 @@ class TokenWriter:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._dtype = np.dtype("<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4")
-        self._file = (folder / _TOKENS).open("wb")
+        (folder / _TOKENS).touch(exist_ok=False)
         self._sha256 = hashlib.sha256()
         self._offsets = array("q", [0])
         self._waiting: list[list[str]] = []  # the parts of each document
@@ -111,18 +111,18 @@ class TokenWriter:
     def _flush(self) -> None:
         parts = [part for document in self._waiting for part in document]
         encoded = iter(self._tokenizer.encode_batch_fast(parts, add_special_tokens=False))
-        for document in self._waiting:
-            ids = [np.array(next(encoded).ids, self._dtype) for _ in document]
-            tokens = np.concatenate([np.array([self._end], self._dtype), *ids])
-            self._file.write(tokens.tobytes())
-            self._sha256.update(tokens.tobytes())
-            self._offsets.append(self._offsets[-1] + len(tokens))
+        with (self.folder / _TOKENS).open("ab") as file:
+            for document in self._waiting:
+                ids = [np.array(next(encoded).ids, self._dtype) for _ in document]
+                tokens = np.concatenate([np.array([self._end], self._dtype), *ids])
+                file.write(tokens.tobytes())
+                self._sha256.update(tokens.tobytes())
+                self._offsets.append(self._offsets[-1] + len(tokens))
         self._waiting, self._n_waiting = [], 0
 
     def close(self, cleaning: CleaningReport | None = None) -> None:
         """Write the rest, the offsets and meta.json; there must be a document."""
         self._flush()
-        self._file.close()
         np.save(self.folder / _OFFSETS, np.array(self._offsets, "<i8"))
         meta = TokenMeta(
             dtype="uint16" if self._dtype.itemsize == 2 else "uint32",

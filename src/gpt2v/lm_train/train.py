@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -38,10 +39,10 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
         model, tokenizer = load_gpt2(find_checkpoint(config.init, "init"), "init")
     model = place(model)
     renderer = Renderer(bank, PieceTable(tokenizer)) if bank else None
-    # Rank 0 tokenizes; the others find what it has kept.
-    from_rank_0(lambda: open_corpora(config.data, tokenizer) and None)
-    stream = Stream(config.data, renderer, corpora=open_corpora(config.data, tokenizer))
+    stream = Stream(config.data, renderer)
     stream.check(model.config.n_positions)
+    from_rank_0(lambda: len(open_corpora(config.data, tokenizer)))  # the others find its tokens
+    stream = replace(stream, corpora=open_corpora(config.data, tokenizer))
     reader = Reader(model, special_id(tokenizer, IMAGE))
     fit_stream("lm", model, tokenizer, reader, stream, config, run, started)
 

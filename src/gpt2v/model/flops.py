@@ -28,7 +28,7 @@ def stream_flops(model: PreTrainedModel, batch: Batch | TextBatch) -> float:
     total += 6.0 * batch.n_supervised * c.n_embd * c.vocab_size
     if isinstance(model, GPT2vModel) and isinstance(batch, Batch) and batch.pixels is not None:
         total += vision_flops(model.vision_tower, rows)
-    return total
+    return float(total)
 
 
 def vision_flops(tower: CLIPVisionModel, pictures: int) -> float:

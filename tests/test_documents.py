@@ -1,0 +1,137 @@
+"""Documents come out of every format as they went in, and what is no text is refused by place."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpt2v.data import documents
+from gpt2v.data.documents import read_documents
+from gpt2v.errors import UserError
+
+SEPARATOR = "<|endoftext|>"
+TEXTS = ["Tom sat.\nTom slept.", "Ñandú “ran” 東京 🦜", "x"]
+
+texts = st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]), min_size=1)
+
+
+def write(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def read(source, **options):
+    return list(read_documents(source, **options))
+
+
+def refused(source, match, **options):
+    with pytest.raises(UserError, match=match) as caught:
+        read(source, **options)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.lists(texts, min_size=1), st.integers(1, 40), st.booleans())
+def test_txt_equals_a_split_of_the_whole_whatever_the_chunk(tmp_path_factory, found, chunk, spaced):
+    path = tmp_path_factory.mktemp("txt") / "a.txt"
+    text = (f"\n{SEPARATOR}\n" if spaced else SEPARATOR).join(found)
+    source = write(path, text)
+    expected = [piece.strip("\r\n") for piece in text.removeprefix("\ufeff").split(SEPARATOR)]
+    if not expected[-1].strip():
+        expected.pop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "_CHUNK", chunk)
+        if expected:
+            assert read(source) == expected
+        else:
+            refused(source, "holds no documents")
+
+
+def test_jsonl_parquet_and_folders_give_the_same_documents(tmp_path):
+    lines = "\n\n".join(json.dumps({"text": text, "n": 1}) for text in TEXTS)
+    assert read(write(tmp_path / "b.jsonl", lines)) == TEXTS
+    pq.write_table(pa.table({"n": [1, 2, 3], "text": TEXTS}), tmp_path / "a.parquet")
+    assert read(str(tmp_path / "a.parquet")) == TEXTS
+    write(tmp_path / "c.txt", SEPARATOR.join(["last"]))
+    write(tmp_path / "README.md", "not read")
+    write(tmp_path / "empty.txt", "")
+    assert read(str(tmp_path)) == [*TEXTS, *TEXTS, "last"]
+
+
+def test_other_columns_and_rows_without_text(tmp_path):
+    pq.write_table(pa.table({"story": ["a", None]}), tmp_path / "a.parquet")
+    assert read(str(tmp_path / "a.parquet"), field="story") == ["a", ""]
+    source = write(tmp_path / "a.jsonl", '{"story": "a"}\n{"story": null}\n{"story": "\\ud800!"}')
+    assert read(source, field="story") == ["a", "", "\ufffd!"]  # half a pair is no character
+
+
+def test_only_what_is_asked_for_is_read(tmp_path):
+    source = write(tmp_path / "a.jsonl", '{"text": "good"}\n' * 3 + "bad")
+    stream = read_documents(source)
+    assert [next(stream) for _ in range(3)] == ["good"] * 3
+    with pytest.raises(UserError, match="line 4"):
+        next(stream)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "match"),
+    [
+        ("a.txt", "", "holds no documents"),
+        ("a.txt", f" \n{SEPARATOR}\n"[:2], "holds no documents"),
+        ("a.txt", b"good text\0", "a.txt: not UTF-8 text: NUL at byte 9"),
+        ("a.txt", b"\xff\xfeg\0", "invalid start byte at byte 0"),
+        ("a.txt", "Ñ".encode() * 5 + b"\xff...", "invalid start byte at byte 10"),
+        ("a.txt", "ab東".encode()[:-1], "unexpected end of data at byte 2"),
+        ("a.jsonl", "", "holds no documents"),
+        ("a.jsonl", '{"text": "a"}\n{"text": ', "a.jsonl: line 2: not JSON"),
+        ("a.jsonl", '{"text": "a"}\n[1]', "line 2: expected an object"),
+        ("a.jsonl", '{"story": "a"}', r"line 1: no column 'text' \(columns: story\)"),
+        ("a.jsonl", '{"text": 3}', "line 1: column 'text' is int, expected text"),
+        ("a.jsonl", b'{"text": "a"}\n\xff', "line 2: not UTF-8 text: .* at byte 14"),
+        ("a.jsonl", b'{"text": "a"}\n\0', "line 2: .* NUL at byte 14"),
+        ("a.jsonl", "[" * 100_000, "line 1: not JSON"),
+        ("a.parquet", "no parquet", "a.parquet: not a readable parquet file"),
+        ("a.csv", "text\n", r"expected a \.txt, \.jsonl or \.parquet file"),
+    ],
+)
+def test_faults_are_named_with_their_place(tmp_path, monkeypatch, name, content, match):
+    monkeypatch.setattr(documents, "_CHUNK", 3)
+    refused(write(tmp_path / name, content), match)
+
+
+def test_parquet_columns_that_hold_no_text(tmp_path):
+    source = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": [1, 2]}), source)
+    refused(source, "column 'text' is int64, expected text")
+    refused(source, r"no column 'story' \(columns: text\)", field="story")
+    whole = (tmp_path / "a.parquet").read_bytes()
+    refused(write(tmp_path / "cut.parquet", whole[:-9]), "not a readable parquet file")
+
+
+@pytest.mark.parametrize("source", ["./x", "missing.txt", "a/b/c", "{tmp}/x", "~/no/such.jsonl"])
+def test_paths_without_a_file_are_no_hub_ids(tmp_path, source):
+    source = source.format(tmp=tmp_path)
+    refused(source, "^valid: .*no such file or folder", key="valid")
+
+
+def test_folders_without_text_and_hubs_out_of_reach(tmp_path):
+    refused(str(tmp_path), "in this folder")
+    refused("nobody/nothing", "corpus: nobody/nothing: .*cannot be read from the hub")
+
+
+def test_hub_data_sets_are_streamed(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    asked = []
+
+    def load_dataset(source, **options):
+        asked.append((source, options))
+        return iter([{"story": "a"}, {"story": "b"}, {}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    stream = read_documents("some/stories", "story", "validation")
+    assert [next(stream), next(stream)] == ["a", "b"]
+    assert asked == [("some/stories", {"split": "validation", "streaming": True})]
+    with pytest.raises(UserError, match="some/stories: row 2: no column 'story'"):
+        next(stream)
