@@ -37,7 +37,7 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
         model = new_gpt2(config.model, tokenizer)
     else:
         model, tokenizer = load_gpt2(find_checkpoint(config.init, "init"), "init")
-    model = place(model)
+    model = place(model, fused_attention=not has_grids)
     renderer = Renderer(bank, PieceTable(tokenizer)) if bank else None
     stream = Stream(config.data, renderer)
     stream.check(model.config.n_positions)

@@ -5,6 +5,8 @@ from typing import TypeVar
 import torch
 from transformers import PreTrainedModel
 
+from gpt2v.train.products import use_onednn
+
 M = TypeVar("M", bound=PreTrainedModel)
 
 
@@ -14,13 +16,18 @@ def best_device() -> torch.device:
     return accelerator or torch.device("cpu")
 
 
-def place(model: M) -> M:
+def place(model: M, fused_attention: bool = False) -> M:
     """The model on the best device.
 
-    On a CPU attention is written out as matrix products: at the few hundred tokens of a picture or
-    a grid, the backward pass of torch's fused attention takes several times as long there.
+    On a CPU attention is written out as matrix products unless `fused_attention`: at the few
+    hundred tokens of a picture or a grid, under masks of its own, the backward pass of torch's
+    fused attention takes several times as long there. Plain causal attention is a little faster
+    fused.
     """
     device = best_device()
-    model.set_attn_implementation("eager" if device.type == "cpu" else "sdpa")
+    written_out = device.type == "cpu" and not fused_attention
+    model.set_attn_implementation("eager" if written_out else "sdpa")
+    if device.type == "cpu":
+        use_onednn(model)
     placed: M = model.to(device)
     return placed

@@ -1,0 +1,101 @@
+"""Matrix products on CPUs through oneDNN, which PyTorch carries beside MKL.
+
+PyTorch's own fp32 products go to MKL, which runs at half speed on AMD processors; oneDNN does not
+look at the vendor. `use_onednn` changes the class of a model's linear layers, nothing else: their
+weights, names and checkpoints stay as they are. Both libraries compute in IEEE fp32, but in another
+order.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import Function, FunctionCtx
+from transformers.pytorch_utils import Conv1D
+
+
+def _find_product() -> Any:
+    """(M, K) @ (N, K)^T + bias by oneDNN; none where this build of PyTorch has no such operator."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return None
+    return getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+_PRODUCT = _find_product()
+
+
+def _times(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (M, K) @ w (K, N) + bias (N,)."""
+    result: Tensor = _PRODUCT(x, w.mT, bias, "none", [], "")
+    return result
+
+
+class _Affine(Function):
+    """x (M, K) @ w (K, N) + bias (N,), and its gradient, as oneDNN products."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, w)
+        ctx.has_bias = bias is not None  # type: ignore[attr-defined]
+        return _times(x, w, bias)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, w = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        return (
+            _times(dy, w.mT) if needs[0] else None,
+            _times(x.mT, dy) if needs[1] else None,
+            dy.sum(0) if ctx.has_bias and needs[2] else None,
+        )
+
+
+def _affine(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    """x (..., K) @ w (K, N) + bias (N,)."""
+    flat: Tensor = _Affine.apply(x.reshape(-1, len(w)), w, bias)  # type: ignore[no-untyped-call]
+    return flat.view(*x.shape[:-1], w.shape[1])
+
+
+def _applies(x: Tensor, w: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == w.dtype == torch.float32
+        and x.numel() > 0
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+class OneDnnConv1D(Conv1D):  # type: ignore[misc]
+    """GPT-2's linear layer, whose weight is stored as (inputs, outputs)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _applies(x, self.weight):
+            plain: Tensor = super().forward(x)
+            return plain
+        return _affine(x, self.weight, self.bias)
+
+
+class OneDnnLinear(nn.Linear):
+    """torch's linear layer, whose weight is stored as (outputs, inputs)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not _applies(x, self.weight):
+            return super().forward(x)
+        return _affine(x, self.weight.mT, self.bias)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a (M, K) @ b (K, N) without a gradient, by oneDNN where that applies."""
+    return _times(a, b) if _PRODUCT is not None and _applies(a, b) else a @ b
+
+
+def use_onednn(model: nn.Module) -> None:
+    """Let a model's linear layers compute by oneDNN where they run in fp32 on a CPU."""
+    if _PRODUCT is None:
+        return
+    for module in model.modules():
+        if type(module) is Conv1D:
+            module.__class__ = OneDnnConv1D
+        elif type(module) is nn.Linear:
+            module.__class__ = OneDnnLinear

@@ -1,0 +1,122 @@
+"""oneDNN's products and the chunked head equal torch's own, values and gradients."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from gpt2v.model import plain
+from gpt2v.model.plain import head_loss
+from gpt2v.train import products
+from gpt2v.train.products import OneDnnConv1D, OneDnnLinear, use_onednn
+
+needs_onednn = pytest.mark.skipif(products._PRODUCT is None, reason="torch without oneDNN")
+
+
+def layers():
+    torch.manual_seed(0)
+    return nn.ModuleList([Conv1D(7, 5), nn.Linear(5, 7), nn.Linear(5, 7, bias=False)])
+
+
+def gradients(layer, x):
+    x = x.clone().requires_grad_()
+    y = layer(x)
+    y.square().sum().backward()
+    return [y.detach(), x.grad, *(p.grad for p in layer.parameters())]
+
+
+@needs_onednn
+@pytest.mark.parametrize("shape", [(3, 5), (2, 4, 5), (1, 5)])
+@pytest.mark.parametrize("i", [0, 1, 2])
+def test_a_layer_computes_the_same(i, shape):
+    torch.manual_seed(1)
+    x = torch.randn(shape)
+    theirs, ours = layers()[i], layers()
+    use_onednn(ours)
+    for a, b in zip(gradients(theirs, x), gradients(ours[i], x), strict=True):
+        torch.testing.assert_close(b, a)
+    assert isinstance(ours[i], OneDnnConv1D | OneDnnLinear)
+
+
+@needs_onednn
+def test_a_part_that_is_not_contiguous_computes_the_same():
+    x = torch.randn(5, 3).T
+    theirs, ours = layers(), layers()
+    use_onednn(ours)
+    for one, other in zip(theirs, ours, strict=True):
+        torch.testing.assert_close(other(x), one(x))
+
+
+@needs_onednn
+def test_names_weights_and_copies_stay_as_they_are():
+    theirs, ours = layers(), layers()
+    use_onednn(ours)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    again = copy.deepcopy(ours)
+    with torch.no_grad():
+        again[0].weight.zero_()
+        again[0].bias.zero_()
+    assert again[0](torch.ones(1, 5)).abs().max() == 0
+    assert ours[0](torch.ones(1, 5)).abs().max() > 0
+    assert isinstance(ours[0], Conv1D)
+
+
+@needs_onednn
+def test_autocast_is_left_to_torch():
+    ours = layers()
+    use_onednn(ours)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert all(layer(torch.ones(2, 5)).dtype == torch.bfloat16 for layer in ours)
+    ours = ours.double()
+    assert all(layer(torch.ones(2, 5).double()).dtype == torch.float64 for layer in ours)
+
+
+@needs_onednn
+def test_frozen_layers_get_no_gradient():
+    ours = layers()
+    use_onednn(ours)
+    ours.requires_grad_(False)
+    x = torch.randn(2, 5, requires_grad=True)
+    for layer in ours:
+        layer(x).sum().backward()
+        assert all(p.grad is None for p in layer.parameters())
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("chunk", [1, 30, 10_000])
+def test_the_chunked_loss_is_cross_entropy(monkeypatch, chunk):
+    monkeypatch.setattr(plain, "_CHUNK", chunk)
+    torch.manual_seed(0)
+    target = torch.randint(0, 9, (11,))
+    found = []
+    for ours in (True, False):
+        torch.manual_seed(2)
+        hidden = torch.randn(11, 6, requires_grad=True)
+        weight = torch.randn(9, 6, requires_grad=True)
+        if ours:
+            loss = head_loss(hidden, weight, target)
+        else:
+            loss = nn.functional.cross_entropy(hidden @ weight.T, target, reduction="sum")
+        (loss * 0.3).backward()
+        found.append([loss.detach(), hidden.grad, weight.grad])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_chunked_loss_without_gradients_and_in_bf16():
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(11, 6), torch.randn(9, 6, requires_grad=True)
+    target = torch.randint(0, 9, (11,))
+    with torch.no_grad():
+        value = head_loss(hidden, weight, target)
+    assert not value.requires_grad
+    with torch.autocast("cpu", torch.bfloat16):
+        close = head_loss(hidden, weight, target)
+    close.backward()
+    assert weight.grad.dtype == torch.float32
+    torch.testing.assert_close(close.detach(), value, rtol=0.02, atol=0.02)
+    assert value == pytest.approx(
+        float(nn.functional.cross_entropy(hidden @ weight.T, target, reduction="sum"))
+    )
