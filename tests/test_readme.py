@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from gpt2v.cli import main
@@ -16,11 +17,9 @@ TRAIN = ["--tiles.per_class", "20", "--train.eval_grids", "4"]
 SMALL = {  # what makes each command small; nothing else is changed
     "data preview": ["--tiles.per_class", "20"],
     "encoder train": [*TRAIN, "--steps", "2", "--batch_size", "4"],
-    "lm train": [
-        *[*TRAIN, "--data.batch_size", "4"],
-        *(word for i in range(3) for word in (f"--data.stages.{i}.steps", "2")),
-    ],
-    "mm train": [*TRAIN, "--data.batch_size", "4", "--data.stages.0.steps", "2"],
+    "lm train": [*TRAIN, "--data.batch_size", "4", "--train.eval_windows", "2"],
+    "lm sample": ["--max_new_tokens", "4"],
+    "mm train": [*TRAIN, "--data.batch_size", "4"],
     "eval": ["--tiles.per_class", "20", "--n_images", "4", "--examples", "2"],
     "probe": ["--tiles.per_class", "20", "--n_train", "20", "--n_test", "10"],
     "ablate tokens": ["--tiles.per_class", "20", "--n_images", "4"],
@@ -34,6 +33,18 @@ def commands() -> list[list[str]]:
     blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
     lines = [line for block in blocks for line in block.splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("gpt2v ")]
+
+
+def short_stages(config: Path) -> list[str]:
+    """Two steps in each stage, and a file of our own in place of a data set from the hub."""
+    words = []
+    for i, stage in enumerate(yaml.safe_load(config.read_text())["data"]["stages"]):
+        words += [f"--data.stages.{i}.steps", "2"]
+        for j, spec in enumerate(stage["mix"]):
+            if "corpus" in spec:
+                key = f"--data.stages.{i}.mix.{j}"
+                words += [f"{key}.corpus", "stories.txt", f"{key}.context", "16"]
+    return words
 
 
 def test_make_targets_exist() -> None:
@@ -59,6 +70,8 @@ def test_every_command_of_the_readme_runs(
         (tmp_path / "folder" / name).mkdir(parents=True)
         for i, tile in enumerate(draw_sprites(np.full(6, label), np.arange(6))):
             Image.fromarray(tile).save(tmp_path / "folder" / name / f"{i}.png")
+    stories = [f"Tom saw {n} birds and {n + 1} frogs near the old house." for n in range(400)]
+    (tmp_path / "stories.txt").write_text("<|endoftext|>".join(stories))
     monkeypatch.chdir(tmp_path)
     seen = set()
     for argv in commands():
@@ -66,6 +79,7 @@ def test_every_command_of_the_readme_runs(
         if "cifar10" in argv:  # the same demo, on the folder and with the tiny preset
             argv = ["demo", "--tiles", "folder", "--tiles-path", "folder", "--preset", "smoke"]
             argv += ["--out", "runs/photographs", "--eval.n_images", "20"]
-        assert main([*argv, *SMALL[kind]]) == 0, (argv, capsys.readouterr().err)
+        more = short_stages(Path(argv[2])) if kind in ("lm train", "mm train") else []
+        assert main([*argv, *SMALL[kind], *more]) == 0, (argv, capsys.readouterr().err)
         seen.add(kind)
     assert seen == set(SMALL)

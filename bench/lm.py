@@ -1,0 +1,248 @@
+"""Training throughput beside Hugging Face's Trainer and the matrix-product peak, in one run.
+
+    python bench/lm.py --tokenizer gpt2
+
+stories: 12M parameters, windows of 256 tokens, every token supervised.
+grids: 3x3 grids, nine questions each, only answers supervised, GPT-2's 50,257-word vocabulary.
+
+Same shapes, batches, threads, optimizer (AdamW, clipping) and precision (fp32) for all; seconds per
+step are the medians over interleaved repetitions, each on a fresh model, without its first steps.
+The peers' data are rendered before the clock starts, ours while it runs.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from gpt2v.config import DataConfig, GridConfig, StageConfig, TilesConfig, TrainConfig
+from gpt2v.data.batches import Batch, Renderer
+from gpt2v.data.pieces import IMAGE, PieceTable, special_id
+from gpt2v.data.stream import Stream
+from gpt2v.data.tiles import load_bank
+from gpt2v.data.tokenizer import load_tokenizer
+from gpt2v.data.windows import TextBatch
+from gpt2v.model.device import place
+from gpt2v.model.files import quiet_transformers
+from gpt2v.model.reader import Reader
+from gpt2v.model.task import batch_loss
+from gpt2v.runs import versions
+from gpt2v.train.loop import Task, fit
+from gpt2v.train.products import product
+from peers import Peer, hf_seconds
+
+WARM = 2  # first steps of a repetition, not counted
+SIDE = 1536  # of the matrices whose product is the peak
+Rows = list[dict[str, Any]]
+
+
+def new_model(vocab: int, width: int, layers: int, heads: int, length: int, gelu: str) -> Any:
+    """The same random weights for everyone; `gelu_new` is Hugging Face's default."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=vocab, n_embd=width, n_layer=layers, n_head=heads, n_positions=length,
+        activation_function=gelu, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+        bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    return GPT2LMHeadModel(config).train()
+
+
+def our_seconds(
+    model: GPT2LMHeadModel, image_id: int, batch: Callable[[int, int, int], Any], steps: int
+) -> list[float]:
+    """Seconds of each step of `gpt2v`'s own loop, from one batch to the next."""
+    reader = Reader(model, image_id)
+    begun: list[float] = []
+
+    def timed(step: int, part: int, parts: int) -> Any:
+        begun.append(time.perf_counter())
+        return batch(step, part, parts)
+
+    task = Task(
+        model=model,
+        batch=timed,
+        loss=lambda b: batch_loss(reader, b),
+        evaluate=lambda: begun.append(time.perf_counter()) or {},  # the end of the last step
+        describe=lambda step: "bench",
+        save=lambda folder: None,
+        load=lambda folder: None,
+        merit=lambda found: 0.0,
+    )
+    group = {"name": "all", "pattern": "", "lr": 3e-4}
+    options = {"groups": [group], "log_every": 10**6, "tensorboard": False}
+    with tempfile.TemporaryDirectory() as run:
+        fit(task, TrainConfig.model_validate(options), steps, Path(run), "bench")
+    return [b - a for a, b in pairwise(begun)][WARM:]
+
+
+def peak() -> dict[str, float]:
+    """FLOP/s of a fp32 product of 1536 x 1536 matrices: by torch.mm, and by oneDNN."""
+    a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
+    found = {}
+    for name, multiply in (("torch.mm", torch.mm), ("oneDNN", product)):
+        seconds = []
+        for _ in range(8):
+            begin = time.perf_counter()
+            multiply(a, b)
+            seconds.append(time.perf_counter() - begin)
+        found[name] = 2 * SIDE**3 / statistics.median(seconds[2:])
+    return found
+
+
+def stories(steps: int, with_compile: bool) -> tuple[dict[str, Callable[[], list[float]]], float]:
+    """Set-ups, and the floating-point operations of one step: 6 N + 12 L d T per token."""
+    vocab, width, layers, heads, length, rows = 4096, 384, 6, 6, 256, 8
+    draw = np.random.default_rng(0)
+    data = draw.integers(3, vocab, ((steps + 1) * rows, length + 1))
+
+    def model(gelu: str) -> Any:
+        return new_model(vocab, width, layers, heads, length, gelu)
+
+    def ours() -> list[float]:
+        made = place(model("gelu_pytorch_tanh"), fused_attention=True)
+        return our_seconds(
+            made, 1, lambda step, *_: TextBatch(data[step * rows : (step + 1) * rows]), steps
+        )
+
+    examples = [{"input_ids": row[:-1], "labels": row[:-1]} for row in data]
+    peers = {
+        "HF Trainer": Peer("gelu_new", "sdpa"),
+        "HF Trainer, fused GELU": Peer("gelu_pytorch_tanh", "sdpa"),
+        "HF Trainer, fused GELU, eager attention": Peer("gelu_pytorch_tanh", "eager"),
+    }
+    if with_compile:
+        peers["HF Trainer, torch_compile"] = Peer("gelu_new", "sdpa", compile=True)
+    set_ups: dict[str, Callable[[], list[float]]] = {"gpt2v": ours}
+    for name, peer in peers.items():
+        set_ups[name] = lambda peer=peer: hf_seconds(
+            peer, model(peer.gelu), examples, rows, steps, WARM
+        )
+    n = sum(p.numel() for p in model("gelu_new").parameters())
+    return set_ups, (6 * n + 12 * layers * width * length) * rows * length
+
+
+def grids(steps: int, tokenizer_source: str) -> dict[str, tuple[Callable[[], list[float]], int]]:
+    """Set-ups, each with the questions that one of its steps answers."""
+    bank = load_bank(TilesConfig(per_class=10))
+    tokenizer = load_tokenizer(tokenizer_source, "--tokenizer")
+    render = Renderer(bank, PieceTable(tokenizer))
+    spec = GridConfig()
+    stage = StageConfig(steps=steps, mix=[spec])
+    stream = Stream(DataConfig(batch_size=32, stages=[stage]), render)
+    vocab = tokenizer.get_vocab_size()
+
+    def model(gelu: str) -> Any:
+        return new_model(vocab, 128, 4, 4, 512, gelu)
+
+    def ours() -> list[float]:
+        made = place(model("gelu_pytorch_tanh"))
+        return our_seconds(made, special_id(tokenizer, IMAGE), stream.batch, steps)
+
+    def examples(questions: int, rows: int) -> list[dict[str, Any]]:
+        chained = spec.model_copy(update={"mode": "chained", "questions": questions})
+        batch = stream.draw(chained, "train", np.arange(rows * (steps + 1)))
+        assert isinstance(batch, Batch)
+        lengths = (batch.segments >= 0).sum(1)
+        pairs = zip(batch.input_ids, batch.labels, lengths, strict=True)
+        return [{"input_ids": i[:n], "labels": label[:n]} for i, label, n in pairs]
+
+    whole, single = examples(9, 32), examples(1, 32)
+    peers = {
+        "HF Trainer, a sequence per question": (single, 32, Peer("gelu_new", "sdpa")),
+        "HF Trainer, a sequence per grid": (whole, 288, Peer("gelu_new", "sdpa")),
+        "HF Trainer, per question, logits_to_keep": (
+            single, 32, Peer("gelu_pytorch_tanh", "eager", keep=True)
+        ),
+        "HF Trainer, per grid, logits_to_keep": (
+            whole, 288, Peer("gelu_pytorch_tanh", "eager", keep=True)
+        ),
+    }  # fmt: skip
+    set_ups: dict[str, tuple[Callable[[], list[float]], int]] = {"gpt2v": (ours, 288)}
+    for name, (data, questions, peer) in peers.items():
+        set_ups[name] = (
+            lambda peer=peer, data=data: hf_seconds(peer, model(peer.gelu), data, 32, steps, WARM),
+            questions,
+        )
+    return set_ups
+
+
+def measure(
+    set_ups: dict[str, Callable[[], list[float]]], repetitions: int
+) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """Seconds per step of each set-up, and the peaks, interleaved."""
+    seconds: dict[str, list[float]] = {name: [] for name in set_ups}
+    peaks: dict[str, list[float]] = {}
+    for repetition in range(repetitions):
+        for name, run in set_ups.items():
+            print(f"repetition {repetition + 1}: {name}", file=sys.stderr, flush=True)
+            seconds[name] += run()
+            for kind, value in peak().items():
+                peaks.setdefault(kind, []).append(value)
+    return seconds, {kind: statistics.median(values) for kind, values in peaks.items()}
+
+
+def table(
+    case: str, seconds: dict[str, list[float]], units: dict[str, float], unit: str, plain: str
+) -> Rows:
+    """Print and return one row for each set-up."""
+    rates = {n: sorted(units[n] / s for s in times) for n, times in seconds.items()}
+    middle = {n: statistics.median(r) for n, r in rates.items()}
+    rows = []
+    print(f"\n{case:<42} {unit + '/s':>12} {'[min, max]':>18} {'ms/step':>8}  x {plain}")
+    for name, rate in rates.items():
+        step = 1e3 * statistics.median(seconds[name])
+        ratio = middle[name] / middle[plain]
+        span = f"[{rate[0]:,.0f}, {rate[-1]:,.0f}]"
+        print(f"{name:<42} {middle[name]:>12,.0f} {span:>18} {step:>8.1f}  {ratio:.2f}")
+        row = {"case": case, "set_up": name, "unit": unit, "per_second": middle[name]}
+        rows.append({**row, "range": [rate[0], rate[-1]], "ms": step, "ratio": ratio})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=10, help="of each repetition")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--tokenizer", default="gpt2", help="GPT-2's: a hub id or a folder")
+    parser.add_argument("--case", choices=["stories", "grids", "both"], default="both")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch_compile out")
+    parser.add_argument("--out", default="bench-lm.json")
+    args = parser.parse_args()
+    quiet_transformers()
+    torch.set_num_threads(args.threads)
+    rows: Rows = []
+    if args.case != "grids":
+        set_ups, flops = stories(args.steps + WARM, not args.no_compile)
+        seconds, peaks = measure(set_ups, args.repetitions)
+        units = dict.fromkeys(set_ups, 8 * 256.0)
+        found = table("stories", seconds, units, "tokens", "HF Trainer")
+        for row in found:
+            rate = flops / (row["ms"] / 1e3)
+            row["share_of_peak"] = {kind: rate / value for kind, value in peaks.items()}
+            shares = ", ".join(f"{s:.0%} of {k}'s" for k, s in row["share_of_peak"].items())
+            print(f"{row['set_up']:<42} {rate / 1e9:.0f} GFLOP/s: {shares}")
+        print("peaks: " + ", ".join(f"{k} {v / 1e9:.0f} GFLOP/s" for k, v in peaks.items()))
+        rows += [{**row, "peaks": peaks} for row in found]
+    if args.case != "stories":
+        cases = grids(args.steps + WARM, args.tokenizer)
+        seconds, _ = measure({n: run for n, (run, _) in cases.items()}, args.repetitions)
+        units = {n: float(questions) for n, (_, questions) in cases.items()}
+        plain = "HF Trainer, a sequence per question"
+        rows += table("grids", seconds, units, "questions", plain)
+    content = {"kind": "bench", "versions": versions(), "threads": args.threads, "results": rows}
+    Path(args.out).write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
