@@ -7,6 +7,7 @@ import pytest
 
 from gpt2v import runs
 from gpt2v.errors import UserError
+from helpers import train_config
 
 
 def finished(path, content="old"):
@@ -128,3 +129,47 @@ def test_a_mistake_after_a_checkpoint_keeps_the_training(tmp_path):
         with pytest.raises(UserError, match="late"):
             fail_in(path, overwrite, UserError("late"), "encoder/checkpoints/step-000010/x")
         assert (path / "encoder/checkpoints/step-000010/x").is_file()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["n", "r"]
+
+
+def test_a_run_is_resumed_as_it_is(tmp_path):
+    run = finished(tmp_path / "r")
+    with pytest.raises(RuntimeError), runs.new_run(run, resume=True):
+        raise RuntimeError
+    assert (run / "config.yaml").read_text() == "old"
+    with runs.new_run(tmp_path / "new", resume=True) as fresh:
+        assert list(fresh.iterdir()) == []
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("x")
+    with (
+        pytest.raises(UserError, match="is no run"),
+        runs.new_run(tmp_path / "home", resume=True),
+    ):
+        pytest.fail("was entered")
+
+
+def test_what_an_interrupted_write_leaves_is_nothing(tmp_path):
+    """A process was killed between making the directory and writing config.yaml."""
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / ".config.yaml.abc").write_text("half")
+    with runs.new_run(tmp_path / "r") as run:
+        assert run == tmp_path / "r"
+
+
+def test_a_configuration_is_written_once_and_then_compared(tmp_path):
+    config = train_config(warmup=3)
+    runs.write_config(tmp_path, config)
+    runs.write_config(tmp_path, config)
+    groups = [{"name": "all", "pattern": "", "lr": 0.02}]
+    with pytest.raises(UserError, match=r"groups\.0\.lr: 0\.01 there, 0\.02 now"):
+        runs.write_config(tmp_path, train_config(warmup=3, groups=groups))
+    (tmp_path / "config.yaml").write_bytes(b"\xff")
+    with pytest.raises(UserError, match="cannot be read"):
+        runs.write_config(tmp_path, config)
+
+
+def test_a_directory_is_removed_whole(tmp_path):
+    (tmp_path / "d" / "e").mkdir(parents=True)
+    (tmp_path / ".d.removed").mkdir()  # an earlier removal was cut off
+    runs.remove_directory(tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []

@@ -58,7 +58,8 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
         yield path
     except BaseException as error:
         if any(path.glob("**/checkpoints/step-*")):  # hours of training, perhaps
-            pass
+            if aside is not None:
+                shutil.rmtree(aside.parent)
         elif aside is not None:
             shutil.rmtree(path, ignore_errors=True)
             aside.rename(path)

@@ -10,7 +10,8 @@ from transformers import GPT2LMHeadModel
 from gpt2v.data.windows import TextBatch
 from gpt2v.train.products import product
 
-_CHUNK = 2**21  # logits at a time: 8 MB in fp32, which caches hold
+_CHUNK = {"cpu": 2**21}  # logits at a time: 8 MB in fp32, which a CPU's caches hold
+_BIG_CHUNK = 2**27  # elsewhere: few large kernels, half a gigabyte
 
 
 def window_loss(lm: GPT2LMHeadModel, batch: TextBatch) -> Tensor:
@@ -40,26 +41,25 @@ class _HeadLoss(Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, needs_gradient: bool
     ) -> Tensor:
-        rows = max(1, _CHUNK // len(weight))
+        rows = max(1, _CHUNK.get(hidden.device.type, _BIG_CHUNK) // len(weight))
         total = torch.zeros((), device=hidden.device)
         d_hidden = torch.empty_like(hidden) if needs_gradient else None
-        d_weight: Tensor | None = None
+        d_weight = torch.zeros_like(weight) if needs_gradient else None
         for start in range(0, len(hidden), rows):
             part = hidden[start : start + rows]
             target = targets[start : start + rows, None]
             logits = product(part, weight.mT).float()
             log_sum = logits.logsumexp(1, keepdim=True)
             total += (log_sum - logits.gather(1, target)).sum()
-            if d_hidden is None:
+            if d_hidden is None or d_weight is None:
                 continue
             d_logits = logits.sub_(log_sum).exp_()  # probabilities
             d_logits.scatter_add_(1, target, torch.full_like(target, -1, dtype=d_logits.dtype))
             d_logits = d_logits.to(hidden.dtype)
             d_hidden[start : start + rows] = product(d_logits, weight)
-            chunk = product(d_logits.mT, part)
-            d_weight = chunk if d_weight is None else d_weight.add_(chunk)
-        if d_hidden is not None and d_weight is not None:
-            ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype))
+            d_weight += product(d_logits.mT, part)
+        if needs_gradient:
+            ctx.save_for_backward(d_hidden, d_weight)
         return total
 
     @staticmethod
