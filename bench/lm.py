@@ -121,7 +121,7 @@ def stories(steps: int, with_compile: bool) -> tuple[dict[str, Callable[[], list
         "HF Trainer, fused GELU, eager attention": Peer("gelu_pytorch_tanh", "eager"),
     }
     if with_compile:
-        peers["HF Trainer, torch_compile"] = Peer("gelu_new", "sdpa", compile=True)
+        peers["HF Trainer, torch_compile"] = Peer("gelu_pytorch_tanh", "sdpa", compile=True)
     set_ups: dict[str, Callable[[], list[float]]] = {"gpt2v": ours}
     for name, peer in peers.items():
         set_ups[name] = lambda peer=peer: hf_seconds(
@@ -131,8 +131,8 @@ def stories(steps: int, with_compile: bool) -> tuple[dict[str, Callable[[], list
     return set_ups, (6 * n + 12 * layers * width * length) * rows * length
 
 
-def grids(steps: int, tokenizer_source: str) -> dict[str, tuple[Callable[[], list[float]], int]]:
-    """Set-ups, each with the questions that one of its steps answers."""
+def grids(steps: int, tokenizer_source: str) -> dict[str, Callable[[], list[float]]]:
+    """Set-ups; each step of each answers 288 questions about grids."""
     bank = load_bank(TilesConfig(per_class=10))
     tokenizer = load_tokenizer(tokenizer_source, "--tokenizer")
     render = Renderer(bank, PieceTable(tokenizer))
@@ -156,22 +156,25 @@ def grids(steps: int, tokenizer_source: str) -> dict[str, tuple[Callable[[], lis
         pairs = zip(batch.input_ids, batch.labels, lengths, strict=True)
         return [{"input_ids": i[:n], "labels": label[:n]} for i, label, n in pairs]
 
-    whole, single = examples(9, 32), examples(1, 32)
+    whole, single = examples(9, 32), examples(1, 288)
+    plain, tuned = ("gelu_new", "sdpa"), ("gelu_pytorch_tanh", "sdpa")
     peers = {
-        "HF Trainer, a sequence per question": (single, 32, Peer("gelu_new", "sdpa")),
-        "HF Trainer, a sequence per grid": (whole, 288, Peer("gelu_new", "sdpa")),
+        "HF Trainer, a sequence per question": (single, Peer(*plain, accumulate=9)),
+        "HF Trainer, a sequence per grid": (whole, Peer(*plain)),
         "HF Trainer, per question, logits_to_keep": (
-            single, 32, Peer("gelu_pytorch_tanh", "eager", keep=True)
+            single,
+            Peer(*tuned, keep=True, accumulate=9),
         ),
-        "HF Trainer, per grid, logits_to_keep": (
-            whole, 288, Peer("gelu_pytorch_tanh", "eager", keep=True)
+        "HF Trainer, per grid, logits_to_keep": (whole, Peer(*tuned, keep=True)),
+        "HF Trainer, per grid, logits_to_keep, eager": (
+            whole,
+            Peer("gelu_pytorch_tanh", "eager", keep=True),
         ),
-    }  # fmt: skip
-    set_ups: dict[str, tuple[Callable[[], list[float]], int]] = {"gpt2v": (ours, 288)}
-    for name, (data, questions, peer) in peers.items():
-        set_ups[name] = (
-            lambda peer=peer, data=data: hf_seconds(peer, model(peer.gelu), data, 32, steps, WARM),
-            questions,
+    }
+    set_ups: dict[str, Callable[[], list[float]]] = {"gpt2v": ours}
+    for name, (data, peer) in peers.items():
+        set_ups[name] = lambda peer=peer, data=data: hf_seconds(
+            peer, model(peer.gelu), data, 32, steps, WARM
         )
     return set_ups
 
@@ -235,9 +238,9 @@ def main() -> None:
         print("peaks: " + ", ".join(f"{k} {v / 1e9:.0f} GFLOP/s" for k, v in peaks.items()))
         rows += [{**row, "peaks": peaks} for row in found]
     if args.case != "stories":
-        cases = grids(args.steps + WARM, args.tokenizer)
-        seconds, _ = measure({n: run for n, (run, _) in cases.items()}, args.repetitions)
-        units = {n: float(questions) for n, (_, questions) in cases.items()}
+        set_ups = grids(args.steps + WARM, args.tokenizer)
+        seconds, _ = measure(set_ups, args.repetitions)
+        units = dict.fromkeys(set_ups, 288.0)
         plain = "HF Trainer, a sequence per question"
         rows += table("grids", seconds, units, "questions", plain)
     content = {"kind": "bench", "versions": versions(), "threads": args.threads, "results": rows}

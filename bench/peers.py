@@ -19,8 +19,9 @@ class Peer:
 
     gelu: str
     attention: str
-    keep: bool = False  # compute logits only where some row of the batch is supervised
+    keep: bool = False  # compute logits of supervised positions alone
     compile: bool = False
+    accumulate: int = 1
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]
@@ -37,16 +38,16 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
 
 
 class _KeepingTrainer(Trainer):  # type: ignore[misc]
-    """Asks for the logits of those columns alone that are supervised in some row."""
+    """Asks for the logits of supervised positions alone (a mask: transformers 5.24 or newer)."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
     ) -> Tensor:
         labels = inputs.pop("labels")
-        columns = (labels[:, 1:] != IGNORE).any(0).nonzero()[:, 0]
-        logits = model(**inputs, logits_to_keep=columns).logits
-        target = labels[:, columns + 1]
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), target.flatten())
+        read = torch.zeros_like(labels, dtype=torch.bool)
+        read[:, :-1] = labels[:, 1:] != IGNORE
+        logits = model(**inputs, logits_to_keep=read).logits
+        return torch.nn.functional.cross_entropy(logits, labels[:, 1:][read[:, :-1]])
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -67,14 +68,19 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
 def hf_seconds(
     peer: Peer, model: Any, examples: list[dict[str, Any]], rows: int, steps: int, warm: int
 ) -> list[float]:
-    """Seconds of each step of the Trainer, without the first `warm`."""
+    """Seconds of each step of the Trainer, without the first `warm`.
+
+    A step takes `rows` examples in each of `peer.accumulate` micro-batches.
+    """
     model.set_attn_implementation(peer.attention)
     clock = _Clock()
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
             per_device_train_batch_size=rows,
+            gradient_accumulation_steps=peer.accumulate,
             max_steps=steps,
+            adam_beta2=0.95,
             learning_rate=3e-4,
             max_grad_norm=1.0,
             logging_strategy="no",

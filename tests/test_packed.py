@@ -13,7 +13,7 @@ from gpt2v.data.batches import Renderer
 from gpt2v.data.grids import draw_samples
 from gpt2v.data.text import ImageView, TextView
 from gpt2v.model.clip import normalise
-from gpt2v.model.packed import answer_loss, attention_mask, pack, read_logits
+from gpt2v.model.packed import answer_loss, attention_mask, pack, read_hidden, read_logits
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
 
@@ -171,7 +171,7 @@ def test_the_loss_equals_the_sum_over_plain_sequences(lm, long_bank, table, samp
     batch = Renderer(long_bank, table)(samples, TextView())
     with torch.no_grad():
         packed = pack(batch, torch.device("cpu"))
-        found = float(answer_loss(read_logits(lm, packed), packed))
+        found = float(answer_loss(lm, read_hidden(lm, packed), packed))
     expected = 0.0
     for i, q in np.ndindex(N, 3):
         ids, length = alone(samples, i, q, long_bank.class_names, table)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from gpt2v.model import plain
-from gpt2v.model.plain import head_loss
+from gpt2v.model import head
+from gpt2v.model.head import head_loss
 from gpt2v.train import products
 from gpt2v.train.products import OneDnnConv1D, OneDnnLinear, use_onednn
 
@@ -85,9 +85,10 @@ def test_frozen_layers_get_no_gradient():
     assert x.grad is not None
 
 
-@pytest.mark.parametrize("chunk", [1, 30, 10_000])
-def test_the_chunked_loss_is_cross_entropy(monkeypatch, chunk):
-    monkeypatch.setitem(plain._CHUNK, "cpu", chunk)
+@pytest.mark.parametrize("rows", [1, 3, 10, 512])
+def test_the_chunked_loss_is_cross_entropy(monkeypatch, rows):
+    monkeypatch.setattr(head, "_ROWS", rows)
+    monkeypatch.setattr(head, "_CPU_CHUNK", 1)
     torch.manual_seed(0)
     target = torch.randint(0, 9, (11,))
     found = []
@@ -119,3 +120,11 @@ def test_the_chunked_loss_without_gradients_and_in_bf16():
     torch.testing.assert_close(close.detach(), value, rtol=0.02, atol=0.02)
     whole = nn.functional.cross_entropy(hidden @ weight.detach().T, target, reduction="sum")
     torch.testing.assert_close(value, whole)
+
+
+def test_the_chunked_loss_of_a_hopeless_prediction_is_finite():
+    hidden = torch.tensor([[1.0]], requires_grad=True)
+    loss = head_loss(hidden, torch.tensor([[500.0], [-500.0]]), torch.tensor([1]))
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(1000)
+    assert float(hidden.grad) == pytest.approx(1000)

@@ -7,7 +7,16 @@ import re
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 
 class Config(BaseModel):
@@ -34,6 +43,28 @@ class TilesConfig(Config):
     seed: int = Field(0, ge=0, lt=2**32, description="which sprites are drawn")
 
 
+class AugmentConfig(Config):
+    """How samples vary in their words; a cell, a question and its answer stay what they are."""
+
+    paraphrase: bool = Field(False, description="draw the words of each question, and the prompt's")
+    delimiters: list[Literal["|", ",", ";", "/", "&"]] = Field(
+        ["|"], min_length=1, description="markdown: what stands between cells, drawn per sample"
+    )
+    index_bases: list[Literal[0, 1]] = Field(
+        [0], min_length=1, description="number of the first row and column, drawn per sample"
+    )
+    order: Literal["random", "raster"] = Field(
+        "random", description="order of the questions; raster: by row, then by column"
+    )
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        for name in ("delimiters", "index_bases"):
+            if len(set(getattr(self, name))) < len(getattr(self, name)):
+                raise ValueError(f"{name} must name each choice once")
+        return self
+
+
 class GridConfig(Config):
     """One data spec: the shape of a grid, what is asked, and how it is shown."""
 
@@ -50,6 +81,7 @@ class GridConfig(Config):
     noise: float = Field(
         0.0, ge=0, lt=1, description="patch-tiled: chance that a word is any object's, at random"
     )
+    augment: AugmentConfig = Field(AugmentConfig(), description="how samples vary in their words")
     weight: float = Field(1.0, gt=0, description="share of this spec among its stage's specs")
 
     @property
@@ -59,10 +91,10 @@ class GridConfig(Config):
 
     @property
     def shown_as(self) -> str:
-        """How the grid is shown, e.g. `text/markdown`."""
-        if self.modality == "image":
-            return "image"
-        return f"text/{self.form}" + (f" (noise {self.noise:g})" if self.noise else "")
+        """How the grid is shown, e.g. `text/markdown (augmented)`."""
+        shown = "image" if self.modality == "image" else f"text/{self.form}"
+        noise = f" (noise {self.noise:g})" if self.noise else ""
+        return shown + noise + (" (augmented)" if self.augment != AugmentConfig() else "")
 
     @property
     def label(self) -> str:
@@ -70,16 +102,22 @@ class GridConfig(Config):
         return f"{self.shown_as} {self.rows}x{self.cols}"
 
     @model_validator(mode="after")
-    def _questions_fit(self) -> Self:
+    def _parts_fit(self) -> Self:
         if self.n_questions > self.rows * self.cols:
             raise ValueError(f"questions must be at most rows x cols = {self.rows * self.cols}")
-        return self
-
-    @model_validator(mode="after")
-    def _noise_has_a_form(self) -> Self:
         if self.noise and (self.modality, self.form) != ("text", "patch-tiled"):
             raise ValueError("noise needs form: patch-tiled")
+        if self.augment.delimiters != ["|"] and (self.modality, self.form) != ("text", "markdown"):
+            raise ValueError("augment.delimiters needs modality: text and form: markdown")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_idle_augment(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Equal data has an equal hash, and so it is written as it was before there was a choice.
+        found: dict[str, Any] = dump(self)
+        if self.augment == AugmentConfig():
+            found.pop("augment", None)
+        return found
 
 
 class CorpusConfig(Config):

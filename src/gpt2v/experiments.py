@@ -154,7 +154,11 @@ class ProbeConfig(Config):
 
     @model_validator(mode="after")
     def _only_the_picture_counts(self) -> Self:
-        _refuse(self.grid, ("questions", "mode", "form", "patches"), "a probe sees every cell")
+        _refuse(
+            self.grid,
+            ("questions", "mode", "form", "patches", "augment"),
+            "a probe sees every cell",
+        )
         return self
 
 

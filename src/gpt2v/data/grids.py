@@ -6,7 +6,7 @@ smaller grids, and palettes of one object, have too few contents for that and ar
 pictures only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,14 +14,23 @@ from gpt2v.config import GridConfig
 from gpt2v.data import rng
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles import SPLITS, TileBank
+from gpt2v.data.wording import draw_wording
 from gpt2v.errors import UserError
 
 _SPLIT_SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 
+def _plain() -> Ints:
+    return np.zeros(1, np.int64)
+
+
 @dataclass(frozen=True)
 class Samples:
-    """B samples of one shape; the text and image renderings are two views of them."""
+    """B samples of one shape; the text and image renderings are two views of them.
+
+    How they are worded is 0 throughout for the task's own words; in samples made by hand it may be
+    left out, as one zero for all of them.
+    """
 
     index: Ints  # (B,) sample indices within the split
     key: rng.U64  # (B,) for what a rendering draws at random
@@ -30,6 +39,10 @@ class Samples:
     palette: Ints  # (B, P) classes in the order in which the prompt lists them
     row: Ints  # (B, Q) the cell that each question asks for
     col: Ints  # (B, Q)
+    base: Ints = field(default_factory=_plain)  # (B,) number that words give the first row, column
+    delimiter: Ints = field(default_factory=_plain)  # (B,) index into wording.DELIMITERS
+    prompt: Ints = field(default_factory=_plain)  # (B,) index into wording.PROMPTS
+    question: Ints = field(default_factory=_plain)  # (B, Q) index into wording.QUESTIONS
 
     @property
     def answer(self) -> Ints:
@@ -65,6 +78,9 @@ def draw_samples(spec: GridConfig, bank: TileBank, seed: int, split: str, index:
     tiles = bank.pick(split, classes, tile_words)
     asked = rng.permutations(rng.keys(seed, f"{split}/questions", index), n_cells)
     asked = asked[:, : spec.n_questions]
+    if spec.augment.order == "raster":
+        asked = np.sort(asked, axis=1)
+    wording = rng.keys(seed, f"{split}/wording", index)
     shape = (len(index), spec.rows, spec.cols)
     return Samples(
         index=index,
@@ -74,6 +90,7 @@ def draw_samples(spec: GridConfig, bank: TileBank, seed: int, split: str, index:
         palette=palette,
         row=asked // spec.cols,
         col=asked % spec.cols,
+        **draw_wording(spec.augment, wording, spec.n_questions),
     )
 
 

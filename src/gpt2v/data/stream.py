@@ -17,6 +17,7 @@ from gpt2v.data.images import PictureGeometry
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import TileBank
 from gpt2v.data.windows import TextBatch
+from gpt2v.data.wording import longest_wording
 from gpt2v.errors import UserError, within
 
 EVAL_BATCH = 50  # grids per pass in validation and evaluation
@@ -145,6 +146,10 @@ class Stream:
             samples,
             classes=np.full_like(samples.classes, in_grid),
             palette=np.full_like(samples.palette, in_palette),
+            **{
+                name: np.full_like(getattr(samples, name), which)
+                for name, which in longest_wording(spec.augment, table).items()
+            },
         )
         return self.render(worst, view_of(spec, bank.size, self.geometry), spec.mode)
 

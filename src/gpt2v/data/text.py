@@ -1,5 +1,6 @@
 """Text rendering: a sample as a sequence of pieces, in any text form or with image placeholders."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ from gpt2v.data.grids import Samples
 from gpt2v.data.images import ImageSpan, patch_tiled_cells
 from gpt2v.data.pieces import IMAGE, Strings
 from gpt2v.data.rng import Ints
+from gpt2v.data.wording import DELIMITERS, PALETTE_ENDS, PROMPTS, QUESTIONS
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,9 @@ def grid_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Str
         if view.noise:
             shown = _misread(shown, samples.key, view.noise, len(names))
         return _with_column(words[shown], newline)
-    line = np.full((batch, rows, 2 * cols + 2), table.id(" |"), np.int64)  # | a | b |\n
-    line[:, :, 0] = table.id("|")
+    line = np.empty((batch, rows, 2 * cols + 2), np.int64)  # | a | b |\n
+    line[:] = table.ids([f" {d}" for d in DELIMITERS])[samples.delimiter][:, None, None]
+    line[:, :, 0] = table.ids(list(DELIMITERS))[samples.delimiter][:, None]
     line[:, :, 1:-1:2] = words[samples.classes]
     line[:, :, -1] = newline
     return line.reshape(batch, -1)
@@ -62,24 +65,31 @@ def grid_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Str
 def prompt_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
     """The line after the grid: its size and the palette in its listed order, (B, K)."""
     batch, rows, cols = samples.classes.shape
-    size = ["The grid above is size", f" {rows}", " by", f" {cols}"]
-    start = table.ids([*size, ". Each cell contains an object from ['"])
+    size = {"rows": f" {rows}", "cols": f" {cols}"}
+    starts = []
+    for prompt in PROMPTS:
+        lead, first, middle, second, end = _parts(prompt)
+        starts.append(table.ids([lead, size[first], middle, size[second], end]))
+    start = np.stack(starts)[np.broadcast_to(samples.prompt, batch)]  # (B, 5)
     palette = table.ids(list(names))[samples.palette]  # (B, P)
-    listed = np.full((batch, 2 * palette.shape[1] - 1), table.id("', '"), np.int64)
+    listed = np.full((batch, 2 * palette.shape[1]), table.id("', '"), np.int64)
     listed[:, ::2] = palette
-    return _with_column(np.concatenate([np.tile(start, (batch, 1)), listed], 1), table.id("'].\n"))
+    listed[:, -1] = table.ids(list(PALETTE_ENDS))[samples.base]
+    return np.concatenate([start, listed], axis=1)
 
 
 def question_pieces(samples: Samples, table: Strings) -> Ints:
     """`What object is in row 2, column 2? A:` for each question, (B, Q, 5)."""
-    size = max(samples.classes.shape[1:])
-    numbers = table.ids([f" {i}" for i in range(size)])
-    shape = samples.row.shape
-    fixed = [
-        np.full(shape, table.id(string)) for string in ("What object is in row", ", column", "? A:")
-    ]
-    columns = [fixed[0], numbers[samples.row], fixed[1], numbers[samples.col], fixed[2]]
-    return np.stack(columns, axis=-1)
+    shape, base = samples.row.shape, samples.base[:, None]
+    numbers = table.ids([f" {i}" for i in range(max(samples.classes.shape[1:]) + 1)])
+    number = {"row": numbers[samples.row + base], "col": numbers[samples.col + base]}
+    pieces = np.empty((*shape, 5), np.int64)
+    for which, question in enumerate(QUESTIONS):
+        lead, first, middle, second, end = _parts(question)
+        columns = [table.id(lead), number[first], table.id(middle), number[second], table.id(end)]
+        worded = np.stack(np.broadcast_arrays(*columns), axis=-1)
+        np.copyto(pieces, worded, where=(samples.question == which)[..., None])
+    return pieces
 
 
 def answer_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
@@ -113,6 +123,14 @@ def _misread(classes: Ints, key: rng.U64, noise: float, n_classes: int) -> Ints:
     words = rng.bits(key, 2 * size)
     other = rng.below(words[:, :size], n_classes)
     return np.where(rng.unit(words[:, size:]) < noise, other, classes)
+
+
+def _parts(template: str) -> list[str]:
+    """What stands before, between and after the numbers, and the names of those, in their order.
+
+    The space before a number belongs to the number.
+    """
+    return re.split(r" \{(\w+)\}", template)
 
 
 def _with_column(pieces: Ints, last: int) -> Ints:

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from gpt2v.data.batches import IGNORE, Batch
+from gpt2v.model.head import head_loss
 
 
 @dataclass(frozen=True)
@@ -79,12 +80,18 @@ def hidden_states(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None
     return hidden
 
 
+def read_hidden(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None = None) -> Tensor:
+    """Final hidden states (n_read, D) at the positions that are read."""
+    return hidden_states(lm, packed, embeds_BTD)[packed.read]
+
+
 def read_logits(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None = None) -> Tensor:
     """Logits (n_read, V) at the positions that are read, and nowhere else."""
-    logits: Tensor = lm.lm_head(hidden_states(lm, packed, embeds_BTD)[packed.read])
+    logits: Tensor = lm.lm_head(read_hidden(lm, packed, embeds_BTD))
     return logits
 
 
-def answer_loss(logits: Tensor, packed: Packed) -> Tensor:
-    """Sum over supervised tokens of the cross-entropy in nats."""
-    return torch.nn.functional.cross_entropy(logits.float(), packed.targets, reduction="sum")
+def answer_loss(lm: GPT2LMHeadModel, hidden_RD: Tensor, packed: Packed) -> Tensor:
+    """Sum over supervised tokens of the cross-entropy in nats, from what `read_hidden` gave."""
+    supervised = packed.targets != IGNORE
+    return head_loss(hidden_RD[supervised], lm.lm_head.weight, packed.targets[supervised])

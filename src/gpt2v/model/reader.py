@@ -8,7 +8,7 @@ from transformers import GPT2LMHeadModel
 
 from gpt2v.data.batches import Batch
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.model.packed import Packed, pack, read_logits
+from gpt2v.model.packed import Packed, pack, read_hidden
 from gpt2v.model.sources import Picture, VisionTokenSource
 
 
@@ -37,13 +37,19 @@ class Reader:
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Packed]:
         """Logits (n_read, V) where the batch is read, and the packed batch that they belong to."""
+        hidden, packed = self.hidden(batch)
+        logits: Tensor = self.lm.lm_head(hidden)
+        return logits, packed
+
+    def hidden(self, batch: Batch) -> tuple[Tensor, Packed]:
+        """Final hidden states (n_read, D) where the batch is read, and the packed batch."""
         packed = pack(batch, self.device)
         is_image = packed.input_ids == self.image_id
         if not is_image.any():
-            return read_logits(self.lm, packed), packed
+            return read_hidden(self.lm, packed), packed
         assert self.source is not None, "this batch has image positions, but no source for them"
         # A neutral id below the placeholders: their own embedding never takes part.
         words = self.lm.get_input_embeddings()(packed.input_ids.masked_fill(is_image, 0))
         tokens = self.source(batch).to(words.dtype)
         embeds = words.masked_scatter(is_image[..., None], tokens)
-        return read_logits(self.lm, packed, embeds), packed
+        return read_hidden(self.lm, packed, embeds), packed

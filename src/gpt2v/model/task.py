@@ -71,8 +71,8 @@ def batch_loss(reader: Reader, batch: Batch | TextBatch) -> Tensor:
     """The summed cross-entropy in nats of a batch's answers, or of every token of plain text."""
     if isinstance(batch, TextBatch):
         return window_loss(reader.lm, batch)
-    logits, packed = reader(batch)
-    return answer_loss(logits, packed)
+    hidden, packed = reader.hidden(batch)
+    return answer_loss(reader.lm, hidden, packed)
 
 
 def held_out(reader: Reader, stream: Stream, n_grids: int, n_windows: int) -> dict[str, float]:

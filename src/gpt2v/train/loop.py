@@ -8,6 +8,7 @@ uninterrupted one bit for bit on the CPU.
 
 import hashlib
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -116,7 +117,8 @@ def fit(task: Task[B], config: TrainConfig, steps: int, run: Path, label: str) -
             count, signum = training.sums([sum(b.n_supervised for b in parts), asked.signum])
             if signum:
                 training.save()
-                raise Stopped(f"stopped after step {step}, which is saved", int(signum))
+                at = asked.signum or signal.SIGTERM  # of another process
+                raise Stopped(f"stopped after step {step}, which is saved", at)
             loss = training.step(step, parts, count)
             report(f"loss {loss:.3f}")
             last = step + 1 == steps
