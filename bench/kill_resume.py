@@ -23,9 +23,9 @@ from gpt2v.train import checkpoints
 
 CONFIG = """
 tiles: {per_class: 10}
-model: {n_layer: 4, n_embd: 256, n_head: 4, n_positions: 256, dropout: 0.1}
+model: {n_layer: 2, n_embd: 128, n_head: 4, n_positions: 256, dropout: 0.1}
 data:
-  batch_size: 8
+  batch_size: 4
   stages:
   - {steps: 24, mix: [{rows: 2, cols: 2}, {}]}
 train:
@@ -35,7 +35,7 @@ train:
   log_every: 1
   eval_every: 12
   eval_grids: 20
-  save_every: 2
+  save_every: 1
   warmup: 4
 """
 
@@ -93,7 +93,7 @@ def main() -> None:
 
     while found["kills"] < args.kills:
         child = start(config, run)
-        time.sleep(draw.uniform(0, 0.6 * span))
+        time.sleep(draw.uniform(0, 0.7 * span))
         if child.poll() is not None:
             finish(child)
             compare()
