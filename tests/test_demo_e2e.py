@@ -3,8 +3,10 @@
 import hashlib
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -41,8 +43,8 @@ def results(run: Path) -> dict:
 
 
 def weights(run: Path) -> str:
-    (file,) = sorted(run.glob("checkpoints/step-*/model.safetensors"))
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+    files = sorted(run.glob("checkpoints/step-*/model.safetensors"))
+    return hashlib.sha256(files[-1].read_bytes()).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,25 @@ def test_the_report_is_one_file_that_needs_no_other(demos):
 @pytest.mark.parametrize("stage", ["encoder", "lm", "mm"])
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(demos, stage):
     assert weights(demos[0] / stage) == weights(demos[1] / stage)
+
+
+def test_a_stopped_demo_goes_on_to_the_same_weights(demos, tmp_path):
+    out = tmp_path / "cut"
+    command = [sys.executable, "-m", "gpt2v", "demo", "--preset", "smoke", "--out", str(out)]
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    limit = time.monotonic() + 120
+    begun = out / "lm" / "metrics.jsonl"
+    while not (begun.is_file() and begun.read_text()) and time.monotonic() < limit:
+        time.sleep(0.02)
+    child.terminate()
+    child.communicate()
+    assert child.returncode in (128 + signal.SIGTERM, -signal.SIGTERM)  # in a training, between
+    assert not (out / "results.json").exists()
+    said = gpt2v("demo", "--preset", "smoke", "--out", out, "--resume")
+    assert "encoder: kept as it is" in said
+    for stage in ("encoder", "lm", "mm"):
+        assert weights(out / stage) == weights(demos[0] / stage), stage
+    assert results(out)["image_accuracy"] == results(demos[0])["image_accuracy"]
 
 
 def test_the_same_seed_gives_the_same_numbers(demos):
