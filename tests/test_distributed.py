@@ -11,7 +11,7 @@ import torch
 from gpt2v.data.stream import slice_of_batch
 from gpt2v.errors import UserError
 from gpt2v.train.loop import fit
-from helpers import toy_task, train_config, write_yaml
+from helpers import TINY_MM, toy_task, train_config, write_yaml
 
 STEPS = 20
 
@@ -59,7 +59,7 @@ CONFIG = {
 }  # fmt: skip
 
 
-def train(config, run, *options, processes=1):
+def train(config, run, *options, processes=1, kind="lm"):
     """`gpt2v lm train` in one process, or in two that torchrun starts."""
     command = [sys.executable, "-m"]
     if processes > 1:
@@ -68,7 +68,7 @@ def train(config, run, *options, processes=1):
             port = free.getsockname()[1]
         command += ["torch.distributed.run", "--nproc-per-node", str(processes)]
         command += ["--master-addr", "127.0.0.1", "--master-port", str(port), "-m"]
-    command += ["gpt2v", "lm", "train", str(config), "--out", str(run), *options]
+    command += ["gpt2v", kind, "train", str(config), "--out", str(run), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -99,3 +99,25 @@ def test_two_processes_refuse_an_existing_run_with_one_line(tmp_path):
     assert done.returncode != 0
     assert sum(line.startswith("gpt2v: ") for line in done.stderr.splitlines()) == 1
     assert (tmp_path / "r" / "config.yaml").read_text() == "kept"
+
+
+def test_steps_that_touch_frozen_parts_only_keep_two_processes_together(tmp_path, lm_run):
+    """Text leaves the vision tower alone; with the GPT-2 frozen nothing trains in such a step."""
+    mix = [{"rows": 1, "cols": 2, "modality": "image"}, {"rows": 1, "cols": 2}]
+    groups = [{"name": "lm", "pattern": "^language_model", "lr": 0}]
+    groups.append({"name": "rest", "pattern": "", "lr": 0.001})
+    content = {
+        **TINY_MM,
+        "lm": str(lm_run),
+        "data": {"batch_size": 4, "stages": [{"steps": 10, "mix": mix}]},
+        "train": {"groups": groups, "log_every": 1, "eval_grids": 4, "tensorboard": False},
+    }
+    config = write_yaml(tmp_path / "c.yaml", content)
+    for processes in (1, 2):
+        done = train(config, tmp_path / str(processes), processes=processes, kind="mm")
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
+    torch.testing.assert_close(two, one, rtol=2e-3, atol=2e-4)
+    lines = (tmp_path / "1" / "metrics.jsonl").read_text()
+    assert '"total": 0.0' in lines  # there was such a step
+    assert len(set(one)) > 5

@@ -52,6 +52,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         flops=lambda scenes: vision_flops(clip.vision_model, len(scenes.captions)),
         compiled=(clip.vision_model,),
         data_hash=hashed,
+        unused=True,  # the scale of a term whose weight is 0, scenes without objects
     )
     fit(whole, config.train, config.steps, run, "encoder")
     if rank() != 0:

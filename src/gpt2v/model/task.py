@@ -54,6 +54,7 @@ def fit_stream(
         flops=lambda batch: stream_flops(model, batch),
         compiled=(reader.lm.transformer,),
         data_hash=stream.data_hash,
+        unused=model is not reader.lm,  # text leaves a GPT-2v's vision tower alone
     )
     found = fit(task, train, stream.steps, run, kind)
     if rank() == 0:

@@ -82,10 +82,12 @@ class Losses(nn.Module):
         return self.loss(batch)
 
 
-def parallel(model: nn.Module, loss: Callable[..., Tensor]) -> nn.Module:
-    """batch -> loss; with several processes, its backward pass averages the gradients."""
+def parallel(model: nn.Module, loss: Callable[..., Tensor], unused: bool) -> nn.Module:
+    """batch -> loss; with several processes, its backward pass averages the gradients.
+
+    `unused` says that some batches leave some parameters without a gradient.
+    """
     losses = Losses(model, loss)
     if world_size() == 1:
         return losses
-    # A batch of text leaves the vision tower unused, so unused parameters must be looked for.
-    return DistributedDataParallel(losses, find_unused_parameters=True, broadcast_buffers=False)
+    return DistributedDataParallel(losses, find_unused_parameters=unused, broadcast_buffers=False)

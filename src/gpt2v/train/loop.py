@@ -69,6 +69,7 @@ class Task(Generic[B]):
     flops: Callable[[B], float] = lambda batch: 0.0  # of one step on a batch
     compiled: tuple[nn.Module, ...] = ()  # what torch.compile takes
     data_hash: str = ""
+    unused: bool = False  # whether some batches leave some parameters without a gradient
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -149,7 +150,7 @@ class _Training(Generic[B]):
         self.at = Progress(data_hash=task.data_hash)
         self._saved = -1  # the step of the last checkpoint
         self._restore()
-        self._loss = parallel(task.model, task.loss)
+        self._loss = parallel(task.model, task.loss, task.unused)
         in_bf16 = config.precision == "bf16" and has_bf16(self.device)
         self.dtype = torch.bfloat16 if in_bf16 else torch.float32
         self._metrics = Metrics(run, config, self.at.step) if rank() == 0 else None
