@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 import helpers
-from gpt2v.cli import _overrides, main
+from gpt2v.cli import main
+from gpt2v.options import overrides_of
 from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
 
 EVAL = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 10, "examples": 2}
@@ -42,7 +43,9 @@ def changed(base, path, value):
 
 
 def test_overrides_are_yaml_values():
-    found = _overrides(["--train.groups.0.lr", "3e-4", "--a.b=[x, 1]", "--c", "null", "--d", "-2"])
+    found = overrides_of(
+        ["--train.groups.0.lr", "3e-4", "--a.b=[x, 1]", "--c", "null", "--d", "-2"]
+    )
     assert found == {"train.groups.0.lr": 3e-4, "a.b": ["x", 1], "c": None, "d": -2}
     assert isinstance(found["train.groups.0.lr"], float)
 

@@ -9,11 +9,11 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from gpt2v import __version__
 from gpt2v.config import Config
-from gpt2v.configfile import describe, load, read_yaml
+from gpt2v.configfile import load
 from gpt2v.errors import Stopped, UserError, within
 from gpt2v.experiments import (
     EncoderConfig,
@@ -24,29 +24,24 @@ from gpt2v.experiments import (
     ProbeConfig,
     SampleConfig,
 )
+from gpt2v.options import (
+    Overrides,
+    Parser,
+    describe_fields,
+    overrides_of,
+    take_overrides,
+    top_level,
+)
 from gpt2v.presets import STAGES, DemoConfig, demo_config
 from gpt2v.runs import FINISHED, new_run, write_config
-
-Overrides = dict[str, Any]
-
-
-_FIELD = "field "  # begins the argparse names of a configuration's own fields
-
-
-class _Parser(argparse.ArgumentParser):
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, **kwargs)
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see {self.prog} --help)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     try:
-        words, overrides = _take_overrides(list(sys.argv[1:] if argv is None else argv))
+        words, overrides = take_overrides(list(sys.argv[1:] if argv is None else argv))
         args, rest = _parser().parse_known_args(words)
-        args.command(args, {**overrides, **_top_level(args), **_overrides(rest)})
+        args.command(args, {**overrides, **top_level(args), **overrides_of(rest)})
     except UserError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes, one speaks
             print(f"gpt2v: {error}", file=sys.stderr)
@@ -61,62 +56,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _take_overrides(words: list[str]) -> tuple[list[str], Overrides]:
-    """Options with a dot in their name are fields wherever they stand; the rest is argparse's."""
-    rest: list[str] = []
-    fields: list[str] = []
-    queue = iter(words)
-    for word in queue:
-        if word.startswith("--") and "." in word.partition("=")[0]:
-            value = [] if "=" in word else [next(queue, None)]
-            fields += [word, *[v for v in value if v is not None]]
-        else:
-            rest.append(word)
-    return rest, _overrides(fields)
-
-
-def _overrides(rest: list[str]) -> Overrides:
-    """`--train.lr 3e-4` or `--train.lr=3e-4` for any field of the configuration."""
-    found: Overrides = {}
-    words = iter(rest)
-    for word in words:
-        if not word.startswith("--"):
-            raise UserError(f"unexpected argument: {word}")
-        key, equals, value = word[2:].partition("=")
-        if not equals:
-            following = next(words, None)
-            if following is None:
-                raise UserError(f"--{key}: needs a value")
-            value = following
-        found[key] = _value(key, value)
-    return found
-
-
-def _top_level(args: argparse.Namespace) -> Overrides:
-    """The fields without a dot that argparse has taken."""
-    given = {k.removeprefix(_FIELD): v for k, v in vars(args).items() if k.startswith(_FIELD)}
-    return {key: _value(key, text) for key, text in given.items() if text is not None}
-
-
-def _value(key: str, text: str) -> Any:
-    return read_yaml(text, f"--{key}") if text else ""
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="gpt2v", description="The same grid as text and as a picture.")
+    parser = Parser(prog="gpt2v", description="The same grid as text and as a picture.")
     parser.add_argument("--version", action="version", version=f"gpt2v {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
 
     demo = commands.add_parser("demo", help="everything, small, with a report")
     _run_options(demo, "runs/demo", resume=True)
     demo.add_argument("--preset", help="default, photographs or smoke; by --tiles if not given")
     demo.add_argument("--tiles", default="sprites", choices=["sprites", "cifar10", "folder"])
     demo.add_argument("--tiles-path", help="where the cifar10 or folder tiles are")
-    _describe_fields(demo, DemoConfig, skip=[f"{stage}.tiles" for stage in STAGES])
+    describe_fields(demo, DemoConfig, skip=[f"{stage}.tiles" for stage in STAGES])
     demo.set_defaults(command=_demo)
 
     data = commands.add_parser("data", help="look at samples, prepare text").add_subparsers(
-        required=True, metavar="COMMAND", parser_class=_Parser
+        required=True, metavar="COMMAND", parser_class=Parser
     )
     preview = _config_command(data, "preview", EvalConfig, _preview, "print samples, write a PNG")
     preview.add_argument("--n", type=int, default=6, help="how many samples")
@@ -133,27 +87,27 @@ def _parser() -> argparse.ArgumentParser:
         ("mm", MMConfig, _mm_train, "train a GPT-2v"),
     ):
         sub = commands.add_parser(group, help=text).add_subparsers(
-            required=True, metavar="COMMAND", parser_class=_Parser
+            required=True, metavar="COMMAND", parser_class=Parser
         )
         _run_options(_config_command(sub, "train", kind, train, text), None, resume=True)
         if group == "lm":
             sample = sub.add_parser("sample", help="continue prompts, to read what was learnt")
             sample.add_argument("run", help="a run, a checkpoint or a hub id")
             sample.add_argument("--prompt", action="append", help="text to continue; repeatable")
-            _describe_fields(sample, SampleConfig)
+            describe_fields(sample, SampleConfig)
             sample.set_defaults(command=_lm_sample)
 
     evaluate = commands.add_parser("eval", help="measure a model on held-out grids")
     evaluate.add_argument("model", help="a run or a checkpoint")
     evaluate.add_argument("--suite", help="YAML of the evaluation; 1,000 3x3 test grids if absent")
     _run_options(evaluate, "runs/eval")
-    _describe_fields(evaluate, EvalConfig)
+    describe_fields(evaluate, EvalConfig)
     evaluate.set_defaults(command=_eval)
 
     probe = _config_command(commands, "probe", ProbeConfig, _probe, "linear probes of the patches")
     _run_options(probe, None)
     ablate = commands.add_parser("ablate", help="ablations").add_subparsers(
-        required=True, metavar="COMMAND", parser_class=_Parser
+        required=True, metavar="COMMAND", parser_class=Parser
     )
     tokens = _config_command(
         ablate, "tokens", LadderConfig, _ablate_tokens, "the vision-token ladder"
@@ -175,20 +129,9 @@ def _config_command(
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = group.add_parser(name, help=text)
     parser.add_argument("config", help="YAML file")
-    _describe_fields(parser, kind)
+    describe_fields(parser, kind)
     parser.set_defaults(command=command)
     return parser
-
-
-def _describe_fields(
-    parser: argparse.ArgumentParser, kind: type[Config], skip: Sequence[str] = ()
-) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = "fields, each an option:\n" + "\n".join(describe(kind, skip))
-    taken = {option for action in parser._actions for option in action.option_strings}
-    for name in kind.model_fields:
-        if f"--{name}" not in taken:
-            parser.add_argument(f"--{name}", dest=_FIELD + name, help=argparse.SUPPRESS)
 
 
 def _run_options(
