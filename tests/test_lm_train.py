@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -266,7 +267,7 @@ def test_compiling_that_fails_goes_on_without_it(tmp_path, monkeypatch, capsys):
         raise TorchDynamoException("no C++ compiler")
 
     task = helpers.toy_task()
-    object.__setattr__(task, "compiled", (task.model,))
+    task = replace(task, compiled=(task.model,))
     monkeypatch.setattr(
         task.model, "compile", lambda: setattr(task.model, "_compiled_call_impl", fail)
     )

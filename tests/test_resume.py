@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from gpt2v.errors import Stopped, UserError
-from gpt2v.train import checkpoints, loop
+from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
 from helpers import toy_task, train_config
 
@@ -37,7 +38,7 @@ def config(**changes):
     return train_config(save_every=3, eval_every=4, log_every=1, **changes)
 
 
-def run_until(path, stop_at, monkeypatch, **changes):
+def run_until(path, stop_at, **changes):
     """Train; at step `stop_at` the machine goes down."""
     task = toy_task(dropout=0.3)
     batch = task.batch
@@ -47,8 +48,7 @@ def run_until(path, stop_at, monkeypatch, **changes):
             raise KeyError("power cut")
         return batch(step, part, parts)
 
-    monkeypatch.setattr(loop, "progress", loop.progress)
-    object.__setattr__(task, "batch", failing)
+    task = replace(task, batch=failing)
     path.mkdir(exist_ok=True)
     try:
         fit(task, config(**changes), STEPS, path, "test")
@@ -59,11 +59,11 @@ def run_until(path, stop_at, monkeypatch, **changes):
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("stop_at", [1, 3, 7, 11])
-def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path, monkeypatch, case, stop_at):
+def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path, case, stop_at):
     changes = CASES[case]
-    whole = run_until(tmp_path / "whole", None, monkeypatch, **changes)
-    assert run_until(tmp_path / "cut", stop_at, monkeypatch, **changes) is None
-    resumed = run_until(tmp_path / "cut", None, monkeypatch, **changes)
+    whole = run_until(tmp_path / "whole", None, **changes)
+    assert run_until(tmp_path / "cut", stop_at, **changes) is None
+    resumed = run_until(tmp_path / "cut", None, **changes)
     assert torch.equal(whole, resumed)
 
     def lines(name):
@@ -74,8 +74,8 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path, monkeypatch, case
     assert lines("whole") == lines("cut")
 
 
-def test_a_finished_training_is_not_repeated(tmp_path, monkeypatch):
-    whole = run_until(tmp_path / "r", None, monkeypatch)
+def test_a_finished_training_is_not_repeated(tmp_path):
+    whole = run_until(tmp_path / "r", None)
     calls = []
     task = toy_task(dropout=0.3, evaluate=lambda: calls.append(1) or {})
     found = fit(task, config(), STEPS, tmp_path / "r", "test")
@@ -84,17 +84,16 @@ def test_a_finished_training_is_not_repeated(tmp_path, monkeypatch):
     assert torch.equal(weights(task), whole)
 
 
-def test_other_data_are_refused(tmp_path, monkeypatch):
-    run_until(tmp_path / "r", 7, monkeypatch)
-    task = toy_task()
-    object.__setattr__(task, "data_hash", "other")
+def test_other_data_are_refused(tmp_path):
+    run_until(tmp_path / "r", 7)
+    task = replace(toy_task(), data_hash="other")
     with pytest.raises(UserError, match="other data"):
         fit(task, config(), STEPS, tmp_path / "r", "test")
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_stops_and_the_rest_follows(tmp_path, monkeypatch, signum):
-    whole = run_until(tmp_path / "whole", None, monkeypatch)
+def test_a_signal_saves_and_stops_and_the_rest_follows(tmp_path, signum):
+    whole = run_until(tmp_path / "whole", None)
     task = toy_task(dropout=0.3)
     batch = task.batch
 
@@ -103,7 +102,7 @@ def test_a_signal_saves_and_stops_and_the_rest_follows(tmp_path, monkeypatch, si
             os.kill(os.getpid(), signum)
         return batch(step, part, parts)
 
-    object.__setattr__(task, "batch", asked)
+    task = replace(task, batch=asked)
     (tmp_path / "cut").mkdir()
     before = signal.getsignal(signum)
     with pytest.raises(Stopped, match="after step") as stopped:
@@ -112,7 +111,7 @@ def test_a_signal_saves_and_stops_and_the_rest_follows(tmp_path, monkeypatch, si
     assert signal.getsignal(signum) == before
     newest = checkpoints.newest_whole(tmp_path / "cut")
     assert newest.name in ("step-000004", "step-000005")
-    assert torch.equal(run_until(tmp_path / "cut", None, monkeypatch), whole)
+    assert torch.equal(run_until(tmp_path / "cut", None), whole)
 
 
 def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
@@ -129,8 +128,8 @@ def test_the_averaged_weights_are_measured_and_saved(tmp_path):
     trajectory = []
     plain = toy_task()
     batch = plain.batch
-    object.__setattr__(
-        plain, "batch", lambda s, *p: trajectory.append(weights(plain).clone()) or batch(s, *p)
+    plain = replace(
+        plain, batch=lambda s, *p: trajectory.append(weights(plain).clone()) or batch(s, *p)
     )
     (tmp_path / "plain").mkdir()
     fit(plain, train_config(), STEPS, tmp_path / "plain", "test")

@@ -137,6 +137,11 @@ class CorpusConfig(Config):
     weight: float = Field(1.0, gt=0, description="share of this spec among its stage's specs")
 
     @property
+    def text(self) -> Self:
+        """What is read, without how often: equal for specs that share their tokens and windows."""
+        return self.model_copy(update={"weight": 1.0, "windows": None})
+
+    @property
     def shown_as(self) -> str:
         """What is read, e.g. `text/train.txt`."""
         return f"text/{PurePath(self.corpus).name}"
@@ -174,9 +179,16 @@ class DataConfig(Config):
     stages: list[StageConfig] = Field(min_length=1, description="the curriculum, in order")
 
     @property
-    def specs(self) -> list[DataSpec]:
-        """Every spec of every stage."""
-        return [spec for stage in self.stages for spec in stage.mix]
+    def corpora(self) -> list[CorpusConfig]:
+        """The different texts of all stages, whatever their shares."""
+        specs = [spec for stage in self.stages for spec in stage.mix]
+        texts = [spec.text for spec in specs if isinstance(spec, CorpusConfig)]
+        return list(dict.fromkeys(texts))
+
+    @property
+    def has_grids(self) -> bool:
+        """Whether any stage has grids."""
+        return any(isinstance(spec, GridConfig) for stage in self.stages for spec in stage.mix)
 
 
 class TokenizerConfig(Config):

@@ -71,6 +71,13 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
         shutil.rmtree(aside.parent)
 
 
+def looks_local(source: str) -> bool:
+    """Whether a name that is no file or folder was meant as one, not as a hub's `owner/name`."""
+    if source.startswith((".", "/", "~")) or source.count("/") > 1:
+        return True
+    return "/" in source and Path(source).parent.is_dir()
+
+
 def _holds_something(path: Path) -> bool:
     """Whether there is more than what an interrupted write leaves (its name begins with a dot)."""
     return any(not entry.name.startswith(".") for entry in path.iterdir())

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from gpt2v.data.pieces import END_OF_TEXT
 from gpt2v.errors import UserError
+from gpt2v.runs import looks_local
 
 _CHUNK = 1 << 20  # bytes of a text file read at once
 _ROWS = 256  # of a parquet file read at once
@@ -64,8 +65,7 @@ def local_path(source: str, key: str) -> Path | None:
     path = Path(source).expanduser()
     if path.exists():
         return path
-    local = source.startswith((".", "/", "~")) or source.count("/") > 1
-    if local or path.suffix in _READERS or ("/" in source and path.parent.is_dir()):
+    if looks_local(source) or path.suffix in _READERS:
         raise UserError(f"{key}: {source}: no such file or folder")
     return None
 

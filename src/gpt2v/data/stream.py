@@ -25,11 +25,7 @@ EVAL_BATCH = 50  # grids per pass in validation and evaluation
 
 def open_corpora(config: DataConfig, tokenizer: Tokenizer) -> dict[CorpusConfig, Corpus]:
     """Every corpus that the stages name, tokenized."""
-    return {
-        spec: open_corpus(spec, tokenizer)
-        for spec in config.specs
-        if isinstance(spec, CorpusConfig)
-    }
+    return {text: open_corpus(text, tokenizer) for text in config.corpora}
 
 
 def view_of(spec: GridConfig, cell_size: int, geometry: PictureGeometry | None) -> View:
@@ -63,7 +59,7 @@ class Stream:
     config: DataConfig
     render: Renderer | None = None  # where there are grids
     geometry: PictureGeometry | None = None  # where there are pictures
-    corpora: Mapping[CorpusConfig, Corpus] = field(default_factory=dict)
+    corpora: Mapping[CorpusConfig, Corpus] = field(default_factory=dict)  # by their `text`
 
     @property
     def steps(self) -> int:
@@ -94,7 +90,7 @@ class Stream:
         spec = self.spec(step)
         if isinstance(spec, CorpusConfig):
             index = slice_of_batch(spec.windows or self.config.batch_size, step, part, parts)
-            windows = self.corpora[spec].train
+            windows = self.corpora[spec.text].train
             return windows.train_batch(self.config.seed, int(index[0]), len(index))
         return self.draw(spec, "train", slice_of_batch(self.config.batch_size, step, part, parts))
 

@@ -29,7 +29,6 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from gpt2v.config import CorpusConfig
 from gpt2v.configfile import load
 from gpt2v.data import rng
 from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, special_id
@@ -82,7 +81,7 @@ def _has_read_text(source: Path) -> bool:
             config = load(LMConfig, folder / "config.yaml", {})
         except UserError:
             continue
-        return any(isinstance(spec, CorpusConfig) for spec in config.data.specs)
+        return bool(config.data.corpora)
     return True
 
 

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpt2v.config import CorpusConfig, GPT2ModelConfig, GridConfig
+from gpt2v.config import GPT2ModelConfig
 from gpt2v.data.batches import Renderer
 from gpt2v.data.corpora import corpus_texts, tokenize_corpus
 from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, PieceTable, special_id
@@ -22,14 +22,13 @@ from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2, wrap_tokenizer
 from gpt2v.model.reader import Reader
 from gpt2v.model.task import fit_stream
-from gpt2v.train.distributed import from_rank_0
+from gpt2v.train.distributed import rank_0_first
 
 
 def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
     """Train into the run directory; `bank` saves loading the tiles twice."""
     started = time.monotonic()
-    has_grids = any(isinstance(spec, GridConfig) for spec in config.data.specs)
-    if has_grids:
+    if config.data.has_grids:
         bank = bank or load_bank(config.tiles)
     torch.manual_seed(config.train.seed)
     if config.init is None:
@@ -37,34 +36,31 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
         model = new_gpt2(config.model, tokenizer)
     else:
         model, tokenizer = load_gpt2(find_checkpoint(config.init, "init"), "init")
-    model = place(model, fused_attention=not has_grids)
+    model = place(model, fused_attention=not config.data.has_grids)
     renderer = Renderer(bank, PieceTable(tokenizer)) if bank else None
     stream = Stream(config.data, renderer)
     stream.check(model.config.n_positions)
-    from_rank_0(lambda: len(open_corpora(config.data, tokenizer)))  # the others find its tokens
-    stream = replace(stream, corpora=open_corpora(config.data, tokenizer))
+    corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
+    stream = replace(stream, corpora=corpora)
     reader = Reader(model, special_id(tokenizer, IMAGE))
     fit_stream("lm", model, tokenizer, reader, stream, config, run, started)
 
 
 def _texts(config: LMConfig, bank: TileBank | None) -> Iterator[str]:
     """What a tokenizer is trained on: all that will be read."""
-    corpora = [spec for spec in config.data.specs if isinstance(spec, CorpusConfig)]
     if bank:
         yield from grid_texts(bank)
-    for spec in dict.fromkeys(corpora):
-        yield from corpus_texts(spec)
+    for text in config.data.corpora:
+        yield from corpus_texts(text)
 
 
 def tokenize(config: LMConfig, out: Path) -> None:
     """`gpt2v data tokenize`: the token files of the first corpus, and their tokenizer, in `out`."""
-    corpora = [spec for spec in config.data.specs if isinstance(spec, CorpusConfig)]
-    if not corpora:
+    if not config.data.corpora:
         raise UserError("data.stages: no corpus here that could be tokenized")
-    has_grids = len(corpora) < len(config.data.specs)
-    bank = load_bank(config.tiles) if has_grids else None
+    bank = load_bank(config.tiles) if config.data.has_grids else None
     tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
-    tokenize_corpus(corpora[0], tokenizer, out)
+    tokenize_corpus(config.data.corpora[0], tokenizer, out)
     wrap_tokenizer(tokenizer).save_pretrained(out)
     print(f"tokens: {out}; train with `corpus: {out}` and `tokenizer: {{source: {out}}}`")
 

@@ -19,6 +19,7 @@ from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
 from gpt2v.model.task import fit_stream
+from gpt2v.train.distributed import rank_0_first
 
 
 def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
@@ -30,7 +31,7 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
     model = place(model)
     table = PieceTable(tokenizer)
     renderer = Renderer(bank, table, model.geometry.image_size)
-    corpora = open_corpora(config.data, tokenizer)
+    corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
     stream = Stream(config.data, renderer, model.token_geometry, corpora)
     stream.check(model.config.text_config.n_positions)
     reader = Reader.of(model)

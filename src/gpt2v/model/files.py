@@ -10,6 +10,7 @@ from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFa
 from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
+from gpt2v.runs import looks_local
 from gpt2v.train import checkpoints
 
 M = TypeVar("M", bound=PreTrainedModel)
@@ -45,8 +46,7 @@ def find_checkpoint(source: str, key: str) -> str:
     """
     path = Path(source)
     if not path.exists():
-        local = source.startswith((".", "/", "~")) or source.count("/") > 1
-        if local or ("/" in source and path.parent.is_dir()):
+        if looks_local(source):
             raise UserError(f"{key}: {source}: no such run or checkpoint")
         return source
     if checkpoints.folder_of(path).is_dir():

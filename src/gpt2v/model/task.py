@@ -102,7 +102,7 @@ def held_out(reader: Reader, stream: Stream, n_grids: int, n_windows: int) -> di
 def _text_scores(
     reader: Reader, stream: Stream, spec: CorpusConfig, n_windows: int
 ) -> list[tuple[str, float]]:
-    corpus = stream.corpora[spec]
+    corpus = stream.corpora[spec.text]
     lengths = token_bytes(corpus.tokenizer)
     nats = n_tokens = n_bytes = 0.0
     for batch in corpus.valid.validation_batches(8, n_windows):

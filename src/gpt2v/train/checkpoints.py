@@ -120,11 +120,10 @@ def save(
         (folder / TRAINER).write_text(json.dumps(asdict(progress), indent=1) + "\n")
 
     target = write(run, progress.step, files)
-    others = listed(run)[:-keep]
     merits = {path: _merit(path) for path in listed(run)}
     measured = {path: merit for path, merit in merits.items() if merit is not None}
     best = max(measured, key=measured.__getitem__, default=None)
-    for path in others:
+    for path in listed(run)[:-keep]:
         if path != best:
             runs.remove_directory(path)
     return target

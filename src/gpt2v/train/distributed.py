@@ -70,7 +70,14 @@ def from_rank_0(work: Callable[[], T]) -> T:
     return outcome[0]  # type: ignore[return-value]
 
 
-class Losses(nn.Module):
+def rank_0_first(work: Callable[[], T]) -> T:
+    """Do something on rank 0, then on the others, which find what it has left on the disk."""
+    done: list[T] = []
+    from_rank_0(lambda: done.append(work()))
+    return done[0] if done else work()
+
+
+class _Losses(nn.Module):
     """A model with its loss as one module, so that DistributedDataParallel sees its forward."""
 
     def __init__(self, model: nn.Module, loss: Callable[..., Tensor]) -> None:
@@ -87,7 +94,7 @@ def parallel(model: nn.Module, loss: Callable[..., Tensor], unused: bool) -> nn.
 
     `unused` says that some batches leave some parameters without a gradient.
     """
-    losses = Losses(model, loss)
+    losses = _Losses(model, loss)
     if world_size() == 1:
         return losses
     return DistributedDataParallel(losses, find_unused_parameters=unused, broadcast_buffers=False)

@@ -1,7 +1,6 @@
 """What a training logs: metrics.jsonl, always; TensorBoard; Weights & Biases where asked for."""
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -80,5 +79,5 @@ def _wandb(run: Path, project: str) -> Any:
         raise UserError(
             "train.wandb: Weights & Biases is not installed; pip install 'gpt2v[wandb]'"
         ) from None
-    name = os.path.basename(os.path.abspath(run))
+    name = run.resolve().name
     return wandb.init(project=project, name=name, id=name, dir=str(run), resume="allow")
