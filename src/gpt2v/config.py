@@ -1,22 +1,13 @@
 """The parts of every configuration, as pydantic models: frozen, strict, without unknown keys.
 
-`experiments` puts them together; `configfile` reads them from YAML and the command line.
+`specs` has those of the data, `experiments` puts them together; `configfile` reads them from YAML
+and the command line.
 """
 
 import re
-from pathlib import PurePath
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    SerializerFunctionWrapHandler,
-    Tag,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Config(BaseModel):
@@ -25,7 +16,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
-# ---- data ------------------------------------------------------------------------------------
+# ---- tiles and tokenizers ---------------------------------------------------------------------
 
 
 MAX_SPRITES = 2**30  # of one class in one split; three splits and 2**32 seeds fill 64 bits
@@ -41,154 +32,6 @@ class TilesConfig(Config):
         1000, ge=10, le=MAX_SPRITES, description="training sprites per class; val, test: a tenth"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="which sprites are drawn")
-
-
-class AugmentConfig(Config):
-    """How samples vary in their words; a cell, a question and its answer stay what they are."""
-
-    paraphrase: bool = Field(False, description="draw the words of each question, and the prompt's")
-    delimiters: list[Literal["|", ",", ";", "/", "&"]] = Field(
-        ["|"], min_length=1, description="markdown: what stands between cells, drawn per sample"
-    )
-    index_bases: list[Literal[0, 1]] = Field(
-        [0], min_length=1, description="number of the first row and column, drawn per sample"
-    )
-    order: Literal["random", "raster"] = Field(
-        "random", description="order of the questions; raster: by row, then by column"
-    )
-
-    @model_validator(mode="after")
-    def _each_once(self) -> Self:
-        for name in ("delimiters", "index_bases"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise ValueError(f"{name} must name each choice once")
-        return self
-
-
-class GridConfig(Config):
-    """One data spec: the shape of a grid, what is asked, and how it is shown."""
-
-    rows: int = Field(3, ge=1, le=16, description="rows of the grid")
-    cols: int = Field(3, ge=1, le=16, description="columns of the grid")
-    palette: int = Field(4, ge=1, description="number of objects that a grid may hold")
-    questions: int | None = Field(None, ge=1, description="questions per grid; none: every cell")
-    mode: Literal["chained", "independent"] = Field(
-        "independent", description="whether a question sees the earlier ones"
-    )
-    modality: Literal["text", "image"] = Field("text", description="text table or picture")
-    form: Literal["markdown", "patch-tiled"] = Field("markdown", description="text form")
-    patches: int = Field(2, ge=1, description="patch-tiled: patches along a cell's side")
-    noise: float = Field(
-        0.0, ge=0, lt=1, description="patch-tiled: chance that a word is any object's, at random"
-    )
-    augment: AugmentConfig = Field(AugmentConfig(), description="how samples vary in their words")
-    weight: float = Field(1.0, gt=0, description="share of this spec among its stage's specs")
-
-    @property
-    def n_questions(self) -> int:
-        """Questions asked about one grid."""
-        return self.rows * self.cols if self.questions is None else self.questions
-
-    @property
-    def shown_as(self) -> str:
-        """How the grid is shown, e.g. `text/markdown (augmented)`."""
-        shown = "image" if self.modality == "image" else f"text/{self.form}"
-        noise = f" (noise {self.noise:g})" if self.noise else ""
-        return shown + noise + (" (augmented)" if self.augment != AugmentConfig() else "")
-
-    @property
-    def label(self) -> str:
-        """A short name for logs, e.g. `text/markdown 3x3`."""
-        return f"{self.shown_as} {self.rows}x{self.cols}"
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
-        if self.n_questions > self.rows * self.cols:
-            raise ValueError(f"questions must be at most rows x cols = {self.rows * self.cols}")
-        if self.noise and (self.modality, self.form) != ("text", "patch-tiled"):
-            raise ValueError("noise needs form: patch-tiled")
-        if self.augment.delimiters != ["|"] and (self.modality, self.form) != ("text", "markdown"):
-            raise ValueError("augment.delimiters needs modality: text and form: markdown")
-        return self
-
-    @model_serializer(mode="wrap")
-    def _without_idle_augment(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Equal data has an equal hash, and so it is written as it was before there was a choice.
-        found: dict[str, Any] = dump(self)
-        if self.augment == AugmentConfig():
-            found.pop("augment", None)
-        return found
-
-
-class CorpusConfig(Config):
-    """Plain text: documents joined end to end and cut into windows, without padding."""
-
-    corpus: str = Field(
-        description="a .txt, .jsonl or .parquet file, a folder of such, a hub data set, or a "
-        "folder made by `data tokenize`"
-    )
-    valid: str | None = Field(
-        None, description="the same for validation; none: a hundredth of the documents"
-    )
-    field: str = Field("text", description="jsonl, parquet, hub: the column that holds the text")
-    clean: bool = Field(True, description="normalise, drop broken and repeated documents")
-    context: int = Field(256, ge=2, description="tokens in a window")
-    windows: int | None = Field(None, ge=1, description="windows per step; none: data.batch_size")
-    weight: float = Field(1.0, gt=0, description="share of this spec among its stage's specs")
-
-    @property
-    def text(self) -> Self:
-        """What is read, without how often: equal for specs that share their tokens and windows."""
-        return self.model_copy(update={"weight": 1.0, "windows": None})
-
-    @property
-    def shown_as(self) -> str:
-        """What is read, e.g. `text/train.txt`."""
-        return f"text/{PurePath(self.corpus).name}"
-
-    @property
-    def label(self) -> str:
-        """A short name for logs, e.g. `text/train.txt 256`."""
-        return f"{self.shown_as} {self.context}"
-
-
-def _kind_of_spec(spec: Any) -> str:
-    is_corpus = "corpus" in spec if isinstance(spec, dict) else isinstance(spec, CorpusConfig)
-    return "<corpus>" if is_corpus else "<grid>"
-
-
-# The tags stand in pydantic's error locations; brackets tell them from fields.
-DataSpec = Annotated[
-    Annotated[GridConfig, Tag("<grid>")] | Annotated[CorpusConfig, Tag("<corpus>")],
-    Discriminator(_kind_of_spec),
-]
-
-
-class StageConfig(Config):
-    """Some steps of training on a mixture of data specs; stages in a row make a curriculum."""
-
-    steps: int = Field(ge=1, description="training steps in this stage")
-    mix: list[DataSpec] = Field(min_length=1, description="data specs; each step draws one")
-
-
-class DataConfig(Config):
-    """Training data: a curriculum over data specs, grids and plain text."""
-
-    seed: int = Field(0, ge=0, description="data set seed")
-    batch_size: int = Field(32, ge=1, description="grids (or windows of text) per step")
-    stages: list[StageConfig] = Field(min_length=1, description="the curriculum, in order")
-
-    @property
-    def corpora(self) -> list[CorpusConfig]:
-        """The different texts of all stages, whatever their shares."""
-        specs = [spec for stage in self.stages for spec in stage.mix]
-        texts = [spec.text for spec in specs if isinstance(spec, CorpusConfig)]
-        return list(dict.fromkeys(texts))
-
-    @property
-    def has_grids(self) -> bool:
-        """Whether any stage has grids."""
-        return any(isinstance(spec, GridConfig) for stage in self.stages for spec in stage.mix)
 
 
 class TokenizerConfig(Config):

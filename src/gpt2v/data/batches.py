@@ -5,7 +5,8 @@ tree: a token sees its own segment up to itself, and all of its segment's ancest
 prompt are the root; with independent questions each question is a child of the root, and each
 answer a child of its question, so positions restart after the prefix. Chained questions are one
 segment. Where some answer choice has several tokens, each choice is a further child of the
-question, so that all choices are scored in the same pass.
+question, so that all choices are scored in the same pass. Questions and answers of different lengths
+are padded with empty pieces, which have no tokens.
 """
 
 from dataclasses import dataclass
@@ -14,14 +15,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2v.data.grids import Samples
-from gpt2v.data.images import ImageSpan, compose
+from gpt2v.data.pictures import compose
 from gpt2v.data.pieces import PieceTable
 from gpt2v.data.rng import Ints
+from gpt2v.data.samples import Samples
 from gpt2v.data.text import (
     ImageView,
     View,
     answer_pieces,
+    choice_pieces,
     grid_pieces,
     prompt_pieces,
     question_pieces,
@@ -32,16 +34,28 @@ IGNORE = -100  # label of an unsupervised position, as in torch.nn.functional.cr
 
 
 @dataclass(frozen=True)
-class ChoiceReads:
-    """Where the log-probability of every answer choice is read.
+class Choices:
+    """The answers among which a question's is, and where their log-probability is read.
 
     Attributes:
+        pieces: (B, Q, C) the choices as pieces of the renderer's table; EMPTY past their end.
         position: (B, Q, C, L) the token at this position is followed by ...
-        token: (C, L) ... this token of the choice; -1 past the choice's end.
+        token: (B, Q, C, L) ... this token of the choice; -1 past the choice's end.
     """
 
+    pieces: Ints
     position: Ints
     token: Ints
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """What stands at the M image positions of a batch, in the order of the flattened batch."""
+
+    sample: Ints  # (M,) row of the batch
+    cell: Ints  # (M,) cell in raster order of the sample's own shape
+    patch: Ints  # (M,) patch of the picture, in raster order; -1 for none
+    picture: Ints  # (M,) index into the batch's pixels
 
 
 @dataclass(frozen=True)
@@ -56,9 +70,10 @@ class Batch:
     sees: NDArray[np.bool_]  # (S, S) sees[i, j]: segment i may attend to segment j
     answers: Ints  # (B, T) question whose answer a token belongs to, -1 elsewhere
     hidden_ids: Ints | None  # (B, T) what the image positions stand for in a spliced text view
-    span: ImageSpan | None
-    pixels: Pixels | None  # (B, S, S, 3)
-    choices: ChoiceReads | None
+    truth: Ints  # (B, Q, A) pieces of each answer, of the renderer's table
+    images: ImageTokens | None
+    pixels: Pixels | None  # (P, S, S, 3) all pictures of all samples
+    choices: Choices | None
 
     @property
     def n_supervised(self) -> int:
@@ -91,35 +106,33 @@ class Renderer:
         mode: Literal["chained", "independent"] = "independent",
         with_choices: bool = False,
     ) -> Batch:
-        """Render one batch; `with_choices` adds what scoring every class name needs."""
+        """Render one batch; `with_choices` adds what scoring every listed answer needs."""
         names, table = self.bank.class_names, self.table
-        batch, n_questions = samples.row.shape
+        n_questions = samples.row.shape[1]
         layout = _Layout()
         grid = grid_pieces(samples, view, names, table)
         layout.add(grid, segment=0)
         layout.add(prompt_pieces(samples, names, table), segment=0)
-        questions = question_pieces(samples, table)
+        questions = question_pieces(samples, names, table)
         answers = answer_pieces(samples, names, table)
-        choice_strings = [f" {name}" for name in names]
-        branches = with_choices and max(len(table.tokens(s)) for s in choice_strings) > 1
-        choice_segments = np.full((n_questions, len(names)), -1)
+        choices = choice_pieces(samples, names, table) if with_choices else None
+        if mode == "chained" and choices is not None:
+            raise ValueError("choices are scored with independent questions")
+        branches = choices is not None and int(table.lengths(choices).max(initial=0)) > 1
+        answer_segment = np.zeros(n_questions, np.int64)
+        branch = np.zeros((n_questions, 0 if choices is None else choices.shape[2]), np.int64)
         for q in range(n_questions):
             stem = 0 if mode == "chained" else layout.new_segment(parent=0)
             answer = 0 if mode == "chained" else layout.new_segment(parent=stem)
+            answer_segment[q] = answer
             layout.add(questions[:, q], stem)
             layout.add(answers[:, q], answer, answer_of=q)
-            if branches:
-                if mode == "chained":
-                    raise ValueError("choices are scored with independent questions")
-                for c, string in enumerate(choice_strings):
-                    choice_segments[q, c] = layout.new_segment(parent=stem)
-                    column = np.full((batch, 1), table.id(string))
-                    layout.add(column, int(choice_segments[q, c]))
-        input_ids, segments, answer_of, position_ids = layout.assemble(table)
-        labels = np.where(answer_of >= 0, input_ids, IGNORE)
-        choices = None
-        if with_choices:
-            choices = self._choice_reads(segments, answer_of, n_questions, choice_segments)
+            for c in range(branch.shape[1] if branches else 0):
+                branch[q, c] = layout.new_segment(parent=stem)
+                layout.add(choices[:, q, c : c + 1], int(branch[q, c]))  # type: ignore[index]
+        packed = layout.assemble(table)
+        input_ids = packed.input_ids
+        labels = np.where(packed.answer_of >= 0, input_ids, IGNORE)
         hidden_ids = None
         if not isinstance(view, ImageView) and view.spliced:
             in_grid = np.arange(input_ids.shape[1]) < table.lengths(grid).sum(1)[:, None]
@@ -128,43 +141,60 @@ class Renderer:
         pixels = None
         if isinstance(view, ImageView) and view.with_pixels:
             assert self.image_size is not None, "pictures need a vision tower's image size"
-            pixels = compose(samples, self.bank, self.image_size)
+            pixels = compose(samples, self.bank, self.image_size, view.picture)
+        shift = samples.position[:, None] * (packed.segments >= 0)
         return Batch(
             samples=samples,
             input_ids=input_ids,
             labels=labels,
-            position_ids=position_ids,
-            segments=segments,
+            position_ids=packed.position_ids + shift,
+            segments=packed.segments,
             sees=layout.sees(),
-            answers=answer_of,
+            answers=packed.answer_of,
             hidden_ids=hidden_ids,
-            span=view.span if isinstance(view, ImageView) else None,
+            truth=answers,
+            images=_image_tokens(samples, view) if isinstance(view, ImageView) else None,
             pixels=pixels,
-            choices=choices,
+            choices=None
+            if choices is None
+            else self._reads(choices, packed.start[:, answer_segment], packed.start[:, branch]),
         )
 
-    def _choice_reads(
-        self, segments: Ints, answer_of: Ints, n_questions: int, branch: Ints
-    ) -> ChoiceReads:
-        tokens = [self.table.tokens(f" {name}") for name in self.bank.class_names]
-        longest = max(map(len, tokens))
-        token = np.array([t + [-1] * (longest - len(t)) for t in tokens], np.int64)
-        batch = len(segments)
-        first = np.stack(  # the position before each answer: the end of its question
-            [np.argmax(answer_of == q, axis=1) - 1 for q in range(n_questions)], axis=1
-        )
-        position = np.empty((batch, n_questions, len(tokens), longest), np.int64)
-        position[..., 0] = first[..., None]
-        if longest > 1:
-            # first token of each branch; token l of a choice is read one place before it
-            start = np.array(
-                [[np.argmax(row == s) for s in branch.reshape(-1)] for row in segments]
-            )
-            inner = start.reshape(batch, *branch.shape)[..., None] + np.arange(longest - 1)
-            position[..., 1:] = np.where(
-                token[None, None, :, 1:] >= 0, inner, first[..., None, None]
-            )
-        return ChoiceReads(position, token)
+    def _reads(self, choices: Ints, answer: Ints, branch: Ints) -> Choices:
+        """Where choices are read, given where answers (B, Q) and branches (B, Q, C) start."""
+        lengths = self.table.lengths(choices)  # (B, Q, C)
+        longest = max(1, int(lengths.max(initial=1)))
+        token = np.full((*choices.shape, longest), -1, np.int64)
+        token[np.arange(longest) < lengths[..., None]] = self.table.end_to_end(choices.reshape(-1))[0]
+        # The first token follows the question; every further one its branch's token before it.
+        position = np.repeat((answer - 1)[..., None, None], choices.shape[2], axis=2)
+        position = np.repeat(position, longest, axis=3)
+        inner = branch[..., None] + np.arange(longest - 1)
+        position[..., 1:] = np.where(token[..., 1:] >= 0, inner, position[..., 1:])
+        return Choices(choices, position, token)
+
+
+def _image_tokens(samples: Samples, view: ImageView) -> ImageTokens:
+    shapes, which = samples.shapes
+    spans = [view.span_of(rows, cols) for rows, cols in shapes.tolist()]
+    n_pictures = np.array([span.n_pictures for span in spans])[which]
+    first = np.cumsum(n_pictures) - n_pictures
+    size = np.array([len(span) for span in spans])[which]
+
+    def joined(part: str) -> Ints:
+        return np.concatenate([getattr(spans[shape], part) for shape in which.tolist()])
+
+    sample = np.repeat(np.arange(len(which)), size)
+    return ImageTokens(sample, joined("cell"), joined("patch"), first[sample] + joined("picture"))
+
+
+@dataclass(frozen=True)
+class _Packed:
+    input_ids: Ints  # (B, T)
+    segments: Ints  # (B, T)
+    answer_of: Ints  # (B, T)
+    position_ids: Ints  # (B, T)
+    start: Ints  # (B, S) column at which each segment starts
 
 
 class _Layout:
@@ -194,8 +224,8 @@ class _Layout:
                 sees[child] |= sees[parent]  # parents come before their children
         return sees
 
-    def assemble(self, table: PieceTable) -> tuple[Ints, Ints, Ints, Ints]:
-        """Token ids, segment, question answered and position of each token, each (B, T)."""
+    def assemble(self, table: PieceTable) -> _Packed:
+        """Join the pieces, and say what each token belongs to."""
         pieces = np.concatenate(self._pieces, axis=1)
         input_ids, column = table.assemble(pieces)
         real = column >= 0
@@ -213,4 +243,4 @@ class _Layout:
                 begin[:, child] = begin[:, parent] + size[:, parent]
         shift = np.take_along_axis(begin - place, np.maximum(segments, 0), axis=1)
         positions = np.where(real, np.arange(input_ids.shape[1]) + shift, 0)
-        return input_ids, segments, answer_of, positions
+        return _Packed(input_ids, segments, answer_of, positions, place)

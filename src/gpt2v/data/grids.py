@@ -1,117 +1,176 @@
-"""Grids and their questions as integer arrays: the sample, before any rendering.
+"""Grids: their shapes, palettes and cells, as integer arrays, before any question or rendering.
 
-Cells are i.i.d. uniform over the palette. From 3x3 up the split of a grid is a hash of its content
-(shape, classes, palette as a set), reached by rejection, so no grid of one split occurs in another;
-smaller grids, and palettes of one object, have too few contents for that and are disjoint in source
-pictures only.
+Cells are i.i.d. uniform over the palette. From nine cells up the split of a grid is a hash of its
+content (shape, classes, palette as a set), reached by rejection, so no grid of one split occurs in
+another, whatever sizes its spec draws from; smaller grids, and palettes of one object, have too few
+contents for that and are disjoint in source pictures only.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gpt2v.config import GridConfig
 from gpt2v.data import rng
-from gpt2v.data.rng import Ints
+from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles import SPLITS, TileBank
-from gpt2v.data.wording import draw_wording
 from gpt2v.errors import UserError
+from gpt2v.specs import GridConfig, bounds
 
 _SPLIT_SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
-
-
-def _plain() -> Ints:
-    return np.zeros(1, np.int64)
+_SMALLEST_SPLIT_BY_CONTENT = 9  # cells
 
 
 @dataclass(frozen=True)
-class Samples:
-    """B samples of one shape; the text and image renderings are two views of them.
+class Dice:
+    """What is drawn for B samples: every purpose has draws of its own."""
 
-    How they are worded is 0 throughout for the task's own words; in samples made by hand it may be
-    left out, as one zero for all of them.
-    """
+    seed: int
+    split: str
+    index: Ints  # (B,)
+
+    def keys(self, purpose: str) -> U64:
+        """One key per sample, (B,)."""
+        return rng.keys(self.seed, f"{self.split}/{purpose}", self.index)
+
+    def words(self, purpose: str, n: int) -> U64:
+        """(B, n) words of 64 random bits."""
+        return rng.bits(self.keys(purpose), n)
+
+    def between(self, purpose: str, size: int | list[int]) -> Ints:
+        """A size per sample, fixed or uniform within its bounds, (B,)."""
+        low, high = bounds(size)
+        if low == high:
+            return np.full(len(self.index), low, np.int64)
+        return low + rng.below(self.words(purpose, 1)[:, 0], high - low + 1)
+
+    def order(self, purpose: str, allowed: NDArray[np.bool_]) -> Ints:
+        """The numbers 0..n-1 in random order, those that are allowed first: (B, n) -> (B, n)."""
+        words = self.words(purpose, allowed.shape[1])
+        if not allowed.all():
+            words = np.where(allowed, words >> np.uint64(1), words | np.uint64(1 << 63))
+        return np.argsort(words, axis=1, kind="stable")
+
+
+@dataclass(frozen=True)
+class Grids:
+    """B grids in arrays of the largest shape among them; beyond a grid's own shape stands -1."""
 
     index: Ints  # (B,) sample indices within the split
-    key: rng.U64  # (B,) for what a rendering draws at random
+    split: Ints  # (B,) index into SPLITS
+    key: U64  # (B,) for what a rendering draws at random
     classes: Ints  # (B, R, C) class of each cell
     tiles: Ints  # (B, R, C) tile of each cell, an index into the bank's pictures
     palette: Ints  # (B, P) classes in the order in which the prompt lists them
-    row: Ints  # (B, Q) the cell that each question asks for
-    col: Ints  # (B, Q)
-    base: Ints = field(default_factory=_plain)  # (B,) number that words give the first row, column
-    delimiter: Ints = field(default_factory=_plain)  # (B,) index into wording.DELIMITERS
-    prompt: Ints = field(default_factory=_plain)  # (B,) index into wording.PROMPTS
-    question: Ints = field(default_factory=_plain)  # (B, Q) index into wording.QUESTIONS
+
+    @cached_property
+    def inside(self) -> NDArray[np.bool_]:
+        """Which places of the arrays are cells, (B, R, C)."""
+        return self.classes >= 0
+
+    @cached_property
+    def rows(self) -> Ints:
+        """(B,)"""
+        return np.asarray(self.inside[:, :, 0].sum(1))
+
+    @cached_property
+    def cols(self) -> Ints:
+        """(B,)"""
+        return np.asarray(self.inside[:, 0].sum(1))
 
     @property
-    def answer(self) -> Ints:
-        """Class of the right answer of each question, (B, Q)."""
-        return self.classes[np.arange(len(self.index))[:, None], self.row, self.col]
+    def n_cells(self) -> Ints:
+        """(B,)"""
+        return self.rows * self.cols
+
+    @cached_property
+    def shapes(self) -> tuple[Ints, Ints]:
+        """The different shapes (K, 2), and which of them each grid has (B,)."""
+        both = np.stack([self.rows, self.cols], axis=1)
+        shapes, which = np.unique(both, axis=0, return_inverse=True)
+        return shapes, which.reshape(-1)
+
+    @cached_property
+    def n_objects(self) -> Ints:
+        """Objects in the palette, (B,)."""
+        return np.asarray((self.palette >= 0).sum(1))
+
+    @cached_property
+    def counts(self) -> Ints:
+        """Cells that hold each object of the palette, (B, P)."""
+        flat = self.classes.reshape(len(self.classes), 1, -1)
+        return np.asarray(((flat == self.palette[:, :, None]) & (flat >= 0)).sum(-1))
 
 
 def content_split(classes: Ints, palette: Ints) -> Ints:
-    """Which split's grid this is, by content alone: an index into SPLITS, (B,)."""
-    batch, rows, cols = classes.shape
-    state = rng.keys(0, f"content/{rows}x{cols}", np.zeros(batch, np.int64))
-    for value in np.concatenate([np.sort(palette, 1), classes.reshape(batch, -1)], axis=1).T:
-        state = rng.mix(state ^ (value.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)))
+    """Which split's grid this is, by content alone: an index into SPLITS, (B,).
+
+    Args:
+        classes: (B, R, C), -1 beyond a grid's shape; palette: (B, P), -1 past its end.
+    """
+    rows, cols = (classes[:, :, 0] >= 0).sum(1), (classes[:, 0] >= 0).sum(1)
+    shape, which = np.unique(np.stack([rows, cols], 1), axis=0, return_inverse=True)
+    zero = np.zeros(1, np.int64)
+    starts = [rng.keys(0, f"content/{r}x{c}", zero)[0] for r, c in shape.tolist()]
+    state = np.array(starts, np.uint64)[which.reshape(-1)]
+    values = np.concatenate([np.sort(palette, 1), classes.reshape(len(classes), -1)], axis=1)
+    present = values >= 0
+    ragged = not present.all()
+    words = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    for column in range(words.shape[1]):
+        mixed = rng.mix(state ^ words[:, column])
+        state = np.where(present[:, column], mixed, state) if ragged else mixed
     shares = np.cumsum([_SPLIT_SHARES[name] for name in SPLITS])
     return np.minimum(np.searchsorted(shares, rng.unit(state), side="right"), len(SPLITS) - 1)
 
 
-def draw_samples(spec: GridConfig, bank: TileBank, seed: int, split: str, index: Ints) -> Samples:
-    """The samples with these indices, each a pure function of (spec, bank, seed, split, index)."""
-    n_classes, n_cells = len(bank.class_names), spec.rows * spec.cols
-    if spec.palette > n_classes:
-        raise UserError(
-            f"palette: {spec.palette} objects, but the {bank.name} tiles have {n_classes} classes"
-        )
-    index = np.asarray(index, np.int64)
-    palette, cells = _draw_content(spec, n_classes, seed, split, index)
-    classes = np.take_along_axis(palette, cells, axis=1)
+def draw_grids(spec: GridConfig, bank: TileBank, dice: Dice) -> Grids:
+    """The grids of these samples, each a pure function of (spec, bank, seed, split, index)."""
+    n_classes, most = len(bank.class_names), bounds(spec.palette)[1]
+    if most > n_classes:
+        raise UserError(f"palette: {most} objects, but the {bank.name} tiles have {n_classes} classes")
+    rows, cols = dice.between("rows", spec.rows), dice.between("cols", spec.cols)
+    n_objects = dice.between("palette", spec.palette)
+    shape = (len(dice.index), bounds(spec.rows)[1], bounds(spec.cols)[1])
+    inside = np.arange(shape[1])[:, None] < rows[:, None, None]
+    inside = inside & (np.arange(shape[2]) < cols[:, None, None])
+    palette, classes = _draw_content(inside, n_objects, most, n_classes, dice)
 
     # The listed order is drawn apart from the content, so that it cannot give the content away.
-    order = rng.permutations(rng.keys(seed, f"{split}/order", index), spec.palette)
-    palette = np.take_along_axis(palette, order, axis=1)
-    tile_words = rng.bits(rng.keys(seed, f"{split}/tiles", index), n_cells)
-    tiles = bank.pick(split, classes, tile_words)
-    asked = rng.permutations(rng.keys(seed, f"{split}/questions", index), n_cells)
-    asked = asked[:, : spec.n_questions]
-    if spec.augment.order == "raster":
-        asked = np.sort(asked, axis=1)
-    wording = rng.keys(seed, f"{split}/wording", index)
-    shape = (len(index), spec.rows, spec.cols)
-    return Samples(
-        index=index,
-        key=rng.keys(seed, f"{split}/rendering", index),
-        classes=classes.reshape(shape),
-        tiles=tiles.reshape(shape),
-        palette=palette,
-        row=asked // spec.cols,
-        col=asked % spec.cols,
-        **draw_wording(spec.augment, wording, spec.n_questions),
+    order = dice.order("order", palette >= 0)
+    words = dice.words("tiles", shape[1] * shape[2]).reshape(shape)
+    tiles = bank.pick(dice.split, np.maximum(classes, 0), words)
+    return Grids(
+        index=dice.index,
+        split=np.full(len(dice.index), SPLITS.index(dice.split)),
+        key=dice.keys("rendering"),
+        classes=classes,
+        tiles=np.where(inside, tiles, -1),
+        palette=np.take_along_axis(palette, order, axis=1),
     )
 
 
 def _draw_content(
-    spec: GridConfig, n_classes: int, seed: int, split: str, index: Ints
+    inside: NDArray[np.bool_], n_objects: Ints, most: int, n_classes: int, dice: Dice
 ) -> tuple[Ints, Ints]:
-    """Palettes (B, P) and cells (B, R*C, indices into the palette) whose content is `split`'s."""
-    n_cells = spec.rows * spec.cols
-    palette = np.empty((len(index), spec.palette), np.int64)
-    cells = np.empty((len(index), n_cells), np.int64)
-    todo = np.arange(len(index))
+    """Palettes (B, P) and classes (B, R, C) whose content is the dice's split's."""
+    batch, n_cells = len(inside), inside[0].size
+    palette = np.empty((batch, most), np.int64)
+    classes = np.empty(inside.shape, np.int64)
+    by_content = (inside.reshape(batch, -1).sum(1) >= _SMALLEST_SPLIT_BY_CONTENT) & (n_objects > 1)
+    todo = np.arange(batch)
     attempt = 0
     while len(todo):
-        key = rng.keys(seed, f"{split}/content/{attempt}", index[todo])
-        words = rng.bits(key, n_classes + n_cells)
-        palette[todo] = np.argsort(words[:, :n_classes], axis=1, kind="stable")[:, : spec.palette]
-        cells[todo] = rng.below(words[:, n_classes:], spec.palette)
-        if n_cells < 9 or spec.palette == 1:
-            break
-        classes = np.take_along_axis(palette[todo], cells[todo], axis=1)
-        found = content_split(classes.reshape(-1, spec.rows, spec.cols), palette[todo])
-        todo = todo[found != SPLITS.index(split)]
+        again = Dice(dice.seed, dice.split, dice.index[todo])
+        words = again.words(f"content/{attempt}", n_classes + n_cells)
+        size = n_objects[todo, None]
+        drawn = np.argsort(words[:, :n_classes], axis=1, kind="stable")[:, :most]
+        cells = np.take_along_axis(drawn, rng.below(words[:, n_classes:], size), axis=1)
+        palette[todo] = np.where(np.arange(most) < size, drawn, -1)
+        classes[todo] = np.where(inside[todo], cells.reshape(-1, *inside.shape[1:]), -1)
+        todo = todo[by_content[todo]]
+        found = content_split(classes[todo], palette[todo])
+        todo = todo[found != SPLITS.index(dice.split)]
         attempt += 1
-    return palette, cells
+    return palette, classes

@@ -1,32 +1,42 @@
-"""Image rendering: the composite picture of a grid, and the map from its patches to cells."""
+"""Where things are in pictures: the span that says which cell, patch and picture each image
+placeholder of a grid stands for.
+"""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gpt2v.data.grids import Samples
 from gpt2v.data.rng import Ints
-from gpt2v.data.tiles import Pixels, TileBank
 from gpt2v.errors import UserError
-
-_BACKGROUND = 128  # grey of the canvas where a grid does not fill it
+from gpt2v.specs import PictureConfig
 
 
 @dataclass(frozen=True)
 class ImageSpan:
-    """The run of `<image>` placeholder positions of one picture.
+    """The run of `<image>` placeholder positions of one grid.
 
     Attributes:
         cell: (N,) cell in raster order that each placeholder belongs to.
-        patch: (N,) patch of the picture, in raster order, that stands there; -1 for none.
+        patch: (N,) patch of its picture, in raster order, that stands there; -1 for none.
+        picture: (N,) which of the grid's pictures the patch is of.
+        line: (N,) line of text that the placeholder stands on.
     """
 
     cell: Ints
     patch: Ints
+    picture: Ints
+    line: Ints
 
     def __len__(self) -> int:
         return len(self.cell)
+
+    @property
+    def n_pictures(self) -> int:
+        return int(self.picture.max()) + 1
+
+
+Spans = Callable[[int, int], ImageSpan]  # by rows and columns
 
 
 @dataclass(frozen=True)
@@ -36,34 +46,61 @@ class PictureGeometry:
     image_size: int
     patch_size: int
 
-    def span(self, rows: int, cols: int, cell_size: int) -> ImageSpan:
-        """Every patch whose centre lies in a cell of the grid, in raster order.
+    def span(
+        self, rows: int, cols: int, cell_size: int, picture: PictureConfig | None = None
+    ) -> ImageSpan:
+        """Every patch whose centre lies in the grid's picture, in raster order, and the cell that
+        it is in or nearest to. With one picture for each cell, picture after picture.
+
+        Args:
+            cell_size: side of a tile in pixels, where `picture` gives cells no size of their own.
 
         Raises:
             UserError: the grid does not fit the picture.
         """
-        needed = max(rows, cols) * cell_size
-        if needed > self.image_size:
+        picture = picture or PictureConfig()
+        if picture.layout == "multi":
+            alone = picture.model_copy(update={"layout": "composite"})
+            one, n = self.span(1, 1, cell_size, alone), rows * cols
+            number = np.repeat(np.arange(n), len(one))
+            return ImageSpan(number, np.tile(one.patch, n), number, number // cols)
+        cell = picture.cell or cell_size
+        height, width = natural_size(rows, cols, cell, picture)
+        needed = max(height, width)
+        if not picture.resize and needed > self.image_size:
             raise UserError(
-                f"rows, cols: a {rows}x{cols} grid of {cell_size}-pixel cells (tiles.size) needs "
-                f"{needed} pixels, but the vision tower takes {self.image_size}"
+                f"rows, cols: a {rows}x{cols} grid of {cell}-pixel cells (tiles.size) needs "
+                f"{needed} pixels, but the vision tower takes {self.image_size}; or set "
+                "picture.resize"
             )
-        side = self.image_size // self.patch_size
-        centre = (np.arange(side) * self.patch_size + self.patch_size / 2) // cell_size
-        row, col = (axis.astype(np.int64) for axis in np.meshgrid(centre, centre, indexing="ij"))
-        inside = (row < rows) & (col < cols)
-        if len(set((row * cols + col)[inside])) < rows * cols:
+        # In units of 1 / (2 image_size) pixels of the picture, so that all is whole numbers.
+        unit = 2 * self.image_size
+        across = needed if picture.resize else self.image_size
+        centre = (2 * np.arange(self.image_size // self.patch_size) + 1) * self.patch_size * across
+        pitch = (cell + picture.gap) * unit
+        place = (centre - picture.border * unit + picture.gap * unit // 2) // pitch
+        inside = np.ix_(centre < height * unit, centre < width * unit)
+        row, col = np.clip(place, 0, rows - 1), np.clip(place, 0, cols - 1)
+        cells = (row[:, None] * cols + col)[inside].reshape(-1)
+        if not picture.resize and len(set(cells.tolist())) < rows * cols:
             raise UserError(
-                f"rows, cols: cells of {cell_size} pixels (tiles.size) are smaller than the vision "
+                f"rows, cols: cells of {cell} pixels (tiles.size) are smaller than the vision "
                 f"tower's {self.patch_size}-pixel patches, so some cells would have no patch"
             )
-        return ImageSpan((row * cols + col)[inside], np.flatnonzero(inside))
+        patch = np.arange(len(centre) ** 2).reshape(len(centre), -1)[inside].reshape(-1)
+        return ImageSpan(cells, patch, np.zeros_like(cells), np.zeros_like(cells))
+
+
+def natural_size(rows: int, cols: int, cell: int, picture: PictureConfig) -> tuple[int, int]:
+    """Height and width in pixels of a grid's picture as it is drawn."""
+    height, width = (2 * picture.border + n * cell + (n - 1) * picture.gap for n in (rows, cols))
+    return height, width
 
 
 def cell_span(n_cells: int, repeat: int = 1) -> ImageSpan:
     """`repeat` placeholders for each cell, cell after cell, with no picture behind them."""
     cell = np.repeat(np.arange(n_cells), repeat)
-    return ImageSpan(cell, np.full(len(cell), -1))
+    return ImageSpan(cell, np.full(len(cell), -1), np.zeros_like(cell), np.zeros_like(cell))
 
 
 def patch_tiled_cells(rows: int, cols: int, patches: int) -> Ints:
@@ -71,16 +108,3 @@ def patch_tiled_cells(rows: int, cols: int, patches: int) -> Ints:
     row = np.repeat(np.arange(rows), patches)
     col = np.repeat(np.arange(cols), patches)
     return (row[:, None] * cols + col[None, :]).reshape(-1)
-
-
-def compose(samples: Samples, bank: TileBank, image_size: int) -> Pixels:
-    """Pictures of whole grids, cells at the top left of the canvas: (B, S, S, 3)."""
-    batch, rows, cols = samples.tiles.shape
-    size = bank.size
-    cells: NDArray[np.uint8] = bank.pixels[samples.tiles]  # (B, R, C, s, s, 3)
-    grid = cells.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * size, cols * size, 3)
-    if grid.shape[1] == grid.shape[2] == image_size:
-        return grid
-    canvas = np.full((batch, image_size, image_size, 3), _BACKGROUND, np.uint8)
-    canvas[:, : rows * size, : cols * size] = grid
-    return canvas

@@ -23,12 +23,15 @@ def special_id(tokenizer: Tokenizer, token: str) -> int:
     return found
 
 
+EMPTY = 0  # the piece without text, which pads rows of pieces
+
+
 class Strings:
     """Interned strings: a document is a row of their numbers."""
 
     def __init__(self) -> None:
-        self.strings: list[str] = []
-        self._ids: dict[str, int] = {}
+        self.strings: list[str] = [""]
+        self._ids: dict[str, int] = {"": EMPTY}
 
     def id(self, string: str) -> int:
         """The piece with this text."""
@@ -76,20 +79,22 @@ class PieceTable(Strings):
             token ids (B, T), padded on the right, and the column in `pieces` that each token
             came from (B, T), -1 at padding.
         """
-        flat, starts, all_lengths = self._flattened()
-        lengths = all_lengths[pieces]  # (B, K)
-        batch, columns = pieces.shape
-        total = lengths.sum(1)
-        which = np.repeat(np.arange(batch * columns), lengths.reshape(-1))  # one entry per token
-        first = np.cumsum(lengths.reshape(-1)) - lengths.reshape(-1)
-        within = np.arange(len(which)) - first[which]
-        tokens = flat[starts[pieces].reshape(-1)[which] + within]
+        total = self.lengths(pieces).sum(1)
+        tokens, which = self.end_to_end(pieces.reshape(-1))
         filled = np.arange(total.max(initial=0)) < total[:, None]
         input_ids = np.full(filled.shape, self.pad_id, np.int64)
         column = np.full(filled.shape, -1, np.int64)
         input_ids[filled] = tokens
-        column[filled] = which % columns
+        column[filled] = which % pieces.shape[1]
         return input_ids, column
+
+    def end_to_end(self, pieces: Ints) -> tuple[Ints, Ints]:
+        """All tokens of pieces (K,) end to end, and the piece that each came from."""
+        flat, starts, all_lengths = self._flattened()
+        lengths = all_lengths[pieces]
+        which = np.repeat(np.arange(len(pieces)), lengths)  # one entry per token
+        shift = starts[pieces] - (np.cumsum(lengths) - lengths)
+        return flat[shift[which] + np.arange(len(which))], which
 
     def _flattened(self) -> tuple[Ints, Ints, Ints]:
         """All tokens end to end, with the start and the length of each piece."""

@@ -2,40 +2,38 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from gpt2v.data import rng
-from gpt2v.data.grids import Samples
-from gpt2v.data.images import ImageSpan, patch_tiled_cells
-from gpt2v.data.pieces import IMAGE, Strings
+from gpt2v.data.forms import TextView, written_pieces
+from gpt2v.data.images import ImageSpan, Spans
+from gpt2v.data.instructions import ALL
+from gpt2v.data.instructions.base import DIRECTIONS, Asked, Vocabulary
+from gpt2v.data.pieces import EMPTY, IMAGE, Strings
 from gpt2v.data.rng import Ints
-from gpt2v.data.wording import DELIMITERS, PALETTE_ENDS, PROMPTS, QUESTIONS
+from gpt2v.data.samples import Samples
+from gpt2v.data.wording import HELD_OUT_PROMPTS, PALETTE_ENDS, PROMPTS
+from gpt2v.specs import PictureConfig
 
-
-@dataclass(frozen=True)
-class TextView:
-    """The grid as words: `markdown`, or `patch-tiled` with `patches` x `patches` words a cell.
-
-    With `noise` each patch-tiled word is, with that chance, drawn anew from all objects, so that
-    a reader has to weigh a cell's words against each other and against the palette.
-    With `spliced` the table's tokens become image placeholders that stand for themselves: the
-    same embeddings reach the language model through the image splice.
-    """
-
-    form: Literal["markdown", "patch-tiled"] = "markdown"
-    patches: int = 1
-    noise: float = 0.0
-    spliced: bool = False
+__all__ = ["ImageView", "TextView", "View", "documents"]
 
 
 @dataclass(frozen=True)
 class ImageView:
-    """The grid as the placeholders of a picture, or of one embedding per placeholder."""
+    """The grid as the placeholders of its picture (or of one embedding each), and then, in words.
 
-    span: ImageSpan
+    `span` says what the placeholders of a grid stand for; those of several pictures have a line
+    for each row of the grid.
+    """
+
+    span: ImageSpan | Spans
     with_pixels: bool = True
+    picture: PictureConfig = PictureConfig()
+    words: TextView | None = None
+
+    def span_of(self, rows: int, cols: int) -> ImageSpan:
+        """The placeholders of a grid of this shape."""
+        return self.span if isinstance(self.span, ImageSpan) else self.span(rows, cols)
 
 
 View = TextView | ImageView
@@ -43,66 +41,82 @@ View = TextView | ImageView
 
 def grid_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> Ints:
     """The lines that show the grid, (B, K)."""
-    batch, rows, cols = samples.classes.shape
-    newline = table.id("\n")
-    if isinstance(view, ImageView):
-        row = [table.id(IMAGE)] * len(view.span) + [newline]
-        return np.tile(np.array(row, np.int64), (batch, 1))
-    words = table.ids([f" {name}" for name in names])
-    if view.form == "patch-tiled":
-        shown = samples.classes.reshape(batch, -1)[:, patch_tiled_cells(rows, cols, view.patches)]
-        if view.noise:
-            shown = _misread(shown, samples.key, view.noise, len(names))
-        return _with_column(words[shown], newline)
-    line = np.empty((batch, rows, 2 * cols + 2), np.int64)  # | a | b |\n
-    line[:] = table.ids([f" {d}" for d in DELIMITERS])[samples.delimiter][:, None, None]
-    line[:, :, 0] = table.ids(list(DELIMITERS))[samples.delimiter][:, None]
-    line[:, :, 1:-1:2] = words[samples.classes]
-    line[:, :, -1] = newline
-    return line.reshape(batch, -1)
+    if isinstance(view, TextView):
+        return written_pieces(samples, view, names, table)
+    shapes, which = samples.shapes
+    lines = []
+    for rows, cols in shapes.tolist():
+        line = view.span_of(rows, cols).line
+        placeholders = np.full(len(line), table.id(IMAGE))
+        after = np.where(np.diff(line, append=line[-1] + 1), table.id("\n"), EMPTY)
+        lines.append(np.stack([placeholders, after], axis=1).reshape(-1))
+    padded = np.full((len(lines), max(map(len, lines))), EMPTY)
+    for row, pieces in zip(padded, lines, strict=True):
+        row[: len(pieces)] = pieces
+    pictured = padded[which]
+    if view.words is None:
+        return pictured
+    return np.concatenate([pictured, written_pieces(samples, view.words, names, table)], axis=1)
 
 
 def prompt_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
     """The line after the grid: its size and the palette in its listed order, (B, K)."""
-    batch, rows, cols = samples.classes.shape
-    size = {"rows": f" {rows}", "cols": f" {cols}"}
-    starts = []
-    for prompt in PROMPTS:
+    batch = len(samples.index)
+    numbers = {"rows": samples.rows, "cols": samples.cols}
+    sizes = table.ids([f" {n}" for n in range(max(v.max(initial=0) for v in numbers.values()) + 1)])
+    start = np.empty((batch, 5), np.int64)
+    for which, prompt in enumerate(PROMPTS + HELD_OUT_PROMPTS):
+        worded = samples.prompt == which
+        if not worded.any():
+            continue
         lead, first, middle, second, end = _parts(prompt)
-        starts.append(table.ids([lead, size[first], middle, size[second], end]))
-    start = np.stack(starts)[np.broadcast_to(samples.prompt, batch)]  # (B, 5)
-    palette = table.ids(list(names))[samples.palette]  # (B, P)
-    listed = np.full((batch, 2 * palette.shape[1]), table.id("', '"), np.int64)
-    listed[:, ::2] = palette
-    listed[:, -1] = table.ids(list(PALETTE_ENDS))[samples.base]
+        columns = [table.id(lead), sizes[numbers[first]], table.id(middle), sizes[numbers[second]]]
+        columns.append(table.id(end))
+        start[worded] = np.stack(np.broadcast_arrays(*columns), axis=-1)[worded]
+    palette = np.append(table.ids(list(names)), EMPTY)[samples.palette]  # (B, P)
+    listed = np.where(palette[:, :, None] == EMPTY, EMPTY, table.id("', '"))
+    listed = np.concatenate([palette[:, :, None], listed], axis=2).reshape(batch, -1)
+    last = 2 * samples.n_objects - 1
+    listed[np.arange(batch), last] = table.ids(list(PALETTE_ENDS))[samples.base]
     return np.concatenate([start, listed], axis=1)
 
 
-def question_pieces(samples: Samples, table: Strings) -> Ints:
-    """`What object is in row 2, column 2? A:` for each question, (B, Q, 5)."""
-    shape, base = samples.row.shape, samples.base[:, None]
-    numbers = table.ids([f" {i}" for i in range(max(samples.classes.shape[1:]) + 1)])
-    number = {"row": numbers[samples.row + base], "col": numbers[samples.col + base]}
-    pieces = np.empty((*shape, 5), np.int64)
-    for which, question in enumerate(QUESTIONS):
-        lead, first, middle, second, end = _parts(question)
-        columns = [table.id(lead), number[first], table.id(middle), number[second], table.id(end)]
-        worded = np.stack(np.broadcast_arrays(*columns), axis=-1)
-        np.copyto(pieces, worded, where=(samples.question == which)[..., None])
-    return pieces
+def question_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    """`What object is in row 2, column 2? A:` for each question, (B, Q, K)."""
+    vocabulary = Vocabulary(table, names)
+    parts = []
+    for number, asked, (grid, place) in samples.asked:
+        wording = samples.question[grid, place]
+        for which in np.unique(wording).tolist():
+            chosen = wording == which
+            pieces = _worded(ALL[number].every_wording[which], asked, vocabulary)
+            parts.append(((grid[chosen], place[chosen]), pieces[chosen]))
+    return _scattered(samples, parts)
 
 
 def answer_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
-    """` bird` and the newline that ends every answer, (B, Q, 2)."""
-    words = table.ids([f" {name}" for name in names])[samples.answer]
-    return np.stack([words, np.full(words.shape, table.id("\n"))], axis=-1)
+    """` bird` and the newline that ends every answer, (B, Q, A)."""
+    vocabulary = Vocabulary(table, names)
+    parts = []
+    for number, asked, places in samples.asked:
+        answer = ALL[number].answer(asked, vocabulary)
+        newline = np.full((len(answer), 1), table.id("\n"))
+        parts.append((places, np.concatenate([answer, newline], axis=1)))
+    return _scattered(samples, parts)
+
+
+def choice_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    """The answers among which each question's is, where they can be listed, (B, Q, C)."""
+    vocabulary = Vocabulary(table, names)
+    parts = [(at, ALL[number].choices(asked, vocabulary)) for number, asked, at in samples.asked]
+    return _scattered(samples, parts)
 
 
 def document_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> Ints:
     """Whole documents, questions chained, (B, K)."""
     batch = len(samples.index)
     chat = np.concatenate(
-        [question_pieces(samples, table), answer_pieces(samples, names, table)], axis=-1
+        [question_pieces(samples, names, table), answer_pieces(samples, names, table)], axis=-1
     )
     parts = [
         grid_pieces(samples, view, names, table),
@@ -117,21 +131,36 @@ def documents(samples: Samples, view: View, names: tuple[str, ...], table: Strin
     return [table.text(row) for row in document_pieces(samples, view, names, table)]
 
 
-def _misread(classes: Ints, key: rng.U64, noise: float, n_classes: int) -> Ints:
-    """Classes (B, K), each replaced with chance `noise` by one of all classes at random."""
-    size = classes.shape[1]
-    words = rng.bits(key, 2 * size)
-    other = rng.below(words[:, :size], n_classes)
-    return np.where(rng.unit(words[:, size:]) < noise, other, classes)
+def _worded(template: str, asked: Asked, v: Vocabulary) -> Ints:
+    """A template with each question's fields, (N, K)."""
+    parts = _parts(template)
+    pieces = np.empty((len(asked.grid), len(parts)), np.int64)
+    for k, part in enumerate(parts):
+        pieces[:, k] = _field(part, asked, v) if k % 2 else v.table.id(part)
+    return pieces
+
+
+def _field(name: str, asked: Asked, v: Vocabulary) -> Ints:
+    """The pieces of one field of a template, (N,)."""
+    if name == "object":
+        return v.words[asked.object]
+    if name == "direction":
+        return v.table.ids(list(DIRECTIONS))[asked.direction]
+    return v.numbers(getattr(asked, name) + asked.base)
 
 
 def _parts(template: str) -> list[str]:
-    """What stands before, between and after the numbers, and the names of those, in their order.
+    """What stands before, between and after the fields, and the fields' names, in turns.
 
-    The space before a number belongs to the number.
+    The space before a field belongs to the field.
     """
     return re.split(r" \{(\w+)\}", template)
 
 
-def _with_column(pieces: Ints, last: int) -> Ints:
-    return np.concatenate([pieces, np.full((len(pieces), 1), last, np.int64)], axis=1)
+def _scattered(samples: Samples, parts: list[tuple[tuple[Ints, Ints], Ints]]) -> Ints:
+    """Rows of pieces (N, k) at their places in (B, Q, K), padded with EMPTY."""
+    width = max((pieces.shape[1] for _, pieces in parts), default=0)
+    whole = np.full((*samples.row.shape, width), EMPTY)
+    for (grid, place), pieces in parts:
+        whole[grid, place, : pieces.shape[1]] = pieces
+    return whole

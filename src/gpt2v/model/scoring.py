@@ -9,18 +9,34 @@ from typing import Any
 import numpy as np
 import torch
 
-from gpt2v.data.batches import Batch
+from gpt2v.data.batches import Batch, Renderer
+from gpt2v.data.instructions import NAMES
+from gpt2v.data.pieces import EMPTY
+from gpt2v.data.samples import NOT_ASKED
 from gpt2v.model.reader import Reader
 
 Records = dict[str, list[Any]]
+COLUMNS = (
+    "sample",
+    "instruction",
+    "row",
+    "col",
+    "truth",
+    "prediction",
+    "exact",
+    "palette",
+    "choices",
+    "logprobs",
+)
 
 
 @torch.no_grad()
-def score(reader: Reader, batch: Batch, class_names: tuple[str, ...]) -> Records:
-    """One row per question, in columns: sample, instruction, row, col, truth, prediction (best of
-    all choices), exact (greedy answer right), palette, choices, logprobs (nats, per choice).
+def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
+    """One row per question, in columns: sample, instruction, row, col, truth, prediction (the
+    likeliest choice; where answers cannot be listed, the truth if it is said, else none), exact
+    (greedy answer right), palette, choices, logprobs (nats, per choice).
 
-    `batch` must have been rendered with its choices.
+    `batch` must have been rendered by `render`, with its choices.
     """
     assert batch.choices is not None, "render the batch with_choices to score it"
     logits, packed = reader(batch)
@@ -30,29 +46,40 @@ def score(reader: Reader, batch: Batch, class_names: tuple[str, ...]) -> Records
     number[packed.read.cpu().numpy()] = np.arange(len(greedy))
 
     samples = batch.samples
-    n, n_questions = samples.row.shape
-    wrong = np.zeros(batch.input_ids.shape, bool)
     rows, cols = np.nonzero(batch.answers >= 0)
-    wrong[rows, cols] = greedy[number[rows, cols - 1]] != batch.input_ids[rows, cols]
-    exact = np.stack([~(wrong & (batch.answers == q)).any(1) for q in range(n_questions)], axis=1)
+    wrong = np.zeros((len(batch.input_ids), samples.row.shape[1]), bool)
+    missed = greedy[number[rows, cols - 1]] != batch.input_ids[rows, cols]
+    wrong[rows[missed], batch.answers[rows, cols][missed]] = True
 
-    position, token = batch.choices.position, batch.choices.token  # (B, Q, C, L), (C, L)
-    reads = number[np.arange(n)[:, None, None, None], position]
+    position, token = batch.choices.position, batch.choices.token  # (B, Q, C, L)
+    reads = number[np.arange(len(position))[:, None, None, None], position]
     values = logp[torch.from_numpy(reads), torch.from_numpy(np.maximum(token, 0))]
     scores = (values.cpu().numpy() * (token >= 0)).sum(-1)  # (B, Q, C)
-    names = np.array(class_names, dtype=object)
-    return {
-        "sample": np.repeat(samples.index, n_questions).tolist(),
-        "instruction": ["lookup"] * (n * n_questions),
-        "row": samples.row.reshape(-1).tolist(),
-        "col": samples.col.reshape(-1).tolist(),
-        "truth": names[samples.answer.reshape(-1)].tolist(),
-        "prediction": names[scores.argmax(-1).reshape(-1)].tolist(),
-        "exact": exact.reshape(-1).tolist(),
-        "palette": [p for p in names[samples.palette].tolist() for _ in range(n_questions)],
-        "choices": [list(class_names)] * (n * n_questions),
-        "logprobs": scores.reshape(n * n_questions, -1).tolist(),
-    }
+    table, names = render.table, np.array(render.bank.class_names, dtype=object)
+    records: Records = {column: [] for column in COLUMNS}
+    for i, q in zip(*np.nonzero(samples.instruction != NOT_ASKED), strict=True):
+        listed = batch.choices.pieces[i, q] != EMPTY
+        choices = [table.strings[piece].strip() for piece in batch.choices.pieces[i, q][listed]]
+        logprobs = scores[i, q][listed].tolist()
+        truth = table.text(batch.truth[i, q]).strip()
+        exact = not wrong[i, q]
+        best = choices[int(np.argmax(logprobs))] if choices else (truth if exact else None)
+        palette = samples.palette[i]
+        row = (
+            int(samples.index[i]),
+            NAMES[samples.instruction[i, q]],
+            int(samples.row[i, q]),
+            int(samples.col[i, q]),
+            truth,
+            best,
+            exact,
+            names[palette[palette >= 0]].tolist(),
+            choices,
+            logprobs,
+        )
+        for column, value in zip(COLUMNS, row, strict=True):
+            records[column].append(value)
+    return records
 
 
 def accuracy(records: Records) -> float:

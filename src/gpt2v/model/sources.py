@@ -4,6 +4,7 @@ vision-token ladder, all behind one call.
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
@@ -45,9 +46,9 @@ class CellEmbedding:
         self.embeddings = nn.Parameter(torch.stack(words).detach(), requires_grad=False)
 
     def __call__(self, batch: Batch) -> Tensor:
-        assert batch.span is not None, "cell embeddings need an image view"
-        cells = batch.samples.classes.reshape(len(batch.input_ids), -1)
-        classes = torch.from_numpy(cells[:, batch.span.cell].reshape(-1))
+        assert batch.images is not None, "cell embeddings need an image view"
+        row, col = np.divmod(batch.images.cell, batch.samples.cols[batch.images.sample])
+        classes = torch.from_numpy(batch.samples.classes[batch.images.sample, row, col])
         return self.embeddings[classes.to(self.embeddings.device)]
 
 
@@ -58,7 +59,9 @@ class Picture:
         self.model = model
 
     def __call__(self, batch: Batch) -> Tensor:
-        assert batch.span is not None
+        assert batch.images is not None
         assert batch.pixels is not None, "the picture's rung needs pixels"
-        pixels = normalise(batch.pixels, next(self.model.parameters()).device)
-        return self.model.vision_tokens(pixels)[:, batch.span.patch].flatten(0, 1)
+        device = next(self.model.parameters()).device
+        tokens = self.model.vision_tokens(normalise(batch.pixels, device))  # (P, N, D)
+        picture, patch = batch.images.picture, batch.images.patch
+        return tokens[torch.from_numpy(picture).to(device), torch.from_numpy(patch).to(device)]

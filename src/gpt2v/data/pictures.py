@@ -1,0 +1,137 @@
+"""Image rendering: pictures of grids, or of single cells, from tiles."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2v.data import rng
+from gpt2v.data.augment import blur, noise
+from gpt2v.data.grids import Grids
+from gpt2v.data.images import natural_size
+from gpt2v.data.resizing import resize
+from gpt2v.data.rng import U64, Ints
+from gpt2v.data.tiles import SPLITS, Pixels, TileBank
+from gpt2v.specs import PictureConfig
+
+
+def compose(
+    grids: Grids, bank: TileBank, image_size: int, picture: PictureConfig | None = None
+) -> Pixels:
+    """Pictures as a vision tower takes them, (P, S, S, 3): each grid's, or each cell's in turn.
+
+    A picture keeps its pixels, at the top left of a canvas of the background's colour; or it is
+    scaled until its longer side fills the canvas.
+    """
+    picture = picture or PictureConfig()
+    sheets = list(_drawn(grids, bank, picture))
+    if len(sheets) == 1 and sheets[0][1].shape[1:3] == (image_size, image_size):
+        return sheets[0][1]
+    total = sum(len(where) for where, _ in sheets)
+    canvas = np.empty((total, image_size, image_size, 3), np.uint8)
+    canvas[:] = np.array(picture.background, np.uint8)
+    for where, sheet in sheets:
+        height, width = sheet.shape[1:3]
+        if picture.resize:
+            longer = max(height, width)
+            height, width = (
+                max(1, (2 * side * image_size + longer) // (2 * longer)) for side in (height, width)
+            )
+            sheet = resize(sheet, height, width)
+        canvas[where, :height, :width] = sheet
+    return canvas
+
+
+def natural_pictures(
+    grids: Grids, bank: TileBank, picture: PictureConfig | None = None
+) -> list[list[Pixels]]:
+    """The pictures of each grid in their own sizes, (H, W, 3) each."""
+    picture = picture or PictureConfig()
+    found: list[Pixels | None] = []
+    for where, sheet in _drawn(grids, bank, picture):
+        found += [None] * (int(where.max(initial=-1)) + 1 - len(found))
+        for place, pixels in zip(where.tolist(), sheet, strict=True):
+            found[place] = pixels
+    counts = grids.n_cells if picture.layout == "multi" else np.ones(len(grids.index), np.int64)
+    ends = np.cumsum(counts)
+    return [
+        [p for p in found[start:end] if p is not None]
+        for start, end in zip((ends - counts).tolist(), ends.tolist(), strict=True)
+    ]
+
+
+def _drawn(
+    grids: Grids, bank: TileBank, picture: PictureConfig
+) -> Iterator[tuple[Ints, Pixels]]:
+    """Pictures in their own size (n, H, W, 3), those of a size together, and their numbers (n,)."""
+    batch, rows, cols = grids.tiles.shape
+    place = np.arange(rows * cols, dtype=np.uint64).reshape(rows, cols)
+    keys = rng.mix(grids.key[:, None, None] ^ rng.mix(place + np.uint64(1)))
+    trains = bool((grids.split == SPLITS.index("train")).all())
+    if picture.layout == "multi":
+        tiles, keys = grids.tiles[grids.inside], keys[grids.inside]
+        one = (len(tiles), 1, 1)
+        yield np.arange(len(tiles)), _sheet(
+            tiles.reshape(one), keys.reshape(one), bank, picture, trains
+        )
+        return
+    if grids.inside.all():
+        yield np.arange(batch), _sheet(grids.tiles, keys, bank, picture, trains)
+        return
+    shapes, which = grids.shapes
+    for number, (n_rows, n_cols) in enumerate(shapes.tolist()):
+        where = np.flatnonzero(which == number)
+        part = (where, slice(n_rows), slice(n_cols))
+        yield where, _sheet(grids.tiles[part], keys[part], bank, picture, trains)
+
+
+def _sheet(
+    tiles: Ints, keys: U64, bank: TileBank, picture: PictureConfig, trains: bool
+) -> Pixels:
+    """Pictures of grids of one shape: tiles and a key for each cell (n, R, C) -> (n, H, W, 3)."""
+    cell = picture.cell or bank.size
+    pixels = bank.take(tiles, keys) if trains else bank.take(tiles)  # (n, R, C, s, s, 3)
+    if cell != bank.size or picture.scale != [1.0, 1.0]:
+        pixels = _in_cells(pixels, keys, cell, picture)
+    n, rows, cols = tiles.shape
+    height, width = natural_size(rows, cols, cell, picture)
+    if height == rows * cell and width == cols * cell:
+        sheet = pixels.transpose(0, 1, 3, 2, 4, 5).reshape(n, height, width, 3)
+    else:
+        sheet = np.empty((n, height, width, 3), np.uint8)
+        sheet[:] = np.array(picture.background, np.uint8)
+        pitch = cell + picture.gap
+        for r in range(rows):
+            for c in range(cols):
+                y, x = picture.border + r * pitch, picture.border + c * pitch
+                sheet[:, y : y + cell, x : x + cell] = pixels[:, r, c]
+    if picture.blur:
+        sheet = blur(sheet, np.full(n, picture.blur))
+    if picture.noise:
+        sheet = noise(sheet, np.full(n, picture.noise), rng.mix(keys[:, 0, 0]))
+    return sheet
+
+
+def _in_cells(
+    pixels: Pixels, keys: U64, cell: int, picture: PictureConfig
+) -> Pixels:
+    """Tiles (n, R, C, s, s, 3) at their own scale and place in cells (n, R, C, cell, cell, 3)."""
+    n, rows, cols = keys.shape
+    words = rng.bits(keys.reshape(-1), 3)
+    low, high = (max(1, round(cell * scale)) for scale in picture.scale)
+    sides = low + rng.below(words[:, 0], high - low + 1)
+    found = np.empty((len(sides), cell, cell, 3), np.uint8)
+    found[:] = np.array(picture.background, np.uint8)
+    flat = pixels.reshape(len(sides), *pixels.shape[3:])
+    for side in np.unique(sides).tolist():
+        where = np.flatnonzero(sides == side)
+        spare = cell - side
+        reach = min(picture.jitter, spare // 2)
+        y, x = (
+            spare // 2 - reach + rng.below(words[where, k], 2 * reach + 1) for k in (1, 2)
+        )
+        inner = np.arange(side)
+        down, right = y[:, None, None] + inner[:, None], x[:, None, None] + inner
+        found[where[:, None, None], down, right] = resize(flat[where], side, side)
+    whole: NDArray[np.uint8] = found.reshape(n, rows, cols, cell, cell, 3)
+    return whole

@@ -1,0 +1,116 @@
+"""The sample: a grid, what is asked about it, and in which words, as integer arrays."""
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from gpt2v.data import rng
+from gpt2v.data.grids import Dice, Grids, draw_grids
+from gpt2v.data.instructions import ALL, number_of
+from gpt2v.data.instructions.base import FIELDS, Asked, Places
+from gpt2v.data.rng import Ints
+from gpt2v.data.tiles import TileBank
+from gpt2v.data.wording import draw_wording
+from gpt2v.errors import UserError
+from gpt2v.specs import GridConfig, bounds
+
+NOT_ASKED = -1  # instruction of a place in (B, Q) without a question
+
+
+def _zero() -> Ints:
+    return np.zeros(1, np.int64)
+
+
+def _zeros() -> Ints:
+    return np.zeros((1, 1), np.int64)
+
+
+@dataclass(frozen=True)
+class Samples(Grids):
+    """B samples with up to Q questions each; their text and image renderings are two views of them.
+
+    How they are worded is 0 throughout for the task's own words. In samples made by hand, what is
+    0 throughout may be left out.
+    """
+
+    row: Ints  # (B, Q) fields of the questions, see `instructions`
+    col: Ints  # (B, Q)
+    other_row: Ints = field(default_factory=_zeros)  # (B, Q)
+    other_col: Ints = field(default_factory=_zeros)  # (B, Q)
+    direction: Ints = field(default_factory=_zeros)  # (B, Q) index into instructions' DIRECTIONS
+    object: Ints = field(default_factory=_zeros)  # (B, Q) class
+    instruction: Ints = field(default_factory=_zeros)  # (B, Q) index into ALL, or NOT_ASKED
+    base: Ints = field(default_factory=_zero)  # (B,) number that words give the first row, column
+    delimiter: Ints = field(default_factory=_zero)  # (B,) index into wording.DELIMITERS
+    prompt: Ints = field(default_factory=_zero)  # (B,) index into wording.PROMPTS
+    question: Ints = field(default_factory=_zeros)  # (B, Q) index into an instruction's wordings
+    position: Ints = field(default_factory=_zero)  # (B,) added to all position ids
+
+    def __post_init__(self) -> None:
+        batch = {1: self.index.shape, 2: self.row.shape}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if value.ndim in batch and value.shape != batch[value.ndim] and value.size == 1:
+                whole = np.broadcast_to(value, batch[value.ndim])
+                object.__setattr__(self, entry.name, whole)
+
+    @property
+    def asked(self) -> list[tuple[int, Asked, tuple[Ints, Ints]]]:
+        """The questions by instruction: its number, they, and their places in (B, Q)."""
+        found = []
+        for number in np.unique(self.instruction[self.instruction != NOT_ASKED]).tolist():
+            places = np.nonzero(self.instruction == number)
+            chosen = {name: getattr(self, name)[places] for name in FIELDS}
+            asked = Asked(grids=self, grid=places[0], base=self.base[places[0]], **chosen)
+            found.append((number, asked, places))
+        return found
+
+
+def draw_samples(spec: GridConfig, bank: TileBank, seed: int, split: str, index: Ints) -> Samples:
+    """The samples with these indices, each a pure function of (spec, bank, seed, split, index)."""
+    dice = Dice(seed, split, np.asarray(index, np.int64))
+    grids = draw_grids(spec, bank, dice)
+    instruction = _draw_instructions(spec, grids, dice)
+    places = Places(instruction != NOT_ASKED, spec.augment.order == "raster")
+    found = {name: np.zeros(instruction.shape, np.int64) for name in FIELDS}
+    for number in np.unique(instruction[places.wanted]).tolist():
+        for name, values in ALL[number].ask(grids, dice, places).items():
+            found[name] = np.where(instruction == number, values, found[name])
+    position = np.zeros(len(grids.index), np.int64)
+    if split == "train" and spec.augment.position_offset:
+        position = rng.below(dice.words("position", 1)[:, 0], spec.augment.position_offset + 1)
+    content = {entry.name: getattr(grids, entry.name) for entry in fields(Grids)}
+    wording = dice.keys("wording")
+    return Samples(
+        **content,
+        **found,
+        instruction=instruction,
+        **draw_wording(spec.augment, wording, instruction),
+        position=position,
+    )
+
+
+def _draw_instructions(spec: GridConfig, grids: Grids, dice: Dice) -> Ints:
+    """Which instruction each question of each grid has, (B, Q)."""
+    numbers = [number_of(name) for name in spec.instructions]
+    smallest = bounds(spec.rows)[0] * bounds(spec.cols)[0]
+    for number in numbers:
+        if smallest < ALL[number].smallest():
+            raise UserError(
+                f"rows, cols: `{ALL[number].name}` needs grids of at least "
+                f"{ALL[number].smallest()} cells"
+            )
+    different = np.max([ALL[number].n_different(grids) for number in numbers], axis=0)
+    wanted = different if spec.questions is None else np.full(len(different), spec.questions)
+    if len(numbers) == 1 and (wanted > different).any():
+        if all(isinstance(size, int) for size in (spec.rows, spec.cols, spec.palette)):
+            raise UserError(
+                f"questions: {spec.questions}, but `{ALL[numbers[0]].name}` has only "
+                f"{different[0]} different ones about a {spec.size} grid"
+            )
+        wanted = np.minimum(wanted, different)
+    width = int(wanted.max(initial=1))
+    shares = np.cumsum(list(spec.instructions.values()))
+    drawn = rng.unit(dice.words("instructions", width)) * shares[-1]
+    which = np.minimum(np.searchsorted(shares, drawn, side="right"), len(numbers) - 1)
+    return np.where(np.arange(width) < wanted[:, None], np.array(numbers)[which], NOT_ASKED)
