@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from gpt2v.data import rng
 from gpt2v.data.grids import Samples
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles import Pixels, TileBank
@@ -74,10 +74,14 @@ def patch_tiled_cells(rows: int, cols: int, patches: int) -> Ints:
 
 
 def compose(samples: Samples, bank: TileBank, image_size: int) -> Pixels:
-    """Pictures of whole grids, cells at the top left of the canvas: (B, S, S, 3)."""
+    """Pictures of whole grids, cells at the top left of the canvas: (B, S, S, 3).
+
+    The bank's augmentation belongs to the sample: its pictures are the same wherever it is shown.
+    """
     batch, rows, cols = samples.tiles.shape
     size = bank.size
-    cells: NDArray[np.uint8] = bank.pixels[samples.tiles]  # (B, R, C, s, s, 3)
+    keys = rng.bits(rng.keys(0, "tiles", samples.key), rows * cols)
+    cells = bank.take(samples.tiles, keys.reshape(batch, rows, cols))  # (B, R, C, s, s, 3)
     grid = cells.transpose(0, 1, 3, 2, 4, 5).reshape(batch, rows * size, cols * size, 3)
     if grid.shape[1] == grid.shape[2] == image_size:
         return grid
