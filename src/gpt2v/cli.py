@@ -64,8 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="everything, small, with a report")
     _run_options(demo, "runs/demo", resume=True)
     demo.add_argument("--preset", help="default, photographs or smoke; by --tiles if not given")
-    demo.add_argument("--tiles", default="sprites", choices=["sprites", "cifar10", "folder"])
-    demo.add_argument("--tiles-path", help="where the cifar10 or folder tiles are")
+    sources = ["sprites", "cifar10", "cifar100", "folder"]
+    demo.add_argument("--tiles", default="sprites", choices=sources)
+    demo.add_argument("--tiles-path", help="where the tiles are, if not sprites")
     describe_fields(demo, DemoConfig, skip=[f"{stage}.tiles" for stage in STAGES])
     demo.set_defaults(command=_demo)
 

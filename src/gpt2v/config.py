@@ -22,16 +22,59 @@ class Config(BaseModel):
 MAX_SPRITES = 2**30  # of one class in one split; three splits and 2**32 seeds fill 64 bits
 
 
+class TileAugmentConfig(Config):
+    """How the picture of an object varies from one sample to the next."""
+
+    flip: bool = Field(False, description="mirror every other tile")
+    crop: float = Field(
+        0.0, ge=0, lt=1, description="cut up to this share off a tile's side, and resize the rest"
+    )
+    jitter: float = Field(
+        0.0, ge=0, le=1, description="brightness, contrast and colour, each by up to this share"
+    )
+    blur: float = Field(0.0, ge=0, le=16, description="Gaussian blur of up to this sigma in pixels")
+    noise: float = Field(
+        0.0, ge=0, le=255, description="normal noise of up to this deviation in grey levels"
+    )
+
+
 class TilesConfig(Config):
     """Where the small pictures of single objects come from."""
 
-    source: Literal["sprites", "cifar10", "folder"] = Field("sprites", description="tile bank")
-    path: str | None = Field(None, description="folder of the pictures (cifar10, folder)")
+    source: Literal["sprites", "cifar10", "cifar100", "folder"] = Field(
+        "sprites", description="tile bank"
+    )
+    path: str | None = Field(
+        None,
+        description="folder of the pictures; cifar10, cifar100: or a hub id, none: uoft-cs/...",
+    )
     size: int = Field(32, ge=4, le=512, description="side of a tile in pixels")
     per_class: int = Field(
         1000, ge=10, le=MAX_SPRITES, description="training sprites per class; val, test: a tenth"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="which sprites are drawn")
+    decode: Literal["once", "on-the-fly"] = Field(
+        "once", description="folder: hold decoded tiles in memory, or decode what is asked for"
+    )
+    corrupt: Literal["refuse", "skip"] = Field(
+        "refuse", description="what to do with pictures that cannot be read"
+    )
+    augment: TileAugmentConfig = Field(TileAugmentConfig(), description="how tiles vary")
+
+    @model_validator(mode="after")
+    def _decodes_files(self) -> Self:
+        if self.decode == "on-the-fly" and self.source != "folder":
+            raise ValueError("decode: on-the-fly needs source: folder")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs of before there was a choice go on: their tiles are written as they were.
+        found: dict[str, Any] = dump(self)
+        for name in ("decode", "corrupt", "augment"):
+            if getattr(self, name) == type(self).model_fields[name].default:
+                found.pop(name, None)
+        return found
 
 
 class TokenizerConfig(Config):

@@ -23,3 +23,8 @@ def within(place: str) -> Iterator[None]:
         yield
     except UserError as error:
         raise UserError(f"{place}{error}") from None
+
+
+def first_line(error: Exception) -> str:
+    """What an exception of another library says, on one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

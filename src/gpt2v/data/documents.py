@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet as pq
 
 from gpt2v.data.pieces import END_OF_TEXT
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, first_line
 from gpt2v.runs import looks_local
 
 _CHUNK = 1 << 20  # bytes of a text file read at once
@@ -175,7 +175,7 @@ def _read_parquet(path: Path, field: str, key: str) -> Iterator[str]:
             for batch in file.iter_batches(batch_size=_ROWS, columns=[field]):
                 yield from (text or "" for text in batch.column(0).to_pylist())
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{where}: not a readable parquet file ({_first_line(error)})") from None
+        raise UserError(f"{where}: not a readable parquet file ({first_line(error)})") from None
 
 
 def _hub(source: str, field: str, split: str, key: str) -> Iterator[str]:
@@ -189,14 +189,10 @@ def _hub(source: str, field: str, split: str, key: str) -> Iterator[str]:
     except UserError:
         raise
     except Exception as error:  # hub, network and format errors have no common type
-        reason = _first_line(error)
+        reason = first_line(error)
         raise UserError(
             f"{key}: {source}: no such file here, and cannot be read from the hub: {reason}"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 _READERS = {".txt": _read_txt, ".jsonl": _read_jsonl, ".parquet": _read_parquet}

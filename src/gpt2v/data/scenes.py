@@ -85,7 +85,8 @@ def draw_scenes(
     tiles = bank.pick(split, classes, per_slot[2])
     classes = np.where(present, classes, NOTHING)
 
-    pictures = _resize(bank.pixels[tiles], side)
+    keys = rng.bits(rng.keys(seed, f"{purpose}/tiles", index), n_slots).reshape(-1)
+    pictures = _resize(bank.take(tiles, keys), side)
     pictures = _jitter(pictures, per_slot[6:8], config.jitter)
     offsets = [  # of the object in its slot; negative where the slot crops it
         min(0, slot - side) + rng.below(word, abs(slot - side) + 1) for word in per_slot[3:5]
