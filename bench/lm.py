@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpt2v.config import DataConfig, GridConfig, StageConfig, TilesConfig, TrainConfig
+from gpt2v.config import TilesConfig, TrainConfig
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.pieces import IMAGE, PieceTable, special_id
 from gpt2v.data.stream import Stream
@@ -37,6 +37,7 @@ from gpt2v.model.files import quiet_transformers
 from gpt2v.model.reader import Reader
 from gpt2v.model.task import batch_loss
 from gpt2v.runs import versions
+from gpt2v.specs import DataConfig, GridConfig, StageConfig
 from gpt2v.train.loop import Task, fit
 from gpt2v.train.products import product
 from peers import Peer, hf_seconds

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from gpt2v.cli import main
 from gpt2v.config import TrainConfig
-from gpt2v.data.grids import Samples
+from gpt2v.data.samples import Samples
 from gpt2v.data.stream import slice_of_batch
 from gpt2v.experiments import LMConfig, MMConfig
 from gpt2v.model.files import save_pretrained

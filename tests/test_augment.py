@@ -10,16 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import helpers
-from gpt2v.config import AugmentConfig, DataConfig, GridConfig
 from gpt2v.configfile import dump, load, validate
 from gpt2v.data.batches import Renderer
-from gpt2v.data.grids import Samples, draw_samples
 from gpt2v.data.images import cell_span
 from gpt2v.data.pieces import Strings
+from gpt2v.data.samples import Samples, draw_samples
 from gpt2v.data.stream import Stream, hash_of
 from gpt2v.data.text import ImageView, TextView, documents
 from gpt2v.errors import UserError
 from gpt2v.experiments import EvalConfig
+from gpt2v.specs import AugmentConfig, DataConfig, GridConfig
 from test_tokenizer import check_tokens, gpt2_table  # noqa: F401  (a fixture)
 
 DELIMITERS = ["|", ",", ";", "/", "&"]

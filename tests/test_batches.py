@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 import helpers
-from gpt2v.config import GridConfig
 from gpt2v.data.batches import IGNORE, Renderer
-from gpt2v.data.grids import draw_samples
-from gpt2v.data.images import PictureGeometry, compose
+from gpt2v.data.images import PictureGeometry
+from gpt2v.data.pictures import compose
+from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import ImageView, TextView
+from gpt2v.specs import GridConfig
 
 SPEC = GridConfig(rows=2, cols=3, questions=4)
 

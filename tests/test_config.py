@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt2v.config import Config, DataConfig, GridConfig
+from gpt2v.config import Config
 from gpt2v.configfile import describe, dump, load, merge, read_yaml, validate
 from gpt2v.errors import UserError
 from gpt2v.experiments import (
@@ -16,6 +16,7 @@ from gpt2v.experiments import (
     ProbeConfig,
 )
 from gpt2v.presets import demo_config, presets
+from gpt2v.specs import DataConfig, GridConfig
 
 ROOT = Path(__file__).parents[1] / "configs"
 KINDS: dict[str, type[Config]] = {

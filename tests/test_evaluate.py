@@ -10,10 +10,9 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import helpers
-from gpt2v.config import GridConfig
 from gpt2v.configfile import load
 from gpt2v.data.batches import Renderer
-from gpt2v.data.grids import draw_samples
+from gpt2v.data.samples import draw_samples
 from gpt2v.data.stream import Stream
 from gpt2v.data.text import TextView
 from gpt2v.errors import UserError
@@ -23,6 +22,7 @@ from gpt2v.experiments import EvalConfig
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
 from gpt2v.model.task import held_out as measure
+from gpt2v.specs import GridConfig
 
 GRID = GridConfig(rows=1, cols=2)
 CONFIG = EvalConfig.model_validate(

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import helpers
-from gpt2v.config import GridConfig, VisionConfig
+from gpt2v.config import VisionConfig
 from gpt2v.data.batches import Renderer
-from gpt2v.data.grids import draw_samples
 from gpt2v.data.images import cell_span
+from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import ImageView, TextView
 from gpt2v.errors import UserError
 from gpt2v.mm_train.train import build_gpt2v, new_vision_tower, train_mm
@@ -17,6 +17,7 @@ from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
 from gpt2v.model.sources import CellEmbedding, SplicedText
+from gpt2v.specs import GridConfig
 
 SPEC = GridConfig(rows=2, cols=2)
 

@@ -8,14 +8,14 @@ import torch
 from transformers import GPT2LMHeadModel
 
 import helpers
-from gpt2v.config import GridConfig
 from gpt2v.data.batches import Renderer
-from gpt2v.data.grids import draw_samples
+from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import ImageView, TextView
 from gpt2v.model.clip import normalise
 from gpt2v.model.packed import answer_loss, attention_mask, pack, read_hidden, read_logits
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
+from gpt2v.specs import GridConfig
 
 SPEC = GridConfig(rows=2, cols=2, questions=3)
 N = 3

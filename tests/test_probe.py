@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import helpers
-from gpt2v.data.grids import draw_samples
+from gpt2v.data.samples import draw_samples
 from gpt2v.errors import UserError
 from gpt2v.experiments import ProbeConfig
 from gpt2v.probe.probe import collect, probe, probe_model

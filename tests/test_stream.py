@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from gpt2v.config import DataConfig, GridConfig
 from gpt2v.data.batches import Renderer
 from gpt2v.data.images import PictureGeometry
 from gpt2v.data.stream import Stream, data_hash, validation_batches
 from gpt2v.errors import UserError
 from gpt2v.experiments import EvalConfig
+from gpt2v.specs import DataConfig, GridConfig
 
 
 def stream(bank, table, stages, **data):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import helpers
-from gpt2v.config import GridConfig
-from gpt2v.data.grids import Samples, draw_samples
 from gpt2v.data.images import cell_span
 from gpt2v.data.pieces import Strings
+from gpt2v.data.samples import Samples, draw_samples
 from gpt2v.data.text import ImageView, TextView, documents
+from gpt2v.specs import GridConfig
 
 NAMES = ("bird", "cat", "frog", "horse")
 PROMPT = (

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2v.config import GridConfig, TokenizerConfig
-from gpt2v.data.grids import draw_samples
+from gpt2v.config import TokenizerConfig
 from gpt2v.data.images import cell_span
 from gpt2v.data.pieces import IMAGE, SPECIAL_TOKENS, PieceTable
+from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import ImageView, TextView, document_pieces
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer, train_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.model.files import wrap_tokenizer
+from gpt2v.specs import GridConfig
 
 GPT2_FILES = Path(__file__).parents[2] / "shared" / "data" / "gpt2-tokenizer"
 

@@ -5,15 +5,30 @@ and the command line.
 """
 
 import re
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 
 class Config(BaseModel):
     """Base of all configurations."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+def without_defaults(config: Config, found: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A dumped configuration without those of its fields that have their default."""
+    for name in names:
+        if getattr(config, name) == type(config).model_fields[name].default:
+            found.pop(name, None)
+    return found
 
 
 # ---- tiles and tokenizers ---------------------------------------------------------------------
@@ -68,13 +83,9 @@ class TilesConfig(Config):
         return self
 
     @model_serializer(mode="wrap")
-    def _without_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Runs of before there was a choice go on: their tiles are written as they were.
-        found: dict[str, Any] = dump(self)
-        for name in ("decode", "corrupt", "augment"):
-            if getattr(self, name) == type(self).model_fields[name].default:
-                found.pop(name, None)
-        return found
+        return without_defaults(self, dump(self), "decode", "corrupt", "augment")
 
 
 class TokenizerConfig(Config):

@@ -15,13 +15,13 @@ from gpt2v import runs
 from gpt2v.ablate.ladder import climb
 from gpt2v.config import Config
 from gpt2v.configfile import dump
-from gpt2v.data.grids import draw_samples
 from gpt2v.data.images import PictureGeometry
+from gpt2v.data.samples import draw_samples
 from gpt2v.data.stream import data_hash
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.errors import within
 from gpt2v.eval.command import open_gpt2, open_gpt2v
-from gpt2v.eval.evaluate import Readers, evaluate
+from gpt2v.eval.evaluate import HeldOut, Readers, evaluate
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.encoder import train_encoder
 from gpt2v.mm_train.train import train_mm
@@ -78,13 +78,14 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     training("lm", lm, lm.data, lambda: train_lm(lm, run / "lm", bank))
     training("mm", mm, mm.data, lambda: train_mm(mm, run / "mm", bank))
 
-    model, held_out = open_gpt2v(str(run / "mm"), config.eval, bank)
-    before, _ = open_gpt2(str(run / "lm"), config.eval, bank)
+    model, render = open_gpt2v(str(run / "mm"), bank)
+    before, _ = open_gpt2(str(run / "lm"), bank)
+    held_out = HeldOut(config.eval, render, model.token_geometry)
     readers: Readers = {
         "gpt2v": (Reader.of(model), ["text", "image"]),
         "lm": (before, ["text"]),
     }
-    measured = stage("eval", lambda: evaluate(readers, held_out, config.eval, run / "eval"))
+    measured = stage("eval", lambda: evaluate(readers, [held_out], config.eval, run / "eval"))
     probed = stage("probe", lambda: probe(model, bank, config.probe, run / "probe"))
     stage("ladder", lambda: climb(model, held_out, run / "ladder"))
 
@@ -125,7 +126,7 @@ def _check_grids(config: DemoConfig, bank: TileBank) -> None:
     for name, grid in (("eval", config.eval.grid), ("probe", config.probe.grid)):
         with within(f"{name}.grid."):
             draw_samples(grid, bank, 0, "test", np.arange(1))
-            geometry.span(grid.rows, grid.cols, bank.size)
+            geometry.span(*grid.largest_shape, bank.size, grid.picture)
 
 
 def _is_begun(run: Path, config: Config) -> bool:

@@ -1,20 +1,19 @@
 """One configuration for each kind of experiment: what is trained, what is measured."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from gpt2v.config import (
     Config,
-    DataConfig,
     GPT2ModelConfig,
-    GridConfig,
     TextTowerConfig,
     TilesConfig,
     TokenizerConfig,
     TrainConfig,
     VisionConfig,
 )
+from gpt2v.specs import DataConfig, GridConfig
 
 
 class LMConfig(Config):
@@ -115,6 +114,9 @@ class MMConfig(Config):
     train: TrainConfig
 
 
+Modalities = Annotated[list[Literal["text", "image"]], Field(min_length=1)]
+
+
 class HeldOutConfig(Config):
     """The grids that a model is measured on, with independent questions."""
 
@@ -136,9 +138,17 @@ class HeldOutConfig(Config):
 class EvalConfig(HeldOutConfig):
     """`gpt2v eval`: what is measured, and on which grids."""
 
-    modalities: list[Literal["text", "image"]] = Field(
-        ["text", "image"], min_length=1, description="how the grids are shown"
-    )
+    modalities: Modalities = Field(["text", "image"], description="how the grids are shown")
+    examples: int = Field(24, ge=0, description="pictures kept for the report")
+
+
+class SuiteEvalConfig(Config):
+    """`gpt2v eval --suite NAME`: a named suite, as it is, for one tile bank."""
+
+    suite: str = Field(description="name of the suite; `gpt2v data suites` lists them")
+    tiles: TilesConfig = TilesConfig()
+    parts: list[str] | None = Field(None, min_length=1, description="measure these alone")
+    modalities: Modalities = Field(["text", "image"], description="how the grids are shown")
     examples: int = Field(24, ge=0, description="pictures kept for the report")
 
 
@@ -156,9 +166,11 @@ class ProbeConfig(Config):
     def _only_the_picture_counts(self) -> Self:
         _refuse(
             self.grid,
-            ("questions", "mode", "form", "patches", "augment"),
+            ("instructions", "questions", "mode", "form", "patches", "augment"),
             "a probe sees every cell",
         )
+        if not self.grid.fixed or self.grid.picture.layout != "composite":
+            raise ValueError("grid must have one size and the composite layout: a probe per cell")
         return self
 
 

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from gpt2v.config import Config
+from gpt2v.config import Config, without_defaults
 
 # ---- grids -----------------------------------------------------------------------------------
 
@@ -84,7 +84,7 @@ class AugmentConfig(Config):
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_defaults(self, dump(self), "held_out", "position_offset")
+        return without_defaults(self, dump(self), "held_out", "position_offset")
 
 
 class PictureConfig(Config):
@@ -93,7 +93,9 @@ class PictureConfig(Config):
     layout: Literal["composite", "multi"] = Field(
         "composite", description="one picture of the whole grid, or one for each cell"
     )
-    cell: int | None = Field(None, ge=4, le=512, description="pixels of a cell's side; none: tiles.size")
+    cell: int | None = Field(
+        None, ge=4, le=512, description="pixels of a cell's side; none: tiles.size"
+    )
     gap: int = Field(0, ge=0, le=256, description="pixels between cells")
     border: int = Field(0, ge=0, le=256, description="pixels around the grid")
     background: list[Level] = Field(
@@ -123,7 +125,9 @@ class GridConfig(Config):
 
     rows: Side = Field(3, description="rows of the grid; [1, 8]: drawn per sample")
     cols: Side = Field(3, description="columns of the grid; [1, 8]: drawn per sample")
-    palette: Palette = Field(4, description="objects that a grid may hold; [2, 8]: drawn per sample")
+    palette: Palette = Field(
+        4, description="objects that a grid may hold; [2, 8]: drawn per sample"
+    )
     instructions: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {"lookup": 1.0}, min_length=1, description="what is asked, each with its share"
     )
@@ -136,9 +140,7 @@ class GridConfig(Config):
     modality: Literal["text", "image", "text+image"] = Field(
         "text", description="how the grid is shown: in words, as a picture, or picture then words"
     )
-    form: Form = Field(
-        "markdown", description="text form; plain: words and line breaks only"
-    )
+    form: Form = Field("markdown", description="text form; plain: words and line breaks only")
     patches: int = Field(2, ge=1, description="patch-tiled: patches along a cell's side")
     noise: float = Field(
         0.0, ge=0, lt=1, description="patch-tiled: chance that a word is any object's, at random"
@@ -174,6 +176,16 @@ class GridConfig(Config):
         return f"{self.shown_as} {self.size}{asked}"
 
     @property
+    def largest_shape(self) -> tuple[int, int]:
+        """The most rows and columns; where nothing is drawn, the grid's shape."""
+        return bounds(self.rows)[1], bounds(self.cols)[1]
+
+    @property
+    def fixed(self) -> bool:
+        """Whether every grid has the same shape and as large a palette."""
+        return all(isinstance(size, int) for size in (self.rows, self.cols, self.palette))
+
+    @property
     def largest(self) -> Self:
         """The same with the largest of each size."""
         names = ("rows", "cols", "palette")
@@ -190,18 +202,11 @@ class GridConfig(Config):
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Equal data has an equal hash, and so it is written as it was before there was a choice.
-        return _without_defaults(self, dump(self), "instructions", "picture", "augment")
+        return without_defaults(self, dump(self), "instructions", "picture", "augment")
 
 
 def _range(size: int | list[int]) -> str:
     return "-".join(str(end) for end in dict.fromkeys(bounds(size)))
-
-
-def _without_defaults(config: Config, found: dict[str, Any], *names: str) -> dict[str, Any]:
-    for name in names:
-        if getattr(config, name) == type(config).model_fields[name].default:
-            found.pop(name, None)
-    return found
 
 
 # ---- plain text ------------------------------------------------------------------------------
@@ -272,6 +277,6 @@ class DataConfig(Config):
         return list(dict.fromkeys(texts))
 
     @property
-    def has_grids(self) -> bool:
-        """Whether any stage has grids."""
-        return any(isinstance(spec, GridConfig) for stage in self.stages for spec in stage.mix)
+    def grids(self) -> list[GridConfig]:
+        """The grids of all stages."""
+        return [spec for stage in self.stages for spec in stage.mix if isinstance(spec, GridConfig)]

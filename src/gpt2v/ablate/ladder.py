@@ -6,6 +6,7 @@ met in training shows that too.
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,10 +37,10 @@ class Rung(NamedTuple):
 def rungs(model: GPT2vModel, held_out: HeldOut) -> list[Rung]:
     """The short ladder, from text to picture."""
     lm, image_id = model.language_model, model.config.image_token_id
-    spec, render = held_out.config.grid, held_out.render
-    span = model.token_geometry.span(spec.rows, spec.cols, render.bank.size)
+    render = held_out.render
+    picture = held_out.view("image")
+    assert isinstance(picture, ImageView)
     fixed = CellEmbedding(lm, render.table, render.bank.class_names)
-    per_cell = cell_span(spec.rows * spec.cols)
     return [
         Rung("R0", "text", "the table as text", TextView("markdown"), None),
         Rung(
@@ -53,17 +54,17 @@ def rungs(model: GPT2vModel, held_out: HeldOut) -> list[Rung]:
             "R2",
             "one embedding per cell",
             "one fixed embedding of the object for each cell, no delimiters",
-            ImageView(per_cell, with_pixels=False),
+            ImageView(lambda rows, cols: cell_span(rows * cols), with_pixels=False),
             fixed,
         ),
         Rung(
             "R3",
             "one embedding per vision token",
             "the cell's fixed embedding at each of its vision tokens, laid out as in a picture",
-            ImageView(span, with_pixels=False),
+            replace(picture, with_pixels=False),
             fixed,
         ),
-        Rung("R4", "picture", "the projected patches", ImageView(span), Picture(model)),
+        Rung("R4", "picture", "the projected patches", picture, Picture(model)),
     ]
 
 
@@ -103,8 +104,8 @@ def climb(model: GPT2vModel, held_out: HeldOut, run: Path) -> dict[str, Any]:
 
 def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:
     """`gpt2v ablate tokens`: the ladder of a saved GPT-2v."""
-    model, held_out = open_gpt2v(config.model, config, load_bank(config.tiles))
-    return climb(model, held_out, run)
+    model, render = open_gpt2v(config.model, load_bank(config.tiles))
+    return climb(model, HeldOut(config, render, model.token_geometry), run)
 
 
 @torch.no_grad()

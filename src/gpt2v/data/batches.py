@@ -5,8 +5,8 @@ tree: a token sees its own segment up to itself, and all of its segment's ancest
 prompt are the root; with independent questions each question is a child of the root, and each
 answer a child of its question, so positions restart after the prefix. Chained questions are one
 segment. Where some answer choice has several tokens, each choice is a further child of the
-question, so that all choices are scored in the same pass. Questions and answers of different lengths
-are padded with empty pieces, which have no tokens.
+question, so that all choices are scored in the same pass. Questions and answers of different
+lengths are padded with empty pieces, which have no tokens.
 """
 
 from dataclasses import dataclass
@@ -165,7 +165,9 @@ class Renderer:
         lengths = self.table.lengths(choices)  # (B, Q, C)
         longest = max(1, int(lengths.max(initial=1)))
         token = np.full((*choices.shape, longest), -1, np.int64)
-        token[np.arange(longest) < lengths[..., None]] = self.table.end_to_end(choices.reshape(-1))[0]
+        token[np.arange(longest) < lengths[..., None]] = self.table.end_to_end(choices.reshape(-1))[
+            0
+        ]
         # The first token follows the question; every further one its branch's token before it.
         position = np.repeat((answer - 1)[..., None, None], choices.shape[2], axis=2)
         position = np.repeat(position, longest, axis=3)

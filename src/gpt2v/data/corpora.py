@@ -16,7 +16,6 @@ from pathlib import Path, PurePath
 
 from tokenizers import Tokenizer
 
-from gpt2v.config import CorpusConfig
 from gpt2v.data.cleaning import HELD_OUT, CleaningReport, clean, content_key, hold_out
 from gpt2v.data.documents import local_path, read_documents, text_files
 from gpt2v.data.tokens import (
@@ -31,6 +30,7 @@ from gpt2v.data.tokens import (
 from gpt2v.data.windows import Windows, token_bytes
 from gpt2v.errors import UserError
 from gpt2v.runs import remove_directory, whole_directory
+from gpt2v.specs import CorpusConfig
 
 _FORMAT = 1  # of the cache; another number makes everything anew
 _SMALL = 64 << 20  # bytes of files that are known by their content, not by name and time

@@ -76,9 +76,7 @@ def _coordinates(samples: Samples, names: tuple[str, ...], table: Strings) -> In
     at = [[f"({r}, {c}):" for c in range(cols + 1)] for r in range(rows + 1)]
     places = table.ids([place for row in at for place in row]).reshape(rows + 1, cols + 1)
     shift = samples.base[:, None]
-    place = places[
-        np.repeat(np.arange(rows), cols) + shift, np.tile(np.arange(cols), rows) + shift
-    ]
+    place = places[np.repeat(np.arange(rows), cols) + shift, np.tile(np.arange(cols), rows) + shift]
     inside = samples.inside.reshape(batch, -1)
     words = _words(samples, names, table, " ").reshape(batch, -1)
     parts = [np.where(inside, part, EMPTY) for part in (place, words, table.id("\n"))]
@@ -93,9 +91,7 @@ def _plain(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
     return _lines(samples, None, words, after, table)
 
 
-def _patch_tiled(
-    samples: Samples, view: TextView, names: tuple[str, ...], table: Strings
-) -> Ints:
+def _patch_tiled(samples: Samples, view: TextView, names: tuple[str, ...], table: Strings) -> Ints:
     """` bird bird frog frog bird bird frog frog`, in one line."""
     batch, rows, cols = samples.classes.shape
     shown = samples.classes.reshape(batch, -1)[:, patch_tiled_cells(rows, cols, view.patches)]
@@ -137,9 +133,8 @@ def _lines(
     line = np.empty((batch, rows, 2 * cols + 2), np.int64)
     line[:, :, 0] = EMPTY if before is None else before
     line[:, :, 1:-1:2] = words
-    line[:, :, 2:-1:2] = after
-    if not last:
-        line[:, :, 2:-1:2][np.arange(cols) >= samples.cols[:, None, None] - 1] = EMPTY
+    ends = np.arange(cols) == samples.cols[:, None, None] - 1
+    line[:, :, 2:-1:2] = after if last else np.where(ends, EMPTY, after)
     line[:, :, -1] = table.id("\n")
     if not samples.inside.all():
         in_row = samples.inside[:, :, 0]

@@ -129,7 +129,9 @@ def draw_grids(spec: GridConfig, bank: TileBank, dice: Dice) -> Grids:
     """The grids of these samples, each a pure function of (spec, bank, seed, split, index)."""
     n_classes, most = len(bank.class_names), bounds(spec.palette)[1]
     if most > n_classes:
-        raise UserError(f"palette: {most} objects, but the {bank.name} tiles have {n_classes} classes")
+        raise UserError(
+            f"palette: {most} objects, but the {bank.name} tiles have {n_classes} classes"
+        )
     rows, cols = dice.between("rows", spec.rows), dice.between("cols", spec.cols)
     n_objects = dice.between("palette", spec.palette)
     shape = (len(dice.index), bounds(spec.rows)[1], bounds(spec.cols)[1])

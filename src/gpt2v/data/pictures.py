@@ -60,9 +60,7 @@ def natural_pictures(
     ]
 
 
-def _drawn(
-    grids: Grids, bank: TileBank, picture: PictureConfig
-) -> Iterator[tuple[Ints, Pixels]]:
+def _drawn(grids: Grids, bank: TileBank, picture: PictureConfig) -> Iterator[tuple[Ints, Pixels]]:
     """Pictures in their own size (n, H, W, 3), those of a size together, and their numbers (n,)."""
     batch, rows, cols = grids.tiles.shape
     place = np.arange(rows * cols, dtype=np.uint64).reshape(rows, cols)
@@ -71,8 +69,9 @@ def _drawn(
     if picture.layout == "multi":
         tiles, keys = grids.tiles[grids.inside], keys[grids.inside]
         one = (len(tiles), 1, 1)
-        yield np.arange(len(tiles)), _sheet(
-            tiles.reshape(one), keys.reshape(one), bank, picture, trains
+        yield (
+            np.arange(len(tiles)),
+            _sheet(tiles.reshape(one), keys.reshape(one), bank, picture, trains),
         )
         return
     if grids.inside.all():
@@ -85,9 +84,7 @@ def _drawn(
         yield where, _sheet(grids.tiles[part], keys[part], bank, picture, trains)
 
 
-def _sheet(
-    tiles: Ints, keys: U64, bank: TileBank, picture: PictureConfig, trains: bool
-) -> Pixels:
+def _sheet(tiles: Ints, keys: U64, bank: TileBank, picture: PictureConfig, trains: bool) -> Pixels:
     """Pictures of grids of one shape: tiles and a key for each cell (n, R, C) -> (n, H, W, 3)."""
     cell = picture.cell or bank.size
     pixels = bank.take(tiles, keys) if trains else bank.take(tiles)  # (n, R, C, s, s, 3)
@@ -112,9 +109,7 @@ def _sheet(
     return sheet
 
 
-def _in_cells(
-    pixels: Pixels, keys: U64, cell: int, picture: PictureConfig
-) -> Pixels:
+def _in_cells(pixels: Pixels, keys: U64, cell: int, picture: PictureConfig) -> Pixels:
     """Tiles (n, R, C, s, s, 3) at their own scale and place in cells (n, R, C, cell, cell, 3)."""
     n, rows, cols = keys.shape
     words = rng.bits(keys.reshape(-1), 3)
@@ -127,9 +122,7 @@ def _in_cells(
         where = np.flatnonzero(sides == side)
         spare = cell - side
         reach = min(picture.jitter, spare // 2)
-        y, x = (
-            spare // 2 - reach + rng.below(words[where, k], 2 * reach + 1) for k in (1, 2)
-        )
+        y, x = (spare // 2 - reach + rng.below(words[where, k], 2 * reach + 1) for k in (1, 2))
         inner = np.arange(side)
         down, right = y[:, None, None] + inner[:, None], x[:, None, None] + inner
         found[where[:, None, None], down, right] = resize(flat[where], side, side)

@@ -1,22 +1,24 @@
 """`gpt2v data preview`: samples on the terminal, and a contact sheet of pictures and text twins."""
 
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gpt2v.data.grids import draw_samples
-from gpt2v.data.images import compose
+from gpt2v.data.forms import TextView
+from gpt2v.data.pictures import natural_pictures
 from gpt2v.data.pieces import Strings
-from gpt2v.data.stream import view_of
+from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import documents
-from gpt2v.data.tiles import load_bank
+from gpt2v.data.tiles import Pixels, load_bank
 from gpt2v.errors import UserError
 from gpt2v.experiments import EvalConfig
 
-_PICTURE = 192  # side of a picture on the sheet, in pixels
+_PICTURE = 192  # side of a sample's pictures on the sheet, in pixels, at least
+_GAP = 4  # between the pictures of one sample
 _LINE = 14  # height of a line of text
-_CHARACTER = 7  # width of a character
+_WRAP = 110  # characters in a line
 
 
 def preview(config: EvalConfig, n: int, png: Path) -> None:
@@ -24,33 +26,62 @@ def preview(config: EvalConfig, n: int, png: Path) -> None:
     if n < 1:
         raise UserError(f"--n: {n} must be at least 1")
     bank = load_bank(config.tiles)
-    samples = draw_samples(config.grid, bank, config.seed, config.split, np.arange(n))
-    view = view_of(config.grid, bank.size, None)
+    spec = config.grid
+    samples = draw_samples(spec, bank, config.seed, config.split, np.arange(n))
+    view = TextView(spec.form, spec.patches, spec.noise)
     texts = documents(samples, view, bank.class_names, Strings())
-    side = max(config.grid.rows, config.grid.cols) * bank.size
-    pictures = compose(samples, bank, side)
+    rows = [
+        [own[start : start + cols] for start in range(0, len(own), cols)] if len(own) > 1 else [own]
+        for own, cols in zip(
+            natural_pictures(samples, bank, spec.picture), samples.cols.tolist(), strict=True
+        )
+    ]
     for index, text in zip(samples.index, texts, strict=True):
         print(f"--- {config.split} sample {index}\n{text}", end="")
+    sheet = contact_sheet([montage(pictures) for pictures in rows], texts)
     try:
-        contact_sheet(pictures, texts).save(png, format="PNG")
+        sheet.save(png, format="PNG")
     except OSError as error:
         raise UserError(f"--png: {png}: cannot be written: {error.strerror}") from None
     print(f"contact sheet: {png}")
 
 
-def contact_sheet(pictures: np.ndarray, texts: list[str]) -> Image.Image:
-    """Each picture (n, S, S, 3) with its text beside it, one below the other."""
+def montage(rows: list[list[Pixels]]) -> Pixels:
+    """The pictures of one sample, a row of the grid in each line: (H, W, 3)."""
+    height, width = rows[0][0].shape[:2]
+    white = np.full(
+        (len(rows) * (height + _GAP) - _GAP, len(rows[0]) * (width + _GAP) - _GAP, 3), 255, np.uint8
+    )
+    for r, row in enumerate(rows):
+        for c, pixels in enumerate(row):
+            y, x = r * (height + _GAP), c * (width + _GAP)
+            white[y : y + height, x : x + width] = pixels
+    return white
+
+
+def contact_sheet(pictures: list[Pixels], texts: list[str]) -> Image.Image:
+    """Each picture (H, W, 3) with its text beside it, one below the other."""
     font = ImageFont.load_default(size=12)
-    lines = [text.rstrip("\n").split("\n") for text in texts]
-    width = _PICTURE + 24 + _CHARACTER * max(len(line) for text in lines for line in text)
-    heights = [max(_PICTURE, _LINE * len(text)) + 16 for text in lines]
-    sheet = Image.new("RGB", (width, sum(heights)), "white")
+    images = []
+    for pixels in pictures:
+        times = max(1, _PICTURE // max(pixels.shape[:2]))
+        image = Image.fromarray(pixels)
+        size = (image.width * times, image.height * times)
+        images.append(image.resize(size, Image.Resampling.NEAREST))
+    lines = [
+        [part for line in text.splitlines() for part in wrap(line, _WRAP) or [""]] for text in texts
+    ]
+    left = 16 + max(image.width for image in images)
+    longest = max(font.getlength(line) for text in lines for line in text)
+    heights = [
+        max(image.height, _LINE * len(text)) + 16 for image, text in zip(images, lines, strict=True)
+    ]
+    sheet = Image.new("RGB", (left + int(longest) + 16, sum(heights)), "white")
     draw = ImageDraw.Draw(sheet)
     y = 8
-    for pixels, text, height in zip(pictures, lines, heights, strict=True):
-        big = Image.fromarray(pixels).resize((_PICTURE, _PICTURE), Image.Resampling.NEAREST)
-        sheet.paste(big, (8, y))
+    for image, text, height in zip(images, lines, heights, strict=True):
+        sheet.paste(image, (8, y))
         for i, line in enumerate(text):
-            draw.text((_PICTURE + 16, y + i * _LINE), line, fill="black", font=font)
+            draw.text((left, y + i * _LINE), line, fill="black", font=font)
         y += height
     return sheet

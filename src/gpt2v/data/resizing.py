@@ -32,8 +32,8 @@ def _weights(old: int, new: int) -> NDArray[np.float32]:
     centre = (np.arange(new) + 0.5) * old / new
     weight = np.maximum(0, 1 - np.abs(np.arange(old) + 0.5 - centre[:, None]) / radius)
     edges = np.rint(np.cumsum(weight, 1) / weight.sum(1, keepdims=True) * _ONE)
-    return np.diff(edges, axis=1, prepend=0).astype(np.float32)
+    return np.asarray(np.diff(edges, axis=1, prepend=0), np.float32)
 
 
 def _whole(sums: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.floor(sums / _ONE + np.float32(0.5))
+    return np.asarray(np.floor(sums / _ONE + np.float32(0.5)), np.float32)

@@ -1,6 +1,7 @@
 """The sample: a grid, what is asked about it, and in which words, as integer arrays."""
 
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,8 @@ class Samples(Grids):
         """The questions by instruction: its number, they, and their places in (B, Q)."""
         found = []
         for number in np.unique(self.instruction[self.instruction != NOT_ASKED]).tolist():
-            places = np.nonzero(self.instruction == number)
+            grid, place = np.nonzero(self.instruction == number)
+            places = np.asarray(grid, np.int64), np.asarray(place, np.int64)
             chosen = {name: getattr(self, name)[places] for name in FIELDS}
             asked = Asked(grids=self, grid=places[0], base=self.base[places[0]], **chosen)
             found.append((number, asked, places))
@@ -79,15 +81,9 @@ def draw_samples(spec: GridConfig, bank: TileBank, seed: int, split: str, index:
     position = np.zeros(len(grids.index), np.int64)
     if split == "train" and spec.augment.position_offset:
         position = rng.below(dice.words("position", 1)[:, 0], spec.augment.position_offset + 1)
-    content = {entry.name: getattr(grids, entry.name) for entry in fields(Grids)}
-    wording = dice.keys("wording")
-    return Samples(
-        **content,
-        **found,
-        instruction=instruction,
-        **draw_wording(spec.augment, wording, instruction),
-        position=position,
-    )
+    whole: dict[str, Any] = {part.name: getattr(grids, part.name) for part in fields(Grids)}
+    whole |= {**found, **draw_wording(spec.augment, dice.keys("wording"), instruction)}
+    return Samples(**whole, instruction=instruction, position=position)
 
 
 def _draw_instructions(spec: GridConfig, grids: Grids, dice: Dice) -> Ints:
@@ -103,7 +99,7 @@ def _draw_instructions(spec: GridConfig, grids: Grids, dice: Dice) -> Ints:
     different = np.max([ALL[number].n_different(grids) for number in numbers], axis=0)
     wanted = different if spec.questions is None else np.full(len(different), spec.questions)
     if len(numbers) == 1 and (wanted > different).any():
-        if all(isinstance(size, int) for size in (spec.rows, spec.cols, spec.palette)):
+        if spec.fixed:
             raise UserError(
                 f"questions: {spec.questions}, but `{ALL[numbers[0]].name}` has only "
                 f"{different[0]} different ones about a {spec.size} grid"

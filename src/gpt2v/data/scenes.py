@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from gpt2v.data import rng
 from gpt2v.data.images import PictureGeometry
+from gpt2v.data.resizing import resize
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles import Pixels, TileBank
 from gpt2v.experiments import SceneConfig
@@ -86,8 +87,8 @@ def draw_scenes(
     classes = np.where(present, classes, NOTHING)
 
     keys = rng.bits(rng.keys(seed, f"{purpose}/tiles", index), n_slots).reshape(-1)
-    pictures = _resize(bank.take(tiles, keys), side)
-    pictures = _jitter(pictures, per_slot[6:8], config.jitter)
+    drawn = bank.take(tiles, keys) if split == "train" else bank.take(tiles)
+    pictures = _jitter(resize(drawn, side, side), per_slot[6:8], config.jitter)
     offsets = [  # of the object in its slot; negative where the slot crops it
         min(0, slot - side) + rng.below(word, abs(slot - side) + 1) for word in per_slot[3:5]
     ]
@@ -130,25 +131,12 @@ def _tile_up(cells: NDArray[np.generic], size: int, lattice: int) -> NDArray[np.
     return grid.reshape(size, lattice * slot, lattice * slot, -1)
 
 
-def _resize(pictures: Pixels, side: int) -> NDArray[np.float32]:
-    """Bilinear (with area averaging when shrinking) to (n, side, side, 3), as two products."""
-    size = pictures.shape[1]
-    if side == size:
-        return pictures.astype(np.float32)
-    radius = max(1.0, size / side)
-    centre = (np.arange(side) + 0.5) * size / side
-    weight = np.maximum(0, 1 - np.abs(np.arange(size) + 0.5 - centre[:, None]) / radius)
-    weight = (weight / weight.sum(1, keepdims=True)).astype(np.float32)
-    rows = weight @ pictures.reshape(len(pictures), size, -1).astype(np.float32)  # (n, t, s*3)
-    columns: NDArray[np.float32] = weight @ rows.reshape(-1, size, 3)  # (n*t, t, 3)
-    columns = columns.reshape(len(pictures), side, side, 3)
-    return columns
-
-
-def _jitter(pictures: NDArray[np.float32], words: rng.U64, strength: float) -> NDArray[np.float32]:
+def _jitter(pictures: Pixels, words: rng.U64, strength: float) -> NDArray[np.generic]:
     """Random contrast and brightness, each by a factor or share of up to `strength`."""
     if strength == 0:
         return pictures
     amount = ((2 * rng.unit(words) - 1) * strength).astype(np.float32)[:, :, None, None, None]
-    changed: NDArray[np.float32] = (pictures - 128) * (1 + amount[0]) + 128 * (1 + amount[1])
+    changed: NDArray[np.float32] = (pictures.astype(np.float32) - 128) * (1 + amount[0]) + 128 * (
+        1 + amount[1]
+    )
     return np.clip(changed, 0, 255)

@@ -8,17 +8,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from tokenizers import Tokenizer
 
-from gpt2v.config import Config, CorpusConfig, DataConfig, DataSpec, GridConfig
+from gpt2v.config import Config
 from gpt2v.data import rng
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.corpora import Corpus, open_corpus
-from gpt2v.data.grids import draw_samples
-from gpt2v.data.images import PictureGeometry
+from gpt2v.data.images import ImageSpan, PictureGeometry
+from gpt2v.data.instructions import number_of
+from gpt2v.data.instructions.base import DIRECTIONS
+from gpt2v.data.pieces import PieceTable
+from gpt2v.data.samples import Samples, draw_samples
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import TileBank
 from gpt2v.data.windows import TextBatch
 from gpt2v.data.wording import longest_wording
 from gpt2v.errors import UserError, within
+from gpt2v.specs import CorpusConfig, DataConfig, DataSpec, GridConfig, bounds
 
 EVAL_BATCH = 50  # grids per pass in validation and evaluation
 
@@ -29,12 +33,18 @@ def open_corpora(config: DataConfig, tokenizer: Tokenizer) -> dict[CorpusConfig,
 
 
 def view_of(spec: GridConfig, cell_size: int, geometry: PictureGeometry | None) -> View:
-    """How a data spec shows its grid."""
+    """How a data spec shows its grid; `cell_size` is the side of a tile in pixels."""
+    words = TextView(spec.form, spec.patches, spec.noise)
     if spec.modality == "text":
-        return TextView(spec.form, spec.patches, spec.noise)
+        return words
     if geometry is None:
-        raise UserError("modality: image needs a model with a vision tower")
-    return ImageView(geometry.span(spec.rows, spec.cols, cell_size))
+        raise UserError(f"modality: {spec.modality} needs a model with a vision tower")
+
+    def span(rows: int, cols: int) -> ImageSpan:
+        return geometry.span(rows, cols, cell_size, spec.picture)
+
+    span(bounds(spec.rows)[1], bounds(spec.cols)[1])  # refused here, if at all
+    return ImageView(span, picture=spec.picture, words=words if spec.in_words else None)
 
 
 def slice_of_batch(size: int, step: int, part: int, parts: int) -> rng.Ints:
@@ -82,7 +92,7 @@ class Stream:
         """The mixture that a step draws from, for logs, e.g. `text/markdown, image: 2x2, 3x3`."""
         mix = self.config.stages[self._stage(step)].mix
         kinds = ", ".join(dict.fromkeys(spec.shown_as for spec in mix))
-        sizes = [f"{spec.rows}x{spec.cols}" for spec in mix if isinstance(spec, GridConfig)]
+        sizes = [spec.size for spec in mix if isinstance(spec, GridConfig)]
         return kinds + (f": {', '.join(dict.fromkeys(sizes))}" if sizes else "")
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch | TextBatch:
@@ -128,26 +138,51 @@ class Stream:
                                 f"n_positions: {n_positions}"
                             )
                         continue
-                    self.draw(spec, "train", np.arange(1))  # the palette, the picture
-                    check_length(self._longest(spec), spec, n_positions)
+                    if spec.augment.held_out:
+                        raise UserError("augment.held_out: those wordings are never trained on")
+                    self.draw(spec, "train", np.arange(1))  # the palette, questions, picture
+                    _check_positions(self._longest(spec), spec, n_positions)
 
-    def _longest(self, spec: GridConfig) -> Batch:
-        """A batch as long as any of this spec can be: the longest name everywhere."""
+    def _longest(self, spec: GridConfig) -> int:
+        """Positions that any sample of this spec takes, at most."""
         assert self.render is not None, "grids need tiles"
         bank, table = self.render.bank, self.render.table
-        samples = draw_samples(spec, bank, self.config.seed, "train", np.arange(1))
+        view = view_of(spec, bank.size, self.geometry)
         lengths = [[len(table.tokens(s)) for s in (f" {name}", name)] for name in bank.class_names]
         in_grid, in_palette = np.argmax(lengths, axis=0)
-        worst = replace(
-            samples,
-            classes=np.full_like(samples.classes, in_grid),
-            palette=np.full_like(samples.palette, in_palette),
-            **{
-                name: np.full_like(getattr(samples, name), which)
-                for name, which in longest_wording(spec.augment, table).items()
-            },
-        )
-        return self.render(worst, view_of(spec, bank.size, self.geometry), spec.mode)
+        # Counted objects must be listed, so one listed name is the grid's, not the longest there.
+        spare = lengths[in_palette][1] - lengths[in_grid][1]
+        drawn = draw_samples(spec.largest, bank, self.config.seed, "train", np.arange(1))
+        found = [0]
+        for name in spec.instructions:
+            worst = _worst(drawn, spec, int(in_grid), int(in_palette), table, number_of(name))
+            batch = self.render(worst, view, spec.mode)
+            found.append(int(batch.position_ids.max()) + 1 + spare)
+        return max(found)
+
+
+def _worst(
+    drawn: Samples, spec: GridConfig, in_grid: int, in_palette: int, table: PieceTable, number: int
+) -> Samples:
+    """A sample as long as any with this instruction: the longest name and number everywhere."""
+    palette = np.full_like(drawn.palette, in_palette)
+    palette[:, 0] = in_grid
+    rows, cols = drawn.classes.shape[1:]
+    longest = max(range(len(DIRECTIONS)), key=lambda i: len(table.tokens(DIRECTIONS[i])))
+    values = {
+        "row": rows - 1,
+        "col": cols - 1,
+        "other_row": rows - 1,
+        "other_col": cols - 1,
+        "object": in_grid,
+        "direction": longest,
+        "instruction": number,
+        "classes": in_grid,
+        "position": spec.augment.position_offset,
+        **longest_wording(spec.augment, table, number),
+    }
+    filled = {name: np.full_like(getattr(drawn, name), value) for name, value in values.items()}
+    return replace(drawn, palette=palette, **filled)
 
 
 def validation_batches(stream: Stream, spec: GridConfig, n_grids: int) -> Iterator[Batch]:
@@ -160,11 +195,14 @@ def validation_batches(stream: Stream, spec: GridConfig, n_grids: int) -> Iterat
 
 def check_length(batch: Batch, spec: GridConfig, n_positions: int) -> None:
     """Refuse a batch that needs more positions than the GPT-2 has."""
-    needed = int(batch.position_ids.max()) + 1
+    _check_positions(int(batch.position_ids.max()) + 1, spec, n_positions)
+
+
+def _check_positions(needed: int, spec: GridConfig, n_positions: int) -> None:
     if needed > n_positions:
         raise UserError(
-            f"rows, cols: a {spec.rows}x{spec.cols} grid ({spec.label}, {spec.mode}) needs "
-            f"{needed} positions, but the GPT-2 has n_positions: {n_positions}"
+            f"rows, cols: a {spec.size} grid ({spec.label}, {spec.mode}) needs {needed} positions, "
+            f"but the GPT-2 has n_positions: {n_positions}"
         )
 
 

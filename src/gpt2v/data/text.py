@@ -28,7 +28,7 @@ class ImageView:
 
     span: ImageSpan | Spans
     with_pixels: bool = True
-    picture: PictureConfig = PictureConfig()
+    picture: PictureConfig | None = None
     words: TextView | None = None
 
     def span_of(self, rows: int, cols: int) -> ImageSpan:
@@ -70,9 +70,9 @@ def prompt_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> I
         if not worded.any():
             continue
         lead, first, middle, second, end = _parts(prompt)
-        columns = [table.id(lead), sizes[numbers[first]], table.id(middle), sizes[numbers[second]]]
-        columns.append(table.id(end))
-        start[worded] = np.stack(np.broadcast_arrays(*columns), axis=-1)[worded]
+        start[worded, ::2] = table.ids([lead, middle, end])
+        for column, name in ((1, first), (3, second)):
+            start[worded, column] = sizes[numbers[name][worded]]
     palette = np.append(table.ids(list(names)), EMPTY)[samples.palette]  # (B, P)
     listed = np.where(palette[:, :, None] == EMPTY, EMPTY, table.id("', '"))
     listed = np.concatenate([palette[:, :, None], listed], axis=2).reshape(batch, -1)

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from gpt2v.config import GridConfig, TokenizerConfig
-from gpt2v.data.grids import draw_samples
+from gpt2v.config import TokenizerConfig
 from gpt2v.data.pieces import SPECIAL_TOKENS, Strings
+from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import TextView, documents
 from gpt2v.data.tiles import TileBank
 from gpt2v.errors import UserError
+from gpt2v.specs import GridConfig
 
 # Like GPT-2's pattern (words and runs of punctuation take one leading space) but digit by digit.
 _SPLIT = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -27,15 +28,23 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     return load_tokenizer(config.source)
 
 
-def grid_texts(bank: TileBank) -> Iterator[str]:
-    """Grid documents of many sizes and forms: what a tokenizer of the task has to spell."""
+def grid_texts(bank: TileBank, specs: Iterable[GridConfig] = ()) -> Iterator[str]:
+    """Grid documents of many sizes and forms: what a tokenizer of the task has to spell.
+
+    `specs` add documents of their own where they have other instructions or forms than these.
+    """
+    names = bank.class_names
     for side in (1, 2, 3, 4, 6, 8, 12, 16):
-        spec = GridConfig(rows=side, cols=side, palette=min(4, len(bank.class_names)))
+        spec = GridConfig(rows=side, cols=side, palette=min(4, len(names)))
         samples = draw_samples(spec, bank, 0, "train", np.arange(40))
         for view in (TextView("markdown"), TextView("patch-tiled", patches=2)):
-            yield from documents(samples, view, bank.class_names, Strings())
+            yield from documents(samples, view, names, Strings())
     # Every name in both its spellings, however rare it was above.
-    yield from (f"{name} {name}" for name in bank.class_names for _ in range(50))
+    yield from (f"{name} {name}" for name in names for _ in range(50))
+    for spec in specs:
+        if list(spec.instructions) != ["lookup"] or spec.form not in ("markdown", "patch-tiled"):
+            samples = draw_samples(spec, bank, 0, "train", np.arange(200))
+            yield from documents(samples, TextView(spec.form, spec.patches), names, Strings())
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:

@@ -25,7 +25,9 @@ PROMPTS = (
     "Above is a grid of size {rows} by {cols}. Every cell holds one of ['",
     "Size of the grid: {rows} by {cols}. What its cells show is taken from ['",
 )
-HELD_OUT_PROMPTS = ("There is a grid with {rows} rows and {cols} columns. In its cells are some of ['",)
+HELD_OUT_PROMPTS = (
+    "There is a grid with {rows} rows and {cols} columns. In its cells are some of ['",
+)
 # ... and after its last name, for rows and columns that are counted from 0 and from 1.
 PALETTE_ENDS = ("'].\n", "']. Rows and columns are counted from 1.\n")
 

@@ -6,46 +6,84 @@ from typing import Any
 
 from gpt2v.data.batches import Renderer
 from gpt2v.data.pieces import PieceTable
+from gpt2v.data.suites import check_bank, load_suite
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import HeldOut, Readers, evaluate
-from gpt2v.experiments import EvalConfig, HeldOutConfig
+from gpt2v.experiments import EvalConfig, HeldOutConfig, SuiteEvalConfig
 from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
 
 
-def open_gpt2v(source: str, config: HeldOutConfig, bank: TileBank) -> tuple[GPT2vModel, HeldOut]:
-    """A GPT-2v and the grids that it is measured on."""
+def open_gpt2v(source: str, bank: TileBank) -> tuple[GPT2vModel, Renderer]:
+    """A GPT-2v, and what renders grids for it."""
     path = find_checkpoint(source, "model")
     model = place(load_pretrained(GPT2vModel, path, "model")).eval()
     table = PieceTable(load_tokenizer(path, "model"))
-    render = Renderer(bank, table, model.geometry.image_size)
-    return model, HeldOut(config, render, model.token_geometry)
+    return model, Renderer(bank, table, model.geometry.image_size)
 
 
-def open_gpt2(source: str, config: HeldOutConfig, bank: TileBank) -> tuple[Reader, HeldOut]:
-    """A GPT-2 by itself, as a reader, and the grids that it is measured on."""
+def open_gpt2(source: str, bank: TileBank) -> tuple[Reader, Renderer]:
+    """A GPT-2 by itself, as a reader, and what renders grids for it."""
     model, tokenizer = load_gpt2(find_checkpoint(source, "model"), "model")
     table = PieceTable(tokenizer)
-    reader = Reader(place(model).eval(), table.image_id)
-    return reader, HeldOut(config, Renderer(bank, table), None)
+    return Reader(place(model).eval(), table.image_id), Renderer(bank, table)
 
 
-def evaluate_model(source: str, config: EvalConfig, run: Path) -> dict[str, Any]:
+def evaluate_model(source: str, config: EvalConfig | SuiteEvalConfig, run: Path) -> dict[str, Any]:
     """Measure a saved model in the configured modalities."""
     bank = load_bank(config.tiles)
+    parts = held_out_parts(config, bank)
+    geometry = None
     if _has_eyes(find_checkpoint(source, "model")):
-        model, held_out = open_gpt2v(source, config, bank)
+        model, render = open_gpt2v(source, bank)
+        geometry = model.token_geometry
         readers: Readers = {"gpt2v": (Reader.of(model), list(config.modalities))}
     elif "image" in config.modalities:
         raise UserError(f"modalities: {source} is a GPT-2 without eyes; use --modalities '[text]'")
     else:
-        reader, held_out = open_gpt2(source, config, bank)
+        reader, render = open_gpt2(source, bank)
         readers = {"lm": (reader, ["text"])}
+    held_out = [
+        HeldOut(part, render, geometry, name, modalities) for part, name, modalities in parts
+    ]
     return evaluate(readers, held_out, config, run)
+
+
+def held_out_parts(
+    config: EvalConfig | SuiteEvalConfig, bank: TileBank
+) -> list[tuple[HeldOutConfig, str | None, list[str]]]:
+    """The grids of an evaluation, or of each part of a suite, with its name and modalities.
+
+    Raises:
+        UserError: there is no such suite or part, or nothing is left to measure.
+    """
+    if isinstance(config, EvalConfig):
+        return [(config, None, list(config.modalities))]
+    suite = load_suite(config.suite)
+    check_bank(suite, config.suite, bank)
+    known = [part.name for part in suite.parts]
+    for name in config.parts or []:
+        if name not in known:
+            raise UserError(f"parts: {config.suite} has no part {name}, but {', '.join(known)}")
+    found: list[tuple[HeldOutConfig, str | None, list[str]]] = []
+    for part in suite.parts:
+        modalities: list[str] = [m for m in part.modalities if m in config.modalities]
+        if modalities and part.name in (config.parts or known):
+            grids = HeldOutConfig(
+                tiles=config.tiles,
+                grid=part.grid,
+                split=suite.split,
+                n_images=part.n_images,
+                seed=suite.seed,
+            )
+            found.append((grids, part.name, modalities))
+    if not found:
+        raise UserError(f"modalities: no part of {config.suite} is shown as {config.modalities}")
+    return found
 
 
 def _has_eyes(path: str) -> bool:

@@ -1,7 +1,7 @@
 """Measure readers on held-out grids: one packed pass per grid, one record per question."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,18 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gpt2v import runs
+from gpt2v.data.baselines import baselines
 from gpt2v.data.batches import Batch, Renderer
-from gpt2v.data.grids import Samples, draw_samples
-from gpt2v.data.images import PictureGeometry, compose
+from gpt2v.data.images import PictureGeometry
+from gpt2v.data.pictures import natural_pictures
 from gpt2v.data.rng import Ints
-from gpt2v.data.stream import EVAL_BATCH, check_length, data_hash, view_of
+from gpt2v.data.samples import Samples, draw_samples
+from gpt2v.data.stream import EVAL_BATCH, check_length, data_hash, hash_of, view_of
 from gpt2v.data.text import View
 from gpt2v.errors import within
-from gpt2v.experiments import EvalConfig, HeldOutConfig
+from gpt2v.experiments import EvalConfig, HeldOutConfig, SuiteEvalConfig
 from gpt2v.model.reader import Reader
-from gpt2v.model.scoring import Records, accuracy, score
+from gpt2v.model.scoring import Records, score
 from gpt2v.progress import progress
 from gpt2v.stats import cluster_interval, paired_interval
 
@@ -30,11 +32,13 @@ Readers = Mapping[str, tuple[Reader, list[str]]]  # by name, each with its modal
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The grids of one evaluation; every view of them shows the same samples."""
+    """The grids of one evaluation, or of one part of a suite; every view shows the same samples."""
 
     config: HeldOutConfig
     render: Renderer
     geometry: PictureGeometry | None
+    part: str | None = None  # its name within a suite
+    modalities: Sequence[str] = ("text", "image")  # how they may be shown
 
     @property
     def data_hash(self) -> str:
@@ -44,7 +48,7 @@ class HeldOut:
 
     def samples(self, index: Ints) -> Samples:
         c = self.config
-        with within("grid."):
+        with within(self._place):
             return draw_samples(c.grid, self.render.bank, c.seed, c.split, index)
 
     def batches(self, view: View) -> Iterator[Batch]:
@@ -55,116 +59,147 @@ class HeldOut:
 
     def view(self, modality: str) -> View:
         spec = self.config.grid.model_copy(update={"modality": modality})
-        with within("grid."):
+        with within(self._place):
             return view_of(spec, self.render.bank.size, self.geometry)
+
+    def check(self, modality: str, n_positions: int) -> None:
+        """Refuse grids that a model has no room for, before anything is measured."""
+        batch = self.render(self.samples(np.arange(1)), self.view(modality))
+        with within(self._place):
+            check_length(batch, self.config.grid, n_positions)
 
     @property
     def n_batches(self) -> int:
         return -(-self.config.n_images // EVAL_BATCH)
 
+    @property
+    def _place(self) -> str:
+        return "grid." if self.part is None else f"part {self.part}: "
+
 
 def score_view(reader: Reader, held_out: HeldOut, view: View, label: str) -> Records:
     """Records of one reader on one view of all grids."""
     columns: Records = {}
-    names = held_out.render.bank.class_names
     with progress(label, held_out.n_batches) as report:
         for batch in held_out.batches(view):
             check_length(batch, held_out.config.grid, reader.n_positions)
-            for key, values in score(reader, batch, names).items():
+            for key, values in score(reader, batch, held_out.render).items():
                 columns.setdefault(key, []).extend(values)
             report()
     return columns
 
 
-def summarise(records: Records) -> dict[str, Any]:
-    """Accuracy with its clustered interval."""
-    right = np.array(records["exact"])
-    pictures = np.array(records["sample"])
+def summarise(records: Records, instruction: str | None = None) -> dict[str, Any]:
+    """Accuracy with its clustered interval, over all questions or those of one instruction."""
+    chosen = np.full(len(records["exact"]), True)
+    if instruction is not None:
+        chosen = np.array(records["instruction"]) == instruction
+    right = np.array(records["exact"])[chosen]
+    pictures = np.array(records["sample"])[chosen]
     return {
-        "accuracy": accuracy(records),
+        "accuracy": float(right.mean()),
         "ci95": list(cluster_interval(right, pictures)),
-        "n_images": len(set(records["sample"])),
+        "n_images": len(np.unique(pictures)),
         "n_questions": len(right),
     }
 
 
-def baselines(held_out: HeldOut) -> dict[str, float]:
-    """Chance (any listed object), blind (no grid) and bag (which objects, but not where)."""
-    everything = held_out.samples(np.arange(held_out.config.n_images))
-    chance = 1 / held_out.config.grid.palette
-    # Cells are i.i.d. uniform over the palette: without the grid no rule beats a guess.
-    return {
-        "chance": chance,
-        "blind_accuracy": chance,
-        "bag_accuracy": bag_accuracy(everything.classes),
-    }
-
-
-def bag_accuracy(classes: Ints) -> float:
-    """Accuracy of always answering the grid's most frequent object, over every cell.
-
-    This is the best that knowing which objects are there, but not where, can do on independent
-    questions. classes: (B, R, C).
-    """
-    flat = np.sort(classes.reshape(len(classes), -1), axis=1)
-    counts = (flat[:, :, None] == flat[:, None, :]).sum(-1)
-    return float(counts.max(1).mean() / flat.shape[1])
-
-
-def evaluate(readers: Readers, held_out: HeldOut, config: EvalConfig, run: Path) -> dict[str, Any]:
+def evaluate(
+    readers: Readers, parts: Sequence[HeldOut], config: EvalConfig | SuiteEvalConfig, run: Path
+) -> dict[str, Any]:
     """Measure named readers, each in its modalities; writes records, examples and results."""
     started = time.monotonic()
     runs.write_config(run, config)
-    base = baselines(held_out)
+    for reader, modalities in readers.values():
+        for part in parts:
+            for modality in _shown(part, modalities):
+                part.check(modality, reader.n_positions)
     rows, tables = [], []
     gap: dict[str, Any] = {}
     for model, (reader, modalities) in readers.items():
-        by_modality: dict[str, Records] = {}
-        for modality in modalities:
-            label = f"eval: {model}, {modality}"
-            records = score_view(reader, held_out, held_out.view(modality), label)
-            by_modality[modality] = records
-            rows.append(
-                {
-                    "model": model,
-                    "modality": modality,
-                    "instruction": "lookup",
-                    "questions": "independent",
-                    "split": config.split,
-                    **summarise(records),
-                    **base,
-                }
-            )
-            n = len(records["exact"])
-            tables.append(pa.table({"model": [model] * n, "modality": [modality] * n, **records}))
-        if {"text", "image"} <= set(by_modality):
-            gap = gap_between(by_modality["text"], by_modality["image"])
+        pairs = []
+        for part in parts:
+            by_modality: dict[str, Records] = {}
+            for modality in _shown(part, modalities):
+                label = f"eval: {model}, {modality}" + (f", {part.part}" if part.part else "")
+                records = score_view(reader, part, part.view(modality), label)
+                by_modality[modality] = records
+                rows += _rows(model, modality, part, records)
+                tables.append(_table(model, modality, part, records))
+            if {"text", "image"} <= set(by_modality):
+                pairs.append((by_modality["text"], by_modality["image"]))
+        if pairs:
+            gap = gap_between(pairs)
     pq.write_table(pa.concat_tables(tables), run / "records.parquet")
-    if held_out.geometry is not None:
-        save_examples(held_out, config.examples, held_out.geometry.image_size, run / "examples")
+    save_examples(parts[0], config.examples, run / "examples")
+    hashed = [part.data_hash for part in parts]
     return runs.write_results(
         run,
         "eval",
         started,
-        seed=config.seed,
-        data_hash=held_out.data_hash,
+        seed=parts[0].config.seed,
+        data_hash=hashed[0] if len(hashed) == 1 else hash_of(*hashed),
         results=rows,
         **gap,
     )
 
 
-def gap_between(text: Records, image: Records) -> dict[str, Any]:
-    """Text minus pictures on the same questions, with its paired interval."""
-    right = [np.array(records["exact"]) for records in (text, image)]
-    interval = paired_interval(right[0], right[1], np.array(text["sample"]))
-    return {"gap": accuracy(text) - accuracy(image), "gap_ci95": list(interval)}
+def _shown(part: HeldOut, modalities: Sequence[str]) -> list[str]:
+    return [modality for modality in modalities if modality in part.modalities]
 
 
-def save_examples(held_out: HeldOut, n: int, image_size: int, folder: Path) -> None:
-    """The pictures of the first few grids, named by sample index."""
+def _rows(model: str, modality: str, part: HeldOut, records: Records) -> list[dict[str, Any]]:
+    """A row of results for each instruction."""
+    everything = part.samples(np.arange(part.config.n_images))
+    found = []
+    for instruction in dict.fromkeys(records["instruction"]):
+        base = baselines(everything, instruction)
+        found.append(
+            {
+                "model": model,
+                **({} if part.part is None else {"part": part.part}),
+                "modality": modality,
+                "instruction": instruction,
+                "questions": "independent",
+                "split": part.config.split,
+                **summarise(records, instruction),
+                "chance": base.chance,
+                "blind_accuracy": base.blind,
+                "bag_accuracy": base.bag,
+            }
+        )
+    return found
+
+
+def _table(model: str, modality: str, part: HeldOut, records: Records) -> pa.Table:
+    n = len(records["exact"])
+    named = {"model": [model] * n, "modality": [modality] * n}
+    if part.part is not None:
+        named["part"] = [part.part] * n
+    strings = {name: pa.array(records[name], pa.string()) for name in ("truth", "prediction")}
+    lists = {
+        "choices": pa.array(records["choices"], pa.list_(pa.string())),
+        "logprobs": pa.array(records["logprobs"], pa.list_(pa.float64())),
+    }
+    return pa.table({**named, **records, **strings, **lists})
+
+
+def gap_between(pairs: Sequence[tuple[Records, Records]]) -> dict[str, Any]:
+    """Text minus pictures on the same questions, part by part, with its paired interval."""
+    right = [np.concatenate([pair[i]["exact"] for pair in pairs]) for i in (0, 1)]
+    samples = [np.array(text["sample"]) for text, _ in pairs]
+    after = np.cumsum([0, *(own.max() + 1 for own in samples[:-1])])
+    cluster = np.concatenate([own + start for own, start in zip(samples, after, strict=True)])
+    interval = paired_interval(right[0], right[1], cluster)
+    return {"gap": float(right[0].mean() - right[1].mean()), "gap_ci95": list(interval)}
+
+
+def save_examples(held_out: HeldOut, n: int, folder: Path) -> None:
+    """The first few grids as pictures in their own size, named by sample index."""
     folder.mkdir(parents=True, exist_ok=True)
     samples = held_out.samples(np.arange(n))
-    for index, pixels in zip(
-        samples.index, compose(samples, held_out.render.bank, image_size), strict=True
-    ):
-        Image.fromarray(pixels).save(folder / f"{index}.png")
+    pictures = natural_pictures(samples, held_out.render.bank, held_out.config.grid.picture)
+    for index, own in zip(samples.index, pictures, strict=True):
+        for place, pixels in enumerate(own):
+            name = f"{index}.png" if len(own) == 1 else f"{index}-{place}.png"
+            Image.fromarray(pixels).save(folder / name)

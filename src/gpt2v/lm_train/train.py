@@ -28,7 +28,7 @@ from gpt2v.train.distributed import rank_0_first
 def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
     """Train into the run directory; `bank` saves loading the tiles twice."""
     started = time.monotonic()
-    if config.data.has_grids:
+    if config.data.grids:
         bank = bank or load_bank(config.tiles)
     torch.manual_seed(config.train.seed)
     if config.init is None:
@@ -36,7 +36,7 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
         model = new_gpt2(config.model, tokenizer)
     else:
         model, tokenizer = load_gpt2(find_checkpoint(config.init, "init"), "init")
-    model = place(model, fused_attention=not config.data.has_grids)
+    model = place(model, fused_attention=not config.data.grids)
     renderer = Renderer(bank, PieceTable(tokenizer)) if bank else None
     stream = Stream(config.data, renderer)
     stream.check(model.config.n_positions)
@@ -49,7 +49,7 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
 def _texts(config: LMConfig, bank: TileBank | None) -> Iterator[str]:
     """What a tokenizer is trained on: all that will be read."""
     if bank:
-        yield from grid_texts(bank)
+        yield from grid_texts(bank, config.data.grids)
     for text in config.data.corpora:
         yield from corpus_texts(text)
 
@@ -58,7 +58,7 @@ def tokenize(config: LMConfig, out: Path) -> None:
     """`gpt2v data tokenize`: the token files of the first corpus, and their tokenizer, in `out`."""
     if not config.data.corpora:
         raise UserError("data.stages: no corpus here that could be tokenized")
-    bank = load_bank(config.tiles) if config.data.has_grids else None
+    bank = load_bank(config.tiles) if config.data.grids else None
     tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
     tokenize_corpus(config.data.corpora[0], tokenizer, out)
     wrap_tokenizer(tokenizer).save_pretrained(out)

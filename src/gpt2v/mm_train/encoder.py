@@ -10,9 +10,9 @@ from tokenizers import Tokenizer
 from transformers import CLIPModel
 
 from gpt2v import runs
-from gpt2v.config import GridConfig
-from gpt2v.data.grids import draw_samples
-from gpt2v.data.images import ImageSpan, PictureGeometry, compose
+from gpt2v.data.images import ImageSpan, PictureGeometry
+from gpt2v.data.pictures import compose
+from gpt2v.data.samples import draw_samples
 from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption, scene_caption
 from gpt2v.data.stream import data_hash, slice_of_batch
 from gpt2v.data.tiles import TileBank, load_bank
@@ -23,6 +23,7 @@ from gpt2v.model import clip as clips
 from gpt2v.model.device import place
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import vision_flops
+from gpt2v.specs import GridConfig
 from gpt2v.train.distributed import from_rank_0, rank
 from gpt2v.train.loop import Task, fit
 
@@ -150,7 +151,7 @@ def zero_shot_accuracy(
     """Share of grid cells named rightly, among all classes, by their patches' captions."""
     device = next(clip.parameters()).device
     spec, span = scoring_grid(bank, geometry)
-    n_cells = spec.rows * spec.cols
+    rows, cols = spec.largest_shape
     ids = clips.caption_ids([object_caption(n) for n in bank.class_names], tokenizer, device)
     objects = clips.embed_captions(clip, ids)
     region = torch.from_numpy(span.cell).to(device)[None]
@@ -160,7 +161,7 @@ def zero_shot_accuracy(
         samples = draw_samples(spec, bank, 1, split, index)
         pixels = clips.normalise(compose(samples, bank, geometry.image_size), device)
         patches = clips.embed_patches(clip, pixels)[1][:, span.patch]
-        cells = clips.pool_regions(patches, region, n_cells)
+        cells = clips.pool_regions(patches, region, rows * cols)
         found = (cells @ objects.T).argmax(-1).cpu().numpy()
         right += int((found == samples.classes.reshape(found.shape)).sum())
         total += found.size

@@ -9,7 +9,6 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from gpt2v import runs
-from gpt2v.config import CorpusConfig
 from gpt2v.data.batches import Batch
 from gpt2v.data.stream import Stream, validation_batches
 from gpt2v.data.windows import TextBatch, token_bytes
@@ -20,6 +19,7 @@ from gpt2v.model.packed import answer_loss
 from gpt2v.model.plain import window_loss
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
+from gpt2v.specs import CorpusConfig
 from gpt2v.train.distributed import from_rank_0, rank
 from gpt2v.train.loop import Task, fit
 
@@ -91,10 +91,9 @@ def held_out(reader: Reader, stream: Stream, n_grids: int, n_windows: int) -> di
             found |= {f"{label}{k}": v for k, v in _text_scores(reader, stream, spec, n_windows)}
             continue
         assert stream.render is not None, "grids need tiles"
-        names = stream.render.bank.class_names
         right: list[bool] = []
         for batch in validation_batches(stream, spec, n_grids):
-            right += score(reader, batch, names)["exact"]
+            right += score(reader, batch, stream.render)["exact"]
         found[label + _ACCURACY] = sum(right) / len(right)
     return found
 

@@ -30,6 +30,8 @@ class DemoConfig(Config):
             raise ValueError("eval.modalities must be [text, image]: the demo compares them")
         if self.eval.grid.form != "markdown":
             raise ValueError("eval.grid.form must be markdown: the ladder starts from the table")
+        if list(self.eval.grid.instructions) != ["lookup"]:
+            raise ValueError("eval.grid.instructions must be lookup: the probe and ladder are")
         return self
 
 

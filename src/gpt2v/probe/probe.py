@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from gpt2v import runs
-from gpt2v.data.grids import Samples, draw_samples
-from gpt2v.data.images import compose
+from gpt2v.data.pictures import compose
 from gpt2v.data.rng import Ints
+from gpt2v.data.samples import Samples, draw_samples
 from gpt2v.data.stream import EVAL_BATCH, data_hash
 from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.errors import UserError
 from gpt2v.experiments import ProbeConfig
 from gpt2v.model.clip import normalise
 from gpt2v.model.device import place
@@ -44,8 +45,8 @@ def collect(
         for start in batches:
             index = np.arange(start, min(start + EVAL_BATCH, n))
             part = draw_samples(config.grid, bank, config.seed, split, index)
-            pixels = normalise(compose(part, bank, geometry.image_size), device)
-            features.append(model.patch_features(pixels).float().cpu().numpy())
+            pictures = compose(part, bank, geometry.image_size, config.grid.picture)
+            features.append(model.patch_features(normalise(pictures, device)).float().cpu().numpy())
             report()
     return np.concatenate(features), samples
 
@@ -55,14 +56,17 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
     started = time.monotonic()
     runs.write_config(run, config)
     spec, n_classes = config.grid, len(bank.class_names)
-    span = model.geometry.span(spec.rows, spec.cols, bank.size)
+    n_rows, n_cols = spec.largest_shape
+    span = model.geometry.span(n_rows, n_cols, bank.size, spec.picture)
+    if len(set(span.cell.tolist())) < n_rows * n_cols:
+        raise UserError(f"grid: some cells of a {spec.size} grid have no patch of their own")
     train_x, train = collect(model, bank, config, "train", config.n_train)
     test_x, test = collect(model, bank, config, "test", config.n_test)
     allowed = np.zeros((config.n_test, n_classes), bool)
     np.put_along_axis(allowed, test.palette, True, axis=1)
     shuffle = np.random.Generator(np.random.PCG64(config.seed)).permutation(config.n_train)
 
-    n_cells = spec.rows * spec.cols
+    n_cells = n_rows * n_cols
     truth = test.classes.reshape(-1, n_cells)
     found = {"none": np.empty_like(truth), "shuffled-labels": np.empty_like(truth)}
     in_palette = {control: np.empty_like(truth) for control in found}
@@ -87,13 +91,13 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
         ten_way, palette = found["none"] == truth, in_palette["none"] == truth
         column = slice(cell, cell + 1)
         rates = _rates(ten_way[:, column], palette[:, column], test.index)
-        rows.append({"cell": list(divmod(cell, spec.cols)), "control": "none", **rates})
+        rows.append({"cell": list(divmod(cell, n_cols)), "control": "none", **rates})
     site = {"site": "pre-projector", "layer": model.config.vision_layer}
     names = np.array(bank.class_names, dtype=object)
     records = {
         "sample": np.repeat(test.index, n_cells),
-        "row": np.tile(np.arange(n_cells) // spec.cols, config.n_test),
-        "col": np.tile(np.arange(n_cells) % spec.cols, config.n_test),
+        "row": np.tile(np.arange(n_cells) // n_cols, config.n_test),
+        "col": np.tile(np.arange(n_cells) % n_cols, config.n_test),
         "truth": names[truth.reshape(-1)].tolist(),
         "prediction": names[found["none"].reshape(-1)].tolist(),
         "palette_prediction": names[in_palette["none"].reshape(-1)].tolist(),

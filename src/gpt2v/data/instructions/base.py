@@ -43,7 +43,7 @@ class Asked:
     def count(self) -> Ints:
         """Cells that hold each question's object, (N,)."""
         same = self.grids.palette[self.grid] == self.object[:, None]
-        return np.asarray((self.grids.counts[self.grid] * same).sum(1))
+        return np.asarray((self.grids.counts[self.grid] * same).max(1))
 
     @property
     def n_cells(self) -> Ints:
@@ -66,7 +66,7 @@ class Places:
     @property
     def n(self) -> int:
         """Q, of each grid."""
-        return self.wanted.shape[1]
+        return int(self.wanted.shape[1])
 
     def arranged(self, first: Ints, *others: Ints) -> tuple[Ints, ...]:
         """What is drawn for each place, (B, Q) each; in raster order by the first."""

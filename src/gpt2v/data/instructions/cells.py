@@ -92,9 +92,7 @@ class Neighbour(_NamesAnObject):
         rows, cols = grids.rows[:, None], grids.cols[:, None]
         # The cell is left of its right neighbour, and so on: the one that is named must exist.
         named = [(row - down, col - right) for down, right in STEPS]
-        there = np.stack(
-            [(r >= 0) & (r < rows) & (c >= 0) & (c < cols) for r, c in named], axis=-1
-        )
+        there = np.stack([(r >= 0) & (r < rows) & (c >= 0) & (c < cols) for r, c in named], axis=-1)
         words = dice.words("directions", places.n * len(STEPS)).reshape(*row.shape, len(STEPS))
         direction = np.where(there, words >> np.uint64(1), np.uint64(2**64 - 1)).argmin(-1)
         steps = np.array(STEPS)[direction]
@@ -193,7 +191,7 @@ class Compare(Instruction):
         new = np.maximum(1 - before / p[:, None], 0)  # chance that a cell differs from all before
         all_differ = np.where(before < n[:, None], new, 1).prod(axis=1)
         yes = all_same + (1 - all_same - all_differ) / 2
-        return np.maximum(yes, 1 - yes)
+        return np.asarray(np.maximum(yes, 1 - yes))
 
     def bag(self, asked: Asked) -> Floats:
         largest = asked.grids.counts.max(1)[asked.grid]
@@ -232,12 +230,12 @@ class Locate(Instruction):
         return np.concatenate([found, none[:, None]], axis=1)
 
     def chance(self, asked: Asked) -> Floats:
-        return 0.5**asked.n_cells
+        return np.asarray(0.5**asked.n_cells, np.float64)
 
     def blind(self, asked: Asked) -> Floats:
         # Each cell holds the object with probability 1 / n_objects, by itself.
         here = 1 / asked.n_objects
-        return np.maximum(here, 1 - here) ** asked.n_cells
+        return np.asarray(np.maximum(here, 1 - here) ** asked.n_cells)
 
     def bag(self, asked: Asked) -> Floats:
         pairs = zip(asked.n_cells.tolist(), asked.count.tolist(), strict=True)

@@ -82,11 +82,12 @@ class Exists(Instruction):
         present = dice.order("objects", here)  # those that are there come first
         absent = dice.order("objects", listed & ~here)
         coin = rng.below(dice.words("exists/coin", 1), 2)
+        n_absent = (grids.n_objects - n_here)[:, None]
         turn = np.arange(places.n)
-        want = ((turn + coin) % 2 == 0) | (n_here == grids.n_objects)[:, None]
-        one = np.take_along_axis(present, turn // 2 % n_here[:, None], axis=1)
-        n_absent = np.maximum(grids.n_objects - n_here, 1)[:, None]
-        other = np.take_along_axis(absent, turn // 2 % n_absent, axis=1)
+        want = ((turn + coin) % 2 == 0) | (n_absent == 0)  # by turns, where both can be
+        turn = np.where(n_absent == 0, turn, turn // 2)
+        one = np.take_along_axis(present, turn % n_here[:, None], axis=1)
+        other = np.take_along_axis(absent, turn % np.maximum(n_absent, 1), axis=1)
         (place,) = places.arranged(np.where(want, one, other))
         return {"object": np.take_along_axis(grids.palette, place, axis=1)}
 
@@ -142,7 +143,7 @@ class Majority(Instruction):
     def blind(self, asked: Asked) -> Floats:
         pairs = zip(asked.n_cells.tolist(), asked.n_objects.tolist(), strict=True)
         clear = np.array([_clear_majority(n, p) for n, p in pairs])
-        return np.maximum(clear / asked.n_objects, 1 - clear)
+        return np.asarray(np.maximum(clear / asked.n_objects, 1 - clear))
 
     def bag(self, asked: Asked) -> Floats:
         return np.ones(len(asked.grid))
@@ -151,13 +152,13 @@ class Majority(Instruction):
 @cache
 def _likeliest_count(n: int, p: int) -> float:
     """Largest probability of the binomial distribution of n cells, each right with 1 / p."""
-    return max(comb(n, k) * (p - 1) ** (n - k) for k in range(n + 1)) / p**n
+    return float(max(comb(n, k) * (p - 1) ** (n - k) for k in range(n + 1)) / p**n)
 
 
 @cache
 def _all_present(n: int, p: int) -> float:
     """Probability that n cells, uniform over p objects, hold all of them."""
-    return sum((-1) ** k * comb(p, k) * (p - k) ** n for k in range(p + 1)) / p**n
+    return float(sum((-1) ** k * comb(p, k) * (p - k) ** n for k in range(p + 1)) / p**n)
 
 
 @cache
