@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,7 @@ NAMES = ("ant", "bee")
 COLUMN = {"cifar10": "label", "cifar100": "fine_label"}
 SOURCES = list(COLUMN)
 TRAIN, TEST = "train-00000-of-00001.parquet", "test-00000-of-00001.parquet"
-REAL = Path(
-    os.environ.get("GPT2V_CIFAR10", Path(__file__).parents[2] / "shared" / "data" / "cifar10")
-)
+REAL = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
 
 
 def png(pixels, mode="RGB"):
@@ -150,7 +147,7 @@ def test_parquet_without_names_has_cifar10_s_own(tmp_path):
 
 def test_the_real_cifar10_is_what_it_was():
     if not REAL.is_dir():
-        pytest.skip("needs the parquet of uoft-cs/cifar10, in the folder GPT2V_CIFAR10")
+        pytest.skip("the parquet of uoft-cs/cifar10 is not beside the repository")
     bank = load_bank(cifar(REAL))
     assert bank.class_names == CLASS_NAMES
     if len(bank.labels) != 55_000:
