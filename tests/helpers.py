@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from PIL import Image
@@ -15,9 +16,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from gpt2v.cli import main
-from gpt2v.config import TrainConfig
+from gpt2v.config import TilesConfig, TrainConfig
 from gpt2v.data.samples import Samples
 from gpt2v.data.stream import slice_of_batch
+from gpt2v.data.tiles import SPLITS, TileBank, load_bank
+from gpt2v.errors import UserError
 from gpt2v.experiments import LMConfig, MMConfig
 from gpt2v.model.files import save_pretrained
 from gpt2v.train import checkpoints
@@ -220,6 +223,26 @@ def picture_folder(root: Path, names: tuple[str, ...] = ("ant", "bee", "cow"), n
             pixels = rng.integers(0, 256, (20, 24, 3), np.uint8)
             Image.fromarray(pixels).save(root / name / f"{i}.png")
     return root
+
+
+def check_disjoint(bank: TileBank) -> None:
+    """No source and no pixels of one split occur in another."""
+    pixels = [tile.tobytes() for tile in bank.take(np.arange(len(bank.labels)))]
+    for kind in (np.array(bank.source), np.array(pixels)):
+        sets = [set(kind[bank.split == s].tolist()) for s in range(len(SPLITS))]
+        assert all(sets)
+        assert sum(map(len, sets)) == len(set.union(*sets))
+
+
+def wrong_tiles(config: TilesConfig, *says: object) -> str:
+    """Tiles that must be refused, in one line that says all of this; returns it."""
+    with pytest.raises(UserError) as caught:
+        load_bank(config)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    for text in ("tiles.", *map(str, says)):
+        assert text in message
+    return message
 
 
 def refusal(capsys: Any, *argv: object) -> str:
