@@ -272,3 +272,52 @@ def within(seconds: int, work: Callable[[], Any]) -> Any:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def answered(
+    name: str, fields: dict[str, str], grid: list[list[str]], palette: list[str], base: int
+) -> str:
+    """The answer to a question about a grid of words, in plain Python."""
+
+    def cell(prefix: str = "") -> str:
+        row, col = int(fields[prefix + "row"]) - base, int(fields[prefix + "col"]) - base
+        assert row >= 0
+        assert col >= 0
+        return grid[row][col]
+
+    every = [word for row in grid for word in row]
+    count = {word: every.count(word) for word in palette}
+    if name == "lookup":
+        return cell()
+    if name == "count":
+        return str(count[fields["object"]])
+    if name == "exists":
+        return "yes" if fields["object"] in every else "no"
+    if name == "locate":
+        found = [
+            f"row {r + base}, column {c + base}"
+            for r, row in enumerate(grid)
+            for c, word in enumerate(row)
+            if word == fields["object"]
+        ]
+        return "; ".join(found) or "none"
+    if name == "row":
+        return ", ".join(grid[int(fields["row"]) - base])
+    if name == "column":
+        return ", ".join(row[int(fields["col"]) - base] for row in grid)
+    if name == "neighbour":
+        down, right = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}[
+            fields["direction"]
+        ]
+        row, col = int(fields["row"]) - base + down, int(fields["col"]) - base + right
+        assert row >= 0
+        assert col >= 0
+        return grid[row][col]
+    if name == "compare":
+        assert (fields["row"], fields["col"]) != (fields["other_row"], fields["other_col"])
+        return "yes" if cell() == cell("other_") else "no"
+    if name == "majority":
+        top = [word for word in palette if count[word] == max(count.values())]
+        return top[0] if len(top) == 1 else "tie"
+    assert name == "transcribe"
+    return "; ".join(", ".join(row) for row in grid)
