@@ -79,7 +79,14 @@ class PieceTable(Strings):
             token ids (B, T), padded on the right, and the column in `pieces` that each token
             came from (B, T), -1 at padding.
         """
-        total = self.lengths(pieces).sum(1)
+        lengths = self.lengths(pieces)
+        if len(lengths) and (lengths == lengths[0]).all():  # every row is laid out alike
+            flat, starts, _ = self._flattened()
+            which = np.repeat(np.arange(len(lengths[0])), lengths[0])
+            within = np.arange(len(which)) - (np.cumsum(lengths[0]) - lengths[0])[which]
+            tokens = flat[starts[pieces][:, which] + within]
+            return tokens, np.broadcast_to(which, tokens.shape)
+        total = lengths.sum(1)
         tokens, which = self.end_to_end(pieces.reshape(-1))
         filled = np.arange(total.max(initial=0)) < total[:, None]
         input_ids = np.full(filled.shape, self.pad_id, np.int64)
