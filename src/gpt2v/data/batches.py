@@ -132,7 +132,6 @@ class Renderer:
                 layout.add(choices[:, q, c : c + 1], int(branch[q, c]))  # type: ignore[index]
         packed = layout.assemble(table)
         input_ids = packed.input_ids
-        labels = np.where(packed.answer_of >= 0, input_ids, IGNORE)
         hidden_ids = None
         if not isinstance(view, ImageView) and view.spliced:
             in_grid = np.arange(input_ids.shape[1]) < table.lengths(grid).sum(1)[:, None]
@@ -148,7 +147,7 @@ class Renderer:
         return Batch(
             samples=samples,
             input_ids=input_ids,
-            labels=labels,
+            labels=packed.labels,
             position_ids=np.array(position_ids),
             segments=packed.segments,
             sees=layout.sees(),
@@ -197,6 +196,7 @@ def _image_tokens(samples: Samples, view: ImageView) -> ImageTokens:
 @dataclass(frozen=True)
 class _Packed:
     input_ids: Ints  # (B, T)
+    labels: Ints  # (B, T)
     segments: Ints  # (B, T)
     answer_of: Ints  # (B, T)
     position_ids: Ints  # (B, T)
@@ -255,5 +255,6 @@ class _Layout:
                 begin[:, child] = begin[:, parent] + size[:, parent]
         shift = np.take_along_axis(begin - place, np.maximum(segments, 0), axis=1)
         positions = np.where(real, np.arange(input_ids.shape[1]) + shift, 0)
+        labels = np.where(answer_of >= 0, input_ids, IGNORE)
         found = (segments, answer_of, positions, place)
-        return _Packed(input_ids, *(np.broadcast_to(a, (batch, a.shape[1])) for a in found))
+        return _Packed(input_ids, labels, *(np.broadcast_to(a, (batch, a.shape[1])) for a in found))

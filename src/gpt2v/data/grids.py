@@ -30,9 +30,13 @@ class Dice:
     split: str
     index: Ints  # (B,)
 
+    @cached_property
+    def _spread(self) -> U64:
+        return rng.spread(self.index)
+
     def keys(self, purpose: str) -> U64:
         """One key per sample, (B,)."""
-        return rng.keys(self.seed, f"{self.split}/{purpose}", self.index)
+        return rng.keys_of(self.seed, f"{self.split}/{purpose}", self._spread)
 
     def words(self, purpose: str, n: int) -> U64:
         """(B, n) words of 64 random bits."""

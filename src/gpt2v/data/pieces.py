@@ -84,8 +84,10 @@ class PieceTable(Strings):
             flat, starts, _ = self._flattened()
             which = np.repeat(np.arange(len(lengths[0])), lengths[0])
             within = np.arange(len(which)) - (np.cumsum(lengths[0]) - lengths[0])[which]
-            tokens = flat[starts[pieces][:, which] + within]
-            return tokens, np.broadcast_to(which, tokens.shape)
+            input_ids = np.tile(flat[starts[pieces[0]][which] + within], (len(pieces), 1))
+            vary = np.flatnonzero((pieces != pieces[0]).any(0)[which])
+            input_ids[:, vary] = flat[starts[pieces[:, which[vary]]] + within[vary]]
+            return input_ids, np.broadcast_to(which, input_ids.shape)
         total = lengths.sum(1)
         tokens, which = self.end_to_end(pieces.reshape(-1))
         filled = np.arange(total.max(initial=0)) < total[:, None]

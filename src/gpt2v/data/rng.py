@@ -30,9 +30,18 @@ def mix(x: U64) -> U64:
 
 def keys(seed: int, purpose: str, index: Ints | U64) -> U64:
     """One key per entry of `index` (N,), different for every seed and purpose."""
+    return keys_of(seed, purpose, spread(index))
+
+
+def spread(index: Ints | U64) -> U64:
+    """What `keys_of` needs of indices (N,), for many purposes."""
+    return mix(np.asarray(index).astype(np.uint64) * _GOLDEN + np.uint64(1))
+
+
+def keys_of(seed: int, purpose: str, spread_index: U64) -> U64:
+    """`keys` of indices that are spread."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    base = np.uint64(int.from_bytes(digest[:8], "little"))
-    return mix(base ^ mix(np.asarray(index).astype(np.uint64) * _GOLDEN + np.uint64(1)))
+    return mix(spread_index ^ np.uint64(int.from_bytes(digest[:8], "little")))
 
 
 def bits(key: U64, n: int) -> U64:
