@@ -19,6 +19,7 @@ from gpt2v.data.pictures import natural_pictures
 from gpt2v.data.rng import Ints
 from gpt2v.data.samples import Samples, draw_samples
 from gpt2v.data.stream import EVAL_BATCH, check_length, data_hash, hash_of, view_of
+from gpt2v.data.suites import load_suite, suite_hash
 from gpt2v.data.text import View
 from gpt2v.errors import within
 from gpt2v.experiments import EvalConfig, HeldOutConfig, SuiteEvalConfig
@@ -133,6 +134,10 @@ def evaluate(
     pq.write_table(pa.concat_tables(tables), run / "records.parquet")
     save_examples(parts[0], config.examples, run / "examples")
     hashed = [part.data_hash for part in parts]
+    suite: dict[str, Any] = {}
+    if isinstance(config, SuiteEvalConfig):
+        whole = suite_hash(load_suite(config.suite), parts[0].render.bank)
+        suite = {"suite": config.suite, "suite_hash": whole}
     return runs.write_results(
         run,
         "eval",
@@ -140,6 +145,7 @@ def evaluate(
         seed=parts[0].config.seed,
         data_hash=hashed[0] if len(hashed) == 1 else hash_of(*hashed),
         results=rows,
+        **suite,
         **gap,
     )
 

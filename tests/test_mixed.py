@@ -1,0 +1,179 @@
+"""Batches of grids of any size, with every instruction, in every layout: packed equals alone."""
+
+import numpy as np
+import pytest
+import torch
+
+from gpt2v.data.batches import Renderer
+from gpt2v.data.instructions import ALL, NAMES
+from gpt2v.data.pictures import natural_pictures
+from gpt2v.data.pieces import PieceTable
+from gpt2v.data.resizing import resize
+from gpt2v.data.samples import NOT_ASKED, draw_samples
+from gpt2v.data.stream import Stream, validation_batches, view_of
+from gpt2v.data.text import TextView, grid_pieces, prompt_pieces, question_pieces
+from gpt2v.errors import UserError
+from gpt2v.model.clip import normalise
+from gpt2v.model.reader import Reader
+from gpt2v.model.scoring import score
+from gpt2v.specs import DataConfig, GridConfig
+
+EVERYTHING = GridConfig(
+    rows=[2, 3],
+    cols=[1, 3],
+    palette=[2, 4],
+    instructions=dict.fromkeys(NAMES, 1.0),
+    questions=7,
+)
+N = 6
+
+
+@pytest.fixture(params=["bank", "long_bank"])
+def named(request):
+    return request.getfixturevalue(request.param)
+
+
+def plain_logp(lm, ids):
+    with torch.no_grad():
+        return torch.log_softmax(lm(input_ids=torch.tensor([ids])).logits[0], -1)
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex"])
+def test_scores_of_every_instruction_equal_plain_gpt2(lm, named, tokenizer, form):
+    table, names = PieceTable(tokenizer), named.class_names
+    samples = draw_samples(EVERYTHING, named, 1, "test", np.arange(N))
+    render = Renderer(named, table)
+    batch = render(samples, TextView(form), "independent", with_choices=True)
+    records = score(Reader(lm, table.image_id), batch, render)
+    questions = question_pieces(samples, names, table)
+    grids = grid_pieces(samples, TextView(form), names, table)
+    prompts = prompt_pieces(samples, names, table)
+    seen = set()
+    places = np.argwhere(samples.instruction != NOT_ASKED)
+    assert len(places) == len(records["exact"]) == 7 * N
+    for k, (i, q) in enumerate(places):
+        stem = table.text(grids[i]) + table.text(prompts[i]) + table.text(questions[i, q])
+        said = table.text(batch.truth[i, q])
+        assert records["truth"][k] == said.strip()
+        assert records["instruction"][k] == NAMES[samples.instruction[i, q]]
+        length = len(table.tokens(said))
+        ids = table.tokens(stem + said)
+        logp = plain_logp(lm, ids)
+        greedy = logp[-length - 1 : -1].argmax(-1).tolist()
+        assert records["exact"][k] == (greedy == ids[-length:])
+        for choice, found in zip(records["choices"][k], records["logprobs"][k], strict=True):
+            own = table.tokens(f" {choice}")
+            values = plain_logp(lm, table.tokens(f"{stem} {choice}"))[-len(own) - 1 : -1]
+            expected = sum(float(values[n, t]) for n, t in enumerate(own))
+            assert found == pytest.approx(expected, abs=5e-4)
+        if records["choices"][k]:
+            assert records["truth"][k] in records["choices"][k]
+            seen.add(records["instruction"][k])
+        else:
+            assert records["prediction"][k] == (said.strip() if records["exact"][k] else None)
+            assert ALL[samples.instruction[i, q]].name in ("locate", "row", "column", "transcribe")
+    assert len(seen) >= 4
+
+
+def read_alone(gpt2v, bank, table, spec, index, view):
+    render, reader = Renderer(bank, table, 48), Reader.of(gpt2v)
+    with torch.no_grad():
+        return [
+            reader(render(draw_samples(spec, bank, 0, "test", np.array([i])), view))[0]
+            for i in index
+        ]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"modality": "image", "picture": {"resize": True}},
+        {"modality": "image", "picture": {"layout": "multi"}},
+        {"modality": "text+image", "form": "csv", "picture": {"layout": "multi", "resize": True}},
+        {"modality": "text+image", "picture": {"resize": True, "gap": 3, "border": 5}},
+    ],
+)
+def test_grids_of_different_sizes_are_read_as_each_by_itself(gpt2v, bank, table, changes):
+    spec = GridConfig.model_validate(
+        {"rows": [1, 2], "cols": [1, 3], "instructions": {"lookup": 1.0, "count": 1.0}, **changes}
+    )
+    view = view_of(spec, bank.size, gpt2v.token_geometry)
+    samples = draw_samples(spec, bank, 0, "test", np.arange(N))
+    batch = Renderer(bank, table, 48)(samples, view)
+    assert len(set(samples.n_cells.tolist())) > 1
+    n_pictures = samples.n_cells.sum() if "multi" in str(changes) else N
+    assert len(batch.pixels) == n_pictures
+    with torch.no_grad():
+        together, _ = Reader.of(gpt2v)(batch)
+    alone = torch.cat(read_alone(gpt2v, bank, table, spec, range(N), view))
+    torch.testing.assert_close(together, alone, atol=2e-4, rtol=0)
+
+
+def test_each_cells_picture_stands_at_its_own_placeholders(gpt2v, bank, table):
+    """Against the vision tower on each tile by itself, in plain calls."""
+    spec = GridConfig.model_validate(
+        {
+            "rows": 2,
+            "cols": [1, 2],
+            "modality": "image",
+            "picture": {"layout": "multi", "resize": True},
+        }
+    )
+    view = view_of(spec, bank.size, gpt2v.token_geometry)
+    samples = draw_samples(spec, bank, 0, "test", np.arange(4))
+    batch = Renderer(bank, table, 48)(samples, view)
+    with torch.no_grad():
+        found = Reader.of(gpt2v).source(batch)
+        expected = []
+        for own in natural_pictures(samples, bank, spec.picture):
+            for pixels in own:
+                big = resize(pixels[None], 48, 48)
+                expected.append(gpt2v.vision_tokens(normalise(big, torch.device("cpu")))[0])
+    torch.testing.assert_close(found, torch.cat(expected), atol=1e-5, rtol=0)
+    assert int((batch.input_ids == table.image_id).sum()) == len(found)
+
+
+def stream_of(bank, table, **spec):
+    config = DataConfig.model_validate({"batch_size": 8, "stages": [{"steps": 1, "mix": [spec]}]})
+    return Stream(config, Renderer(bank, table))
+
+
+def test_positions_start_anywhere_in_training_only(bank, table):
+    plain = stream_of(bank, table)
+    moved = stream_of(bank, table, augment={"position_offset": 40})
+    one, other = plain.batch(0), moved.batch(0)
+    np.testing.assert_array_equal(one.input_ids, other.input_ids)
+    shift = (other.position_ids - one.position_ids)[one.segments >= 0].reshape(8, -1)
+    assert (shift == shift[:, :1]).all()
+    assert shift.min() >= 0
+    assert shift.max() <= 40
+    assert len(set(shift[:, 0].tolist())) > 3
+    offsets = {int(moved.batch(step).samples.position.max()) for step in range(60)}
+    assert max(offsets) == 40
+    for batch in validation_batches(moved, moved.spec(0), 20):
+        assert not batch.samples.position.any()
+    needed = int(one.position_ids.max()) + 1
+    moved.check(needed + 40)
+    with pytest.raises(UserError, match=f"needs {needed + 40} positions"):
+        moved.check(needed + 39)
+
+
+@pytest.mark.parametrize("mode", ["chained", "independent"])
+def test_the_check_covers_every_size_instruction_and_word(long_bank, table, mode):
+    spec = {
+        "rows": [1, 3], "cols": [2, 3], "palette": [2, 6], "mode": mode, "questions": 4,
+        "instructions": dict.fromkeys(NAMES, 1.0),
+        "augment": {"paraphrase": True, "index_bases": [0, 1], "position_offset": 9},
+    }  # fmt: skip
+    made = stream_of(long_bank, table, **spec)
+    longest = max(int(made.batch(step).position_ids.max()) + 1 for step in range(120))
+    with pytest.raises(UserError, match=r"needs \d+ positions") as refused:
+        made.check(8)
+    stated = int(str(refused.value).split("needs ")[1].split()[0])
+    assert longest <= stated <= (longest * 1.5 if mode == "independent" else 10 * longest)
+
+
+def test_held_out_wordings_are_refused_in_training(bank, table):
+    made = stream_of(bank, table, augment={"paraphrase": True, "held_out": True})
+    with pytest.raises(UserError, match=r"data\.stages\.0\.mix\.0\.augment\.held_out: .*never"):
+        made.check(512)

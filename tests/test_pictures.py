@@ -1,0 +1,206 @@
+"""Pictures of every layout hold the grid: tiles are read back from them and compared."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from gpt2v.config import TileAugmentConfig
+from gpt2v.data.images import PictureGeometry, natural_size
+from gpt2v.data.pictures import compose, natural_pictures
+from gpt2v.data.pieces import Strings
+from gpt2v.data.resizing import resize
+from gpt2v.data.samples import draw_samples
+from gpt2v.data.text import TextView, documents
+from gpt2v.specs import GridConfig, PictureConfig
+
+RAGGED = GridConfig(rows=[1, 3], cols=[1, 4], palette=3)
+
+
+def nearest_tile(bank, pixels):
+    """Class of the tile that looks most like `pixels`."""
+    apart = np.abs(bank.pixels.astype(int) - pixels.astype(int)).sum((1, 2, 3))
+    return bank.class_names[bank.labels[apart.argmin()]], int(apart.min())
+
+
+def table_of(text):
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[word.strip() for word in line.split("|")[1:-1]] for line in lines]
+
+
+@given(
+    st.integers(0, 9),
+    st.integers(0, 20),
+    st.integers(0, 12),
+    st.sampled_from(["composite", "multi"]),
+)
+def test_the_picture_shows_the_table(bank, seed, border, gap, layout):
+    """What is read from the pixels, cell by cell, is what the text twin says."""
+    picture = PictureConfig(layout=layout, border=border, gap=gap, background=[9, 8, 7])
+    samples = draw_samples(RAGGED, bank, seed, "test", np.arange(4))
+    texts = documents(samples, TextView(), bank.class_names, Strings())
+    pictures = natural_pictures(samples, bank, picture)
+    for text, own in zip(texts, pictures, strict=True):
+        table = table_of(text)
+        shape = (1, 1) if layout == "multi" else (len(table), len(table[0]))
+        assert len(own) == (len(table) * len(table[0]) if layout == "multi" else 1)
+        seen = []
+        for pixels in own:
+            assert pixels.shape == (*natural_size(*shape, 16, picture), 3)
+            left = np.ones(pixels.shape[:2], bool)
+            for r in range(shape[0]):
+                for c in range(shape[1]):
+                    y, x = border + r * (16 + gap), border + c * (16 + gap)
+                    name, apart = nearest_tile(bank, pixels[y : y + 16, x : x + 16])
+                    assert apart == 0
+                    seen.append(name)
+                    left[y : y + 16, x : x + 16] = False
+            assert (pixels[left] == [9, 8, 7]).all()
+        assert seen == [word for row in table for word in row]
+
+
+def test_a_planted_wrong_tile_is_seen(bank):
+    """The comparison above can fail."""
+    samples = draw_samples(GridConfig(), bank, 0, "test", np.arange(1))
+    wrong = samples.tiles.copy()
+    label = (samples.classes[0, 1, 1] + 1) % 10
+    wrong[0, 1, 1] = bank.members("test", label)[0]
+    (pixels,) = natural_pictures(dataclasses.replace(samples, tiles=wrong), bank)[0]
+    name, _ = nearest_tile(bank, pixels[16:32, 16:32])
+    assert name != bank.class_names[samples.classes[0, 1, 1]]
+
+
+@given(st.integers(0, 9), st.sampled_from([8, 16, 24]), st.integers(0, 6))
+def test_scaled_and_jittered_tiles_stay_in_their_cells(bank, seed, cell, jitter):
+    flat = dataclasses.replace(
+        bank,
+        pixels=np.broadcast_to(
+            (bank.labels * 20 + 40).astype(np.uint8)[:, None, None, None], bank.pixels.shape
+        ).copy(),
+    )
+    picture = PictureConfig(cell=cell, scale=[0.5, 0.9], jitter=jitter, background=[0, 0, 0])
+    samples = draw_samples(GridConfig(rows=2, cols=3), flat, seed, "test", np.arange(4))
+    places = set()
+    for i, (pixels,) in enumerate(natural_pictures(samples, flat, picture)):
+        assert pixels.shape == (2 * cell, 3 * cell, 3)
+        for r in range(2):
+            for c in range(3):
+                part = pixels[r * cell : (r + 1) * cell, c * cell : (c + 1) * cell, 0]
+                shown = part != 0
+                assert set(part[shown].tolist()) == {int(samples.classes[i, r, c]) * 20 + 40}
+                rows, cols = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+                height, width = len(rows), len(cols)
+                assert shown.sum() == height * width
+                assert height == width
+                assert round(cell * 0.5) <= height <= round(cell * 0.9)
+                middle = (cell - height) // 2
+                assert abs(rows[0] - middle) <= jitter
+                assert abs(cols[0] - middle) <= jitter
+                places.add((rows[0] - middle, cols[0] - middle))
+    assert len(places) > 1 or jitter == 0
+
+
+@given(st.integers(0, 9), st.sampled_from(["composite", "multi"]), st.booleans())
+def test_a_picture_is_the_same_in_any_company(bank, seed, layout, resized):
+    picture = PictureConfig(layout=layout, scale=[0.5, 1.0], jitter=3, noise=9.0, blur=0.7,
+                            border=2, resize=resized)  # fmt: skip
+    varied = dataclasses.replace(bank, augment=TileAugmentConfig(flip=True, noise=20.0))
+    together = draw_samples(RAGGED, bank, seed, "train", np.arange(5))
+    whole = compose(together, varied, 128, picture)
+    alone = [
+        compose(draw_samples(RAGGED, bank, seed, "train", np.array([i])), varied, 128, picture)
+        for i in range(5)
+    ]
+    np.testing.assert_array_equal(whole, np.concatenate(alone))
+
+
+def test_tiles_vary_in_training_and_never_elsewhere(bank):
+    varied = dataclasses.replace(bank, augment=TileAugmentConfig(jitter=0.5))
+    for split, same in (("train", False), ("val", True), ("test", True)):
+        samples = draw_samples(GridConfig(), bank, 0, split, np.arange(3))
+        plain, other = compose(samples, bank, 48), compose(samples, varied, 48)
+        assert np.array_equal(plain, other) == same
+
+
+def test_corruptions_belong_to_the_picture_in_every_split(bank):
+    for split in ("train", "test"):
+        samples = draw_samples(GridConfig(), bank, 0, split, np.arange(20))
+        clean = compose(samples, bank, 48).astype(int)
+        noisy = compose(samples, bank, 48, PictureConfig(noise=10.0)).astype(int)
+        middle = (clean > 60) & (clean < 195)  # where nothing is clipped
+        assert abs((noisy - clean)[middle].std() - 10) < 0.3
+        blurred = compose(samples, bank, 48, PictureConfig(blur=2.0)).astype(int)
+        rough = [np.abs(np.diff(pixels, axis=2)).mean() for pixels in (clean, blurred)]
+        assert rough[1] < 0.5 * rough[0]
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(1, 1), (2, 2), (1, 4), (4, 1), (3, 2), (1, 8)])
+@pytest.mark.parametrize(("border", "gap"), [(0, 0), (3, 1), (10, 6)])
+def test_patches_of_resized_pictures_belong_to_the_nearest_cell(bank, rows, cols, border, gap):
+    n = rows * cols
+    colours = np.arange(1, n + 1, dtype=np.uint8) * 25
+    painted = dataclasses.replace(
+        bank, pixels=np.broadcast_to(colours[:, None, None, None], (n, 16, 16, 3)).copy()
+    )
+    samples = draw_samples(GridConfig(rows=rows, cols=cols), bank, 0, "test", np.arange(1))
+    samples = dataclasses.replace(samples, tiles=np.arange(n).reshape(1, rows, cols))
+    picture = PictureConfig(resize=True, border=border, gap=gap, background=[0, 0, 0])
+    pixels = compose(samples, painted, 96, picture)[0, :, :, 0]
+    height, width = natural_size(rows, cols, 16, picture)
+    span = PictureGeometry(96, 4).span(rows, cols, 16, picture)
+    assert len(span) == len(set(span.patch.tolist()))
+    looked = 0
+    for cell, patch in zip(span.cell, span.patch, strict=True):
+        at = (np.array(divmod(int(patch), 24)) * 4 + 2) * max(height, width) / 96
+        middles = [border + 8 + np.array(divmod(k, cols)) * (16 + gap) for k in range(n)]
+        away = [np.abs(at - middle) for middle in middles]
+        assert away[cell].max() <= min(d.max() for d in away) + 1e-9
+        if away[cell].max() < 8 - 2 * max(1, max(height, width) / 96):  # well inside
+            y, x = divmod(int(patch), 24)
+            assert pixels[4 * y + 2, 4 * x + 2] == colours[cell]
+            looked += 1
+    assert looked >= n
+
+
+def test_several_pictures_have_a_run_of_patches_each(bank):
+    picture = PictureConfig(layout="multi", resize=True)
+    span = PictureGeometry(32, 8).span(2, 3, 16, picture)
+    assert len(span) == 6 * 16
+    assert span.n_pictures == 6
+    np.testing.assert_array_equal(span.cell, np.repeat(np.arange(6), 16))
+    np.testing.assert_array_equal(span.picture, span.cell)
+    np.testing.assert_array_equal(span.patch, np.tile(np.arange(16), 6))
+    np.testing.assert_array_equal(span.line, np.repeat([0, 1], 48))
+    samples = draw_samples(GridConfig(rows=2, cols=3), bank, 0, "test", np.arange(3))
+    pixels = compose(samples, bank, 32, picture)
+    flat = bank.pixels[samples.tiles.reshape(-1)]
+    np.testing.assert_array_equal(pixels, resize(flat, 32, 32))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_resizing_is_close_to_pillows_and_exact_on_flat_pictures(h, w, height, width):
+    rng = np.random.default_rng(h * 41 + w)
+    pixels = rng.integers(0, 256, (2, h, w, 3), np.uint8)
+    found = resize(pixels, height, width)
+    for one, two in zip(pixels, found, strict=True):
+        expected = Image.fromarray(one).resize((width, height), Image.Resampling.BILINEAR)
+        assert np.abs(np.asarray(expected).astype(int) - two.astype(int)).max() <= 2
+    flat = np.full((1, h, w, 3), 77, np.uint8)
+    assert (resize(flat, height, width) == 77).all()
+
+
+def test_resizing_does_not_depend_on_the_order_of_sums():
+    """Sums of float32 products are whole numbers that float32 holds, so float64 gives the same."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3, 37, 37, 3), np.uint8)
+    from gpt2v.data import resizing
+
+    found = resize(pixels, 96, 96)
+    weights = resizing._weights(37, 96).astype(np.int64)
+    assert (weights.sum(1) == 2**14).all()
+    rows = (np.einsum("yh,nhwc->nywc", weights, pixels.astype(np.int64)) + 2**13) // 2**14
+    whole = (np.einsum("xw,nywc->nyxc", weights, rows) + 2**13) // 2**14
+    np.testing.assert_array_equal(found, whole)

@@ -1,0 +1,148 @@
+"""Named suites: every byte is pinned, nothing of them is trained on, and models are measured."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import helpers
+from gpt2v.cli import main
+from gpt2v.config import TilesConfig
+from gpt2v.data.baselines import baselines
+from gpt2v.data.grids import content_split
+from gpt2v.data.samples import draw_samples
+from gpt2v.data.suites import check_bank, load_suite, part_samples, suite_hash, suite_names
+from gpt2v.data.tiles import SPLITS, load_bank
+from gpt2v.errors import UserError
+
+# Of sprites of 16 pixels, 100 per class. A hash that changes is a suite that changed, which needs
+# a new version of it, or other tiles (tests/test_tiles.py), or a fault.
+HASHES = {
+    "corruptions-v1": "5918023c13decffd01f72f5cae698e1fe3036a481f6dc75794d7e90d3e58bc4b",
+    "grid-3x3-v1": "a5855756573de9a69ff0237f956c18fc609ee4e8e44e573ac1e0151ea0a2d3da",
+    "grid-sizes-v1": "07774ccade4c3500191aea042666b96af3f91f51841abd08f6d27c834375a2e4",
+    "instructions-v1": "3d5604abc0c82af27a6c8b3b33099809b82da9db97bbc2f595f34978ef38db2e",
+    "multi-image-v1": "d67a5f096e907ee807f3af83b75526c28beea90905903b5e3d85cd4a6d82d212",
+    "palette-v1": "e95f709e542f9ae91b3c5b9cb2eabec8f7e01dbbe4bed6826695b2eadc74d864",
+}
+TILES = ["--tiles.per_class", "100", "--tiles.size", "16"]
+
+
+@pytest.fixture(scope="module")
+def tiles():
+    return load_bank(TilesConfig(per_class=100, size=16))
+
+
+def test_there_are_these_suites():
+    assert suite_names() == sorted(HASHES)
+    with pytest.raises(UserError, match=r"suite: grid-3x3-v2: no such suite; .*grid-3x3-v1"):
+        load_suite("grid-3x3-v2")
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_every_byte_of_a_suite_is_pinned(tiles, name):
+    assert suite_hash(load_suite(name), tiles) == HASHES[name]
+
+
+def test_one_grey_level_or_one_word_changes_the_hash(tiles):
+    suite = load_suite("multi-image-v1")
+    used = np.concatenate(
+        [s.tiles[s.tiles >= 0] for s in part_samples(suite, suite.parts[0], tiles)]
+    )
+    pixels = tiles.pixels.copy()
+    pixels[used[0], 3, 3, 1] ^= 1
+    assert suite_hash(suite, dataclasses.replace(tiles, pixels=pixels)) != HASHES["multi-image-v1"]
+    names = ("aeroplane", *tiles.class_names[1:])
+    renamed = dataclasses.replace(tiles, class_names=names)
+    assert suite_hash(suite, renamed) != HASHES["multi-image-v1"]
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_nothing_of_a_suite_is_trained_on(tiles, name):
+    """Its tiles are of the test split, and from nine cells up so is its content."""
+    suite = load_suite(name)
+    assert suite.split == "test"
+    for part in suite.parts:
+        for samples in part_samples(suite, part, tiles):
+            assert set(tiles.split[samples.tiles].reshape(-1)) == {SPLITS.index("test")}
+            if samples.n_cells.min() >= 9:
+                assert set(content_split(samples.classes, samples.palette)) == {2}
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_no_suite_is_answered_without_its_grid(tiles, name):
+    suite = load_suite(name)
+    for part in suite.parts:
+        samples = draw_samples(part.grid, tiles, suite.seed, suite.split, np.arange(part.n_images))
+        for instruction in part.grid.instructions:
+            found = baselines(samples, instruction)
+            assert found.chance <= found.blind + 1e-12
+            assert found.blind <= 0.51
+
+
+def test_content_has_one_split_whatever_sizes_a_spec_draws_from(tiles):
+    """A 3x3 grid of a spec of many sizes is in the split that a spec of 3x3 grids puts it in."""
+    from gpt2v.specs import GridConfig
+
+    many = GridConfig(rows=[3, 5], cols=[3, 5], palette=[2, 6])
+    for split in SPLITS:
+        samples = draw_samples(many, tiles, 0, split, np.arange(200))
+        alone = [
+            content_split(
+                samples.classes[i : i + 1, : samples.rows[i], : samples.cols[i]],
+                samples.palette[i : i + 1, : samples.n_objects[i]],
+            )[0]
+            for i in range(200)
+        ]
+        assert set(alone) == {SPLITS.index(split)}
+
+
+def test_too_few_tiles_or_classes_are_refused(bank, tmp_path):
+    with pytest.raises(
+        UserError, match=r"suite: grid-3x3-v1 asks for 10 test tiles of each class, but 'airplane'"
+    ):
+        check_bank(load_suite("grid-3x3-v1"), "grid-3x3-v1", bank)
+    root = helpers.picture_folder(tmp_path / "f", n=100)
+    few = load_bank(TilesConfig(source="folder", path=str(root), size=16))
+    with pytest.raises(UserError, match=r"grid-3x3-v1: 3x3: palette: 4 objects, but the folder"):
+        check_bank(load_suite("grid-3x3-v1"), "grid-3x3-v1", few)
+
+
+def test_a_model_is_measured_on_a_named_suite(mm_run, tiles, tmp_path, capsys):
+    argv = ["eval", str(mm_run), "--suite", "instructions-v1", *TILES, "--parts", "[count, exists]"]
+    assert main([*argv, "--out", str(tmp_path / "e")]) == 0
+    assert "count" in capsys.readouterr().out
+    found = json.loads((tmp_path / "e/results.json").read_text())
+    assert (found["suite"], found["suite_hash"]) == ("instructions-v1", HASHES["instructions-v1"])
+    rows = [(row["part"], row["instruction"], row["modality"]) for row in found["results"]]
+    parts = ("count", "exists")
+    assert rows == [(part, part, shown) for part in parts for shown in ("text", "image")]
+    records = pq.read_table(tmp_path / "e/records.parquet").to_pandas()
+    for row in found["results"]:
+        mine = records[(records.part == row["part"]) & (records.modality == row["modality"])]
+        assert len(mine) == row["n_questions"]
+        assert row["accuracy"] == pytest.approx(mine.exact.mean())
+    assert set(records[records.part == "exists"].truth) == {"yes", "no"}
+    assert (tmp_path / "e/examples/0.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--suite", "grid-3x3"], "--suite: grid-3x3: no such file, and no suite; the suites are"),
+        (["--suite", "grid-3x3-v1", "--parts", "[4x4]"], "grid-3x3-v1 has no part 4x4, but 3x3"),
+        (
+            ["--suite", "corruptions-v1", "--modalities", "[text]"],
+            r"no part of corruptions-v1 is shown as",
+        ),
+        (["--suite", "grid-3x3-v1", "--grid.rows", "4"], "grid: unknown key"),
+        (["--suite", "grid-3x3-v1", "--tiles.per_class", "50"], "asks for 10 test tiles"),
+    ],
+)
+def test_mistakes_about_suites_are_one_line(mm_run, tmp_path, capsys, argv, says):
+    out = tmp_path / "e"
+    line = helpers.refusal(capsys, "eval", mm_run, *TILES, *argv, "--out", out)
+    assert says in line
+    assert not out.exists()
