@@ -272,11 +272,19 @@ class DataConfig(Config):
     @property
     def corpora(self) -> list[CorpusConfig]:
         """The different texts of all stages, whatever their shares."""
-        specs = [spec for stage in self.stages for spec in stage.mix]
-        texts = [spec.text for spec in specs if isinstance(spec, CorpusConfig)]
+        texts = [spec.text for _, spec in self.placed if isinstance(spec, CorpusConfig)]
         return list(dict.fromkeys(texts))
 
     @property
-    def grids(self) -> list[GridConfig]:
-        """The grids of all stages."""
-        return [spec for stage in self.stages for spec in stage.mix if isinstance(spec, GridConfig)]
+    def placed(self) -> list[tuple[str, DataSpec]]:
+        """Every spec of every stage, after the key that leads to it."""
+        return [
+            (f"data.stages.{i}.mix.{j}.", spec)
+            for i, stage in enumerate(self.stages)
+            for j, spec in enumerate(stage.mix)
+        ]
+
+    @property
+    def has_grids(self) -> bool:
+        """Whether any stage has grids."""
+        return any(isinstance(spec, GridConfig) for _, spec in self.placed)

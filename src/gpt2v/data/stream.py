@@ -130,20 +130,19 @@ class Stream:
 
     def check(self, n_positions: int) -> None:
         """Refuse specs that the model cannot hold, before anything is trained."""
-        for i, stage in enumerate(self.config.stages):
-            for j, spec in enumerate(stage.mix):
-                with within(f"data.stages.{i}.mix.{j}."):
-                    if isinstance(spec, CorpusConfig):
-                        if spec.context > n_positions:
-                            raise UserError(
-                                f"context: {spec.context} tokens, but the GPT-2 has "
-                                f"n_positions: {n_positions}"
-                            )
-                        continue
-                    if spec.augment.held_out:
-                        raise UserError("augment.held_out: those wordings are never trained on")
-                    self.draw(spec, "train", np.arange(1))  # the palette, questions, picture
-                    _check_positions(self._longest(spec), spec, n_positions)
+        for place, spec in self.config.placed:
+            with within(place):
+                if isinstance(spec, CorpusConfig):
+                    if spec.context > n_positions:
+                        raise UserError(
+                            f"context: {spec.context} tokens, but the GPT-2 has n_positions: "
+                            f"{n_positions}"
+                        )
+                    continue
+                if spec.augment.held_out:
+                    raise UserError("augment.held_out: those wordings are never trained on")
+                self.draw(spec, "train", np.arange(1))  # the palette, questions, picture
+                _check_positions(self._longest(spec), spec, n_positions)
 
     def _longest(self, spec: GridConfig) -> int:
         """Positions that any sample of this spec takes, at most."""

@@ -28,11 +28,8 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     return load_tokenizer(config.source)
 
 
-def grid_texts(bank: TileBank, specs: Iterable[GridConfig] = ()) -> Iterator[str]:
-    """Grid documents of many sizes and forms: what a tokenizer of the task has to spell.
-
-    `specs` add documents of their own where they have other instructions or forms than these.
-    """
+def grid_texts(bank: TileBank) -> Iterator[str]:
+    """Grid documents of many sizes and forms: what a tokenizer of the task has to spell."""
     names = bank.class_names
     for side in (1, 2, 3, 4, 6, 8, 12, 16):
         spec = GridConfig(rows=side, cols=side, palette=min(4, len(names)))
@@ -41,10 +38,14 @@ def grid_texts(bank: TileBank, specs: Iterable[GridConfig] = ()) -> Iterator[str
             yield from documents(samples, view, names, Strings())
     # Every name in both its spellings, however rare it was above.
     yield from (f"{name} {name}" for name in names for _ in range(50))
-    for spec in specs:
-        if list(spec.instructions) != ["lookup"] or spec.form not in ("markdown", "patch-tiled"):
-            samples = draw_samples(spec, bank, 0, "train", np.arange(200))
-            yield from documents(samples, TextView(spec.form, spec.patches), names, Strings())
+
+
+def spec_texts(bank: TileBank, spec: GridConfig) -> Iterator[str]:
+    """Documents of a data spec whose instructions or text form are not among `grid_texts`'."""
+    if list(spec.instructions) != ["lookup"] or spec.form not in ("markdown", "patch-tiled"):
+        samples = draw_samples(spec, bank, 0, "train", np.arange(200))
+        view = TextView(spec.form, spec.patches)
+        yield from documents(samples, view, bank.class_names, Strings())
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:

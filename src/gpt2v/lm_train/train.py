@@ -15,20 +15,21 @@ from gpt2v.data.corpora import corpus_texts, tokenize_corpus
 from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, PieceTable, special_id
 from gpt2v.data.stream import Stream, open_corpora
 from gpt2v.data.tiles import TileBank, load_bank
-from gpt2v.data.tokenizer import build_tokenizer, grid_texts
-from gpt2v.errors import UserError
+from gpt2v.data.tokenizer import build_tokenizer, grid_texts, spec_texts
+from gpt2v.errors import UserError, within
 from gpt2v.experiments import LMConfig
 from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2, wrap_tokenizer
 from gpt2v.model.reader import Reader
 from gpt2v.model.task import fit_stream
+from gpt2v.specs import GridConfig
 from gpt2v.train.distributed import rank_0_first
 
 
 def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
     """Train into the run directory; `bank` saves loading the tiles twice."""
     started = time.monotonic()
-    if config.data.grids:
+    if config.data.has_grids:
         bank = bank or load_bank(config.tiles)
     torch.manual_seed(config.train.seed)
     if config.init is None:
@@ -36,7 +37,7 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
         model = new_gpt2(config.model, tokenizer)
     else:
         model, tokenizer = load_gpt2(find_checkpoint(config.init, "init"), "init")
-    model = place(model, fused_attention=not config.data.grids)
+    model = place(model, fused_attention=not config.data.has_grids)
     renderer = Renderer(bank, PieceTable(tokenizer)) if bank else None
     stream = Stream(config.data, renderer)
     stream.check(model.config.n_positions)
@@ -49,7 +50,11 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
 def _texts(config: LMConfig, bank: TileBank | None) -> Iterator[str]:
     """What a tokenizer is trained on: all that will be read."""
     if bank:
-        yield from grid_texts(bank, config.data.grids)
+        yield from grid_texts(bank)
+        for place, spec in config.data.placed:
+            if isinstance(spec, GridConfig):
+                with within(place):
+                    yield from spec_texts(bank, spec)
     for text in config.data.corpora:
         yield from corpus_texts(text)
 
@@ -58,7 +63,7 @@ def tokenize(config: LMConfig, out: Path) -> None:
     """`gpt2v data tokenize`: the token files of the first corpus, and their tokenizer, in `out`."""
     if not config.data.corpora:
         raise UserError("data.stages: no corpus here that could be tokenized")
-    bank = load_bank(config.tiles) if config.data.grids else None
+    bank = load_bank(config.tiles) if config.data.has_grids else None
     tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
     tokenize_corpus(config.data.corpora[0], tokenizer, out)
     wrap_tokenizer(tokenizer).save_pretrained(out)
