@@ -149,18 +149,33 @@ class Instruction(ABC):
         """Accuracy of the best answer from how often each object is there, but not where, (N,)."""
 
 
+class YesOrNo(Instruction):
+    """Shared by the questions that yes or no answers."""
+
+    def choices(self, asked: Asked, v: Vocabulary) -> Ints:
+        return np.tile(v.table.ids([" yes", " no"]), (len(asked.grid), 1))
+
+    def chance(self, asked: Asked) -> Floats:
+        return np.full(len(asked.grid), 0.5)
+
+
+class AboutAnObject(Instruction):
+    """Shared by the questions about each object of the palette in turn."""
+
+    def n_different(self, grids: Grids) -> Ints:
+        return grids.n_objects
+
+    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
+        place = places.in_turn(dice.order("objects", grids.palette >= 0), grids.n_objects)
+        return {"object": np.take_along_axis(grids.palette, place, axis=1)}
+
+
 def cells_in_turn(grids: Grids, dice: Dice, places: Places) -> Fields:
     """Different cells of each grid."""
     batch, _, cols = grids.classes.shape
     order = dice.order("questions", grids.inside.reshape(batch, -1))
     cell = places.in_turn(order, grids.n_cells)
     return {"row": cell // cols, "col": cell % cols}
-
-
-def objects_in_turn(grids: Grids, dice: Dice, places: Places) -> Fields:
-    """Different objects of each grid's palette."""
-    place = places.in_turn(dice.order("objects", grids.palette >= 0), grids.n_objects)
-    return {"object": np.take_along_axis(grids.palette, place, axis=1)}
 
 
 def joined(pieces: Ints, present: NDArray[np.bool_], separator: int) -> Ints:

@@ -8,15 +8,16 @@ from gpt2v.data import rng
 from gpt2v.data.grids import Dice, Grids
 from gpt2v.data.instructions.base import (
     STEPS,
+    AboutAnObject,
     Asked,
     Fields,
     Floats,
     Instruction,
     Places,
     Vocabulary,
+    YesOrNo,
     cells_in_turn,
     joined,
-    objects_in_turn,
 )
 from gpt2v.data.pieces import EMPTY
 from gpt2v.data.rng import Ints
@@ -108,7 +109,7 @@ class Neighbour(_NamesAnObject):
         return v.words[asked.at(asked.other_row, asked.other_col)][:, None]
 
 
-class Compare(Instruction):
+class Compare(YesOrNo):
     """Whether two cells hold the same object; both answers are equally frequent where both exist.
     `Do row 0, column 1 and row 2, column 2 hold the same object? A: no`
     """
@@ -178,12 +179,6 @@ class Compare(Instruction):
         one, two = asked.at(asked.row, asked.col), asked.at(asked.other_row, asked.other_col)
         return v.choose(one == two, " yes", " no")[:, None]
 
-    def choices(self, asked: Asked, v: Vocabulary) -> Ints:
-        return np.tile(v.table.ids([" yes", " no"]), (len(asked.grid), 1))
-
-    def chance(self, asked: Asked) -> Floats:
-        return np.full(len(asked.grid), 0.5)
-
     def blind(self, asked: Asked) -> Floats:
         n, p = asked.n_cells, asked.n_objects
         all_same = p ** (1.0 - n)
@@ -199,7 +194,7 @@ class Compare(Instruction):
         return np.where(certain, 1.0, 0.5)
 
 
-class Locate(Instruction):
+class Locate(AboutAnObject):
     """All cells that hold an object, in raster order.
     `Which cells hold the object bird? A: row 0, column 0; row 1, column 1`, or `none`
     """
@@ -211,12 +206,6 @@ class Locate(Instruction):
         "List every cell with the object {object}. A:",
     )
     held_out = ("At which places do you find the object {object}? A:",)
-
-    def n_different(self, grids: Grids) -> Ints:
-        return grids.n_objects
-
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
-        return objects_in_turn(grids, dice, places)
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         classes = asked.grids.classes[asked.grid]  # (N, R, C)

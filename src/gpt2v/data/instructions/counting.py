@@ -8,13 +8,14 @@ import numpy as np
 from gpt2v.data import rng
 from gpt2v.data.grids import Dice, Grids
 from gpt2v.data.instructions.base import (
+    AboutAnObject,
     Asked,
     Fields,
     Floats,
     Instruction,
     Places,
     Vocabulary,
-    objects_in_turn,
+    YesOrNo,
 )
 from gpt2v.data.pieces import EMPTY
 from gpt2v.data.rng import Ints
@@ -22,7 +23,7 @@ from gpt2v.data.rng import Ints
 _COUNTED = 16  # cells: of larger grids, the counts are too many to list as choices
 
 
-class Count(Instruction):
+class Count(AboutAnObject):
     """How many cells hold an object. `How many cells hold the object bird? A: 5`"""
 
     name = "count"
@@ -32,12 +33,6 @@ class Count(Instruction):
         "Count the cells with the object {object}. A:",
     )
     held_out = ("What is the number of cells with the object {object}? A:",)
-
-    def n_different(self, grids: Grids) -> Ints:
-        return grids.n_objects
-
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
-        return objects_in_turn(grids, dice, places)
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         return v.numbers(asked.count)[:, None]
@@ -60,7 +55,7 @@ class Count(Instruction):
         return np.ones(len(asked.grid))
 
 
-class Exists(Instruction):
+class Exists(YesOrNo):
     """Whether an object of the palette is in the grid; both answers are equally frequent where some
     object is missing. `Is there a cell with the object bird? A: yes`
     """
@@ -93,12 +88,6 @@ class Exists(Instruction):
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         return v.choose(asked.count > 0, " yes", " no")[:, None]
-
-    def choices(self, asked: Asked, v: Vocabulary) -> Ints:
-        return np.tile(v.table.ids([" yes", " no"]), (len(asked.grid), 1))
-
-    def chance(self, asked: Asked) -> Floats:
-        return np.full(len(asked.grid), 0.5)
 
     def blind(self, asked: Asked) -> Floats:
         pairs = zip(asked.n_cells.tolist(), asked.n_objects.tolist(), strict=True)

@@ -60,8 +60,7 @@ class Row(_ReadsCells):
         return {"row": places.in_turn(order, grids.rows)}
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
-        classes = asked.grids.classes[asked.grid, asked.row]  # (N, C)
-        return joined(v.words[classes][..., None], classes >= 0, v.table.id(","))
+        return _listed(asked.grids.classes[asked.grid, asked.row], v)
 
     def length(self, asked: Asked) -> Ints:
         return asked.grids.cols[asked.grid]
@@ -88,8 +87,7 @@ class Column(_ReadsCells):
         return {"col": places.in_turn(order, grids.cols)}
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
-        classes = asked.grids.classes[asked.grid, :, asked.col]  # (N, R)
-        return joined(v.words[classes][..., None], classes >= 0, v.table.id(","))
+        return _listed(asked.grids.classes[asked.grid, :, asked.col], v)
 
     def length(self, asked: Asked) -> Ints:
         return asked.grids.rows[asked.grid]
@@ -126,3 +124,8 @@ class Transcribe(_ReadsCells):
 
     def length(self, asked: Asked) -> Ints:
         return asked.n_cells
+
+
+def _listed(classes: Ints, v: Vocabulary) -> Ints:
+    """` cat, bird, bird` of classes (N, K), -1 where there is none."""
+    return joined(v.words[classes][..., None], classes >= 0, v.table.id(","))
