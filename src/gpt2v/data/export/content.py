@@ -92,9 +92,7 @@ def png(pixels: Pixels) -> bytes:
     return file.getvalue()
 
 
-def _questions(
-    samples: Samples, names: tuple[str, ...], strings: Strings
-) -> list[list[Question]]:
+def _questions(samples: Samples, names: tuple[str, ...], strings: Strings) -> list[list[Question]]:
     asked = question_pieces(samples, names, strings)
     answers = answer_pieces(samples, names, strings)
     choices = _choices(samples, names, strings)

@@ -38,9 +38,7 @@ class FolderFormat(Format):
             text, image = f"text/{shard.number:05d}/{stem}.md", f"image/{shard.number:05d}/"
             names = picture_names(item, stem, part.several)
             files[root + text] = item.text.encode()
-            files[f"{root}{image}{stem}.md"] = markdown_document(
-                item, stem, part.several
-            ).encode()
+            files[f"{root}{image}{stem}.md"] = markdown_document(item, stem, part.several).encode()
             for name, content in zip(names, item.pictures, strict=True):
                 files[root + image + name] = content
             paths = [image + name for name in names]

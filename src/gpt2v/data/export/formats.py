@@ -1,4 +1,4 @@
-"""The registry of formats. A new one is one class in a file of its own, and its place in FORMATS."""
+"""The registry of formats. A new one is a class in a file of its own, and its place in FORMATS."""
 
 from gpt2v.data.export.base import Format
 from gpt2v.data.export.folder import FolderFormat

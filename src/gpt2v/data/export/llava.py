@@ -16,7 +16,7 @@ IMAGE = "<image>"
 
 
 class LlavaFormat(Format):
-    """With chained questions a sample is one conversation; with independent ones, each is its own."""
+    """A conversation for each sample with chained questions; for each of independent ones."""
 
     name = "llava"
 

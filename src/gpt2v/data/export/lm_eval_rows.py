@@ -23,8 +23,5 @@ def image(data: str, asked: str, **_: object) -> Any:
 def text(data: str, asked: str, **_: object) -> Any:
     """The same without pictures, which are not decoded then."""
     rows = image(data, asked)
-    return rows.remove_columns([name for name in ("image", "images") if name in _names(rows)])
-
-
-def _names(rows: Any) -> list[str]:
-    return next(iter(rows.values())).column_names
+    columns = next(iter(rows.values())).column_names
+    return rows.remove_columns([name for name in ("image", "images") if name in columns])

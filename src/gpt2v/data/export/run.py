@@ -63,11 +63,10 @@ def export(
     bank = bank_of(plan.tiles)
     plan.check(bank)
     specs = [(part.name, part.grid.model_dump(), part.split, part.seed) for part in plan.parts]
-    making = _Making(
-        format=format_name, data_hash=data_hash(bank, *specs), versions=versions()
-    )
-    if _finished(place) and not overwrite:  # stopped between its last two steps
-        _same(place, config, making)
+    making = _Making(format=format_name, data_hash=data_hash(bank, *specs), versions=versions())
+    if (found := _finished(place)) and not overwrite:  # it was stopped between its last two steps
+        if any(found[k] != v for k, v in {**making.model_dump(), **_plain(config)}.items()):
+            raise _is_finished(place)
         shutil.rmtree(place.work)
         return place.manifest
     _begin(place, config, making, overwrite)
@@ -95,19 +94,28 @@ def _check_place(place: Place, overwrite: bool) -> None:
         raise UserError(f"--to: {root}: cannot be read: {error.strerror}") from None
     if _finished(place):
         if not overwrite and WORK not in names:
-            raise UserError(
-                f"--to: {root}: already holds a finished export; choose another, or --overwrite it"
-            )
+            raise _is_finished(place)
     elif not (names <= {WORK} or _begun(place)):
         raise UserError(f"--to: {root}: is not empty and is no export; it will not be overwritten")
 
 
-def _finished(place: Place) -> bool:
+def _finished(place: Place) -> dict[str, Any]:
+    """The manifest of a finished export; empty where there is none."""
     try:
         found = json.loads(place.manifest.read_bytes())
     except (OSError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("kind") == _KIND
+        return {}
+    return found if isinstance(found, dict) and found.get("kind") == _KIND else {}
+
+
+def _is_finished(place: Place) -> UserError:
+    return UserError(
+        f"--to: {place.root}: already holds a finished export; choose another, or --overwrite it"
+    )
+
+
+def _plain(config: AnyExport) -> dict[str, Any]:
+    return {"config": config.model_dump()}
 
 
 def _begun(place: Place) -> bool:
@@ -185,7 +193,7 @@ def _finish(place: Place, plan: Plan, format: Format, making: _Making) -> None:
     manifest = {
         "kind": _KIND,
         **making.model_dump(),
-        "config": plan.config.model_dump(),
+        **_plain(plan.config),
         "parts": [
             {"name": part.name, "split": part.split, "n_images": part.n_images}
             | {"instructions": {k: {"n_questions": n, **b._asdict()} for k, (n, b) in t.items()}}

@@ -44,7 +44,11 @@ def parquet(columns: Columns, rows: list[dict[str, Any]]) -> bytes:
     table = pyarrow.Table.from_pylist(rows, schema=schema)
     sink = pyarrow.BufferOutputStream()
     pq.write_table(
-        table, sink, row_group_size=_ROWS, dictionary_pagesize_limit=_DICTIONARY, compression="snappy"
+        table,
+        sink,
+        row_group_size=_ROWS,
+        dictionary_pagesize_limit=_DICTIONARY,
+        compression="snappy",
     )
     content: bytes = sink.getvalue().to_pybytes()
     return content
