@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from PIL import Image
@@ -15,9 +16,11 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from gpt2v.cli import main
-from gpt2v.config import TrainConfig
+from gpt2v.config import TilesConfig, TrainConfig
 from gpt2v.data.samples import Samples
 from gpt2v.data.stream import slice_of_batch
+from gpt2v.data.tiles import SPLITS, TileBank, load_bank
+from gpt2v.errors import UserError
 from gpt2v.experiments import LMConfig, MMConfig
 from gpt2v.model.files import save_pretrained
 from gpt2v.train import checkpoints
@@ -222,6 +225,26 @@ def picture_folder(root: Path, names: tuple[str, ...] = ("ant", "bee", "cow"), n
     return root
 
 
+def check_disjoint(bank: TileBank) -> None:
+    """No source and no pixels of one split occur in another."""
+    pixels = [tile.tobytes() for tile in bank.take(np.arange(len(bank.labels)))]
+    for kind in (np.array(bank.source), np.array(pixels)):
+        sets = [set(kind[bank.split == s].tolist()) for s in range(len(SPLITS))]
+        assert all(sets)
+        assert sum(map(len, sets)) == len(set.union(*sets))
+
+
+def wrong_tiles(config: TilesConfig, *says: object) -> str:
+    """Tiles that must be refused, in one line that says all of this; returns it."""
+    with pytest.raises(UserError) as caught:
+        load_bank(config)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    for text in ("tiles.", *map(str, says)):
+        assert text in message
+    return message
+
+
 def refusal(capsys: Any, *argv: object) -> str:
     """Run a command that must fail as a user's mistake; returns its one line."""
     status = main([str(a) for a in argv])
@@ -249,3 +272,52 @@ def within(seconds: int, work: Callable[[], Any]) -> Any:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def answered(
+    name: str, fields: dict[str, str], grid: list[list[str]], palette: list[str], base: int
+) -> str:
+    """The answer to a question about a grid of words, in plain Python."""
+
+    def cell(prefix: str = "") -> str:
+        row, col = int(fields[prefix + "row"]) - base, int(fields[prefix + "col"]) - base
+        assert row >= 0
+        assert col >= 0
+        return grid[row][col]
+
+    every = [word for row in grid for word in row]
+    count = {word: every.count(word) for word in palette}
+    if name == "lookup":
+        return cell()
+    if name == "count":
+        return str(count[fields["object"]])
+    if name == "exists":
+        return "yes" if fields["object"] in every else "no"
+    if name == "locate":
+        found = [
+            f"row {r + base}, column {c + base}"
+            for r, row in enumerate(grid)
+            for c, word in enumerate(row)
+            if word == fields["object"]
+        ]
+        return "; ".join(found) or "none"
+    if name == "row":
+        return ", ".join(grid[int(fields["row"]) - base])
+    if name == "column":
+        return ", ".join(row[int(fields["col"]) - base] for row in grid)
+    if name == "neighbour":
+        down, right = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}[
+            fields["direction"]
+        ]
+        row, col = int(fields["row"]) - base + down, int(fields["col"]) - base + right
+        assert row >= 0
+        assert col >= 0
+        return grid[row][col]
+    if name == "compare":
+        assert (fields["row"], fields["col"]) != (fields["other_row"], fields["other_col"])
+        return "yes" if cell() == cell("other_") else "no"
+    if name == "majority":
+        top = [word for word in palette if count[word] == max(count.values())]
+        return top[0] if len(top) == 1 else "tie"
+    assert name == "transcribe"
+    return "; ".join(", ".join(row) for row in grid)

@@ -242,7 +242,9 @@ def test_without_augmentation_nothing_is_new(bank):
     spec = GridConfig(rows=2, cols=11, augment=AugmentConfig())
     samples = draw_samples(spec, bank, 0, "train", np.arange(20))
     assert not any(getattr(samples, name).any() for name in WORDING)
-    made_by_hand = dataclasses.replace(samples, **{n: np.zeros(1, np.int64) for n in WORDING})
+    made_by_hand = dataclasses.replace(
+        samples, **{n: np.zeros((1,) * getattr(samples, n).ndim, np.int64) for n in WORDING}
+    )
     texts = documents(samples, TextView(), bank.class_names, Strings())
     assert texts == documents(made_by_hand, TextView(), bank.class_names, Strings())
     for i, text in enumerate(texts):

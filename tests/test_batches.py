@@ -67,9 +67,10 @@ def test_every_token_of_every_choice_is_read_after_its_question(named, table, sa
     reads = batch.choices
     for c, name in enumerate(named.class_names):
         tokens = table.tokens(f" {name}")
-        assert [t for t in reads.token[c].tolist() if t >= 0] == tokens
         for i in range(5):
             for q in range(4):
+                assert table.strings[reads.pieces[i, q, c]] == f" {name}"
+                assert [t for t in reads.token[i, q, c].tolist() if t >= 0] == tokens
                 at = reads.position[i, q, c, : len(tokens)]
                 first = np.flatnonzero(batch.answers[i] == q)[0]
                 assert at[0] == first - 1

@@ -103,7 +103,7 @@ def test_preview_prints_samples_and_draws_a_sheet(place, capsys):
     text = capsys.readouterr().out
     assert text.count("The grid above is size 1 by 2.") == 3
     with Image.open("sheet.png") as sheet:
-        assert sheet.height > 3 * 192
+        assert sheet.height > 3 * 96
 
 
 @pytest.mark.parametrize(

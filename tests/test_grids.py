@@ -54,13 +54,11 @@ def test_seed_split_and_index_all_matter(bank):
         assert (base == other).all((1, 2)).sum() == 0
 
 
-def test_answers_are_right_and_questions_differ(bank):
+def test_every_cell_is_asked_for_once(bank):
     samples = draw_samples(GridConfig(rows=2, cols=5), bank, 0, "val", np.arange(200))
     for i in range(200):
-        grid = samples.classes[i].tolist()
         asked = list(zip(samples.row[i].tolist(), samples.col[i].tolist(), strict=True))
         assert sorted(asked) == [(r, c) for r in range(2) for c in range(5)]
-        assert samples.answer[i].tolist() == [grid[r][c] for r, c in asked]
 
 
 def test_cells_and_palettes_are_uniform_and_the_listed_order_tells_nothing(bank):

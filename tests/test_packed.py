@@ -118,7 +118,7 @@ def test_positions_that_do_not_restart_are_detected(lm, bank, table, samples):
 def test_choice_scores_equal_teacher_forcing_each_choice(attending, named, table, samples):
     batch = Renderer(named, table)(samples, TextView(), "independent", with_choices=True)
     names = named.class_names
-    records = score(Reader(attending, table.image_id), batch, names)
+    records = score(Reader(attending, table.image_id), batch, Renderer(named, table))
     for i, q in np.ndindex(N, 3):
         text = helpers.prefix(samples, i, names, helpers.markdown(samples, i, names))
         stem = text + helpers.question(samples, i, q)

@@ -41,7 +41,7 @@ def generated(lm, table, text, n):
 def check_against_generation(lm, table, bank, n):
     samples = draw_samples(SPEC, bank, 0, "test", np.arange(n))
     batch = Renderer(bank, table)(samples, TextView(), "independent", with_choices=True)
-    records = score(Reader(lm, table.image_id), batch, bank.class_names)
+    records = score(Reader(lm, table.image_id), batch, Renderer(bank, table))
     for i in range(n):
         for q in range(2):
             names = bank.class_names
@@ -86,8 +86,8 @@ def test_a_model_that_forgets_the_newline_is_not_exact(trained, bank):
         get_input_embeddings = staticmethod(lm.get_input_embeddings)
         lm_head = Mute()
 
-    whole = score(Reader(lm, table.image_id), batch, bank.class_names)
-    mute = score(Reader(Wrapped(), table.image_id), batch, bank.class_names)
+    whole = score(Reader(lm, table.image_id), batch, Renderer(bank, table))
+    mute = score(Reader(Wrapped(), table.image_id), batch, Renderer(bank, table))
     assert accuracy(whole) > 0
     assert accuracy(mute) == 0
     assert mute["prediction"] == whole["prediction"]
@@ -97,7 +97,7 @@ def test_records_have_a_row_per_question_and_every_column(lm, long_bank, table):
     spec = GridConfig(rows=2, cols=2, questions=3, palette=4)
     samples = draw_samples(spec, long_bank, 0, "test", np.arange(5) + 100)
     batch = Renderer(long_bank, table)(samples, TextView(), "independent", with_choices=True)
-    records = score(Reader(lm, table.image_id), batch, long_bank.class_names)
+    records = score(Reader(lm, table.image_id), batch, Renderer(long_bank, table))
     assert set(records) == COLUMNS
     assert {len(column) for column in records.values()} == {15}
     assert records["sample"] == [i for i in range(100, 105) for _ in range(3)]

@@ -25,6 +25,7 @@ def example() -> Samples:
     """The example of the task's definition."""
     return Samples(
         index=np.array([0]),
+        split=np.array([2]),
         key=np.zeros(1, np.uint64),
         classes=np.array([[[0, 2, 2], [1, 0, 0], [3, 0, 0]]]),
         tiles=np.zeros((1, 3, 3), np.int64),

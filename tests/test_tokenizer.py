@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2v.config import TokenizerConfig
-from gpt2v.data.images import cell_span
+from gpt2v.data.images import PictureGeometry, cell_span
+from gpt2v.data.instructions import NAMES
 from gpt2v.data.pieces import IMAGE, SPECIAL_TOKENS, PieceTable
 from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import ImageView, TextView, document_pieces
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer, train_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.model.files import wrap_tokenizer
-from gpt2v.specs import GridConfig
+from gpt2v.specs import AugmentConfig, GridConfig, PictureConfig
 
 GPT2_FILES = Path(__file__).parents[2] / "shared" / "data" / "gpt2-tokenizer"
 
@@ -27,13 +28,45 @@ def gpt2_table():
     return PieceTable(load_tokenizer(str(GPT2_FILES)))
 
 
+FORMS = ("markdown", "csv", "latex", "coordinates", "plain", "patch-tiled")
+GEOMETRY = PictureGeometry(16, 8)
+written = st.builds(TextView, st.sampled_from(FORMS), st.integers(1, 3))
+
+
+def multi_span(rows, cols):
+    """A picture of four patches for each cell."""
+    return GEOMETRY.span(rows, cols, 16, PictureConfig(layout="multi"))
+
+
 views = st.one_of(
-    st.just(TextView("markdown")),
-    st.builds(TextView, st.just("patch-tiled"), st.integers(1, 4)),
+    written,
     st.builds(lambda n: ImageView(cell_span(n), with_pixels=False), st.integers(1, 40)),
+    st.builds(lambda text: ImageView(multi_span, with_pixels=False, words=text), written),
 )
+
+
+def sizes(low, high):
+    """A fixed size or a range of sizes."""
+    one = st.integers(low, high)
+    return st.one_of(one, st.tuples(one, one).map(sorted).map(list))
+
+
 specs = st.builds(
-    GridConfig, rows=st.integers(1, 12), cols=st.integers(1, 12), palette=st.integers(2, 10)
+    GridConfig,
+    rows=sizes(2, 12),
+    cols=sizes(1, 12),
+    palette=sizes(1, 10),
+    instructions=st.sets(st.sampled_from(NAMES), min_size=1).map(
+        lambda names: dict.fromkeys(sorted(names), 1.0)
+    ),
+    augment=st.builds(
+        lambda paraphrase, held_out, bases: AugmentConfig(
+            paraphrase=paraphrase, held_out=paraphrase and held_out, index_bases=bases
+        ),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from([[0], [1], [0, 1]]),
+    ),
 )
 
 

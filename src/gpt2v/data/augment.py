@@ -136,7 +136,7 @@ def _jitter(pixels: Pixels, factors: Ints) -> Pixels:
     brightness, contrast, colour = factors.astype(np.int32)
     out = _away(np.zeros((1, 1, 1, 1), np.int32), pixels.astype(np.int32), brightness)
     grey = _grey(out)
-    n_pixels = grey[0].size
+    n_pixels = grey.shape[1] * grey.shape[2]
     total = grey.sum((1, 2, 3), dtype=np.int64)
     mean = ((2 * total + n_pixels) // (2 * n_pixels)).astype(np.int32)
     out = _away(mean[:, None, None, None], out, contrast)

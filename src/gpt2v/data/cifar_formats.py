@@ -55,6 +55,11 @@ class Found:
 
 
 def read_parquet(root: Path, files: dict[str, list[Path]], version: Version) -> Found:
+    """The files of each part, one after another, with `img` {bytes, path} and a label.
+
+    Raises:
+        UserError: a file is missing, damaged or of another schema.
+    """
     tables: dict[str, pyarrow.Table] = {}
     for part in PARTS:
         if not files[part]:
@@ -75,6 +80,11 @@ def read_parquet(root: Path, files: dict[str, list[Path]], version: Version) -> 
 
 
 def read_hub(name: str, version: Version, failed: str) -> Found:
+    """A data set of the hub with the same columns; `failed` is what was tried before, if anything.
+
+    Raises:
+        UserError: it cannot be reached, or is of another schema.
+    """
     import datasets
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
@@ -150,6 +160,11 @@ def _from_tables(
 
 
 def read_binary(root: Path, folders: list[Path], version: Version) -> Found:
+    """The binary version, from the one folder below `root` that holds it.
+
+    Raises:
+        UserError: there are several, or a file is missing or not whole.
+    """
     if folders[1:]:
         raise UserError(
             f"tiles.path: {root}: holds the binary version in {len(folders)} folders; name one, "

@@ -172,7 +172,8 @@ def _draw_content(
         palette[todo] = np.where(np.arange(most) < size, drawn, -1)
         classes[todo] = np.where(inside[todo], cells.reshape(-1, *inside.shape[1:]), -1)
         todo = todo[by_content[todo]]
-        found = content_split(classes[todo], palette[todo])
-        todo = todo[found != SPLITS.index(dice.split)]
+        if len(todo):
+            found = content_split(classes[todo], palette[todo])
+            todo = todo[found != SPLITS.index(dice.split)]
         attempt += 1
     return palette, classes

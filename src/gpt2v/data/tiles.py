@@ -1,7 +1,6 @@
 """Tile banks by their configuration: sprites, CIFAR-10, CIFAR-100 or folders of pictures.
 
-A bank's tiles are sorted by nothing in particular; `TileBank.members` finds those of a split and
-class. The pictures of `sprites` are drawn by our own code, those of the others are read.
+The pictures of `sprites` are drawn by our own code, those of the others are read.
 """
 
 from collections.abc import Callable

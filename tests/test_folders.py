@@ -1,0 +1,239 @@
+"""Folders of pictures: what is accepted, both ways of decoding, and every fault found at load."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import helpers
+from gpt2v.config import TileAugmentConfig, TilesConfig
+from gpt2v.data import decoding
+from gpt2v.data.tiles import load_bank
+from gpt2v.errors import UserError
+from helpers import check_disjoint, refusal, wrong_tiles
+
+
+def config(root, **changes):
+    return TilesConfig(source="folder", path=str(root), **{"size": 16, **changes})
+
+
+def noise(mode, seed=0, size=(20, 24)):
+    """A random picture of any mode."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    return Image.fromarray(pixels).convert(mode)
+
+
+def test_classes_splits_and_pixels(tmp_path):
+    root = helpers.picture_folder(tmp_path / "f", n=12)
+    bank = load_bank(config(root, size=24))
+    assert bank.class_names == ("ant", "bee", "cow")
+    check_disjoint(bank)
+    assert bank.pixels.shape == (36, 24, 24, 3)
+    for i in (0, 20):
+        with Image.open(bank.source[i]) as picture:
+            expected = picture.resize((24, 24), Image.Resampling.BICUBIC)
+            np.testing.assert_array_equal(bank.pixels[i], np.asarray(expected))
+        assert bank.class_names[bank.labels[i]] in bank.source[i]
+
+
+@pytest.mark.parametrize("decode", ["once", "on-the-fly"])
+def test_copies_of_a_picture_stay_in_one_split(tmp_path, decode):
+    root = helpers.picture_folder(tmp_path / "f", n=12)
+    for file in sorted((root / "bee").glob("*.png")):
+        (root / "bee" / f"copy-{file.name}").write_bytes(file.read_bytes())
+    check_disjoint(load_bank(config(root, decode=decode)))
+
+
+# ---- decoding on the fly -----------------------------------------------------------------------
+
+
+def test_on_the_fly_is_the_same_bank(tmp_path, monkeypatch):
+    root = helpers.picture_folder(tmp_path / "f", n=5)
+    once, lazy = (load_bank(config(root, decode=d)) for d in ("once", "on-the-fly"))
+    assert isinstance(once.pixels, np.ndarray)
+    monkeypatch.setattr("gpt2v.data.bank._CHUNK", 4)
+    assert lazy.content_hash == once.content_hash
+    assert (lazy.size, lazy.source, lazy.class_names) == (16, once.source, once.class_names)
+    np.testing.assert_array_equal(lazy.split, once.split)
+    np.testing.assert_array_equal(lazy.labels, once.labels)
+    for tiles in (np.array(3), np.array([], np.int64), np.array([[[4, 0]], [[4, -1]]])):
+        np.testing.assert_array_equal(lazy.take(tiles), once.pixels[tiles])
+    augment = TileAugmentConfig(blur=1.0, noise=9.0)
+    varied = [load_bank(config(root, decode=d, augment=augment)) for d in ("once", "on-the-fly")]
+    assert varied[0].content_hash == varied[1].content_hash != once.content_hash
+    keys = np.arange(15, dtype=np.uint64)
+    one, two = (bank.take(np.arange(15), keys) for bank in varied)
+    np.testing.assert_array_equal(one, two)
+
+
+def test_on_the_fly_decodes_what_is_asked_for_when_it_is(tmp_path, monkeypatch):
+    root = helpers.picture_folder(tmp_path / "f")
+    bank = load_bank(config(root, decode="on-the-fly"))
+    decoded = []
+    decode = decoding.decode
+    monkeypatch.setattr(
+        decoding, "decode", lambda blob, size: decoded.append(blob) or decode(blob, size)
+    )
+    asked = [5, 2, 5]
+    for _ in range(2):  # nothing is kept
+        bank.take(np.array(asked))
+    files = [Path(bank.source[i]).read_bytes() for i in (2, 5)]
+    assert decoded == files * 2
+
+
+def test_on_the_fly_notices_files_that_change(tmp_path):
+    root = helpers.picture_folder(tmp_path / "f")
+    bank = load_bank(config(root, decode="on-the-fly"))
+    noise("RGB").save(bank.source[2])
+    with pytest.raises(UserError, match=f"tiles.path: {bank.source[2]}: was changed"):
+        bank.take(np.arange(4))
+    (root / "ant" / "2.png").unlink()
+    with pytest.raises(UserError, match=f"tiles.path: {bank.source[2]}: cannot be read any more"):
+        bank.take(np.arange(4))
+    assert bank.take(np.array([0, 1])).shape == (2, 16, 16, 3)
+
+
+# ---- pictures that are no tiles ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("decode", ["once", "on-the-fly"])
+def test_all_pictures_that_cannot_be_read_are_counted(tmp_path, decode):
+    root = helpers.picture_folder(tmp_path / "f", n=8)
+    bad = [root / "ant" / "0.png", *(root / "cow" / f"{i}.png" for i in (2, 3, 7))]
+    for file in bad:
+        file.write_bytes(file.read_bytes()[:200])
+    line = wrong_tiles(config(root, decode=decode), f"{root}: 4 pictures cannot be read", bad[0])
+    assert "tiles.corrupt: skip" in line
+    assert str(bad[2]) in line
+    assert str(bad[3]) not in line  # the first three are named
+
+
+@pytest.mark.parametrize("decode", ["once", "on-the-fly"])
+def test_skipping_leaves_out_exactly_them(tmp_path, capsys, decode):
+    """The bank is that of a folder that never had them, and one line on stderr says so."""
+    root, clean = (helpers.picture_folder(tmp_path / name, n=8) for name in ("f", "clean"))
+    (root / "ant" / "0a.png").write_bytes(b"no picture")
+    noise("CMYK").save(root / "bee" / "zz.jpg")
+    found = load_bank(config(root, decode=decode, corrupt="skip"))
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines() == [
+        f"tiles.path: {root}: left out 2 pictures of 26 that cannot be read"
+    ]
+    expected = load_bank(config(clean))
+    assert found.content_hash == expected.content_hash
+    assert len(found.source) == 24
+    load_bank(config(clean, corrupt="skip"))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_class_of_which_nothing_is_left_is_named(tmp_path, capsys):
+    root = helpers.picture_folder(tmp_path / "f", n=4)
+    for file in (root / "bee").iterdir():
+        file.write_bytes(b"")
+    wrong_tiles(config(root, corrupt="skip"), "class 'bee' has no picture left for the train")
+    assert "left out 4 pictures of 12" in capsys.readouterr().err
+
+
+def test_the_command_ends_with_status_2_and_one_line(tmp_path, capsys):
+    root = helpers.picture_folder(tmp_path / "f")
+    (root / "cow" / "1.png").write_bytes(b"")
+    suite = helpers.write_yaml(
+        tmp_path / "s.yaml", {"grid": {}, "tiles": config(root).model_dump()}
+    )
+    line = refusal(capsys, "data", "preview", suite, "--png", tmp_path / "p.png")
+    assert f"{root}: 1 picture cannot be read" in line
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "chunk"])
+def test_a_damaged_picture_is_named(tmp_path, damage):
+    root = helpers.picture_folder(tmp_path / "f")
+    bad = root / "bee" / "3.png"
+    content = bad.read_bytes()
+    at = content.index(b"IDAT") + 4
+    broken = {"empty": b"", "text": b"no picture", "cut": content[:200]}
+    bad.write_bytes(broken.get(damage, content[:at] + b"xx" + content[at:]))
+    wrong_tiles(config(root), bad, "1 picture cannot be read")
+
+
+def test_any_byte_may_be_wrong(tmp_path):
+    """No exception but the user's one line, for any picture format."""
+    rng = np.random.default_rng(0)
+    for kind in ("PNG", "JPEG", "BMP", "WEBP"):
+        file = io.BytesIO()
+        noise("RGB").save(file, kind)
+        for at in rng.integers(0, min(300, len(file.getvalue())), 60):
+            damaged = bytearray(file.getvalue())
+            damaged[at] ^= int(rng.integers(1, 256))
+            try:
+                found = decoding.decode(bytes(damaged), 16)
+            except decoding.Unreadable:
+                continue
+            assert found.shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P"])
+def test_modes_that_convert_exactly_are_accepted(tmp_path, mode):
+    root = helpers.picture_folder(tmp_path / "f")
+    picture = noise(mode, size=(16, 16))
+    picture.save(root / "ant" / "a.png")
+    bank = load_bank(config(root))
+    place = [source.endswith("a.png") for source in bank.source].index(True)
+    np.testing.assert_array_equal(bank.pixels[place], np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "options"),
+    [
+        ("RGBA", "a.png", {}),
+        ("LA", "a.png", {}),
+        ("CMYK", "a.jpg", {}),
+        ("I;16", "a.png", {}),
+        ("P", "a.png", {"transparency": 3}),
+        ("RGB", "a.png", {"transparency": (1, 2, 3)}),
+    ],
+)
+def test_other_modes_are_refused_with_what_would_be_right(tmp_path, mode, name, options):
+    root = helpers.picture_folder(tmp_path / "f")
+    picture = noise("I").convert("I;16") if mode == "I;16" else noise(mode)
+    picture.save(root / "ant" / name, **options)
+    seen = f"mode {mode}{' with transparency' if options else ''}; convert it to RGB"
+    wrong_tiles(config(root), root / "ant" / name, seen)
+    assert len(load_bank(config(root, corrupt="skip")).labels) == 18
+
+
+# ---- the folder itself -------------------------------------------------------------------------
+
+
+def test_missing_paths(tmp_path):
+    wrong_tiles(TilesConfig(source="folder"), "tiles.path: missing")
+    wrong_tiles(config(tmp_path / "none"), f"tiles.path: {tmp_path / 'none'}: no such folder")
+    wrong_tiles(config(tmp_path), tmp_path, "found 0 class folders")
+
+
+def test_a_folder_named_like_a_picture_is_passed_over(tmp_path):
+    root = helpers.picture_folder(tmp_path / "f")
+    (root / "ant" / "old.png").mkdir()
+    assert len(load_bank(config(root)).labels) == 18
+
+
+def test_too_few_class_folders_or_pictures(tmp_path):
+    one = helpers.picture_folder(tmp_path / "one", names=("ant",))
+    wrong_tiles(config(one), one, "2 or more")
+    few = helpers.picture_folder(tmp_path / "few", n=2)
+    wrong_tiles(config(few), few, "'ant' has no picture left for the train split; it needs more")
+
+
+def test_a_class_name_that_tokenizers_would_join_is_refused(tmp_path):
+    root = helpers.picture_folder(tmp_path / "f", names=("ant", "bee."))
+    wrong_tiles(config(root), "'bee.' must begin and end with a letter or a digit")
+
+
+def test_one_picture_in_two_classes_is_refused(tmp_path):
+    root = helpers.picture_folder(tmp_path / "f", n=4)
+    for name in ("ant", "bee"):
+        for i in range(4):
+            (root / name / f"{i}.png").write_bytes((root / "cow" / f"{i}.png").read_bytes())
+    wrong_tiles(config(root), "two classes")
