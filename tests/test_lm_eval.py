@@ -1,6 +1,7 @@
 """lm-evaluation-harness runs the exported tasks, and asks and scores what we do."""
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image
 from tokenizers import Tokenizer
 from transformers import (
     CLIPVisionConfig,
@@ -53,7 +55,7 @@ def lm_eval(tasks: Path, elsewhere: Path, model: str, checkpoint: Path, names: s
     command = [sys.executable, "-m", "lm_eval", "--model", model, "--device", "cpu"]
     command += ["--model_args", f"pretrained={checkpoint}", "--include_path", str(tasks)]
     command += ["--tasks", names, "--batch_size", "2", "--output_path", "out", "--log_samples"]
-    offline = {name: "1" for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")}
+    offline = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"), "1")
     done = subprocess.run(
         command,
         cwd=elsewhere,
@@ -78,16 +80,15 @@ def rows(items: list[Item], instruction: str) -> list[tuple[Item, object]]:
 def test_words_are_asked_and_scored_as_ours_are(tmp_path, lm, tokenizer):
     tasks, items = exported(tmp_path / "tasks")
     checkpoint = tmp_path / "gpt2"
-    save_pretrained(lm, tokenizer, checkpoint)
+    save_pretrained(checkpoint, lm, tokenizer)
     found = lm_eval(tasks, tmp_path / "run", "hf", checkpoint, "gpt2v_1-2x2_text")
     assert set(found) == {f"gpt2v_1-2x2_text_{name}" for name in ASKED}
     for name in ASKED:
         logged, ours = found[f"gpt2v_1-2x2_text_{name}"], rows(items, name)
         assert len(logged) == len(ours) > 0
         for sample, (item, question) in zip(logged, ours, strict=True):
-            prompt = item.document(item.table).split(item.prompt)[0] + item.prompt
             context = sample["arguments"]["gen_args_0"]["arg_0"]
-            assert context == prompt + question.question
+            assert context == item.table + item.prompt + question.question
             if name == "locate":
                 assert sample["target"] == question.answer
                 said = sample["filtered_resps"][0]
@@ -95,10 +96,12 @@ def test_words_are_asked_and_scored_as_ours_are(tmp_path, lm, tokenizer):
                 continue
             continuations = [a["arg_1"] for a in sample["arguments"].values()]
             assert continuations == [f" {choice}" for choice in question.choices]
-            assert question.choices[sample["target"]] == question.answer
+            assert question.choices[int(sample["target"])] == question.answer
             scores = [float(r[0]) for r in sample["filtered_resps"]]
-            assert scores == pytest.approx(own_scores(lm, tokenizer, context, continuations), abs=1e-3)
-            assert sample["acc"] == float(np.argmax(scores) == sample["target"])
+            assert scores == pytest.approx(
+                own_scores(lm, tokenizer, context, continuations), abs=1e-3
+            )
+            assert sample["acc"] == float(np.argmax(scores) == int(sample["target"]))
 
 
 def own_scores(lm, tokenizer: Tokenizer, context: str, continuations: list[str]) -> list[float]:
@@ -171,3 +174,63 @@ def test_pictures_are_asked_as_ours_are(tmp_path, lm, tokenizer, layout):
             assert sample["target"] == question.answer
             said = sample["filtered_resps"][0]
             assert sample["exact_match"] == float(said == question.answer)
+
+
+def test_whoever_knows_the_answers_has_every_point(tmp_path, monkeypatch):
+    from lm_eval import simple_evaluate
+    from lm_eval.api.model import LM
+    from lm_eval.tasks import TaskManager
+
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    tasks, items = exported(tmp_path / "tasks", picture={"layout": "multi"})
+    answers = {}
+    for item in items:
+        pictured = item.pictured(["<image>"] * len(item.pictures))
+        for q in item.questions:
+            answers[item.table + item.prompt + q.question] = f" {q.answer}"
+            answers[pictured + item.prompt + q.question, item.pictures[0]] = f" {q.answer}"
+
+    class Oracle(LM):
+        MULTIMODAL = True
+
+        def loglikelihood(self, requests):
+            right = [answers[r.args[0]] == r.args[1] for r in requests]
+            return [(0.0 if yes else -1.0, yes) for yes in right]
+
+        def loglikelihood_rolling(self, requests):
+            raise NotImplementedError
+
+        def generate_until(self, requests):
+            said = []
+            for r in requests:
+                if len(r.args) < 3:
+                    said.append(answers[r.args[0]])
+                    continue
+                pixels = np.asarray(r.args[2]["visual"][0])
+                found = [
+                    answer
+                    for key, answer in answers.items()
+                    if isinstance(key, tuple)
+                    and key[0] == r.args[0]
+                    and np.array_equal(decoded(key[1]), pixels)
+                ]
+                said.append(found[0])
+            return said
+
+    groups = ["gpt2v_1-2x2_text", "gpt2v_1-2x2_image"]
+    found = simple_evaluate(
+        Oracle(),
+        tasks=groups,
+        task_manager=TaskManager(include_path=str(tasks)),
+        bootstrap_iters=0,
+        log_samples=False,
+    )["results"]
+    for group in groups:
+        scores = {k: v for k, v in found[group].items() if k in ("acc,none", "exact_match,none")}
+        assert scores
+        assert set(scores.values()) == {1.0}
+
+
+def decoded(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))

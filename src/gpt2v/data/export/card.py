@@ -5,24 +5,17 @@ import yaml
 from gpt2v.data.export.base import Gathered
 
 
-def front_matter(gathered: Gathered, path: str) -> str:
+def front_matter(gathered: Gathered, *paths: str) -> str:
     """The YAML block by which Hugging Face `datasets` finds the files.
 
     Args:
-        path: pattern of a part's files, with {folder} and {split}.
+        paths: patterns of a part's files, with {folder} and {split}.
     """
-    configs = [
-        {
-            "config_name": part.name or "default",
-            "data_files": [
-                {
-                    "split": part.split,
-                    "path": path.format(folder=part.folder, split=part.split),
-                }
-            ],
-        }
-        for part in gathered.plan.parts
-    ]
+    configs = []
+    for part in gathered.plan.parts:
+        found = [path.format(folder=part.folder, split=part.split) for path in paths]
+        files = {"split": part.split, "path": found if len(found) > 1 else found[0]}
+        configs.append({"config_name": part.name or "default", "data_files": [files]})
     block = {
         "pretty_name": f"gpt2v {gathered.plan.title}",
         "license": "mit" if gathered.plan.tiles.source == "sprites" else "other",

@@ -73,5 +73,6 @@ class FolderFormat(Format):
             "Each sample is two Markdown documents, `text/` in words and `image/` with its "
             "pictures; `datasets.load_dataset` reads the pictures with `metadata.jsonl`."
         )
-        front = front_matter(gathered, "{folder}{split}/**")
+        here = "{folder}{split}/"
+        front = front_matter(gathered, f"{here}metadata.jsonl", f"{here}image/**/*.png")
         yield "README.md", [(front + card(gathered, use)).encode()]

@@ -47,8 +47,7 @@ class ParquetFormat(Format):
             f"`datasets.load_dataset(DIR{which})` reads it. `text` is the whole text view: "
             "`table`, then `prompt`, then a line for each of `questions`."
         )
-        several = len({part.name or "data" for part in gathered.plan.parts}) > 1
-        path = "{folder}{split}-*.parquet" if several or names else "data/{split}-*.parquet"
+        path = "{folder}{split}-*.parquet" if names else "data/{split}-*.parquet"
         yield "README.md", [(front_matter(gathered, path) + card(gathered, use)).encode()]
 
 
