@@ -281,7 +281,7 @@ def test_lm_eval_rows(tmp_path, name):
 
 @pytest.mark.parametrize("format", list(FORMATS))
 def test_executors_write_the_same_bytes(tmp_path, format):
-    config = config_of("ragged")
+    config = config_of("ragged", shard_size=2)
     found = []
     for name in ("serial", "processes", "ray"):
         if name == "ray" and importlib.util.find_spec("ray") is None:

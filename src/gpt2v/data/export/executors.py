@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 
 from gpt2v.data.export.shards import Work
 from gpt2v.errors import UserError
@@ -74,7 +75,7 @@ def with_ray(work: Work, numbers: Sequence[int], workers: int | None) -> Iterato
         later = iter(numbers[limit:])
         while running:
             done, running = ray.wait(running)
-            running += [write(known, number) for number, _ in zip(later, done, strict=False)]
+            running += [write(known, number) for number in islice(later, len(done))]
             for number in done:
                 yield ray.get(number)
     except ray.exceptions.RayTaskError as error:
