@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("eval", help="measure a model on held-out grids")
     evaluate.add_argument("model", help="a run or a checkpoint")
-    evaluate.add_argument("--suite", help="YAML of the evaluation; 1,000 3x3 test grids if absent")
+    evaluate.add_argument(
+        "--suite", help="a named suite, or a YAML file; 1,000 3x3 grids if absent"
+    )
     _run_options(evaluate, "runs/eval")
     describe_fields(evaluate, EvalConfig)
     evaluate.set_defaults(command=_eval)
@@ -217,15 +219,19 @@ def _mm_train(args: argparse.Namespace, overrides: Overrides) -> None:
 
 
 def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
-    from gpt2v.eval.command import evaluate_model
+    from gpt2v.eval.command import eval_config, evaluate_model
 
-    config = load(EvalConfig, args.suite, overrides)
+    config = eval_config(args.suite, overrides)
     _quiet()
     with new_run(args.out, args.overwrite) as run, within(f"{args.suite or 'command line'}: "):
         found = evaluate_model(args.model, config, run)
     for row in found["results"]:
         low, high = row["ci95"]
-        print(f"{row['modality']:6} {row['accuracy']:.4f} [{low:.4f}, {high:.4f}]")
+        print(
+            f"{row.get('part', ''):12} {row['instruction']:11} {row['modality']:6} "
+            f"{row['accuracy']:.4f} [{low:.4f}, {high:.4f}]  blind {row['blind_accuracy']:.3f}, "
+            f"bag {row['bag_accuracy']:.3f}"
+        )
 
 
 def _probe(args: argparse.Namespace, overrides: Overrides) -> None:

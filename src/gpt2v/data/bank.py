@@ -72,6 +72,18 @@ class TileBank:
         flat = augment(found.reshape(-1, *found.shape[-3:]), keys.reshape(-1), self.augment)
         return flat.reshape(found.shape)
 
+    def mosaic(self, tiles: Ints, keys: U64 | None = None) -> Pixels:
+        """Tiles side by side: (n, R, C), as `take` gives them -> (n, R * S, C * S, 3)."""
+        n, rows, cols = tiles.shape
+        whole = (n, rows * self.size, cols * self.size, 3)
+        if isinstance(self.pixels, np.ndarray) and (
+            keys is None or self.augment == TileAugmentConfig()
+        ):  # copied once, a line of a tile at a time
+            lines = self.pixels.reshape(len(self.pixels) * self.size, -1)
+            line = tiles[:, :, None, :] * self.size + np.arange(self.size)[:, None]
+            return np.take(lines, line, axis=0).reshape(whole)
+        return self.take(tiles, keys).transpose(0, 1, 3, 2, 4, 5).reshape(whole)
+
     @cached_property
     def _members(self) -> tuple[Ints, Ints, Ints]:
         """Tiles sorted by (split, class), with start and count of each pair, (3, C)."""

@@ -132,7 +132,6 @@ class Renderer:
                 layout.add(choices[:, q, c : c + 1], int(branch[q, c]))  # type: ignore[index]
         packed = layout.assemble(table)
         input_ids = packed.input_ids
-        labels = np.where(packed.answer_of >= 0, input_ids, IGNORE)
         hidden_ids = None
         if not isinstance(view, ImageView) and view.spliced:
             in_grid = np.arange(input_ids.shape[1]) < table.lengths(grid).sum(1)[:, None]
@@ -142,12 +141,14 @@ class Renderer:
         if isinstance(view, ImageView) and view.with_pixels:
             assert self.image_size is not None, "pictures need a vision tower's image size"
             pixels = compose(samples, self.bank, self.image_size, view.picture)
-        shift = samples.position[:, None] * (packed.segments >= 0)
+        position_ids = packed.position_ids
+        if samples.position.any():
+            position_ids = position_ids + samples.position[:, None] * (packed.segments >= 0)
         return Batch(
             samples=samples,
             input_ids=input_ids,
-            labels=labels,
-            position_ids=packed.position_ids + shift,
+            labels=packed.labels,
+            position_ids=np.array(position_ids),
             segments=packed.segments,
             sees=layout.sees(),
             answers=packed.answer_of,
@@ -184,6 +185,8 @@ def _image_tokens(samples: Samples, view: ImageView) -> ImageTokens:
     size = np.array([len(span) for span in spans])[which]
 
     def joined(part: str) -> Ints:
+        if len(spans) == 1:
+            return np.tile(getattr(spans[0], part), len(which))
         return np.concatenate([getattr(spans[shape], part) for shape in which.tolist()])
 
     sample = np.repeat(np.arange(len(which)), size)
@@ -193,6 +196,7 @@ def _image_tokens(samples: Samples, view: ImageView) -> ImageTokens:
 @dataclass(frozen=True)
 class _Packed:
     input_ids: Ints  # (B, T)
+    labels: Ints  # (B, T)
     segments: Ints  # (B, T)
     answer_of: Ints  # (B, T)
     position_ids: Ints  # (B, T)
@@ -213,7 +217,7 @@ class _Layout:
         return len(self.parents) - 1
 
     def add(self, pieces: Ints, segment: int, answer_of: int = -1) -> None:
-        """Append columns (B, k) to `segment`; a segment's columns are contiguous."""
+        """Append columns (B, k) to `segment`, the newest one or the only one."""
         self._pieces.append(pieces)
         self._segments += [segment] * pieces.shape[1]
         self._answers += [answer_of] * pieces.shape[1]
@@ -230,19 +234,27 @@ class _Layout:
         """Join the pieces, and say what each token belongs to."""
         pieces = np.concatenate(self._pieces, axis=1)
         input_ids, column = table.assemble(pieces)
+        lengths = table.lengths(pieces)  # (B, K)
+        batch = len(lengths)
+        if (lengths == lengths[0]).all():  # one row says how all are laid out
+            lengths, column = lengths[:1], column[:1]
         real = column >= 0
         segments = np.where(real, np.array(self._segments)[column], -1)
         answer_of = np.where(real, np.array(self._answers)[column], -1)
 
-        lengths = table.lengths(pieces)  # (B, K)
-        one_hot = np.arange(len(self.parents)) == np.array(self._segments)[:, None]  # (K, S)
-        size = lengths @ one_hot  # (B, S) tokens in each segment
-        first = np.argmax(one_hot, axis=0)  # each segment's first column
-        place = (np.cumsum(lengths, axis=1) - lengths)[:, first]  # where the segment starts
+        # A segment's columns are contiguous, and segments lie in the order of their numbers.
+        number = np.arange(len(self.parents))
+        first = np.searchsorted(self._segments, number)
+        after = np.searchsorted(self._segments, number, side="right")
+        before = np.concatenate([np.zeros_like(lengths[:, :1]), np.cumsum(lengths, axis=1)], axis=1)
+        place = before[:, first]  # where each segment starts
+        size = before[:, after] - place  # tokens in it
         begin = np.zeros_like(size)  # the position at which it starts
         for child, parent in enumerate(self.parents):
             if parent >= 0:
                 begin[:, child] = begin[:, parent] + size[:, parent]
         shift = np.take_along_axis(begin - place, np.maximum(segments, 0), axis=1)
         positions = np.where(real, np.arange(input_ids.shape[1]) + shift, 0)
-        return _Packed(input_ids, segments, answer_of, positions, place)
+        labels = np.where(answer_of >= 0, input_ids, IGNORE)
+        found = (segments, answer_of, positions, place)
+        return _Packed(input_ids, labels, *(np.broadcast_to(a, (batch, a.shape[1])) for a in found))

@@ -30,9 +30,13 @@ class Dice:
     split: str
     index: Ints  # (B,)
 
+    @cached_property
+    def _spread(self) -> U64:
+        return rng.spread(self.index)
+
     def keys(self, purpose: str) -> U64:
         """One key per sample, (B,)."""
-        return rng.keys(self.seed, f"{self.split}/{purpose}", self.index)
+        return rng.keys_of(self.seed, f"{self.split}/{purpose}", self._spread)
 
     def words(self, purpose: str, n: int) -> U64:
         """(B, n) words of 64 random bits."""
@@ -87,9 +91,7 @@ class Grids:
     @cached_property
     def shapes(self) -> tuple[Ints, Ints]:
         """The different shapes (K, 2), and which of them each grid has (B,)."""
-        both = np.stack([self.rows, self.cols], axis=1)
-        shapes, which = np.unique(both, axis=0, return_inverse=True)
-        return shapes, which.reshape(-1)
+        return _shapes(self.rows, self.cols)
 
     @cached_property
     def n_objects(self) -> Ints:
@@ -109,11 +111,10 @@ def content_split(classes: Ints, palette: Ints) -> Ints:
     Args:
         classes: (B, R, C), -1 beyond a grid's shape; palette: (B, P), -1 past its end.
     """
-    rows, cols = (classes[:, :, 0] >= 0).sum(1), (classes[:, 0] >= 0).sum(1)
-    shape, which = np.unique(np.stack([rows, cols], 1), axis=0, return_inverse=True)
+    shapes, which = _shapes((classes[:, :, 0] >= 0).sum(1), (classes[:, 0] >= 0).sum(1))
     zero = np.zeros(1, np.int64)
-    starts = [rng.keys(0, f"content/{r}x{c}", zero)[0] for r, c in shape.tolist()]
-    state = np.array(starts, np.uint64)[which.reshape(-1)]
+    starts = [rng.keys(0, f"content/{r}x{c}", zero)[0] for r, c in shapes.tolist()]
+    state = np.array(starts, np.uint64)[which]
     values = np.concatenate([np.sort(palette, 1), classes.reshape(len(classes), -1)], axis=1)
     present = values >= 0
     ragged = not present.all()
@@ -162,18 +163,32 @@ def _draw_content(
     classes = np.empty(inside.shape, np.int64)
     by_content = (inside.reshape(batch, -1).sum(1) >= _SMALLEST_SPLIT_BY_CONTENT) & (n_objects > 1)
     todo = np.arange(batch)
-    attempt = 0
+    first, tries = 0, 1  # where one attempt fails, many follow at once; the first that fits counts
     while len(todo):
         again = Dice(dice.seed, dice.split, dice.index[todo])
-        words = again.words(f"content/{attempt}", n_classes + n_cells)
-        size = n_objects[todo, None]
+        purposes = [f"content/{attempt}" for attempt in range(first, first + tries)]
+        words = np.concatenate([again.words(p, n_classes + n_cells) for p in purposes])
+        place = np.tile(todo, tries)
+        size = n_objects[place, None]
         drawn = np.argsort(words[:, :n_classes], axis=1, kind="stable")[:, :most]
         cells = np.take_along_axis(drawn, rng.below(words[:, n_classes:], size), axis=1)
-        palette[todo] = np.where(np.arange(most) < size, drawn, -1)
-        classes[todo] = np.where(inside[todo], cells.reshape(-1, *inside.shape[1:]), -1)
-        todo = todo[by_content[todo]]
-        if len(todo):
-            found = content_split(classes[todo], palette[todo])
-            todo = todo[found != SPLITS.index(dice.split)]
-        attempt += 1
+        listed = np.where(np.arange(most) < size, drawn, -1)
+        placed = np.where(inside[place], cells.reshape(-1, *inside.shape[1:]), -1)
+        fits = ~by_content[place]
+        if not fits.all():
+            fits |= content_split(placed, listed) == SPLITS.index(dice.split)
+        by_try = fits.reshape(tries, -1)
+        chosen = by_try.argmax(0) * len(todo) + np.arange(len(todo))
+        palette[todo], classes[todo] = listed[chosen], placed[chosen]
+        todo = todo[~by_try.any(0)]
+        first, tries = first + tries, min(4 * tries, 32)
     return palette, classes
+
+
+def _shapes(rows: Ints, cols: Ints) -> tuple[Ints, Ints]:
+    """The different pairs (K, 2), and which of them each entry is (B,)."""
+    codes = rng.different(rows * 1000 + cols)
+    if len(codes) == 1:
+        return np.array([divmod(codes[0], 1000)]), np.zeros(len(rows), np.int64)
+    shapes = np.array([divmod(code, 1000) for code in codes]).reshape(-1, 2)
+    return shapes, np.searchsorted(np.array(codes), rows * 1000 + cols)

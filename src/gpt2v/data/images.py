@@ -79,7 +79,8 @@ class PictureGeometry:
         centre = (2 * np.arange(self.image_size // self.patch_size) + 1) * self.patch_size * across
         pitch = (cell + picture.gap) * unit
         place = (centre - picture.border * unit + picture.gap * unit // 2) // pitch
-        inside = np.ix_(centre < height * unit, centre < width * unit)
+        shown = [centre < max(side * unit, centre[0] + 1) for side in (height, width)]
+        inside = np.ix_(*shown)  # a picture thinner than half a patch has a row of patches still
         row, col = np.clip(place, 0, rows - 1), np.clip(place, 0, cols - 1)
         cells = (row[:, None] * cols + col)[inside].reshape(-1)
         if not picture.resize and len(set(cells.tolist())) < rows * cols:

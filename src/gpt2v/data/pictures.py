@@ -87,14 +87,16 @@ def _drawn(grids: Grids, bank: TileBank, picture: PictureConfig) -> Iterator[tup
 def _sheet(tiles: Ints, keys: U64, bank: TileBank, picture: PictureConfig, trains: bool) -> Pixels:
     """Pictures of grids of one shape: tiles and a key for each cell (n, R, C) -> (n, H, W, 3)."""
     cell = picture.cell or bank.size
-    pixels = bank.take(tiles, keys) if trains else bank.take(tiles)  # (n, R, C, s, s, 3)
-    if cell != bank.size or picture.scale != [1.0, 1.0]:
-        pixels = _in_cells(pixels, keys, cell, picture)
+    given = keys if trains else None
     n, rows, cols = tiles.shape
     height, width = natural_size(rows, cols, cell, picture)
-    if height == rows * cell and width == cols * cell:
-        sheet = pixels.transpose(0, 1, 3, 2, 4, 5).reshape(n, height, width, 3)
+    as_they_are = cell == bank.size and picture.scale == [1.0, 1.0]
+    if as_they_are and (height, width) == (rows * cell, cols * cell):
+        sheet = bank.mosaic(tiles, given)
     else:
+        pixels = bank.take(tiles, given)  # (n, R, C, s, s, 3)
+        if not as_they_are:
+            pixels = _in_cells(pixels, keys, cell, picture)
         sheet = np.empty((n, height, width, 3), np.uint8)
         sheet[:] = np.array(picture.background, np.uint8)
         pitch = cell + picture.gap

@@ -79,7 +79,16 @@ class PieceTable(Strings):
             token ids (B, T), padded on the right, and the column in `pieces` that each token
             came from (B, T), -1 at padding.
         """
-        total = self.lengths(pieces).sum(1)
+        lengths = self.lengths(pieces)
+        if len(lengths) and (lengths == lengths[0]).all():  # every row is laid out alike
+            flat, starts, _ = self._flattened()
+            which = np.repeat(np.arange(len(lengths[0])), lengths[0])
+            within = np.arange(len(which)) - (np.cumsum(lengths[0]) - lengths[0])[which]
+            input_ids = np.tile(flat[starts[pieces[0]][which] + within], (len(pieces), 1))
+            vary = np.flatnonzero((pieces != pieces[0]).any(0)[which])
+            input_ids[:, vary] = flat[starts[pieces[:, which[vary]]] + within[vary]]
+            return input_ids, np.broadcast_to(which, input_ids.shape)
+        total = lengths.sum(1)
         tokens, which = self.end_to_end(pieces.reshape(-1))
         filled = np.arange(total.max(initial=0)) < total[:, None]
         input_ids = np.full(filled.shape, self.pad_id, np.int64)

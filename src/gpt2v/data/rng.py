@@ -20,16 +20,28 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 def mix(x: U64) -> U64:
     """SplitMix64's finaliser: a bijection of 64-bit words that scatters every bit."""
-    x = (x ^ (x >> np.uint64(30))) * _MIX_1
-    x = (x ^ (x >> np.uint64(27))) * _MIX_2
-    return x ^ (x >> np.uint64(31))
+    x = x ^ (x >> np.uint64(30))
+    x *= _MIX_1
+    x ^= x >> np.uint64(27)
+    x *= _MIX_2
+    x ^= x >> np.uint64(31)
+    return x
 
 
 def keys(seed: int, purpose: str, index: Ints | U64) -> U64:
     """One key per entry of `index` (N,), different for every seed and purpose."""
+    return keys_of(seed, purpose, spread(index))
+
+
+def spread(index: Ints | U64) -> U64:
+    """What `keys_of` needs of indices (N,), for many purposes."""
+    return mix(np.asarray(index).astype(np.uint64) * _GOLDEN + np.uint64(1))
+
+
+def keys_of(seed: int, purpose: str, spread_index: U64) -> U64:
+    """`keys` of indices that are spread."""
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    base = np.uint64(int.from_bytes(digest[:8], "little"))
-    return mix(base ^ mix(np.asarray(index).astype(np.uint64) * _GOLDEN + np.uint64(1)))
+    return mix(spread_index ^ np.uint64(int.from_bytes(digest[:8], "little")))
 
 
 def bits(key: U64, n: int) -> U64:
@@ -47,6 +59,13 @@ def below(words: U64, bound: int | Ints) -> Ints:
 def unit(words: U64) -> NDArray[np.float64]:
     """Uniform floats in [0, 1) with 53 random bits."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def different(values: Ints) -> list[int]:
+    """The values that occur, in order; quick where they are all the same."""
+    if values.size and (values == values.flat[0]).all():
+        return [int(values.flat[0])]
+    return [int(value) for value in np.unique(values)]
 
 
 def permutations(key: U64, n: int) -> Ints:

@@ -59,7 +59,9 @@ class Samples(Grids):
     def asked(self) -> list[tuple[int, Asked, tuple[Ints, Ints]]]:
         """The questions by instruction: its number, they, and their places in (B, Q)."""
         found = []
-        for number in np.unique(self.instruction[self.instruction != NOT_ASKED]).tolist():
+        for number in rng.different(self.instruction):
+            if number == NOT_ASKED:
+                continue
             grid, place = np.nonzero(self.instruction == number)
             places = np.asarray(grid, np.int64), np.asarray(place, np.int64)
             chosen = {name: getattr(self, name)[places] for name in FIELDS}
@@ -75,7 +77,7 @@ def draw_samples(spec: GridConfig, bank: TileBank, seed: int, split: str, index:
     instruction = _draw_instructions(spec, grids, dice)
     places = Places(instruction != NOT_ASKED, spec.augment.order == "raster")
     found = {name: np.zeros(instruction.shape, np.int64) for name in FIELDS}
-    for number in np.unique(instruction[places.wanted]).tolist():
+    for number in rng.different(instruction[places.wanted]):
         for name, values in ALL[number].ask(grids, dice, places).items():
             found[name] = np.where(instruction == number, values, found[name])
     position = np.zeros(len(grids.index), np.int64)
@@ -106,6 +108,8 @@ def _draw_instructions(spec: GridConfig, grids: Grids, dice: Dice) -> Ints:
             )
         wanted = np.minimum(wanted, different)
     width = int(wanted.max(initial=1))
+    if len(numbers) == 1:
+        return np.where(np.arange(width) < wanted[:, None], numbers[0], NOT_ASKED)
     shares = np.cumsum(list(spec.instructions.values()))
     drawn = rng.unit(dice.words("instructions", width)) * shares[-1]
     which = np.minimum(np.searchsorted(shares, drawn, side="right"), len(numbers) - 1)

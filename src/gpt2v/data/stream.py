@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -40,6 +41,7 @@ def view_of(spec: GridConfig, cell_size: int, geometry: PictureGeometry | None) 
     if geometry is None:
         raise UserError(f"modality: {spec.modality} needs a model with a vision tower")
 
+    @cache
     def span(rows: int, cols: int) -> ImageSpan:
         return geometry.span(rows, cols, cell_size, spec.picture)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpt2v.data import rng
 from gpt2v.data.forms import TextView, written_pieces
 from gpt2v.data.images import ImageSpan, Spans
 from gpt2v.data.instructions import ALL
@@ -87,9 +88,9 @@ def question_pieces(samples: Samples, names: tuple[str, ...], table: Strings) ->
     parts = []
     for number, asked, (grid, place) in samples.asked:
         wording = samples.question[grid, place]
-        for which in np.unique(wording).tolist():
-            chosen = wording == which
+        for which in rng.different(wording):
             pieces = _worded(ALL[number].every_wording[which], asked, vocabulary)
+            chosen = wording == which
             parts.append(((grid[chosen], place[chosen]), pieces[chosen]))
     return _scattered(samples, parts)
 
@@ -159,6 +160,8 @@ def _parts(template: str) -> list[str]:
 
 def _scattered(samples: Samples, parts: list[tuple[tuple[Ints, Ints], Ints]]) -> Ints:
     """Rows of pieces (N, k) at their places in (B, Q, K), padded with EMPTY."""
+    if len(parts) == 1 and len(parts[0][1]) == samples.row.size:
+        return parts[0][1].reshape(*samples.row.shape, -1)
     width = max((pieces.shape[1] for _, pieces in parts), default=0)
     whole = np.full((*samples.row.shape, width), EMPTY)
     for (grid, place), pieces in parts:

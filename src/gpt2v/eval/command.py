@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from gpt2v.configfile import load
 from gpt2v.data.batches import Renderer
 from gpt2v.data.pieces import PieceTable
-from gpt2v.data.suites import check_bank, load_suite
+from gpt2v.data.suites import check_bank, load_suite, suite_names
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
@@ -16,6 +17,18 @@ from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
+
+
+def eval_config(suite: str | None, overrides: dict[str, Any]) -> EvalConfig | SuiteEvalConfig:
+    """The evaluation of a YAML file, or of a suite by its name."""
+    if suite in suite_names():
+        return load(SuiteEvalConfig, None, {**overrides, "suite": suite})
+    if suite is not None and not Path(suite).exists():
+        raise UserError(
+            f"--suite: {suite}: no such file, and no suite; the suites are "
+            f"{', '.join(suite_names())}"
+        )
+    return load(EvalConfig, suite, overrides)
 
 
 def open_gpt2v(source: str, bank: TileBank) -> tuple[GPT2vModel, Renderer]:

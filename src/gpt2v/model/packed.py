@@ -54,7 +54,7 @@ def attention_mask(batch: Batch, device: torch.device, dtype: torch.dtype) -> Te
     segments = batch.segments
     if (segments == segments[0]).all():
         segments = segments[:1]
-    segment_BT = torch.from_numpy(segments).to(device)
+    segment_BT = torch.from_numpy(np.array(segments)).to(device)  # rows may share their memory
     sees = torch.from_numpy(batch.sees).to(device)
     real = segment_BT >= 0
     index = segment_BT.clamp(min=0)

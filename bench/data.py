@@ -1,0 +1,195 @@
+"""Samples per second on one core, beside the generator that one would write by hand.
+
+    python bench/data.py                          # the trained tokenizer
+    python bench/data.py --tokenizer gpt2         # GPT-2's own
+
+Both make 3x3 composite pictures of 96 pixels with all nine questions chained below them, as
+tensors that training takes: token ids, labels (only answers are supervised), pixels (uint8; models
+normalise on their device). The hand-written one is a Python loop with `PIL.Image.paste` and one
+tokenizer call per sample; it is given tiles that are decoded already. Repetitions are interleaved;
+medians with [min, max].
+"""
+
+import argparse
+import json
+import os
+import random
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+
+from gpt2v.config import TilesConfig, TokenizerConfig
+from gpt2v.data.batches import Renderer
+from gpt2v.data.images import PictureGeometry
+from gpt2v.data.pieces import PieceTable
+from gpt2v.data.samples import draw_samples
+from gpt2v.data.stream import view_of
+from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.data.tokenizer import build_tokenizer, grid_texts
+from gpt2v.model.files import quiet_transformers, wrap_tokenizer
+from gpt2v.runs import versions
+from gpt2v.specs import GridConfig
+
+SIDE, CELL, PATCHES = 3, 32, 36
+PEER_BATCH = 32
+Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def ours(bank: TileBank, tokenizer: Tokenizer, size: int) -> Callable[[int], Tensors]:
+    """Batches of `size` samples: ids (B, T), labels (B, T), pixels (B, S, S, 3)."""
+    render = Renderer(bank, PieceTable(tokenizer), SIDE * CELL)
+    spec = GridConfig(rows=SIDE, cols=SIDE, modality="image", mode="chained")
+    view = view_of(spec, CELL, PictureGeometry(SIDE * CELL, 16))
+
+    def batch(start: int) -> Tensors:
+        index = np.arange(start, start + size)
+        made = render(draw_samples(spec, bank, 0, "train", index), view, spec.mode)
+        assert made.pixels is not None
+        return tuple(map(torch.from_numpy, (made.input_ids, made.labels, made.pixels)))  # type: ignore[return-value]
+
+    return batch
+
+
+def by_hand(
+    bank: TileBank, encode: Callable[[str], tuple[list[int], list[tuple[int, int]]]]
+) -> Callable[[int], Tensors]:
+    """The same tensors from a loop over samples; `encode` gives ids and character offsets."""
+    names = bank.class_names
+    tiles = [
+        [Image.fromarray(bank.pixels[i]) for i in bank.members("train", c)]
+        for c in range(len(names))
+    ]
+    cells = [(r, c) for r in range(SIDE) for c in range(SIDE)]
+
+    def sample(rng: random.Random) -> Tensors:
+        palette = rng.sample(range(len(names)), 4)
+        grid = [[rng.choice(palette) for _ in range(SIDE)] for _ in range(SIDE)]
+        picture = Image.new("RGB", (SIDE * CELL, SIDE * CELL))
+        for r, c in cells:
+            picture.paste(rng.choice(tiles[grid[r][c]]), (CELL * c, CELL * r))
+        listed = ", ".join(f"'{names[c]}'" for c in palette)
+        text = (
+            "<image>" * PATCHES + f"\nThe grid above is size {SIDE} by {SIDE}. "
+            f"Each cell contains an object from [{listed}].\n"
+        )
+        answers = []
+        for r, c in rng.sample(cells, len(cells)):
+            text += f"What object is in row {r}, column {c}? A:"
+            answers.append((len(text), len(text) + len(names[grid[r][c]]) + 2))
+            text += f" {names[grid[r][c]]}\n"
+        ids, offsets = encode(text)
+        labels, k = [-100] * len(ids), 0
+        for i, (begin, _) in enumerate(offsets):
+            while k < len(answers) and begin >= answers[k][1]:
+                k += 1
+            if k < len(answers) and begin >= answers[k][0]:
+                labels[i] = ids[i]
+        return torch.tensor(ids), torch.tensor(labels), torch.from_numpy(np.array(picture))
+
+    def batch(start: int) -> Tensors:
+        rng = random.Random(start)
+        made = [sample(rng) for _ in range(PEER_BATCH)]
+        pad = torch.nn.utils.rnn.pad_sequence
+        ids = pad([ids for ids, _, _ in made], batch_first=True)
+        labels = pad([labels for _, labels, _ in made], batch_first=True, padding_value=-100)
+        return ids, labels, torch.stack([pixels for *_, pixels in made])
+
+    return batch
+
+
+def measure(
+    makers: dict[str, tuple[Callable[[int], Tensors], int]], repetitions: int, seconds: float
+) -> dict[str, list[float]]:
+    """Samples per second of each, over interleaved repetitions of about `seconds` each."""
+    rates: dict[str, list[float]] = {name: [] for name in makers}
+    for _ in range(repetitions + 1):
+        for name, (batch, size) in makers.items():
+            batch(0)
+            start = time.perf_counter()
+            done = 0
+            while time.perf_counter() - start < seconds:
+                batch(done * size)
+                done += 1
+            rates[name].append(done * size / (time.perf_counter() - start))
+    return {name: values[1:] for name, values in rates.items()}  # the first warms up
+
+
+def far_away(bank: TileBank) -> dict[str, Any]:
+    """Sample 0 and sample 10^12 - 1: microseconds each, and memory that drawing the last took."""
+    spec = GridConfig(rows=SIDE, cols=SIDE)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds: dict[int, list[float]] = {0: [], 10**12 - 64: []}
+    for _ in range(200):
+        for first, times in seconds.items():
+            start = time.perf_counter()
+            draw_samples(spec, bank, 0, "train", np.arange(first, first + 64))
+            times.append(time.perf_counter() - start)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    first, last = (statistics.median(times) * 1e6 / 64 for times in seconds.values())
+    return {"us_first": first, "us_last": last, "kilobytes": after - before}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--tokenizer", default="trained")
+    parser.add_argument("--per-class", type=int, default=1000)
+    parser.add_argument("--repetitions", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--out", help="JSON file")
+    args = parser.parse_args()
+    quiet_transformers()
+    torch.set_num_threads(1)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    bank = load_bank(TilesConfig(per_class=args.per_class))
+    tokenizer = build_tokenizer(TokenizerConfig(source=args.tokenizer), grid_texts(bank))
+    wrapped = wrap_tokenizer(tokenizer)
+
+    def plain(text: str) -> Any:
+        found = tokenizer.encode(text)
+        return found.ids, found.offsets
+
+    def hugging_face(text: str) -> Any:
+        found = wrapped(text, return_offsets_mapping=True)
+        return found["input_ids"], found["offset_mapping"]
+
+    makers = {
+        f"gpt2v, {size} at a time": (ours(bank, tokenizer, size), size) for size in (32, 256, 1024)
+    }
+    makers["by hand, tokenizers"] = by_hand(bank, plain), PEER_BATCH
+    makers["by hand, transformers"] = by_hand(bank, hugging_face), PEER_BATCH
+    rates = measure(makers, args.repetitions, args.seconds)
+    base = statistics.median(rates["by hand, tokenizers"])
+    rows = [
+        {"name": name, "samples_per_s": statistics.median(values), "min": min(values),
+         "max": max(values), "ratio": statistics.median(values) / base}
+        for name, values in rates.items()
+    ]  # fmt: skip
+    print(f"{'':26} {'samples/s':>10} {'[min, max]':>20} {'x by hand':>10}")
+    for row in rows:
+        spread = f"[{row['min']:,.0f}, {row['max']:,.0f}]"
+        print(f"{row['name']:26} {row['samples_per_s']:10,.0f} {spread:>20} {row['ratio']:10.1f}")
+    distance = far_away(bank)
+    print(
+        f"a sample of a data set of 10^12: {distance['us_first']:.1f} us for the first, "
+        f"{distance['us_last']:.1f} us for the last, 64 at a time; {distance['kilobytes']} kB more"
+    )
+    if args.out:
+        content = {"kind": "bench", "versions": versions(), "command": " ".join(sys.argv),
+                   "tokenizer": args.tokenizer, "results": rows, "distance": distance}  # fmt: skip
+        with open(args.out, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
