@@ -10,6 +10,7 @@ from gpt2v.errors import UserError
 from gpt2v.experiments import (
     EncoderConfig,
     EvalConfig,
+    ExportConfig,
     LadderConfig,
     LMConfig,
     MMConfig,
@@ -26,6 +27,7 @@ KINDS: dict[str, type[Config]] = {
     "eval": EvalConfig,
     "probe": ProbeConfig,
     "ablate": LadderConfig,
+    "data": ExportConfig,
 }
 FILES = sorted(ROOT.rglob("*.yaml"))
 GROUPS = [{"name": "a", "pattern": "", "lr": 0.1}]

@@ -14,6 +14,7 @@ from typing import Any
 from gpt2v import __version__
 from gpt2v.config import Config
 from gpt2v.configfile import load
+from gpt2v.data_commands import add_data_commands
 from gpt2v.errors import Stopped, UserError, within
 from gpt2v.experiments import (
     EncoderConfig,
@@ -27,6 +28,7 @@ from gpt2v.experiments import (
 from gpt2v.options import (
     Overrides,
     Parser,
+    config_command,
     describe_fields,
     overrides_of,
     take_overrides,
@@ -70,17 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     describe_fields(demo, DemoConfig, skip=[f"{stage}.tiles" for stage in STAGES])
     demo.set_defaults(command=_demo)
 
-    data = commands.add_parser("data", help="look at samples, prepare text").add_subparsers(
-        required=True, metavar="COMMAND", parser_class=Parser
-    )
-    preview = _config_command(data, "preview", EvalConfig, _preview, "print samples, write a PNG")
-    preview.add_argument("--n", type=int, default=6, help="how many samples")
-    preview.add_argument("--png", default="preview.png", help="the contact sheet")
-
-    tokenize = _config_command(
-        data, "tokenize", LMConfig, _tokenize, "tokenize the corpus of an lm configuration once"
-    )
-    tokenize.add_argument("--out", required=True, help="folder for the token files")
+    data = commands.add_parser("data", help="look at samples, write them, prepare text")
+    add_data_commands(data.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser))
 
     for group, kind, train, text in (
         ("lm", LMConfig, _lm_train, "pre-train a GPT-2"),
@@ -90,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(group, help=text).add_subparsers(
             required=True, metavar="COMMAND", parser_class=Parser
         )
-        _run_options(_config_command(sub, "train", kind, train, text), None, resume=True)
+        _run_options(config_command(sub, "train", kind, train, text), None, resume=True)
         if group == "lm":
             sample = sub.add_parser("sample", help="continue prompts, to read what was learnt")
             sample.add_argument("run", help="a run, a checkpoint or a hub id")
@@ -107,12 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     describe_fields(evaluate, EvalConfig)
     evaluate.set_defaults(command=_eval)
 
-    probe = _config_command(commands, "probe", ProbeConfig, _probe, "linear probes of the patches")
+    probe = config_command(commands, "probe", ProbeConfig, _probe, "linear probes of the patches")
     _run_options(probe, None)
     ablate = commands.add_parser("ablate", help="ablations").add_subparsers(
         required=True, metavar="COMMAND", parser_class=Parser
     )
-    tokens = _config_command(
+    tokens = config_command(
         ablate, "tokens", LadderConfig, _ablate_tokens, "the vision-token ladder"
     )
     _run_options(tokens, None)
@@ -120,20 +113,6 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write the HTML report of a run")
     report.add_argument("run", help="a finished run of `gpt2v demo`")
     report.set_defaults(command=_report)
-    return parser
-
-
-def _config_command(
-    group: Any,
-    name: str,
-    kind: type[Config],
-    command: Callable[[argparse.Namespace, Overrides], None],
-    text: str,
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = group.add_parser(name, help=text)
-    parser.add_argument("config", help="YAML file")
-    describe_fields(parser, kind)
-    parser.set_defaults(command=command)
     return parser
 
 
@@ -173,21 +152,6 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
         f"{found['n_images']} held-out grids (blind {found['blind_accuracy']:.0%}, "
         f"bag {found['bag_accuracy']:.0%})\nreport: {run / 'report' / 'index.html'}"
     )
-
-
-def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
-    from gpt2v.data.preview import preview
-
-    config = load(EvalConfig, args.config, overrides)
-    with within(f"{args.config}: "):
-        preview(config, args.n, Path(args.png))
-
-
-def _tokenize(args: argparse.Namespace, overrides: Overrides) -> None:
-    from gpt2v.lm_train.train import tokenize
-
-    with within(f"{args.config}: "):
-        tokenize(load(LMConfig, args.config, overrides), Path(args.out))
 
 
 def _measure(

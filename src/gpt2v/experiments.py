@@ -152,6 +152,36 @@ class SuiteEvalConfig(Config):
     examples: int = Field(24, ge=0, description="pictures kept for the report")
 
 
+class ExportConfig(Config):
+    """`gpt2v data export`: which samples are written for other tools."""
+
+    tiles: TilesConfig = TilesConfig()
+    grid: GridConfig = GridConfig()
+    split: Literal["train", "val", "test"] = Field("test", description="split of the tiles, grids")
+    n_images: int = Field(1000, ge=1, description="samples: the first so many of the split")
+    seed: int = Field(1, ge=0, description="data set seed")
+    shard_size: int = Field(500, ge=1, description="samples that are written, and kept, together")
+
+    @model_validator(mode="after")
+    def _holds_both_views(self) -> Self:
+        if self.grid.modality != "text":
+            raise ValueError("grid.modality has no meaning here: an export holds both views")
+        return self
+
+
+class SuiteTilesConfig(Config):
+    """A named suite, as it is, for one tile bank."""
+
+    suite: str = Field(description="name of the suite; `gpt2v data suites` lists them")
+    tiles: TilesConfig = TilesConfig()
+
+
+class SuiteExportConfig(SuiteTilesConfig):
+    """`gpt2v data export SUITE`: every part of a named suite, with its own samples."""
+
+    shard_size: int = Field(500, ge=1, description="samples that are written, and kept, together")
+
+
 class ProbeConfig(Config):
     """Linear probes of the patch embeddings before the projector, one per grid cell."""
 

@@ -1,7 +1,7 @@
 """Every field of a configuration is an option of its command: `--train.lr 3e-4`."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from gpt2v.config import Config
@@ -30,6 +30,22 @@ def describe_fields(
     for name in kind.model_fields:
         if f"--{name}" not in taken:
             parser.add_argument(f"--{name}", dest=_FIELD + name, help=argparse.SUPPRESS)
+
+
+def config_command(
+    group: Any,
+    name: str,
+    kind: type[Config],
+    command: Callable[[argparse.Namespace, Overrides], None],
+    text: str,
+    config: str = "YAML file",
+) -> argparse.ArgumentParser:
+    """Add a command that takes a configuration, each of whose fields is an option."""
+    parser: argparse.ArgumentParser = group.add_parser(name, help=text)
+    parser.add_argument("config", help=config)
+    describe_fields(parser, kind)
+    parser.set_defaults(command=command)
+    return parser
 
 
 def take_overrides(words: list[str]) -> tuple[list[str], Overrides]:

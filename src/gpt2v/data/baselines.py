@@ -1,10 +1,11 @@
 """How well questions are answered without seeing the grid, or without seeing where things are."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from gpt2v.data.instructions import ALL
+from gpt2v.data.instructions import ALL, NAMES
 from gpt2v.data.samples import Samples
 
 
@@ -34,3 +35,27 @@ def baselines(samples: Samples, instruction: str | None = None) -> Baselines:
         if instruction in (None, ALL[number].name)
     ]
     return Baselines(*(float(x) for x in np.concatenate(found, axis=1).mean(1)))
+
+
+Tally = dict[str, tuple[int, Baselines]]  # by instruction: the number of questions, and theirs
+
+
+def tally(samples: Samples) -> Tally:
+    """The baselines of each instruction that `samples` are asked by, in the registry's order."""
+    return {
+        ALL[number].name: (len(asked.grid), baselines(samples, ALL[number].name))
+        for number, asked, _ in samples.asked
+    }
+
+
+def pooled(tallies: Iterable[Tally]) -> Tally:
+    """The same over the questions of all of them."""
+    totals: dict[str, tuple[int, list[float]]] = {}
+    for one in tallies:
+        for name, (n, found) in one.items():
+            before, sums = totals.get(name, (0, [0.0] * len(found)))
+            totals[name] = before + n, [a + n * x for a, x in zip(sums, found, strict=True)]
+    return {
+        name: (n, Baselines(*(total / n for total in sums)))
+        for name, (n, sums) in sorted(totals.items(), key=lambda item: NAMES.index(item[0]))
+    }

@@ -25,7 +25,7 @@ from gpt2v.data.rng import Ints
 _LISTED = 20  # classes: of more, only those of the palette are choices
 
 
-class _NamesAnObject(Instruction):
+class NamesAnObject(Instruction):
     """Shared by the questions that one object answers."""
 
     def choices(self, asked: Asked, v: Vocabulary) -> Ints:
@@ -43,7 +43,7 @@ class _NamesAnObject(Instruction):
         return np.asarray((asked.grids.counts.max(1) / asked.grids.n_cells)[asked.grid])
 
 
-class Lookup(_NamesAnObject):
+class Lookup(NamesAnObject):
     """The object in a cell. `What object is in row 2, column 2? A: bird`"""
 
     name = "lookup"
@@ -70,7 +70,7 @@ class Lookup(_NamesAnObject):
         return v.words[asked.at(asked.row, asked.col)][:, None]
 
 
-class Neighbour(_NamesAnObject):
+class Neighbour(NamesAnObject):
     """The object beside a cell. `What object is directly left of row 2, column 2? A: bird`"""
 
     name = "neighbour"

@@ -1,0 +1,70 @@
+"""LLaVA's conversations: one JSON list for each part, with its pictures beside it.
+
+The format is that of LLaVA's `docs/Finetune_Custom_Data.md`; where a sample has several pictures,
+`image` is a list, as LLaVA-NeXT takes it. Picture paths are relative to the JSON file.
+"""
+
+import json
+from collections.abc import Iterator
+
+from gpt2v.data.export.base import Files, Format, Gathered, Written
+from gpt2v.data.export.card import card
+from gpt2v.data.export.content import Item, Question
+from gpt2v.data.export.plan import Part, Shard
+
+IMAGE = "<image>"
+
+
+class LlavaFormat(Format):
+    """A conversation for each sample with chained questions; for each of independent ones."""
+
+    name = "llava"
+
+    def shard(self, part: Part, shard: Shard, items: list[Item]) -> Written:
+        files, lines = {}, []
+        for item in items:
+            stem = f"{shard.number:05d}/{item.index:06d}"
+            numbered = [f"-{k}" if part.several else "" for k in range(len(item.pictures))]
+            names = [f"images/{stem}{number}.png" for number in numbered]
+            for name, content in zip(names, item.pictures, strict=True):
+                files[part.folder + name] = content
+            asked = [[question] for question in item.questions]
+            if part.grid.mode == "chained":
+                asked = [list(item.questions)]
+            for place, questions in enumerate(asked):
+                entry = {
+                    "id": f"{item.index:06d}" + (f"-{place}" if len(asked) > 1 else ""),
+                    "image": names if part.several else names[0],
+                    "conversations": _turns(item, questions),
+                }
+                lines.append(json.dumps(entry, ensure_ascii=False))
+        return Written(files, lines)
+
+    def finish(self, gathered: Gathered) -> Files:
+        for which, part in enumerate(gathered.plan.parts):
+            yield f"{part.folder}{part.split}.json", _listed(gathered.lines(which))
+        first = gathered.plan.parts[0]
+        use = (
+            "Conversations in LLaVA's format: `--data_path "
+            f"{first.folder}{first.split}.json --image_folder {first.folder or '.'}`."
+        )
+        yield "README.md", [card(gathered, use).encode()]
+
+
+def _turns(item: Item, questions: list[Question]) -> list[dict[str, str]]:
+    shown = item.pictured([IMAGE] * len(item.pictures)) + item.prompt
+    turns = []
+    for question in questions:
+        turns.append({"from": "human", "value": shown + question.question})
+        turns.append({"from": "gpt", "value": question.answer})
+        shown = ""  # only the first turn shows the grid
+    return turns
+
+
+def _listed(lines: Iterator[str]) -> Iterator[bytes]:
+    """A JSON list of entries that are JSON already."""
+    before = "[\n"
+    for line in lines:
+        yield (before + line).encode()
+        before = ",\n"
+    yield b"\n]\n"

@@ -1,0 +1,81 @@
+"""Hugging Face parquet: `datasets.load_dataset(DIR)` gives one row for each sample."""
+
+from typing import Any
+
+from gpt2v.data.export.base import Files, Format, Gathered, Written
+from gpt2v.data.export.card import card, front_matter
+from gpt2v.data.export.content import Item
+from gpt2v.data.export.plan import Part, Shard
+from gpt2v.data.export.tables import IMAGE, Columns, listed, parquet, picture, value
+
+
+def _columns(several: bool) -> Columns:
+    """`image`, or with a picture for each cell `images`, and the words."""
+    question = {
+        "instruction": value("string"),
+        "question": value("string"),
+        "answer": value("string"),
+        "row": value("int64"),
+        "col": value("int64"),
+    }
+    return {
+        "index": value("int64"),
+        "split": value("string"),
+        **({"images": listed(IMAGE)} if several else {"image": IMAGE}),
+        "table": value("string"),
+        "prompt": value("string"),
+        "questions": listed(question),
+        "classes": listed(listed(value("string"))),
+        "palette": listed(value("string")),
+        "text": value("string"),
+    }
+
+
+class ParquetFormat(Format):
+    """`data/SPLIT-00000-of-00012.parquet`; of a suite each part is a configuration of its own."""
+
+    name = "parquet"
+
+    def shard(self, part: Part, shard: Shard, items: list[Item]) -> Written:
+        content = parquet(_columns(part.several), [_row(part, item) for item in items])
+        return Written({f"{_folder(part)}{shard.file(part.split)}.parquet": content})
+
+    def finish(self, gathered: Gathered) -> Files:
+        names = [part.name for part in gathered.plan.parts if part.name]
+        which = f', "{names[0]}"' if len(names) > 1 else ""
+        use = (
+            f"`datasets.load_dataset(DIR{which})` reads it. `text` is the whole text view: "
+            "`table`, then `prompt`, then a line for each of `questions`."
+        )
+        path = "{folder}{split}-*.parquet" if names else "data/{split}-*.parquet"
+        yield "README.md", [(front_matter(gathered, path) + card(gathered, use)).encode()]
+
+
+def _folder(part: Part) -> str:
+    return part.folder or "data/"
+
+
+def _row(part: Part, item: Item) -> dict[str, Any]:
+    numbered = [f"-{k}" if part.several else "" for k in range(len(item.pictures))]
+    names = [f"{part.split}-{item.index:06d}{number}.png" for number in numbered]
+    pictures = [picture(*both) for both in zip(item.pictures, names, strict=True)]
+    return {
+        "index": item.index,
+        "split": part.split,
+        **({"images": pictures} if part.several else {"image": pictures[0]}),
+        "table": item.table,
+        "prompt": item.prompt,
+        "questions": [
+            {
+                "instruction": q.instruction,
+                "question": q.question,
+                "answer": q.answer,
+                "row": q.row,
+                "col": q.col,
+            }
+            for q in item.questions
+        ],
+        "classes": item.classes,
+        "palette": item.palette,
+        "text": item.text,
+    }

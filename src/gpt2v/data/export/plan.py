@@ -1,0 +1,114 @@
+"""What an export holds: parts with the samples of one data spec each, cut into shards."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gpt2v.config import TilesConfig
+from gpt2v.data.samples import draw_samples
+from gpt2v.data.suites import check_bank, load_suite
+from gpt2v.data.tiles import TileBank
+from gpt2v.errors import within
+from gpt2v.experiments import ExportConfig, SuiteExportConfig
+from gpt2v.specs import GridConfig
+
+AnyExport = ExportConfig | SuiteExportConfig
+
+
+@dataclass(frozen=True)
+class Part:
+    """The first `n_images` samples of one data spec."""
+
+    name: str  # of a suite's part; empty where the export is one data spec
+    grid: GridConfig
+    split: str
+    seed: int
+    n_images: int
+    modalities: tuple[str, ...] = ("text", "image")  # in which it may be asked
+
+    @property
+    def folder(self) -> str:
+        """What its files' names begin with."""
+        return f"{self.name}/" if self.name else ""
+
+    @property
+    def several(self) -> bool:
+        """Whether a sample has a picture for each of its cells."""
+        return self.grid.picture.layout == "multi"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Some samples of one part, in files of their own."""
+
+    part: int  # index into the plan's parts
+    number: int  # within its part
+    n: int  # shards of its part
+    start: int  # index of the first sample
+    stop: int  # one past the last
+
+    @property
+    def name(self) -> str:
+        return f"{self.part:03d}-{self.number:05d}"
+
+    def file(self, split: str) -> str:
+        """Name of its file, where it is one."""
+        return f"{split}-{self.number:05d}-of-{self.n:05d}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that an export is made from."""
+
+    title: str  # a short name
+    description: str  # one sentence
+    config: AnyExport
+    parts: tuple[Part, ...]
+
+    @property
+    def tiles(self) -> TilesConfig:
+        return self.config.tiles
+
+    @cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """Every shard, in order."""
+        found = []
+        for which, part in enumerate(self.parts):
+            starts = range(0, part.n_images, self.config.shard_size)
+            for number, start in enumerate(starts):
+                stop = min(start + self.config.shard_size, part.n_images)
+                found.append(Shard(which, number, len(starts), start, stop))
+        return tuple(found)
+
+    def check(self, bank: TileBank) -> None:
+        """Refuse tiles that the samples cannot be made of."""
+        if isinstance(self.config, SuiteExportConfig):
+            check_bank(load_suite(self.config.suite), self.config.suite, bank)
+        else:
+            with within("grid."):
+                for part in self.parts:
+                    draw_samples(part.grid, bank, part.seed, part.split, np.arange(1))
+
+
+def plan_of(config: AnyExport) -> Plan:
+    """The parts of a configuration: a suite's, or the one that it describes.
+
+    Raises:
+        UserError: there is no such suite.
+    """
+    if isinstance(config, ExportConfig):
+        grid = config.grid
+        asked = " and ".join(grid.instructions)
+        description = (
+            f"Grids of {grid.size} pictured objects, each as text ({grid.shown_as}) and as a "
+            f"picture, with questions ({asked})."
+        )
+        part = Part("", grid, config.split, config.seed, config.n_images)
+        return Plan(grid.size, description, config, (part,))
+    suite = load_suite(config.suite)
+    parts = tuple(
+        Part(part.name, part.grid, suite.split, suite.seed, part.n_images, tuple(part.modalities))
+        for part in suite.parts
+    )
+    return Plan(config.suite, suite.description, config, parts)

@@ -1,0 +1,92 @@
+"""One shard: drawn, written, and receipted once it is whole on the disk."""
+
+import importlib.metadata
+import json
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpt2v import __version__
+from gpt2v.config import TilesConfig
+from gpt2v.data.baselines import Baselines, Tally, tally
+from gpt2v.data.export.content import items_of
+from gpt2v.data.export.files import Place
+from gpt2v.data.export.formats import format_of
+from gpt2v.data.export.plan import Plan, Shard
+from gpt2v.data.samples import draw_samples
+from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.errors import UserError
+
+
+@lru_cache(maxsize=1)
+def bank_of(tiles: TilesConfig) -> TileBank:
+    """The tile bank, which each process loads once."""
+    return load_bank(tiles)
+
+
+def versions() -> dict[str, str]:
+    """Versions that the bytes of an export may depend on."""
+    packages = ("numpy", "pillow", "pyarrow")
+    return {"gpt2v": __version__, **{name: importlib.metadata.version(name) for name in packages}}
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a worker must know to write any shard of an export."""
+
+    plan: Plan
+    format: str
+    root: str
+    versions: dict[str, str]
+
+    def elsewhere(self) -> "Work":
+        """The same for a worker that may run in another folder."""
+        tiles = self.plan.tiles
+        if tiles.path and Path(tiles.path).exists():
+            tiles = tiles.model_copy(update={"path": str(Path(tiles.path).absolute())})
+        config = self.plan.config.model_copy(update={"tiles": tiles})
+        plan = replace(self.plan, config=config)
+        return replace(self, plan=plan, root=str(Path(self.root).absolute()))
+
+    def write(self, number: int) -> int:
+        """Write one shard of the plan; returns its number.
+
+        Raises:
+            UserError: a file cannot be written, or a worker has other versions of what the bytes
+                depend on.
+        """
+        here = versions()
+        for name, version in self.versions.items():
+            if here[name] != version:
+                raise UserError(f"a worker has {name} {here[name]}, but the export {version}")
+        shard, place = self.plan.shards[number], Place(Path(self.root))
+        part, bank = self.plan.parts[shard.part], bank_of(self.plan.tiles)
+        index = np.arange(shard.start, shard.stop)
+        samples = draw_samples(part.grid, bank, part.seed, part.split, index)
+        items = items_of(samples, part.grid, bank)
+        written = format_of(self.format).shard(part, shard, items)
+        entries = place.write((name, [content]) for name, content in written.files.items())
+        lines = "".join(f"{line}\n" for line in written.lines)
+        place.write([(place.lines(shard.name), [lines.encode()])])
+        receipt = {"files": entries, "tally": tally(samples)}
+        place.write([(place.receipt(shard.name), [json.dumps(receipt).encode()])])
+        return number
+
+
+def read_receipt(place: Place, shard: Shard) -> dict[str, Any] | None:
+    """The receipt of a shard whose files are all there; none if it is yet to be written."""
+    try:
+        found: dict[str, Any] = json.loads((place.root / place.receipt(shard.name)).read_bytes())
+        sizes = {name: (place.root / name).stat().st_size for name in found["files"]}
+    except (OSError, ValueError):
+        return None
+    whole = all(sizes[name] == entry["bytes"] for name, entry in found["files"].items())
+    return found if whole else None
+
+
+def tally_of(receipt: dict[str, Any]) -> Tally:
+    """The baselines of a shard's samples."""
+    return {name: (n, Baselines(*found)) for name, (n, found) in receipt["tally"].items()}

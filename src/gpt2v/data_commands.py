@@ -1,0 +1,99 @@
+"""`gpt2v data ...`: look at samples, write them for other tools, list suites, prepare text."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gpt2v.configfile import load
+from gpt2v.errors import UserError, within
+from gpt2v.experiments import (
+    EvalConfig,
+    ExportConfig,
+    LMConfig,
+    SuiteExportConfig,
+    SuiteTilesConfig,
+)
+from gpt2v.options import Overrides, config_command, describe_fields
+
+
+def add_data_commands(group: Any) -> None:
+    """Add the commands to argparse's group of sub-commands."""
+    preview = config_command(group, "preview", EvalConfig, _preview, "print samples, write a PNG")
+    preview.add_argument("--n", type=int, default=6, help="how many samples")
+    preview.add_argument("--png", default="preview.png", help="the contact sheet")
+
+    export = config_command(
+        group,
+        "export",
+        ExportConfig,
+        _export,
+        "write samples for other tools; a stopped export goes on",
+        "YAML file, or the name of a suite",
+    )
+    export.add_argument("--to", required=True, help="folder for the files")
+    export.add_argument("--format", required=True, help="parquet, llava, lm-eval or folder")
+    export.add_argument(
+        "--executor", default="serial", help="who writes: serial (default), processes or ray"
+    )
+    export.add_argument("--workers", type=int, help="how many at once (default: all cores)")
+    export.add_argument("--overwrite", action="store_true", help="replace an existing export")
+
+    suites = group.add_parser("suites", help="list the named suites, or one suite's parts")
+    suites.add_argument("name", nargs="?", help="a suite: its parts, baselines and hash")
+    describe_fields(suites, SuiteTilesConfig, skip=["suite"])
+    suites.set_defaults(command=_suites)
+
+    tokenize = config_command(
+        group, "tokenize", LMConfig, _tokenize, "tokenize the corpus of an lm configuration once"
+    )
+    tokenize.add_argument("--out", required=True, help="folder for the token files")
+
+
+def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.data.preview import preview
+
+    config = load(EvalConfig, args.config, overrides)
+    with within(f"{args.config}: "):
+        preview(config, args.n, Path(args.png))
+
+
+def _export(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.data.export.run import export
+    from gpt2v.data.suites import suite_names
+
+    config: ExportConfig | SuiteExportConfig
+    if args.config in suite_names():
+        config = load(SuiteExportConfig, None, {"suite": args.config, **overrides})
+    elif not Path(args.config).suffix and not Path(args.config).exists():
+        raise UserError(
+            f"{args.config}: no such file or suite; the suites are {', '.join(suite_names())}"
+        )
+    else:
+        config = load(ExportConfig, args.config, overrides)
+    with within(f"{args.config}: "):
+        manifest = export(
+            config, Path(args.to), args.format, args.executor, args.workers, args.overwrite
+        )
+    print(f"export: {manifest}")
+
+
+def _suites(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.data.suites import load_suite, suite_names
+    from gpt2v.data.suites_table import aligned, suite_table
+
+    if args.name is None:
+        if overrides:
+            raise UserError(f"--{next(iter(overrides))}: needs the name of a suite")
+        for line in aligned([[name, load_suite(name).description] for name in suite_names()]):
+            print(line)
+        return
+    config = load(SuiteTilesConfig, None, {"suite": args.name, **overrides})
+    for line in suite_table(config):
+        print(line)
+
+
+def _tokenize(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.lm_train.train import tokenize
+
+    with within(f"{args.config}: "):
+        tokenize(load(LMConfig, args.config, overrides), Path(args.out))

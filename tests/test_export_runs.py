@@ -1,0 +1,266 @@
+"""Exports: the same bytes whoever writes them and however often they are stopped; mistakes."""
+
+import importlib.util
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import gpt2v.data.export.executors as executors
+from exports import TILES, config_of, tree
+from gpt2v.cli import main
+from gpt2v.configfile import load
+from gpt2v.data.export.formats import FORMATS
+from gpt2v.data.export.run import export
+from gpt2v.experiments import ExportConfig
+from helpers import refusal, write_yaml
+
+# ---- the same bytes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_executors_write_the_same_bytes(tmp_path, format):
+    config = config_of("ragged", shard_size=2)
+    found = []
+    for name in ("serial", "processes", "ray"):
+        if name == "ray" and importlib.util.find_spec("ray") is None:
+            continue
+        if name != "serial" and format not in ("parquet", "folder"):
+            continue  # both start processes, which takes seconds
+        workers = None if name == "serial" else 2
+        export(config, tmp_path / name, format, name, workers)
+        found.append(tree(tmp_path / name))
+    assert all(other == found[0] for other in found)
+    again = tmp_path / "again"
+    export(config, again, format)
+    assert tree(again) == found[0]
+    manifest = json.loads(found[0]["manifest.json"])
+    assert set(manifest["files"]) == set(found[0]) - {"manifest.json"}
+    assert manifest["files"]["README.md"]["bytes"] == len(found[0]["README.md"])
+
+
+def start(config: Path, to: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "gpt2v", "data", "export", str(config), "--to", str(to)]
+    return subprocess.Popen(
+        [*command, "--format", "folder", *more],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("executor", ["serial", "processes"])
+def test_a_killed_export_goes_on_to_the_same_bytes(tmp_path, executor):
+    data = {"tiles": TILES, "grid": {"rows": 2}, "n_images": 300, "shard_size": 10}
+    config = write_yaml(tmp_path / "c.yaml", data)
+    export(load(ExportConfig, config, {}), tmp_path / "whole", "folder")
+    to = tmp_path / "killed"
+    dice = random.Random(executor)
+    more = ["--executor", executor] + (["--workers", "2"] if executor == "processes" else [])
+    stopped = 0
+    for _ in range(5):
+        process = start(config, to, *more)
+        # Not by the clock alone: a slow machine would never get far enough to be interrupted.
+        before = len(list(to.glob(".export/shards/*.json")))
+        while process.poll() is None and len(list(to.glob(".export/shards/*.json"))) == before:
+            time.sleep(0.002)
+        time.sleep(dice.random() * 0.03)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        stopped += 1
+    assert stopped >= 2
+    process = start(config, to, *more)
+    process.wait()
+    if executor == "processes":
+        time.sleep(0.5)  # workers of the killed ones are on their way out
+    assert tree(to) == tree(tmp_path / "whole")
+    assert not (to / ".export").exists()
+
+
+@pytest.mark.parametrize("format", list(FORMATS))
+def test_stopped_at_any_write_it_goes_on(tmp_path, monkeypatch, format):
+    config = config_of("composite", n=6, shard_size=3)
+    export(config, tmp_path / "whole", format)
+    whole, real, at = tree(tmp_path / "whole"), os.replace, 0
+    while True:
+        to, left = tmp_path / f"at{at}", [at]
+
+        def replace(one, other, left=left):
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            real(one, other)
+
+        monkeypatch.setattr(os, "replace", replace)
+        try:
+            export(config, to, format)
+        except KeyboardInterrupt:
+            assert not (to / "manifest.json").exists()
+            monkeypatch.setattr(os, "replace", real)
+            export(config, to, format)
+            assert tree(to) == whole
+            shutil.rmtree(to)
+            at += 1
+        else:
+            break
+    assert at == len(whole) + 2 + 2 * 2  # files, two notes, lines and receipts of two shards
+
+
+def test_only_missing_shards_are_written(tmp_path, monkeypatch):
+    config = config_of("composite")
+    written = []
+    real = executors.Work.write
+
+    def write(self, number):
+        if number == 2 and not written[2:]:
+            written.append("stopped")
+            raise KeyboardInterrupt
+        written.append(number)
+        return real(self, number)
+
+    monkeypatch.setattr(executors.Work, "write", write)
+    with pytest.raises(KeyboardInterrupt):
+        export(config, tmp_path / "x", "llava")
+    export(config, tmp_path / "x", "llava")
+    assert written == [0, 1, "stopped", 2]
+
+
+def test_stopped_while_it_tidies_up(tmp_path, capsys):
+    config = config_of("composite")
+    export(config, tmp_path / "x", "parquet")
+    whole = tree(tmp_path / "x")
+    (tmp_path / "x" / ".export" / "lines").mkdir(parents=True)
+    export(config, tmp_path / "x", "parquet")
+    assert tree(tmp_path / "x") == whole
+    assert not (tmp_path / "x" / ".export").exists()
+
+
+def test_a_shard_whose_files_are_gone_is_written_again(tmp_path, monkeypatch):
+    config = config_of("composite")
+    monkeypatch.setattr("gpt2v.data.export.run._finish", lambda *_: None)
+    export(config, tmp_path / "x", "llava")
+    next((tmp_path / "x" / "images" / "00001").iterdir()).unlink()
+    monkeypatch.undo()
+    export(config, tmp_path / "x", "llava")
+    export(config, tmp_path / "whole", "llava")
+    assert tree(tmp_path / "x") == tree(tmp_path / "whole")
+
+
+# ---- mistakes ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A command of an export, but for its options."""
+    data = {"tiles": TILES, "n_images": 3, "shard_size": 2}
+    return ["data", "export", write_yaml(tmp_path / "c.yaml", data)]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--format", "tfrecord"], "--format: tfrecord: no such format; there are parquet"),
+        (["--format", "llava", "--executor", "slurm"], "--executor: slurm: no such executor"),
+        (["--format", "llava", "--workers", "2"], "--workers: needs --executor processes or ray"),
+        (["--format", "llava", "--grid.size", "2"], "grid.size: unknown key"),
+        (["--format", "llava", "--grid.modality", "image"], "grid.modality has no meaning"),
+        (["--format", "llava", "--n_images", "0"], "n_images: "),
+        (["--format", "llava", "--grid.palette", "11"], "palette: 11 objects"),
+        (["--format", "lm-eval", "--grid.mode", "chained"], "grid.mode: lm-eval asks"),
+        (["--format", "llava", "--grid.instructions.sum", "1"], "sum: no such instruction"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, capsys, small, more, said):
+    to = tmp_path / "x"
+    assert said in refusal(capsys, *small, "--to", to, *more)
+    assert not to.exists()
+
+
+def test_unknown_suites(tmp_path, capsys):
+    line = refusal(capsys, "data", "export", "grid-9", "--to", tmp_path / "x", "--format", "llava")
+    assert "grid-9: no such file or suite; the suites are corruptions-v1, grid-3x3-v1" in line
+    assert "no such suite" in refusal(capsys, "data", "suites", "grid-9")
+    suite = ["data", "export", "grid-3x3-v1", "--to", tmp_path / "x", "--format", "llava"]
+    assert "n_images: unknown key" in refusal(capsys, *suite, "--n_images", "3")
+    assert "asks for 10 test tiles" in refusal(capsys, *suite, "--tiles.per_class", "20")
+    assert "needs the name of a suite" in refusal(capsys, "data", "suites", "--tiles.size", "8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ray_may_be_missing(tmp_path, capsys, small, monkeypatch):
+    monkeypatch.setattr(executors.importlib.util, "find_spec", lambda name: None)
+    line = refusal(capsys, *small, "--to", tmp_path / "x", "--format", "llava", "--executor", "ray")
+    assert "ray is not installed; pip install 'gpt2v[ray]'" in line
+
+
+def test_what_is_there_is_not_overwritten(tmp_path, capsys, small):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("x")
+    how = ["--format", "parquet"]
+    for more in ([], ["--overwrite"]):
+        assert "is a file" in refusal(capsys, *small, "--to", tmp_path / "file", *how, *more)
+        line = refusal(capsys, *small, "--to", tmp_path / "home", *how, *more)
+        assert "is not empty and is no export" in line
+    assert [p.name for p in (tmp_path / "home").iterdir()] == ["thesis.txt"]
+    assert "cannot be written" in refusal(capsys, *small, "--to", tmp_path / "file" / "x", *how)
+
+
+def test_a_finished_export_is_replaced_only_when_told(tmp_path, capsys, small):
+    to = tmp_path / "x"
+    words = [str(word) for word in [*small, "--to", to, "--format", "parquet"]]
+    assert main(words) == 0
+    before = tree(to)
+    capsys.readouterr()
+    assert "already holds a finished export" in refusal(capsys, *words)
+    assert "already holds a finished export" in refusal(capsys, *words, "--seed", "2")
+    assert tree(to) == before
+    assert main([*words, "--seed", "2", "--overwrite"]) == 0
+    assert tree(to).keys() == before.keys()
+    assert tree(to) != before
+    assert main([*words, "--overwrite"]) == 0
+    assert tree(to) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["c.yaml", "x"]
+
+
+def test_another_configuration_does_not_go_on(tmp_path, capsys, small, monkeypatch):
+    to = tmp_path / "x"
+    words = [str(word) for word in [*small, "--to", to]]
+    monkeypatch.setattr("gpt2v.data.export.run._finish", lambda *_: None)
+    assert main([*words, "--format", "parquet"]) == 0  # begun, but not finished
+    monkeypatch.undo()
+    capsys.readouterr()
+    line = refusal(capsys, *words, "--format", "parquet", "--n_images", "4")
+    assert "n_images: 3 there, 4 now" in line
+    line = refusal(capsys, *words, "--format", "folder")
+    assert "format: 'parquet' there, 'folder' now" in line
+    assert main([*words, "--format", "folder", "--overwrite"]) == 0
+    assert not (to / "data").exists()
+
+
+def test_a_broken_disk_is_one_line(tmp_path, capsys, small, monkeypatch):
+    def broken(handle):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("gpt2v.data.export.files.os.fsync", broken)
+    line = refusal(capsys, *small, "--to", tmp_path / "x", "--format", "llava")
+    assert "cannot be written: Input/output error" in line
+
+
+def test_a_worker_with_other_versions_is_refused(tmp_path):
+    from gpt2v.data.export.plan import plan_of
+    from gpt2v.data.export.shards import Work
+    from gpt2v.errors import UserError
+
+    work = Work(plan_of(config_of("composite")), "llava", str(tmp_path), {"pillow": "1.0"})
+    with pytest.raises(UserError, match=r"a worker has pillow .*, but the export 1.0"):
+        work.write(0)

@@ -1,0 +1,236 @@
+"""lm-evaluation-harness runs the exported tasks, and asks and scores what we do."""
+
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from tokenizers import Tokenizer
+from transformers import (
+    CLIPVisionConfig,
+    GPT2Config,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from gpt2v.config import TilesConfig
+from gpt2v.data.export.content import Item, items_of
+from gpt2v.data.export.run import export
+from gpt2v.data.samples import draw_samples
+from gpt2v.data.tiles import load_bank
+from gpt2v.experiments import ExportConfig
+from gpt2v.model.files import save_pretrained
+from gpt2v.specs import GridConfig
+
+pytestmark = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("lm_eval", "accelerate")),
+    reason="lm_eval is not installed: pip install 'gpt2v[eval]'",
+)
+
+TILES = TilesConfig(per_class=20, size=16)
+ASKED = {"lookup": 2.0, "count": 1.0, "locate": 1.0, "compare": 1.0}
+
+
+def exported(to: Path, **grid) -> tuple[Path, list[Item]]:
+    spec = GridConfig(rows=[1, 2], cols=2, instructions=ASKED, questions=4, **grid)
+    config = ExportConfig(tiles=TILES, grid=spec, n_images=8, shard_size=5)
+    export(config, to, "lm-eval")
+    bank = load_bank(TILES)
+    return to, items_of(draw_samples(spec, bank, 1, "test", np.arange(8)), spec, bank)
+
+
+def lm_eval(tasks: Path, elsewhere: Path, model: str, checkpoint: Path, names: str) -> dict:
+    """Run it as a user would, in another folder; returns the logged samples by task."""
+    elsewhere.mkdir()
+    command = [sys.executable, "-m", "lm_eval", "--model", model, "--device", "cpu"]
+    command += ["--model_args", f"pretrained={checkpoint}", "--include_path", str(tasks)]
+    command += ["--tasks", names, "--batch_size", "2", "--output_path", "out", "--log_samples"]
+    offline = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"), "1")
+    done = subprocess.run(
+        command,
+        cwd=elsewhere,
+        env={**os.environ, **offline, "HF_HOME": str(elsewhere / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    print(done.stdout)
+    found = {}
+    for file in sorted((elsewhere / "out").rglob("samples_*.jsonl")):
+        name = file.name.removeprefix("samples_").rsplit("_", 1)[0]
+        found[name] = [json.loads(line) for line in file.read_text().splitlines()]
+    return found
+
+
+def rows(items: list[Item], instruction: str) -> list[tuple[Item, object]]:
+    return [(item, q) for item in items for q in item.questions if q.instruction == instruction]
+
+
+def test_words_are_asked_and_scored_as_ours_are(tmp_path, lm, tokenizer):
+    tasks, items = exported(tmp_path / "tasks")
+    checkpoint = tmp_path / "gpt2"
+    save_pretrained(checkpoint, lm, tokenizer)
+    found = lm_eval(tasks, tmp_path / "run", "hf", checkpoint, "gpt2v_1-2x2_text")
+    assert set(found) == {f"gpt2v_1-2x2_text_{name}" for name in ASKED}
+    for name in ASKED:
+        logged, ours = found[f"gpt2v_1-2x2_text_{name}"], rows(items, name)
+        assert len(logged) == len(ours) > 0
+        for sample, (item, question) in zip(logged, ours, strict=True):
+            context = sample["arguments"]["gen_args_0"]["arg_0"]
+            assert context == item.table + item.prompt + question.question
+            if name == "locate":
+                assert sample["target"] == question.answer
+                said = sample["filtered_resps"][0]
+                assert sample["exact_match"] == float(said == question.answer)
+                continue
+            continuations = [a["arg_1"] for a in sample["arguments"].values()]
+            assert continuations == [f" {choice}" for choice in question.choices]
+            assert question.choices[int(sample["target"])] == question.answer
+            scores = [float(r[0]) for r in sample["filtered_resps"]]
+            assert scores == pytest.approx(
+                own_scores(lm, tokenizer, context, continuations), abs=1e-3
+            )
+            assert sample["acc"] == float(np.argmax(scores) == int(sample["target"]))
+
+
+def own_scores(lm, tokenizer: Tokenizer, context: str, continuations: list[str]) -> list[float]:
+    """Log-probability of each continuation, by plain transformers."""
+    before = tokenizer.encode(context).ids
+    found = []
+    for continuation in continuations:
+        after = tokenizer.encode(continuation).ids
+        with torch.no_grad():
+            logits = lm(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
+        found.append(float(logits.log_softmax(-1)[torch.arange(len(after)), after].sum()))
+    return found
+
+
+def tiny_llava(lm, tokenizer: Tokenizer, path: Path) -> Path:
+    """A random LLaVA with the tests' GPT-2 sizes, and its processor."""
+    torch.manual_seed(0)
+    image_id = tokenizer.token_to_id("<image>")
+    vision = CLIPVisionConfig(
+        image_size=32,
+        patch_size=16,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+    )
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=GPT2Config(**{**lm.config.to_dict(), "tie_word_embeddings": False}),
+        image_token_index=image_id,
+        vision_feature_layer=-2,
+        image_seq_length=4,
+        tie_word_embeddings=False,
+    )
+    words = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        pad_token="<pad>",
+        extra_special_tokens={"image_token": "<image>"},
+    )
+    size = {"height": 32, "width": 32}
+    kind = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
+    images = kind(size=size, crop_size=size, do_center_crop=False)
+    processor = LlavaProcessor(
+        images, words, patch_size=16, vision_feature_select_strategy="default"
+    )
+    processor.num_additional_image_tokens = 1
+    processor.save_pretrained(path)
+    LlavaForConditionalGeneration(config).save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("layout", ["composite", "multi"])
+def test_pictures_are_asked_as_ours_are(tmp_path, lm, tokenizer, layout):
+    tasks, items = exported(tmp_path / "tasks", picture={"layout": layout})
+    checkpoint = tiny_llava(lm, tokenizer, tmp_path / "llava")
+    name = "gpt2v_1-2x2_image"
+    found = lm_eval(tasks, tmp_path / "run", "hf-multimodal", checkpoint, name)
+    assert set(found) == {f"{name}_{asked}" for asked in ASKED}
+    for asked in ASKED:
+        logged, ours = found[f"{name}_{asked}"], rows(items, asked)
+        assert len(logged) == len(ours) > 0
+        for sample, (item, question) in zip(logged, ours, strict=True):
+            mark = "<image>\n"
+            if layout == "multi":
+                mark = "".join("<image>" * len(row) + "\n" for row in item.classes)
+            context = sample["arguments"]["gen_args_0"]["arg_0"]
+            assert context == mark + item.prompt + question.question
+            assert sample["target"] == question.answer
+            said = sample["filtered_resps"][0]
+            assert sample["exact_match"] == float(said == question.answer)
+
+
+def test_whoever_knows_the_answers_has_every_point(tmp_path, monkeypatch):
+    from lm_eval import simple_evaluate
+    from lm_eval.api.model import LM
+    from lm_eval.tasks import TaskManager
+
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(name, "1")
+    tasks, items = exported(tmp_path / "tasks", picture={"layout": "multi"})
+    answers = {}
+    for item in items:
+        pictured = item.pictured(["<image>"] * len(item.pictures))
+        for q in item.questions:
+            answers[item.table + item.prompt + q.question] = f" {q.answer}"
+            answers[pictured + item.prompt + q.question, item.pictures[0]] = f" {q.answer}"
+
+    class Oracle(LM):
+        MULTIMODAL = True
+
+        def loglikelihood(self, requests):
+            right = [answers[r.args[0]] == r.args[1] for r in requests]
+            return [(0.0 if yes else -1.0, yes) for yes in right]
+
+        def loglikelihood_rolling(self, requests):
+            raise NotImplementedError
+
+        def generate_until(self, requests):
+            said = []
+            for r in requests:
+                if len(r.args) < 3:
+                    said.append(answers[r.args[0]])
+                    continue
+                pixels = np.asarray(r.args[2]["visual"][0])
+                found = [
+                    answer
+                    for key, answer in answers.items()
+                    if isinstance(key, tuple)
+                    and key[0] == r.args[0]
+                    and np.array_equal(decoded(key[1]), pixels)
+                ]
+                said.append(found[0])
+            return said
+
+    groups = ["gpt2v_1-2x2_text", "gpt2v_1-2x2_image"]
+    found = simple_evaluate(
+        Oracle(),
+        tasks=groups,
+        task_manager=TaskManager(include_path=str(tasks)),
+        bootstrap_iters=0,
+        log_samples=False,
+    )["results"]
+    for group in groups:
+        scores = {k: v for k, v in found[group].items() if k in ("acc,none", "exact_match,none")}
+        assert scores
+        assert set(scores.values()) == {1.0}
+
+
+def decoded(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png)))
