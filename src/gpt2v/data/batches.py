@@ -115,7 +115,7 @@ class Renderer:
         layout.add(prompt_pieces(samples, names, table), segment=0)
         questions = question_pieces(samples, names, table)
         answers = answer_pieces(samples, names, table)
-        choices = choice_pieces(samples, names, table) if with_choices else None
+        choices = choice_pieces(samples, names, table, scored=True) if with_choices else None
         if mode == "chained" and choices is not None:
             raise ValueError("choices are scored with independent questions")
         branches = choices is not None and int(table.lengths(choices).max(initial=0)) > 1

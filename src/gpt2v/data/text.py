@@ -106,10 +106,18 @@ def answer_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> I
     return _scattered(samples, parts)
 
 
-def choice_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
-    """The answers among which each question's is, where they can be listed, (B, Q, C)."""
+def choice_pieces(
+    samples: Samples, names: tuple[str, ...], table: Strings, scored: bool = False
+) -> Ints:
+    """The answers that each question may have, where they can be listed, (B, Q, C).
+
+    With `scored`, those whose probabilities are worth knowing: of objects, the unlisted ones too.
+    """
     vocabulary = Vocabulary(table, names)
-    parts = [(at, ALL[number].choices(asked, vocabulary)) for number, asked, at in samples.asked]
+    parts = []
+    for number, asked, places in samples.asked:
+        of = ALL[number].scored if scored else ALL[number].choices
+        parts.append((places, of(asked, vocabulary)))
     return _scattered(samples, parts)
 
 

@@ -2,19 +2,23 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from gpt2v.data.forms import TextView
 from gpt2v.data.instructions import ALL
-from gpt2v.data.instructions.base import Asked, Vocabulary
-from gpt2v.data.instructions.cells import NamesAnObject
 from gpt2v.data.pictures import natural_pictures
-from gpt2v.data.pieces import Strings
+from gpt2v.data.pieces import EMPTY, Strings
 from gpt2v.data.samples import NOT_ASKED, Samples
-from gpt2v.data.text import answer_pieces, grid_pieces, prompt_pieces, question_pieces
+from gpt2v.data.text import (
+    answer_pieces,
+    choice_pieces,
+    grid_pieces,
+    prompt_pieces,
+    question_pieces,
+)
 from gpt2v.data.tiles import Pixels, TileBank
 from gpt2v.specs import GridConfig
 
@@ -95,7 +99,7 @@ def png(pixels: Pixels) -> bytes:
 def _questions(samples: Samples, names: tuple[str, ...], strings: Strings) -> list[list[Question]]:
     asked = question_pieces(samples, names, strings)
     answers = answer_pieces(samples, names, strings)
-    choices = _choices(samples, names, strings)
+    choices = choice_pieces(samples, names, strings)
     found: list[list[Question]] = [[] for _ in samples.index]
     for b, q in np.argwhere(samples.instruction != NOT_ASKED).tolist():
         instruction = ALL[samples.instruction[b, q]]
@@ -107,32 +111,9 @@ def _questions(samples: Samples, names: tuple[str, ...], strings: Strings) -> li
                 answer=strings.text(answers[b, q]).strip(),
                 row=int(samples.row[b, q]) if names_row else None,
                 col=int(samples.col[b, q]) if names_col else None,
-                choices=choices.get((b, q), ()),
+                choices=tuple(
+                    strings.strings[piece].strip() for piece in choices[b, q] if piece != EMPTY
+                ),
             )
         )
     return found
-
-
-def _choices(
-    samples: Samples, names: tuple[str, ...], strings: Strings
-) -> dict[tuple[int, int], tuple[str, ...]]:
-    """The answers that may be, by sample and place; where an object is asked for, the palette."""
-    vocabulary = Vocabulary(strings, names)
-    found = {}
-    for number, asked, (grid, place) in samples.asked:
-        # By size of grid, so that a sample's choices do not depend on the samples around it.
-        for n_cells in np.unique(asked.n_cells).tolist():
-            where = asked.n_cells == n_cells
-            if isinstance(ALL[number], NamesAnObject):
-                pieces = vocabulary.words[samples.palette[grid[where]]]
-            else:
-                pieces = ALL[number].choices(_some(asked, where), vocabulary)
-            places = zip(grid[where].tolist(), place[where].tolist(), strict=True)
-            for at, row in zip(places, pieces, strict=True):
-                found[at] = tuple(strings.strings[piece].strip() for piece in row if piece)
-    return found
-
-
-def _some(asked: Asked, where: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Asked:
-    chosen = {f.name: getattr(asked, f.name)[where] for f in fields(asked) if f.name != "grids"}
-    return replace(asked, **chosen)

@@ -133,8 +133,12 @@ class Instruction(ABC):
         """Pieces of each answer without its end of line, (N, A), padded with EMPTY."""
 
     def choices(self, asked: Asked, v: Vocabulary) -> Ints:
-        """Pieces of all answers, one each, (N, C), padded with EMPTY; (N, 0): too many to list."""
+        """Pieces of all answers that may be, (N, C), padded with EMPTY; no C: too many to list."""
         return np.zeros((len(asked.grid), 0), np.int64)
+
+    def scored(self, asked: Asked, v: Vocabulary) -> Ints:
+        """The answers whose probabilities are worth knowing; also such as may not be."""
+        return self.choices(asked, v)
 
     @abstractmethod
     def chance(self, asked: Asked) -> Floats:

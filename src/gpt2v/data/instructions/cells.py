@@ -22,15 +22,18 @@ from gpt2v.data.instructions.base import (
 from gpt2v.data.pieces import EMPTY
 from gpt2v.data.rng import Ints
 
-_LISTED = 20  # classes: of more, only those of the palette are choices
+_LISTED = 20  # classes: of more, only those of the palette are scored
 
 
-class NamesAnObject(Instruction):
+class _NamesAnObject(Instruction):
     """Shared by the questions that one object answers."""
 
     def choices(self, asked: Asked, v: Vocabulary) -> Ints:
+        return v.words[asked.grids.palette[asked.grid]]
+
+    def scored(self, asked: Asked, v: Vocabulary) -> Ints:
         if len(v.class_names) > _LISTED:
-            return v.words[asked.grids.palette[asked.grid]]
+            return self.choices(asked, v)
         return np.tile(v.words[:-1], (len(asked.grid), 1))
 
     def chance(self, asked: Asked) -> Floats:
@@ -43,7 +46,7 @@ class NamesAnObject(Instruction):
         return np.asarray((asked.grids.counts.max(1) / asked.grids.n_cells)[asked.grid])
 
 
-class Lookup(NamesAnObject):
+class Lookup(_NamesAnObject):
     """The object in a cell. `What object is in row 2, column 2? A: bird`"""
 
     name = "lookup"
@@ -70,7 +73,7 @@ class Lookup(NamesAnObject):
         return v.words[asked.at(asked.row, asked.col)][:, None]
 
 
-class Neighbour(NamesAnObject):
+class Neighbour(_NamesAnObject):
     """The object beside a cell. `What object is directly left of row 2, column 2? A: bird`"""
 
     name = "neighbour"

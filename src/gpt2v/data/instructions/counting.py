@@ -38,11 +38,9 @@ class Count(AboutAnObject):
         return v.numbers(asked.count)[:, None]
 
     def choices(self, asked: Asked, v: Vocabulary) -> Ints:
-        most = int(asked.n_cells.max(initial=0))
-        if most > _COUNTED:
-            return super().choices(asked, v)
-        counts = np.arange(most + 1)
-        return np.where(counts <= asked.n_cells[:, None], v.numbers(counts), EMPTY)
+        counts = np.arange(min(_COUNTED, int(asked.n_cells.max(initial=0))) + 1)
+        few = asked.n_cells[:, None] <= _COUNTED
+        return np.where(few & (counts <= asked.n_cells[:, None]), v.numbers(counts), EMPTY)
 
     def chance(self, asked: Asked) -> Floats:
         return 1 / (asked.n_cells + 1)
