@@ -316,3 +316,26 @@ def test_the_registry_has_a_name_a_docstring_and_several_wordings_for_each():
         assert not set(instruction.wordings) & set(instruction.held_out)
     names = {field.name for field in dataclasses.fields(Samples)}
     assert {"row", "col", "other_row", "other_col", "direction", "object"} < names
+
+
+@pytest.mark.parametrize("order", ["random", "raster"])
+def test_a_mixture_asks_nothing_twice_while_there_is_something_else(bank, order):
+    names = ("lookup", "count", "locate", "row", "column", "neighbour")
+    spec = GridConfig(
+        rows=4,
+        cols=4,
+        instructions=dict.fromkeys(names, 1.0),
+        questions=9,
+        augment=AugmentConfig(order=order),
+    )
+    samples = draw_samples(spec, bank, 0, "train", np.arange(300))
+    most = {"lookup": 16, "count": 4, "locate": 4, "row": 4, "column": 4, "neighbour": 16}
+    repeated = 0
+    for text in documents(samples, TextView(), bank.class_names, Strings()):
+        check_document(text)
+        asked = Counter(line for line in text.splitlines() if " A: " in line)
+        kinds = Counter(name for name, _ in check_document(text))
+        if all(kinds[name] <= most[name] for name in names):
+            assert max(asked.values()) == 1
+        repeated += max(asked.values()) > 1
+    assert repeated < 30

@@ -75,11 +75,13 @@ def draw_samples(spec: GridConfig, bank: TileBank, seed: int, split: str, index:
     dice = Dice(seed, split, np.asarray(index, np.int64))
     grids = draw_grids(spec, bank, dice)
     instruction = _draw_instructions(spec, grids, dice)
-    places = Places(instruction != NOT_ASKED, spec.augment.order == "raster")
     found = {name: np.zeros(instruction.shape, np.int64) for name in FIELDS}
-    for number in rng.different(instruction[places.wanted]):
+    for number in rng.different(instruction):
+        if number == NOT_ASKED:
+            continue
+        places = Places(instruction == number, spec.augment.order == "raster")
         for name, values in ALL[number].ask(grids, dice, places).items():
-            found[name] = np.where(instruction == number, values, found[name])
+            found[name] = np.where(places.wanted, values, found[name])
     position = np.zeros(len(grids.index), np.int64)
     if split == "train" and spec.augment.position_offset:
         position = rng.below(dice.words("position", 1)[:, 0], spec.augment.position_offset + 1)

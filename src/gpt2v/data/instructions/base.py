@@ -4,6 +4,7 @@ well it can be answered without seeing where things are.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -58,28 +59,33 @@ class Asked:
 
 @dataclass(frozen=True)
 class Places:
-    """The places for questions about B grids."""
+    """The places that one instruction has among the questions about B grids."""
 
-    wanted: NDArray[np.bool_]  # (B, Q) where one is asked
-    raster: bool  # whether they go in raster order; else as they are drawn
+    wanted: NDArray[np.bool_]  # (B, Q) where it asks
+    raster: bool  # whether its questions go in raster order; else as they are drawn
 
     @property
     def n(self) -> int:
         """Q, of each grid."""
         return int(self.wanted.shape[1])
 
+    @cached_property
+    def turn(self) -> Ints:
+        """How many of its questions about the same grid come before each place, (B, Q)."""
+        return np.asarray(np.maximum(np.cumsum(self.wanted, axis=1) - 1, 0))
+
     def arranged(self, first: Ints, *others: Ints) -> tuple[Ints, ...]:
         """What is drawn for each place, (B, Q) each; in raster order by the first."""
         if not self.raster:
             return first, *others
         after = np.where(self.wanted, first, np.iinfo(np.int64).max)
-        order = np.argsort(after, axis=1, kind="stable")
+        order = np.take_along_axis(np.argsort(after, axis=1, kind="stable"), self.turn, axis=1)
         return tuple(np.take_along_axis(drawn, order, axis=1) for drawn in (first, *others))
 
     def in_turn(self, order: Ints, size: Ints) -> Ints:
-        """The first Q of each row of `order` (B, K), whose first `size` (B,) count, over again."""
-        turn = np.arange(self.n) % size[:, None]
-        return self.arranged(np.take_along_axis(order, turn, axis=1))[0]
+        """One entry after another of each row of `order` (B, K), whose first `size` (B,) count."""
+        taken = np.take_along_axis(order, self.turn % size[:, None], axis=1)
+        return self.arranged(taken)[0]
 
 
 class Vocabulary:

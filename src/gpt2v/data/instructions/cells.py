@@ -152,7 +152,7 @@ class Compare(YesOrNo):
             False: np.where(kinds >= 0, total - size, 0),
         }
         coin = rng.below(dice.words("pairs/coin", 1), 2)
-        want = (np.arange(places.n) + coin) % 2 == 0
+        want = (places.turn + coin) % 2 == 0
         for answer in (True, False):
             want = np.where(pairs[answer].sum(1)[:, None] == 0, not answer, want)
         # A place is drawn with its number of partners as its weight, then one of them.

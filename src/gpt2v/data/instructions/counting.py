@@ -76,9 +76,8 @@ class Exists(YesOrNo):
         absent = dice.order("objects", listed & ~here)
         coin = rng.below(dice.words("exists/coin", 1), 2)
         n_absent = (grids.n_objects - n_here)[:, None]
-        turn = np.arange(places.n)
-        want = ((turn + coin) % 2 == 0) | (n_absent == 0)  # by turns, where both can be
-        turn = np.where(n_absent == 0, turn, turn // 2)
+        want = ((places.turn + coin) % 2 == 0) | (n_absent == 0)  # by turns, where both can be
+        turn = np.where(n_absent == 0, places.turn, places.turn // 2)
         one = np.take_along_axis(present, turn % n_here[:, None], axis=1)
         other = np.take_along_axis(absent, turn % np.maximum(n_absent, 1), axis=1)
         (place,) = places.arranged(np.where(want, one, other))

@@ -1,0 +1,51 @@
+"""The samples in the repository are what their command makes, byte for byte."""
+
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from gpt2v.cli import main
+from gpt2v.configfile import load
+from gpt2v.data.export.shards import versions
+from gpt2v.data.pictures import natural_pictures
+from gpt2v.data.samples import draw_samples
+from gpt2v.data.tiles import load_bank
+from gpt2v.experiments import ExportConfig
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "samples"
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("samples") / "samples"
+    config = str(ROOT / "configs/data/samples.yaml")
+    assert main(["data", "export", config, "--to", str(folder), "--format", "parquet"]) == 0
+    return folder
+
+
+def test_every_file_is_made_again_byte_for_byte(again):
+    """PNG and parquet files are another library's: their bytes are those of its version."""
+    written = json.loads((SAMPLES / "manifest.json").read_text())
+    if written["versions"] != versions():
+        pytest.skip(f"the samples were written with {written['versions']}, here are {versions()}")
+    for path in sorted(p for p in SAMPLES.rglob("*") if p.is_file()):
+        assert (again / path.relative_to(SAMPLES)).read_bytes() == path.read_bytes(), path
+
+
+def test_words_and_pixels_are_the_same_whatever_the_versions(again):
+    (name,) = [path.relative_to(SAMPLES) for path in SAMPLES.rglob("*.parquet")]
+    ours, theirs = (pq.read_table(root / name) for root in (again, SAMPLES))
+    assert len(theirs) == 100
+    words = [column for column in theirs.column_names if column != "image"]
+    assert ours.select(words).equals(theirs.select(words))
+    config = load(ExportConfig, SAMPLES / "config.yaml", {})
+    bank = load_bank(config.tiles)
+    samples = draw_samples(config.grid, bank, config.seed, config.split, np.arange(100))
+    read = datasets.load_dataset(str(SAMPLES), split="test")
+    for (drawn,), picture in zip(natural_pictures(samples, bank), read["image"], strict=True):
+        np.testing.assert_array_equal(np.asarray(picture), drawn)
