@@ -1,8 +1,9 @@
 # `make demo` runs the main job, `make test` the tests; both make .venv and install first.
+# `make extras` adds lm-evaluation-harness and Ray, whose tests are skipped without them.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint e2e install clean
+.PHONY: demo test lint e2e install extras clean
 
 install: .venv/installed
 
@@ -10,6 +11,9 @@ install: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@
+
+extras: install
+	$(BIN)/python -m pip install --quiet --editable '.[test,eval,ray]'
 
 demo: install
 	$(BIN)/gpt2v demo --out runs/demo --overwrite

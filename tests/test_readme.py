@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
 TRAIN = ["--tiles.per_class", "20", "--train.eval_grids", "4"]
 SMALL = {  # what makes each command small; nothing else is changed
     "data preview": ["--tiles.per_class", "20"],
+    "data export": ["--tiles.per_class", "20", "--n_images", "4"],
+    "data suites": [],
     "encoder train": [*TRAIN, "--steps", "2", "--batch_size", "4"],
     "lm train": [*TRAIN, "--data.batch_size", "4", "--train.eval_windows", "2"],
     "lm sample": ["--max_new_tokens", "4"],
@@ -79,6 +81,12 @@ def test_every_command_of_the_readme_runs(
         if "cifar10" in argv:  # the same demo, on the folder and with the tiny preset
             argv = ["demo", "--tiles", "folder", "--tiles-path", "folder", "--preset", "smoke"]
             argv += ["--out", "runs/photographs", "--eval.n_images", "20"]
+        if argv[:2] == ["data", "suites"] and len(argv) > 2:
+            argv += ["--tiles.per_class", "100"]
+        if kind == "eval" and "/" not in argv[argv.index("--suite") + 1]:  # a named suite
+            argv += ["--parts", "[palette-2]", "--tiles.per_class", "100"]
+            assert main(argv) == 0, capsys.readouterr().err
+            continue
         more = short_stages(Path(argv[2])) if kind in ("lm train", "mm train") else []
         assert main([*argv, *SMALL[kind], *more]) == 0, (argv, capsys.readouterr().err)
         seen.add(kind)
