@@ -16,7 +16,7 @@ from gpt2v.data.stream import Stream
 from gpt2v.data.text import TextView
 from gpt2v.errors import UserError
 from gpt2v.eval.command import evaluate_model
-from gpt2v.eval.evaluate import HeldOut, evaluate, score_view
+from gpt2v.eval.evaluate import HeldOut, evaluate, gap_between, score_view
 from gpt2v.experiments import EvalConfig
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
@@ -84,9 +84,10 @@ def test_batching_does_not_change_the_records(lm, bank, table):
 
 
 def test_a_saved_gpt2_is_measured_on_text_and_has_learnt(lm_run, tmp_path):
-    config = CONFIG.model_copy(update={"modalities": ["text"]})
+    config = CONFIG.model_copy(update={"modalities": ["text"], "examples": 0})
     (row,) = evaluate_model(str(lm_run), config, tmp_path)["results"]
     assert row["model"] == "lm"
+    assert not list((tmp_path / "examples").iterdir())
     assert row["accuracy"] > 0.4
     with pytest.raises(UserError, match=r"without eyes; use --modalities '\[text\]'"):
         evaluate_model(str(lm_run), CONFIG, tmp_path)
@@ -122,7 +123,7 @@ def test_grids_too_large_for_the_model_are_refused(lm, bank, table):
     config = CONFIG.model_copy(update={"grid": GridConfig(rows=16, cols=16, questions=1)})
     held_out = HeldOut(config, Renderer(bank, table), None)
     with pytest.raises(UserError, match=r"16x16 grid .* n_positions: 512"):
-        score_view(Reader(lm, table.image_id), held_out, TextView(), "x")
+        held_out.check("text", Reader(lm, table.image_id).n_positions)
 
 
 def test_validation_counts_every_grid_once(lm_run, bank, table):
@@ -138,3 +139,33 @@ def test_validation_counts_every_grid_once(lm_run, bank, table):
     whole = stream.draw(stream.spec(0), "val", np.arange(60), with_choices=True)
     expected = np.mean(score(reader, whole, stream.render)["exact"])
     assert list(found.values()) == [pytest.approx(expected, abs=1e-9)]
+
+
+def test_the_gaps_interval_knows_that_parts_have_pictures_of_their_own():
+    """Sample 0 of one part and sample 0 of another are two pictures, not one."""
+    right = np.array([True, False])
+    records = {"exact": right.repeat(50).tolist(), "sample": np.arange(100).tolist()}
+    other = {"exact": [True] * 100, "sample": np.arange(100).tolist()}
+    one = gap_between([(other, records)])
+    two = gap_between([(other, records), (other, records)])
+    widths = [high - low for low, high in (one["gap_ci95"], two["gap_ci95"])]
+    assert one["gap"] == two["gap"] == 0.5
+    assert widths[1] / widths[0] == pytest.approx(2**-0.5, rel=0.1)
+
+
+def test_a_part_that_does_not_fit_is_refused_before_anything_is_measured(lm, bank, table, tmp_path):
+    parts = [
+        HeldOut(CONFIG.model_copy(update={"grid": grid}), Renderer(bank, table), None, name)
+        for name, grid in (("small", GRID), ("large", GridConfig(rows=16, cols=16, questions=1)))
+    ]
+    read = []
+
+    class Counting(Reader):
+        def hidden(self, batch):
+            read.append(batch)
+            return super().hidden(batch)
+
+    readers = {"lm": (Counting(lm, table.image_id), ["text"])}
+    with pytest.raises(UserError, match=r"part large: rows, cols: a 16x16 grid"):
+        evaluate(readers, parts, CONFIG, tmp_path)
+    assert not read

@@ -16,7 +16,7 @@ from gpt2v.data.instructions import ALL, NAMES
 from gpt2v.data.instructions.base import DIRECTIONS
 from gpt2v.data.pieces import Strings
 from gpt2v.data.samples import NOT_ASKED, Samples, draw_samples
-from gpt2v.data.text import TextView, documents
+from gpt2v.data.text import TextView, choice_pieces, documents
 from gpt2v.errors import UserError
 from gpt2v.specs import AugmentConfig, GridConfig
 from helpers import answered
@@ -293,8 +293,12 @@ def test_places_without_a_question_are_marked(bank):
             {"instructions": {"colour": 1.0}},
             "instructions: colour: no such instruction; .*lookup, ",
         ),
-        ({"questions": 10}, "questions: 10, but `lookup` has only 9 different ones about a 3x3"),
-        ({"instructions": {"majority": 1.0}, "questions": 2}, "`majority` has only 1 different"),
+        ({"questions": 10}, r"questions: 10, but there are only 9 different ones \(lookup\) about"),
+        ({"instructions": {"majority": 1.0}, "questions": 2}, r"only 1 different ones \(majority"),
+        (
+            {"instructions": {"row": 1.0, "majority": 1.0}, "questions": 6, "rows": [2, 4]},
+            r"questions: 6, but there are only 5 different ones \(row, majority\) about a 2-4x3",
+        ),
         (
             {"instructions": {"neighbour": 1.0}, "rows": [1, 2], "cols": 1},
             "rows, cols: `neighbour` needs grids of at least 2 cells",
@@ -319,23 +323,77 @@ def test_the_registry_has_a_name_a_docstring_and_several_wordings_for_each():
 
 
 @pytest.mark.parametrize("order", ["random", "raster"])
-def test_a_mixture_asks_nothing_twice_while_there_is_something_else(bank, order):
-    names = ("lookup", "count", "locate", "row", "column", "neighbour")
+@pytest.mark.parametrize("questions", [None, 9, 29])
+def test_a_mixture_asks_nothing_twice(bank, order, questions):
+    """But for `exists` and `compare`, whose answers are balanced instead."""
+    names = ("lookup", "count", "row", "majority", "transcribe")
     spec = GridConfig(
-        rows=4,
+        rows=[2, 4],
         cols=4,
+        palette=4,
         instructions=dict.fromkeys(names, 1.0),
-        questions=9,
+        questions=questions and min(questions, 26),
         augment=AugmentConfig(order=order),
     )
-    samples = draw_samples(spec, bank, 0, "train", np.arange(300))
-    most = {"lookup": 16, "count": 4, "locate": 4, "row": 4, "column": 4, "neighbour": 16}
-    repeated = 0
+    samples = draw_samples(spec, bank, 0, "train", np.arange(200))
     for text in documents(samples, TextView(), bank.class_names, Strings()):
-        check_document(text)
+        found = check_document(text)
         asked = Counter(line for line in text.splitlines() if " A: " in line)
-        kinds = Counter(name for name, _ in check_document(text))
-        if all(kinds[name] <= most[name] for name in names):
-            assert max(asked.values()) == 1
-        repeated += max(asked.values()) > 1
-    assert repeated < 30
+        assert max(asked.values()) == 1
+        if questions == 29:  # all there are
+            kinds = Counter(name for name, _ in found)
+            rows = text.split("The grid")[0].count("\n")
+            assert kinds == {
+                "lookup": 4 * rows, "count": 4, "row": rows, "majority": 1, "transcribe": 1,
+            }  # fmt: skip
+
+
+def test_instructions_do_not_share_their_draws(bank):
+    """What the k-th question of one instruction is about says nothing about another's k-th."""
+
+    def pairs(one, other, field):
+        alone = [
+            draw_samples(
+                spec_of(name, rows=4, cols=4, palette=4, questions=4),
+                bank,
+                0,
+                "train",
+                np.arange(400),
+            )
+            for name in (one, other)
+        ]
+        if field == "cell":
+            places = [
+                (s.other_row if name == "neighbour" else s.row) * 4
+                + (s.other_col if name == "neighbour" else s.col)
+                for name, s in zip((one, other), alone, strict=True)
+            ]
+            return np.mean(places[0] == places[1]), 1 / 16
+        return np.mean(alone[0].object == alone[1].object), 1 / 4
+
+    for one, other, field in (("lookup", "neighbour", "cell"), ("count", "locate", "object")):
+        share, chance = pairs(one, other, field)
+        assert abs(share - chance) < 5 * np.sqrt(chance / 1600)
+
+
+def test_the_order_in_which_instructions_are_named_does_not_matter(bank):
+    """As it does not to the data's hash, nor to what a run is compared by."""
+    one = GridConfig(instructions={"lookup": 1.0, "row": 2.0})
+    other = GridConfig(instructions={"row": 2.0, "lookup": 1.0})
+    index = np.arange(50)
+    drawn = [draw_samples(spec, bank, 0, "train", index).instruction for spec in (one, other)]
+    np.testing.assert_array_equal(*drawn)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_choices_do_not_depend_on_the_company(bank, name):
+    spec = spec_of(name, rows=[2, 6], cols=[2, 6])
+    strings = Strings()
+    together = draw_samples(spec, bank, 0, "test", np.arange(20))
+    for scored in (False, True):
+        whole = choice_pieces(together, bank.class_names, strings, scored)
+        for i in range(20):
+            alone = draw_samples(spec, bank, 0, "test", np.array([i]))
+            own = choice_pieces(alone, bank.class_names, strings, scored)[0]
+            for q, row in enumerate(own):
+                assert [p for p in row if p] == [p for p in whole[i, q] if p]

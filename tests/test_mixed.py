@@ -1,10 +1,14 @@
 """Batches of grids of any size, with every instruction, in every layout: packed equals alone."""
 
+import dataclasses
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
 from gpt2v.data.batches import Renderer
+from gpt2v.data.images import PictureGeometry
 from gpt2v.data.instructions import ALL, NAMES
 from gpt2v.data.pictures import natural_pictures
 from gpt2v.data.pieces import PieceTable
@@ -158,19 +162,50 @@ def test_positions_start_anywhere_in_training_only(bank, table):
         moved.check(needed + 39)
 
 
-@pytest.mark.parametrize("mode", ["chained", "independent"])
-def test_the_check_covers_every_size_instruction_and_word(long_bank, table, mode):
-    spec = {
-        "rows": [1, 3], "cols": [2, 3], "palette": [2, 6], "mode": mode, "questions": 4,
-        "instructions": dict.fromkeys(NAMES, 1.0),
-        "augment": {"paraphrase": True, "index_bases": [0, 1], "position_offset": 9},
-    }  # fmt: skip
-    made = stream_of(long_bank, table, **spec)
-    longest = max(int(made.batch(step).position_ids.max()) + 1 for step in range(120))
+def stated(made):
+    """Positions that the check asks for, by its own message."""
     with pytest.raises(UserError, match=r"needs \d+ positions") as refused:
         made.check(8)
-    stated = int(str(refused.value).split("needs ")[1].split()[0])
-    assert longest <= stated <= (longest * 1.5 if mode == "independent" else 10 * longest)
+    return int(str(refused.value).split("needs ")[1].split()[0])
+
+
+@pytest.mark.parametrize("mode", ["chained", "independent"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_check_covers_every_sample_of_every_instruction(bank, table, mode, name):
+    """Names of one length in tokens: some sample is as long as any, so the check is exact."""
+    tried = [f"{c}q-qz{d}x" for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" for d in "abcd"]
+    shape = {n: (len(table.tokens(f" {n}")), len(table.tokens(n))) for n in tried}
+    ((common, count),) = Counter(shape.values()).most_common(1)
+    assert count >= 10
+    assert common[0] > 4
+    names = tuple(n for n in tried if shape[n] == common)[:10]
+    tiles = dataclasses.replace(bank, class_names=names)
+    spec = {"rows": 2, "cols": [2, 3], "palette": [2, 3], "mode": mode}
+    made = stream_of(tiles, table, instructions={name: 1.0}, **spec)
+    longest = max(int(made.batch(step).position_ids.max()) + 1 for step in range(150))
+    assert longest <= stated(made)
+    if mode == "independent":
+        assert stated(made) - longest <= 2  # one number or direction was not drawn
+    made.check(stated(made))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_check_covers_names_and_words_of_every_length(long_bank, table, name):
+    augment = {"paraphrase": True, "index_bases": [0, 1], "position_offset": 9}
+    spec = {"rows": [2, 3], "cols": [2, 11], "palette": [2, 6], "augment": augment}
+    made = stream_of(long_bank, table, instructions={name: 1.0}, **spec)
+    longest = max(int(made.batch(step).position_ids.max()) + 1 for step in range(100))
+    assert longest <= stated(made)
+
+
+def test_a_picture_of_any_size_that_cannot_be_is_refused_before_training(bank, table):
+    """The largest grid may have a patch for each cell where a smaller one has not."""
+    small = dataclasses.replace(bank, pixels=bank.pixels[:, :4, :4])
+    spec = {"rows": 1, "cols": [5, 6], "modality": "image", "picture": {"gap": 6}}
+    config = DataConfig.model_validate({"batch_size": 8, "stages": [{"steps": 1, "mix": [spec]}]})
+    made = Stream(config, Renderer(small, table, 112), PictureGeometry(112, 8))
+    with pytest.raises(UserError, match=r"data\.stages\.0\.mix\.0\..*no patch"):
+        made.check(512)
 
 
 def test_held_out_wordings_are_refused_in_training(bank, table):

@@ -204,3 +204,26 @@ def test_resizing_does_not_depend_on_the_order_of_sums():
     rows = (np.einsum("yh,nhwc->nywc", weights, pixels.astype(np.int64)) + 2**13) // 2**14
     whole = (np.einsum("xw,nywc->nyxc", weights, rows) + 2**13) // 2**14
     np.testing.assert_array_equal(found, whole)
+
+
+def test_size_and_place_are_drawn_apart_from_the_augmentation(bank):
+    """Planted would be a key for both: small tiles never mirrored, large ones always."""
+    slope = np.arange(0, 160, 10, dtype=np.uint8)[:, None]
+    rising = np.broadcast_to(slope, bank.pixels.shape).copy()
+    varied = dataclasses.replace(bank, pixels=rising, augment=TileAugmentConfig(flip=True))
+    picture = PictureConfig(scale=[0.5, 1.0], background=[255, 255, 255])
+    samples = draw_samples(GridConfig(), varied, 0, "train", np.arange(200))
+    mirrored = {True: [], False: []}
+    for (pixels,) in natural_pictures(samples, varied, picture):
+        for cell in pixels.reshape(3, 16, 3, 16, 3).transpose(0, 2, 1, 3, 4).reshape(9, 16, 16, 3):
+            row = cell[8, :, 0][cell[8, :, 0] != 255].astype(int)
+            mirrored[len(row) > 12].append(row[0] > row[-1])
+    for values in mirrored.values():
+        assert abs(np.mean(values) - 0.5) < 0.1
+
+
+def test_pictures_have_noise_of_their_own(bank):
+    flat = dataclasses.replace(bank, pixels=np.full_like(bank.pixels, 128))
+    samples = draw_samples(GridConfig(), flat, 0, "test", np.arange(8))
+    noisy = compose(samples, flat, 48, PictureConfig(noise=9.0))
+    assert len({pixels.tobytes() for pixels in noisy}) == 8

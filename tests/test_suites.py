@@ -20,12 +20,12 @@ from gpt2v.errors import UserError
 # Of sprites of 16 pixels, 100 per class. A hash that changes is a suite that changed, which needs
 # a new version of it, or other tiles (tests/test_tiles.py), or a fault.
 HASHES = {
-    "corruptions-v1": "5918023c13decffd01f72f5cae698e1fe3036a481f6dc75794d7e90d3e58bc4b",
-    "grid-3x3-v1": "a5855756573de9a69ff0237f956c18fc609ee4e8e44e573ac1e0151ea0a2d3da",
-    "grid-sizes-v1": "07774ccade4c3500191aea042666b96af3f91f51841abd08f6d27c834375a2e4",
-    "instructions-v1": "3d5604abc0c82af27a6c8b3b33099809b82da9db97bbc2f595f34978ef38db2e",
-    "multi-image-v1": "d67a5f096e907ee807f3af83b75526c28beea90905903b5e3d85cd4a6d82d212",
-    "palette-v1": "e95f709e542f9ae91b3c5b9cb2eabec8f7e01dbbe4bed6826695b2eadc74d864",
+    "corruptions-v1": "3d35db4efed4fe47af44469d0ee726bf59b1e69c772a5c2531874867ff002e48",
+    "grid-3x3-v1": "d022e311114b05eb7bf29d3e5eebcc906386047e40d5eb1ceb6f3e4c177c2935",
+    "grid-sizes-v1": "cb3d8bc167ee66a25a93b63d093401a8774a2a406db8305b709104133c36ac9e",
+    "instructions-v1": "13af7e1f390aab787016bddf3e48ae27cf6bf573e851486f715825aa473fac7d",
+    "multi-image-v1": "e6a649d36ac04e9d10a52a392cf764f548d7ab82d0be32ba3d24ecb0608983c7",
+    "palette-v1": "f1f12e38000f65372a7519b9c0960db42e8208e075b4c8b9495b98154c2c95d4",
 }
 TILES = ["--tiles.per_class", "100", "--tiles.size", "16"]
 
@@ -44,6 +44,15 @@ def test_there_are_these_suites():
 @pytest.mark.parametrize("name", HASHES)
 def test_every_byte_of_a_suite_is_pinned(tiles, name):
     assert suite_hash(load_suite(name), tiles) == HASHES[name]
+
+
+def test_what_a_model_is_shown_changes_the_hash(tiles):
+    suite = load_suite("palette-v1")
+    for i, change in enumerate(({"modalities": ["text"]}, {"name": "other"}, {"n_images": 299})):
+        parts = [suite.parts[0].model_copy(update=change), *suite.parts[1:]]
+        assert (
+            suite_hash(suite.model_copy(update={"parts": parts}), tiles) != HASHES["palette-v1"]
+        ), i
 
 
 def test_one_grey_level_or_one_word_changes_the_hash(tiles):

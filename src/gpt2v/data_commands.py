@@ -63,7 +63,7 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> None:
 
     config: ExportConfig | SuiteExportConfig
     if args.config in suite_names():
-        config = load(SuiteExportConfig, None, {"suite": args.config, **overrides})
+        config = load(SuiteExportConfig, None, {**overrides, "suite": args.config})
     elif not Path(args.config).suffix and not Path(args.config).exists():
         raise UserError(
             f"{args.config}: no such file or suite; the suites are {', '.join(suite_names())}"
@@ -71,10 +71,9 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> None:
     else:
         config = load(ExportConfig, args.config, overrides)
     with within(f"{args.config}: "):
-        manifest = export(
-            config, Path(args.to), args.format, args.executor, args.workers, args.overwrite
-        )
-    print(f"export: {manifest}")
+        to = Path(args.to).resolve()  # of a link, the folder itself
+        export(config, to, args.format, args.executor, args.workers, args.overwrite)
+    print(f"export: {args.to}")
 
 
 def _suites(args: argparse.Namespace, overrides: Overrides) -> None:
@@ -87,7 +86,7 @@ def _suites(args: argparse.Namespace, overrides: Overrides) -> None:
         for line in aligned([[name, load_suite(name).description] for name in suite_names()]):
             print(line)
         return
-    config = load(SuiteTilesConfig, None, {"suite": args.name, **overrides})
+    config = load(SuiteTilesConfig, None, {**overrides, "suite": args.name})
     for line in suite_table(config):
         print(line)
 

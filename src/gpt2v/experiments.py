@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gpt2v.config import (
     Config,
@@ -114,7 +114,15 @@ class MMConfig(Config):
     train: TrainConfig
 
 
-Modalities = Annotated[list[Literal["text", "image"]], Field(min_length=1)]
+def _each_once(names: list[str]) -> list[str]:
+    if len(set(names)) < len(names):
+        raise ValueError("must name each once")
+    return names
+
+
+Modalities = Annotated[
+    list[Literal["text", "image"]], Field(min_length=1), AfterValidator(_each_once)
+]
 
 
 class HeldOutConfig(Config):
@@ -142,11 +150,16 @@ class EvalConfig(HeldOutConfig):
     examples: int = Field(24, ge=0, description="pictures kept for the report")
 
 
-class SuiteEvalConfig(Config):
-    """`gpt2v eval --suite NAME`: a named suite, as it is, for one tile bank."""
+class SuiteTilesConfig(Config):
+    """A named suite, as it is, for one tile bank."""
 
     suite: str = Field(description="name of the suite; `gpt2v data suites` lists them")
     tiles: TilesConfig = TilesConfig()
+
+
+class SuiteEvalConfig(SuiteTilesConfig):
+    """`gpt2v eval --suite NAME`: a named suite, as it is, for one tile bank."""
+
     parts: list[str] | None = Field(None, min_length=1, description="measure these alone")
     modalities: Modalities = Field(["text", "image"], description="how the grids are shown")
     examples: int = Field(24, ge=0, description="pictures kept for the report")
@@ -167,13 +180,6 @@ class ExportConfig(Config):
         if self.grid.modality != "text":
             raise ValueError("grid.modality has no meaning here: an export holds both views")
         return self
-
-
-class SuiteTilesConfig(Config):
-    """A named suite, as it is, for one tile bank."""
-
-    suite: str = Field(description="name of the suite; `gpt2v data suites` lists them")
-    tiles: TilesConfig = TilesConfig()
 
 
 class SuiteExportConfig(SuiteTilesConfig):

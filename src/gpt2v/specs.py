@@ -19,6 +19,7 @@ from gpt2v.config import Config, without_defaults
 
 
 LARGEST = 16  # rows, columns
+Delimiter = Literal["|", ",", ";", "/", "&"]
 Form = Literal["markdown", "csv", "latex", "coordinates", "plain", "patch-tiled"]
 
 
@@ -60,7 +61,7 @@ class AugmentConfig(Config):
     held_out: bool = Field(
         False, description="paraphrase: draw from wordings that are never trained on"
     )
-    delimiters: list[Literal["|", ",", ";", "/", "&"]] = Field(
+    delimiters: list[Delimiter] = Field(
         ["|"], min_length=1, description="markdown: what stands between cells, drawn per sample"
     )
     index_bases: list[Literal[0, 1]] = Field(
@@ -117,6 +118,8 @@ class PictureConfig(Config):
     def _scale_is_a_range(self) -> Self:
         if self.scale[0] > self.scale[1]:
             raise ValueError("scale must be [smallest, largest]")
+        if self.jitter and self.scale[0] == 1:
+            raise ValueError("jitter needs a scale below 1: other tiles fill their cells")
         return self
 
 
@@ -128,7 +131,7 @@ class GridConfig(Config):
     palette: Palette = Field(
         4, description="objects that a grid may hold; [2, 8]: drawn per sample"
     )
-    instructions: dict[str, Annotated[float, Field(gt=0)]] = Field(
+    instructions: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
         {"lookup": 1.0}, min_length=1, description="what is asked, each with its share"
     )
     questions: int | None = Field(
@@ -141,13 +144,15 @@ class GridConfig(Config):
         "text", description="how the grid is shown: in words, as a picture, or picture then words"
     )
     form: Form = Field("markdown", description="text form; plain: words and line breaks only")
-    patches: int = Field(2, ge=1, description="patch-tiled: patches along a cell's side")
+    patches: int = Field(2, ge=1, le=16, description="patch-tiled: patches along a cell's side")
     noise: float = Field(
         0.0, ge=0, lt=1, description="patch-tiled: chance that a word is any object's, at random"
     )
     picture: PictureConfig = Field(PictureConfig(), description="how the grid is drawn")
     augment: AugmentConfig = Field(AugmentConfig(), description="how samples vary in their words")
-    weight: float = Field(1.0, gt=0, description="share of this spec among its stage's specs")
+    weight: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="share of this spec among its stage's specs"
+    )
 
     @property
     def in_words(self) -> bool:
@@ -196,7 +201,7 @@ class GridConfig(Config):
         if self.noise and not (self.in_words and self.form == "patch-tiled"):
             raise ValueError("noise needs form: patch-tiled")
         if self.augment.delimiters != ["|"] and not (self.in_words and self.form == "markdown"):
-            raise ValueError("augment.delimiters needs modality: text and form: markdown")
+            raise ValueError("augment.delimiters needs a grid in words and form: markdown")
         return self
 
     @model_serializer(mode="wrap")
@@ -226,7 +231,9 @@ class CorpusConfig(Config):
     clean: bool = Field(True, description="normalise, drop broken and repeated documents")
     context: int = Field(256, ge=2, description="tokens in a window")
     windows: int | None = Field(None, ge=1, description="windows per step; none: data.batch_size")
-    weight: float = Field(1.0, gt=0, description="share of this spec among its stage's specs")
+    weight: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="share of this spec among its stage's specs"
+    )
 
     @property
     def text(self) -> Self:

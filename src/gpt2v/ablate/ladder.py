@@ -73,6 +73,8 @@ def climb(model: GPT2vModel, held_out: HeldOut, run: Path) -> dict[str, Any]:
     started = time.monotonic()
     runs.write_config(run, held_out.config)
     rows: list[dict[str, Any]] = []
+    for modality in ("text", "image"):
+        held_out.check(modality, model.config.text_config.n_positions)
     for rung in rungs(model, held_out):
         reader = Reader(model.language_model, model.config.image_token_id, rung.source)
         records = score_view(reader, held_out, rung.view, f"ladder: {rung.rung} {rung.name}")

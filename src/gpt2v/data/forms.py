@@ -5,6 +5,7 @@ Every piece begins and ends where the tokenizer's pre-tokens do, whatever stands
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from gpt2v.data.pieces import EMPTY, Strings
 from gpt2v.data.rng import Ints
 from gpt2v.data.samples import Samples
 from gpt2v.data.wording import DELIMITERS
-from gpt2v.specs import Form
+from gpt2v.specs import Form, GridConfig
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class TextView:
     patches: int = 1
     noise: float = 0.0
     spliced: bool = False
+
+    @classmethod
+    def of(cls, spec: GridConfig) -> Self:
+        """As a data spec says."""
+        return cls(spec.form, spec.patches, spec.noise)
 
 
 def written_pieces(

@@ -158,7 +158,7 @@ def _draw_content(
     inside: NDArray[np.bool_], n_objects: Ints, most: int, n_classes: int, dice: Dice
 ) -> tuple[Ints, Ints]:
     """Palettes (B, P) and classes (B, R, C) whose content is the dice's split's."""
-    batch, n_cells = len(inside), inside[0].size
+    batch, n_cells = len(inside), inside.shape[1] * inside.shape[2]
     palette = np.empty((batch, most), np.int64)
     classes = np.empty(inside.shape, np.int64)
     by_content = (inside.reshape(batch, -1).sum(1) >= _SMALLEST_SPLIT_BY_CONTENT) & (n_objects > 1)

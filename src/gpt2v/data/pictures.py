@@ -114,7 +114,7 @@ def _sheet(tiles: Ints, keys: U64, bank: TileBank, picture: PictureConfig, train
 def _in_cells(pixels: Pixels, keys: U64, cell: int, picture: PictureConfig) -> Pixels:
     """Tiles (n, R, C, s, s, 3) at their own scale and place in cells (n, R, C, cell, cell, 3)."""
     n, rows, cols = keys.shape
-    words = rng.bits(keys.reshape(-1), 3)
+    words = rng.bits(rng.mix(~keys.reshape(-1)), 3)  # apart from the draws of the augmentation
     low, high = (max(1, round(cell * scale)) for scale in picture.scale)
     sides = low + rng.below(words[:, 0], high - low + 1)
     found = np.empty((len(sides), cell, cell, 3), np.uint8)

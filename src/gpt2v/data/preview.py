@@ -12,7 +12,7 @@ from gpt2v.data.pieces import Strings
 from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import documents
 from gpt2v.data.tiles import Pixels, load_bank
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, within
 from gpt2v.experiments import EvalConfig
 
 _PICTURE = 192  # side of a sample's pictures on the sheet, in pixels, at least
@@ -27,8 +27,9 @@ def preview(config: EvalConfig, n: int, png: Path) -> None:
         raise UserError(f"--n: {n} must be at least 1")
     bank = load_bank(config.tiles)
     spec = config.grid
-    samples = draw_samples(spec, bank, config.seed, config.split, np.arange(n))
-    view = TextView(spec.form, spec.patches, spec.noise)
+    with within("grid."):
+        samples = draw_samples(spec, bank, config.seed, config.split, np.arange(n))
+    view = TextView.of(spec)
     texts = documents(samples, view, bank.class_names, Strings())
     rows = [
         [own[start : start + cols] for start in range(0, len(own), cols)] if len(own) > 1 else [own]

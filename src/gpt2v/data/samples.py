@@ -92,7 +92,7 @@ def draw_samples(spec: GridConfig, bank: TileBank, seed: int, split: str, index:
 
 def _draw_instructions(spec: GridConfig, grids: Grids, dice: Dice) -> Ints:
     """Which instruction each question of each grid has, (B, Q)."""
-    numbers = [number_of(name) for name in spec.instructions]
+    numbers = sorted(number_of(name) for name in spec.instructions)
     smallest = bounds(spec.rows)[0] * bounds(spec.cols)[0]
     for number in numbers:
         if smallest < ALL[number].smallest():
@@ -100,19 +100,30 @@ def _draw_instructions(spec: GridConfig, grids: Grids, dice: Dice) -> Ints:
                 f"rows, cols: `{ALL[number].name}` needs grids of at least "
                 f"{ALL[number].smallest()} cells"
             )
-    different = np.max([ALL[number].n_different(grids) for number in numbers], axis=0)
-    wanted = different if spec.questions is None else np.full(len(different), spec.questions)
-    if len(numbers) == 1 and (wanted > different).any():
-        if spec.fixed:
+    sizes = grids.rows, grids.cols, grids.n_objects
+    different = np.stack([ALL[number].n_different(*sizes) for number in numbers], axis=1)  # (B, K)
+    if spec.questions is None:
+        wanted = different.max(1)
+    else:
+        largest = [np.array(bounds(size)[1]) for size in (spec.rows, spec.cols, spec.palette)]
+        most = sum(int(ALL[number].n_different(*largest)) for number in numbers)
+        if spec.questions > most:
             raise UserError(
-                f"questions: {spec.questions}, but `{ALL[numbers[0]].name}` has only "
-                f"{different[0]} different ones about a {spec.size} grid"
+                f"questions: {spec.questions}, but there are only {most} different ones "
+                f"({', '.join(spec.instructions)}) about a {spec.size} grid"
             )
-        wanted = np.minimum(wanted, different)
+        wanted = np.minimum(different.sum(1), spec.questions)  # fewer of smaller grids
     width = int(wanted.max(initial=1))
+    asked = np.arange(width) < wanted[:, None]
     if len(numbers) == 1:
-        return np.where(np.arange(width) < wanted[:, None], numbers[0], NOT_ASKED)
-    shares = np.cumsum(list(spec.instructions.values()))
-    drawn = rng.unit(dice.words("instructions", width)) * shares[-1]
-    which = np.minimum(np.searchsorted(shares, drawn, side="right"), len(numbers) - 1)
-    return np.where(np.arange(width) < wanted[:, None], np.array(numbers)[which], NOT_ASKED)
+        return np.where(asked, numbers[0], NOT_ASKED)
+    shares = np.array([spec.instructions[ALL[number].name] for number in numbers])
+    drawn = rng.unit(dice.words("instructions", width))
+    found = np.full(asked.shape, NOT_ASKED)
+    for place in range(width):
+        left = np.cumsum(np.where(different > 0, shares, 0), axis=1)  # of what is not asked yet
+        which = (left <= drawn[:, place, None] * left[:, -1:]).sum(1)
+        which = np.minimum(which, len(numbers) - 1)
+        found[:, place] = np.where(asked[:, place], np.array(numbers)[which], NOT_ASKED)
+        different[np.arange(len(which)), which] -= 1
+    return found

@@ -3,8 +3,9 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -14,14 +15,11 @@ from gpt2v.data import rng
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.corpora import Corpus, open_corpus
 from gpt2v.data.images import ImageSpan, PictureGeometry
-from gpt2v.data.instructions import number_of
-from gpt2v.data.instructions.base import DIRECTIONS
-from gpt2v.data.pieces import PieceTable
-from gpt2v.data.samples import Samples, draw_samples
+from gpt2v.data.longest import longest
+from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import TileBank
 from gpt2v.data.windows import TextBatch
-from gpt2v.data.wording import longest_wording
 from gpt2v.errors import UserError, within
 from gpt2v.specs import CorpusConfig, DataConfig, DataSpec, GridConfig, bounds
 
@@ -35,7 +33,7 @@ def open_corpora(config: DataConfig, tokenizer: Tokenizer) -> dict[CorpusConfig,
 
 def view_of(spec: GridConfig, cell_size: int, geometry: PictureGeometry | None) -> View:
     """How a data spec shows its grid; `cell_size` is the side of a tile in pixels."""
-    words = TextView(spec.form, spec.patches, spec.noise)
+    words = TextView.of(spec)
     if spec.modality == "text":
         return words
     if geometry is None:
@@ -45,7 +43,6 @@ def view_of(spec: GridConfig, cell_size: int, geometry: PictureGeometry | None) 
     def span(rows: int, cols: int) -> ImageSpan:
         return geometry.span(rows, cols, cell_size, spec.picture)
 
-    span(bounds(spec.rows)[1], bounds(spec.cols)[1])  # refused here, if at all
     return ImageView(span, picture=spec.picture, words=words if spec.in_words else None)
 
 
@@ -141,49 +138,8 @@ class Stream:
                     continue
                 if spec.augment.held_out:
                     raise UserError("augment.held_out: those wordings are never trained on")
-                self.draw(spec, "train", np.arange(1))  # the palette, questions, picture
-                _check_positions(self._longest(spec), spec, n_positions)
-
-    def _longest(self, spec: GridConfig) -> int:
-        """Positions that any sample of this spec takes, at most."""
-        assert self.render is not None, "grids need tiles"
-        bank, table = self.render.bank, self.render.table
-        view = view_of(spec, bank.size, self.geometry)
-        lengths = [[len(table.tokens(s)) for s in (f" {name}", name)] for name in bank.class_names]
-        in_grid, in_palette = np.argmax(lengths, axis=0)
-        # Counted objects must be listed, so one listed name is the grid's, not the longest there.
-        spare = lengths[in_palette][1] - lengths[in_grid][1]
-        drawn = draw_samples(spec.largest, bank, self.config.seed, "train", np.arange(1))
-        found = [0]
-        for name in spec.instructions:
-            worst = _worst(drawn, spec, int(in_grid), int(in_palette), table, number_of(name))
-            batch = self.render(worst, view, spec.mode)
-            found.append(int(batch.position_ids.max()) + 1 + spare)
-        return max(found)
-
-
-def _worst(
-    drawn: Samples, spec: GridConfig, in_grid: int, in_palette: int, table: PieceTable, number: int
-) -> Samples:
-    """A sample as long as any with this instruction: the longest name and number everywhere."""
-    palette = np.full_like(drawn.palette, in_palette)
-    palette[:, 0] = in_grid
-    rows, cols = drawn.classes.shape[1:]
-    longest = max(range(len(DIRECTIONS)), key=lambda i: len(table.tokens(DIRECTIONS[i])))
-    values = {
-        "row": rows - 1,
-        "col": cols - 1,
-        "other_row": rows - 1,
-        "other_col": cols - 1,
-        "object": in_grid,
-        "direction": longest,
-        "instruction": number,
-        "classes": in_grid,
-        "position": spec.augment.position_offset,
-        **longest_wording(spec.augment, table, number),
-    }
-    filled = {name: np.full_like(getattr(drawn, name), value) for name, value in values.items()}
-    return replace(drawn, palette=palette, **filled)
+                assert self.render is not None, "grids need tiles"
+                check_spec(spec, self.render, self.geometry, n_positions)
 
 
 def validation_batches(stream: Stream, spec: GridConfig, n_grids: int) -> Iterator[Batch]:
@@ -194,12 +150,21 @@ def validation_batches(stream: Stream, spec: GridConfig, n_grids: int) -> Iterat
         yield stream.draw(spec, "val", index, with_choices=True)
 
 
-def check_length(batch: Batch, spec: GridConfig, n_positions: int) -> None:
-    """Refuse a batch that needs more positions than the GPT-2 has."""
-    _check_positions(int(batch.position_ids.max()) + 1, spec, n_positions)
+def check_spec(
+    spec: GridConfig, render: Renderer, geometry: PictureGeometry | None, n_positions: int
+) -> None:
+    """Refuse a spec of which some sample cannot be drawn, or is too long for the GPT-2.
 
-
-def _check_positions(needed: int, spec: GridConfig, n_positions: int) -> None:
+    Raises:
+        UserError: of the palette, the questions, a picture of some size, or the positions.
+    """
+    draw_samples(spec, render.bank, 0, "train", np.arange(1))
+    view = view_of(spec, render.bank.size, geometry)
+    if isinstance(view, ImageView):
+        sides = (range(low, high + 1) for low, high in (bounds(spec.rows), bounds(spec.cols)))
+        for rows, cols in product(*sides):
+            view.span_of(rows, cols)
+    needed = longest(spec, render, view)
     if needed > n_positions:
         raise UserError(
             f"rows, cols: a {spec.size} grid ({spec.label}, {spec.mode}) needs {needed} positions, "

@@ -1,8 +1,8 @@
 """Named suites: benchmark definitions with a version in their name, the YAML files of
 `gpt2v/suites`. What a suite asks never changes; a change is a new version.
 
-A suite's hash covers every byte of every sample: its table, its questions and answers, and the
-pixels of its pictures in their own size, for one tile bank.
+A suite's hash covers its definition and every byte of every sample: its table, its questions and
+answers, and the pixels of its pictures in their own size, for one tile bank.
 """
 
 import hashlib
@@ -90,12 +90,12 @@ def part_samples(suite: SuiteConfig, part: PartConfig, bank: TileBank) -> Iterat
 
 
 def suite_hash(suite: SuiteConfig, bank: TileBank) -> str:
-    """SHA-256 of every byte of every sample: its text, then shape and pixels of its pictures."""
-    digest = hashlib.sha256()
+    """SHA-256 of the definition, then of every sample: text, shape and pixels of its pictures."""
+    digest = hashlib.sha256(suite.model_dump_json(exclude_defaults=True).encode())
     strings = Strings()
     for part in suite.parts:
         spec = part.grid
-        view = TextView(spec.form, spec.patches, spec.noise)
+        view = TextView.of(spec)
         for samples in part_samples(suite, part, bank):
             texts = documents(samples, view, bank.class_names, strings)
             pictures = natural_pictures(samples, bank, spec.picture)

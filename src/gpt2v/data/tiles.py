@@ -17,6 +17,9 @@ from gpt2v.data.folders import folder_bank
 from gpt2v.errors import UserError
 from gpt2v.progress import track
 
+_SEPARATORS = ",;|&'"  # of names in lists and tables
+_ANSWERS = ("tie", "none", "yes", "no")  # that are no objects
+
 __all__ = ["SPLITS", "Pixels", "TileBank", "load_bank"]
 
 
@@ -39,6 +42,12 @@ def load_bank(config: TilesConfig) -> TileBank:
             raise UserError(
                 f"tiles.path: {config.path or config.source}: class name {name!r} must begin and "
                 "end with a letter or a digit"
+            )
+        if set(name) & set(_SEPARATORS) or name in _ANSWERS:
+            raise UserError(
+                f"tiles.path: {config.path or config.source}: class name {name!r} would be taken "
+                f"for something else; it may hold none of {_SEPARATORS} and be none of "
+                f"{', '.join(_ANSWERS)}"
             )
     return bank
 

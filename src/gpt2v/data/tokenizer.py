@@ -44,7 +44,7 @@ def spec_texts(bank: TileBank, spec: GridConfig) -> Iterator[str]:
     """Documents of a data spec whose instructions or text form are not among `grid_texts`'."""
     if list(spec.instructions) != ["lookup"] or spec.form not in ("markdown", "patch-tiled"):
         samples = draw_samples(spec, bank, 0, "train", np.arange(200))
-        view = TextView(spec.form, spec.patches)
+        view = TextView.of(spec)
         yield from documents(samples, view, bank.class_names, Strings())
 
 

@@ -6,6 +6,8 @@ so that its picture and its table are asked about in the same words. Every piece
 of a template begins and ends where the tokenizer's pre-tokens do, whatever stands beside it.
 """
 
+from typing import get_args
+
 import numpy as np
 
 from gpt2v.data import rng
@@ -13,11 +15,11 @@ from gpt2v.data.instructions import ALL
 from gpt2v.data.instructions.base import FIELDS
 from gpt2v.data.pieces import PieceTable
 from gpt2v.data.rng import Ints
-from gpt2v.specs import AugmentConfig
+from gpt2v.specs import AugmentConfig, Delimiter
 
 # Between the cells of a table. No white space: a tab, the newline after it and the next line's tab
 # are one pre-token, in which a cell's border would be lost.
-DELIMITERS = ("|", ",", ";", "/", "&")
+DELIMITERS: tuple[str, ...] = get_args(Delimiter)
 
 # The line after the grid, up to the first name of the palette ...
 PROMPTS = (

@@ -48,15 +48,18 @@ def open_gpt2(source: str, bank: TileBank) -> tuple[Reader, Renderer]:
 
 def evaluate_model(source: str, config: EvalConfig | SuiteEvalConfig, run: Path) -> dict[str, Any]:
     """Measure a saved model in the configured modalities."""
+    has_eyes = _has_eyes(find_checkpoint(source, "model"))
+    if "image" in config.modalities and not has_eyes:
+        raise UserError(f"modalities: {source} is a GPT-2 without eyes; use --modalities '[text]'")
+    parts = held_out_parts(config)
     bank = load_bank(config.tiles)
-    parts = held_out_parts(config, bank)
+    if isinstance(config, SuiteEvalConfig):
+        check_bank(load_suite(config.suite), config.suite, bank)
     geometry = None
-    if _has_eyes(find_checkpoint(source, "model")):
+    if has_eyes:
         model, render = open_gpt2v(source, bank)
         geometry = model.token_geometry
         readers: Readers = {"gpt2v": (Reader.of(model), list(config.modalities))}
-    elif "image" in config.modalities:
-        raise UserError(f"modalities: {source} is a GPT-2 without eyes; use --modalities '[text]'")
     else:
         reader, render = open_gpt2(source, bank)
         readers = {"lm": (reader, ["text"])}
@@ -67,7 +70,7 @@ def evaluate_model(source: str, config: EvalConfig | SuiteEvalConfig, run: Path)
 
 
 def held_out_parts(
-    config: EvalConfig | SuiteEvalConfig, bank: TileBank
+    config: EvalConfig | SuiteEvalConfig,
 ) -> list[tuple[HeldOutConfig, str | None, list[str]]]:
     """The grids of an evaluation, or of each part of a suite, with its name and modalities.
 
@@ -77,7 +80,6 @@ def held_out_parts(
     if isinstance(config, EvalConfig):
         return [(config, None, list(config.modalities))]
     suite = load_suite(config.suite)
-    check_bank(suite, config.suite, bank)
     known = [part.name for part in suite.parts]
     for name in config.parts or []:
         if name not in known:

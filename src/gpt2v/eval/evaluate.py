@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gpt2v import runs
-from gpt2v.data.baselines import baselines
+from gpt2v.data.baselines import Tally, tally
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.images import PictureGeometry
 from gpt2v.data.pictures import natural_pictures
 from gpt2v.data.rng import Ints
 from gpt2v.data.samples import Samples, draw_samples
-from gpt2v.data.stream import EVAL_BATCH, check_length, data_hash, hash_of, view_of
+from gpt2v.data.stream import EVAL_BATCH, check_spec, data_hash, hash_of, view_of
 from gpt2v.data.suites import load_suite, suite_hash
 from gpt2v.data.text import View
 from gpt2v.errors import within
@@ -65,9 +65,9 @@ class HeldOut:
 
     def check(self, modality: str, n_positions: int) -> None:
         """Refuse grids that a model has no room for, before anything is measured."""
-        batch = self.render(self.samples(np.arange(1)), self.view(modality))
+        spec = self.config.grid.model_copy(update={"modality": modality})
         with within(self._place):
-            check_length(batch, self.config.grid, n_positions)
+            check_spec(spec, self.render, self.geometry, n_positions)
 
     @property
     def n_batches(self) -> int:
@@ -83,7 +83,6 @@ def score_view(reader: Reader, held_out: HeldOut, view: View, label: str) -> Rec
     columns: Records = {}
     with progress(label, held_out.n_batches) as report:
         for batch in held_out.batches(view):
-            check_length(batch, held_out.config.grid, reader.n_positions)
             for key, values in score(reader, batch, held_out.render).items():
                 columns.setdefault(key, []).extend(values)
             report()
@@ -115,17 +114,18 @@ def evaluate(
         for part in parts:
             for modality in _shown(part, modalities):
                 part.check(modality, reader.n_positions)
+    known = [tally(part.samples(np.arange(part.config.n_images))) for part in parts]
     rows, tables = [], []
     gap: dict[str, Any] = {}
     for model, (reader, modalities) in readers.items():
         pairs = []
-        for part in parts:
+        for number, part in enumerate(parts):
             by_modality: dict[str, Records] = {}
             for modality in _shown(part, modalities):
                 label = f"eval: {model}, {modality}" + (f", {part.part}" if part.part else "")
                 records = score_view(reader, part, part.view(modality), label)
                 by_modality[modality] = records
-                rows += _rows(model, modality, part, records)
+                rows += _rows(model, modality, part, records, known[number])
                 tables.append(_table(model, modality, part, records))
             if {"text", "image"} <= set(by_modality):
                 pairs.append((by_modality["text"], by_modality["image"]))
@@ -154,12 +154,13 @@ def _shown(part: HeldOut, modalities: Sequence[str]) -> list[str]:
     return [modality for modality in modalities if modality in part.modalities]
 
 
-def _rows(model: str, modality: str, part: HeldOut, records: Records) -> list[dict[str, Any]]:
+def _rows(
+    model: str, modality: str, part: HeldOut, records: Records, known: Tally
+) -> list[dict[str, Any]]:
     """A row of results for each instruction."""
-    everything = part.samples(np.arange(part.config.n_images))
     found = []
     for instruction in dict.fromkeys(records["instruction"]):
-        base = baselines(everything, instruction)
+        base = known[instruction][1]
         found.append(
             {
                 "model": model,
@@ -203,6 +204,8 @@ def gap_between(pairs: Sequence[tuple[Records, Records]]) -> dict[str, Any]:
 def save_examples(held_out: HeldOut, n: int, folder: Path) -> None:
     """The first few grids as pictures in their own size, named by sample index."""
     folder.mkdir(parents=True, exist_ok=True)
+    if n == 0:
+        return
     samples = held_out.samples(np.arange(n))
     pictures = natural_pictures(samples, held_out.render.bank, held_out.config.grid.picture)
     for index, own in zip(samples.index, pictures, strict=True):

@@ -67,7 +67,7 @@ class Item:
 def items_of(samples: Samples, grid: GridConfig, bank: TileBank) -> list[Item]:
     """The samples in words and pictures."""
     names, strings = bank.class_names, Strings()
-    view = TextView(grid.form, grid.patches, grid.noise)
+    view = TextView.of(grid)
     tables = grid_pieces(samples, view, names, strings)
     prompts = prompt_pieces(samples, names, strings)
     questions = _questions(samples, names, strings)

@@ -5,6 +5,7 @@ that have no receipt yet. What it needs for that lies in `.export/`, which is go
 """
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,7 @@ def export(
     _check_place(place, overwrite)
     bank = bank_of(plan.tiles)
     plan.check(bank)
-    specs = [(part.name, part.grid.model_dump(), part.split, part.seed) for part in plan.parts]
+    specs = [(p.name, p.grid.model_dump(), p.split, p.seed, p.n_images) for p in plan.parts]
     making = _Making(format=format_name, data_hash=data_hash(bank, *specs), versions=versions())
     if (found := _finished(place)) and not overwrite:  # it was stopped between its last two steps
         if any(found[k] != v for k, v in {**making.model_dump(), **_plain(config)}.items()):
@@ -135,15 +136,10 @@ def _same(place: Place, config: AnyExport, making: _Making) -> None:
 def _begin(place: Place, config: AnyExport, making: _Making, overwrite: bool) -> None:
     """Make the folder and say in it what is written there, or check that it is the same."""
     try:
-        if _finished(place):
+        if _finished(place) or (_begun(place) and overwrite):
             remove_directory(place.root)
         elif _begun(place):
-            try:
-                _same(place, config, making)
-            except UserError:
-                if not overwrite:
-                    raise
-                remove_directory(place.root)
+            _same(place, config, making)
         place.prepare()
     except OSError as error:
         raise UserError(f"--to: {place.root}: cannot be written: {error.strerror}") from None
@@ -215,7 +211,7 @@ def _command(config: AnyExport, format_name: str) -> str:
         default = SuiteExportConfig.model_fields["shard_size"].default
         if config.shard_size != default:
             words += ["--shard_size", str(config.shard_size)]
-    return " ".join(["gpt2v data export", *words, "--to DIR --format", format_name])
+    return shlex.join(["gpt2v", "data", "export", *words, "--to", "DIR", "--format", format_name])
 
 
 def _options(prefix: str, values: dict[str, Any]) -> Iterator[str]:

@@ -123,8 +123,12 @@ class Instruction(ABC):
         return self.wordings + self.held_out
 
     @abstractmethod
-    def n_different(self, grids: Grids) -> Ints:
-        """How many questions about each grid differ, (B,); as many are asked unless told."""
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        """How many questions about a grid there may be, and are unless told; same shape as `rows`.
+
+        They differ from each other, but for those of `exists` and `compare`, whose answers are
+        balanced instead.
+        """
 
     def smallest(self) -> int:
         """Cells that a grid must have to be asked about."""
@@ -172,18 +176,19 @@ class YesOrNo(Instruction):
 class AboutAnObject(Instruction):
     """Shared by the questions about each object of the palette in turn."""
 
-    def n_different(self, grids: Grids) -> Ints:
-        return grids.n_objects
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return n_objects
 
     def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
-        place = places.in_turn(dice.order("objects", grids.palette >= 0), grids.n_objects)
+        order = dice.order(f"{self.name}/objects", grids.palette >= 0)
+        place = places.in_turn(order, grids.n_objects)
         return {"object": np.take_along_axis(grids.palette, place, axis=1)}
 
 
-def cells_in_turn(grids: Grids, dice: Dice, places: Places) -> Fields:
+def cells_in_turn(grids: Grids, dice: Dice, places: Places, purpose: str) -> Fields:
     """Different cells of each grid."""
     batch, _, cols = grids.classes.shape
-    order = dice.order("questions", grids.inside.reshape(batch, -1))
+    order = dice.order(purpose, grids.inside.reshape(batch, -1))
     cell = places.in_turn(order, grids.n_cells)
     return {"row": cell // cols, "col": cell % cols}
 

@@ -63,11 +63,11 @@ class Lookup(_NamesAnObject):
         "The cell in column {col} of row {row} shows which object? A:",
     )
 
-    def n_different(self, grids: Grids) -> Ints:
-        return grids.n_cells
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return rows * cols
 
     def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
-        return cells_in_turn(grids, dice, places)
+        return cells_in_turn(grids, dice, places, "questions")
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         return v.words[asked.at(asked.row, asked.col)][:, None]
@@ -84,20 +84,22 @@ class Neighbour(_NamesAnObject):
     )
     held_out = ("Name the object that is directly {direction} row {row}, column {col}. A:",)
 
-    def n_different(self, grids: Grids) -> Ints:
-        return grids.n_cells  # every cell is the answer's once
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return rows * cols  # every cell is the answer's once
 
     def smallest(self) -> int:
         return 2
 
     def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
-        found = cells_in_turn(grids, dice, places)
+        found = cells_in_turn(grids, dice, places, "neighbour/cells")
         row, col = found["row"], found["col"]
         rows, cols = grids.rows[:, None], grids.cols[:, None]
         # The cell is left of its right neighbour, and so on: the one that is named must exist.
         named = [(row - down, col - right) for down, right in STEPS]
         there = np.stack([(r >= 0) & (r < rows) & (c >= 0) & (c < cols) for r, c in named], axis=-1)
-        words = dice.words("directions", places.n * len(STEPS)).reshape(*row.shape, len(STEPS))
+        words = dice.words("neighbour/directions", places.n * len(STEPS)).reshape(
+            *row.shape, len(STEPS)
+        )
         direction = np.where(there, words >> np.uint64(1), np.uint64(2**64 - 1)).argmin(-1)
         steps = np.array(STEPS)[direction]
         return {
@@ -129,8 +131,8 @@ class Compare(YesOrNo):
         "A:",
     )
 
-    def n_different(self, grids: Grids) -> Ints:
-        return grids.n_cells  # of many more pairs
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return np.where(rows * cols == 2, 1, rows * cols)  # of many more pairs
 
     def smallest(self) -> int:
         return 2
@@ -138,7 +140,7 @@ class Compare(YesOrNo):
     def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
         batch, _, cols = grids.classes.shape
         flat = grids.classes.reshape(batch, -1)
-        shuffled = dice.order("pairs", flat >= 0)
+        shuffled = dice.order("compare/pairs", flat >= 0)
         kinds = np.take_along_axis(flat, shuffled, axis=1)
         # Cells by class, in random order within each; places outside the grid come last.
         by_kind = np.take_along_axis(
@@ -151,20 +153,20 @@ class Compare(YesOrNo):
             True: np.where(kinds >= 0, size - 1, 0),  # partners of each place, by answer
             False: np.where(kinds >= 0, total - size, 0),
         }
-        coin = rng.below(dice.words("pairs/coin", 1), 2)
+        coin = rng.below(dice.words("compare/coin", 1), 2)
         want = (places.turn + coin) % 2 == 0
         for answer in (True, False):
             want = np.where(pairs[answer].sum(1)[:, None] == 0, not answer, want)
         # A place is drawn with its number of partners as its weight, then one of them.
         edges = {answer: np.cumsum(weight, axis=1)[:, None] for answer, weight in pairs.items()}
         total_weight = np.where(want, edges[True][..., -1], edges[False][..., -1])
-        drawn = rng.below(dice.words("pairs/one", places.n), total_weight)
+        drawn = rng.below(dice.words("compare/one", places.n), total_weight)
         first = np.where(
             want, *((edges[answer] <= drawn[..., None]).sum(-1) for answer in (True, False))
         )
         partners = (np.take_along_axis(pairs[answer], first, axis=1) for answer in (True, False))
         many = np.where(want, *partners)
-        partner = rng.below(dice.words("pairs/two", places.n), many)
+        partner = rng.below(dice.words("compare/two", places.n), many)
         begin, length = (np.take_along_axis(a, first, axis=1) for a in (start, size))
         same = begin + partner + (partner >= first - begin)  # not itself
         other = partner + np.where(partner >= begin, length, 0)  # not its own class

@@ -66,14 +66,14 @@ class Exists(YesOrNo):
     )
     held_out = ("Has the grid a cell with the object {object}? A:",)
 
-    def n_different(self, grids: Grids) -> Ints:
-        return grids.n_objects
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return n_objects
 
     def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
         listed, here = grids.palette >= 0, grids.counts > 0
         n_here = here.sum(1)
-        present = dice.order("objects", here)  # those that are there come first
-        absent = dice.order("objects", listed & ~here)
+        present = dice.order("exists/present", here)  # those that are there come first
+        absent = dice.order("exists/absent", listed & ~here)
         coin = rng.below(dice.words("exists/coin", 1), 2)
         n_absent = (grids.n_objects - n_here)[:, None]
         want = ((places.turn + coin) % 2 == 0) | (n_absent == 0)  # by turns, where both can be
@@ -105,8 +105,8 @@ class Majority(Instruction):
     )
     held_out = ("What do most cells hold? A:",)
 
-    def n_different(self, grids: Grids) -> Ints:
-        return np.ones(len(grids.index), np.int64)
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return np.ones_like(rows)
 
     def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
         return {}

@@ -52,8 +52,8 @@ class Row(_ReadsCells):
     )
     held_out = ("Read row {row}. A:",)
 
-    def n_different(self, grids: Grids) -> Ints:
-        return grids.rows
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return rows
 
     def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
         order = dice.order("row", grids.inside[:, :, 0])
@@ -79,8 +79,8 @@ class Column(_ReadsCells):
     )
     held_out = ("Read column {col}. A:",)
 
-    def n_different(self, grids: Grids) -> Ints:
-        return grids.cols
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return cols
 
     def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
         order = dice.order("column", grids.inside[:, 0])
@@ -106,8 +106,8 @@ class Transcribe(_ReadsCells):
     )
     held_out = ("Read the whole grid from its first row to its last. A:",)
 
-    def n_different(self, grids: Grids) -> Ints:
-        return np.ones(len(grids.index), np.int64)
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return np.ones_like(rows)
 
     def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
         return {}
