@@ -125,7 +125,7 @@ def _begun(place: Place) -> bool:
 
 def _same(place: Place, config: AnyExport, making: _Making) -> None:
     """Refuse to go on with an export that was begun from something else."""
-    for name, now in (("making.yaml", making), (_CONFIG, config)):
+    for name, now in ((_CONFIG, config), ("making.yaml", making)):
         if (place.work / name).is_file() and (changed := difference(place.work / name, now)):
             raise UserError(
                 f"--to: {place.root}: holds an export of something else: {changed}; choose "
