@@ -78,7 +78,7 @@ def the_example(bank) -> Item:
 def test_the_two_examples_of_the_design(bank):
     item = the_example(bank)
     assert item.text == TABLE + REST
-    assert markdown_document(item, "example", False) == "![example](example.png)\n" + REST
+    assert markdown_document(item, ["example.png"]) == "![example](example.png)\n" + REST
 
 
 @settings(max_examples=15)

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from PIL import Image
@@ -33,6 +33,11 @@ class Question:
     row: int | None  # counted from 0, whatever the words do; none: the question names no row
     col: int | None
     choices: tuple[str, ...]  # the answers that may be; empty where they are too many to list
+
+    @property
+    def row_of_table(self) -> dict[str, str | int | None]:
+        """All but the choices, by column."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "choices"}
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,9 @@ from gpt2v.data.export.content import Item
 from gpt2v.data.export.plan import Part, Shard
 
 
-def markdown_document(item: Item, stem: str, several: bool) -> str:
-    """The image-only document, whose pictures lie beside it under the same name."""
-    marks = [f"![example]({name})" for name in picture_names(item, stem, several)]
-    return item.document(item.pictured(marks, " "))
-
-
-def picture_names(item: Item, stem: str, several: bool) -> list[str]:
-    """`stem.png`, or with a picture for each cell `stem-0.png` and so on, in raster order."""
-    if not several:
-        return [f"{stem}.png"]
-    return [f"{stem}-{k}.png" for k in range(len(item.pictures))]
+def markdown_document(item: Item, names: list[str]) -> str:
+    """The image-only document, whose pictures lie beside it."""
+    return item.document(item.pictured([f"![example]({name})" for name in names], " "))
 
 
 class FolderFormat(Format):
@@ -36,9 +28,9 @@ class FolderFormat(Format):
         for item in items:
             stem = f"{item.index:06d}"
             text, image = f"text/{shard.number:05d}/{stem}.md", f"image/{shard.number:05d}/"
-            names = picture_names(item, stem, part.several)
+            names = part.picture_names(stem, len(item.pictures))
             files[root + text] = item.text.encode()
-            files[f"{root}{image}{stem}.md"] = markdown_document(item, stem, part.several).encode()
+            files[f"{root}{image}{stem}.md"] = markdown_document(item, names).encode()
             for name, content in zip(names, item.pictures, strict=True):
                 files[root + image + name] = content
             paths = [image + name for name in names]
@@ -51,16 +43,7 @@ class FolderFormat(Format):
                 "palette": item.palette,
                 "table": item.table,
                 "prompt": item.prompt,
-                "questions": [
-                    {
-                        "instruction": q.instruction,
-                        "question": q.question,
-                        "answer": q.answer,
-                        "row": q.row,
-                        "col": q.col,
-                    }
-                    for q in item.questions
-                ],
+                "questions": [q.row_of_table for q in item.questions],
             }
             lines.append(json.dumps(row, ensure_ascii=False))
         return Written(files, lines)

@@ -11,8 +11,7 @@ from gpt2v.data.export.base import Files, Format, Gathered, Written
 from gpt2v.data.export.card import card
 from gpt2v.data.export.content import Item, Question
 from gpt2v.data.export.plan import Part, Shard
-
-IMAGE = "<image>"
+from gpt2v.data.pieces import IMAGE
 
 
 class LlavaFormat(Format):
@@ -24,8 +23,7 @@ class LlavaFormat(Format):
         files, lines = {}, []
         for item in items:
             stem = f"{shard.number:05d}/{item.index:06d}"
-            numbered = [f"-{k}" if part.several else "" for k in range(len(item.pictures))]
-            names = [f"images/{stem}{number}.png" for number in numbered]
+            names = part.picture_names(f"images/{stem}", len(item.pictures))
             for name, content in zip(names, item.pictures, strict=True):
                 files[part.folder + name] = content
             asked = [[question] for question in item.questions]

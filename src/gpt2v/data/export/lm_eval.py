@@ -89,7 +89,8 @@ def _columns(several: bool) -> Columns:
 def _rows(part: Part, item: Item) -> Iterator[dict[str, Any]]:
     """A row for each question, which sees the grid only."""
     name = f"{part.folder}{part.split}/{item.index:06d}"
-    pictures = [picture(content, f"{name}-{k}.png") for k, content in enumerate(item.pictures)]
+    names = part.picture_names(name, len(item.pictures))
+    pictures = [picture(*both) for both in zip(item.pictures, names, strict=True)]
     marks = item.pictured([PLACEHOLDER] * len(pictures))
     for q in item.questions:
         yield {

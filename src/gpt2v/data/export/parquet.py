@@ -56,8 +56,7 @@ def _folder(part: Part) -> str:
 
 
 def _row(part: Part, item: Item) -> dict[str, Any]:
-    numbered = [f"-{k}" if part.several else "" for k in range(len(item.pictures))]
-    names = [f"{part.split}-{item.index:06d}{number}.png" for number in numbered]
+    names = part.picture_names(f"{part.split}-{item.index:06d}", len(item.pictures))
     pictures = [picture(*both) for both in zip(item.pictures, names, strict=True)]
     return {
         "index": item.index,
@@ -65,16 +64,7 @@ def _row(part: Part, item: Item) -> dict[str, Any]:
         **({"images": pictures} if part.several else {"image": pictures[0]}),
         "table": item.table,
         "prompt": item.prompt,
-        "questions": [
-            {
-                "instruction": q.instruction,
-                "question": q.question,
-                "answer": q.answer,
-                "row": q.row,
-                "col": q.col,
-            }
-            for q in item.questions
-        ],
+        "questions": [q.row_of_table for q in item.questions],
         "classes": item.classes,
         "palette": item.palette,
         "text": item.text,

@@ -37,6 +37,10 @@ class Part:
         """Whether a sample has a picture for each of its cells."""
         return self.grid.picture.layout == "multi"
 
+    def picture_names(self, stem: str, n: int) -> list[str]:
+        """`stem.png`, or with a picture for each cell `stem-0.png` and so on, in raster order."""
+        return [f"{stem}-{k}.png" for k in range(n)] if self.several else [f"{stem}.png"]
+
 
 @dataclass(frozen=True)
 class Shard:
