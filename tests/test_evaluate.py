@@ -114,9 +114,11 @@ def test_a_gpt2_of_another_tool_is_measured(tmp_path, bank, table):
         evaluate_model(str(tmp_path / "hf"), config, tmp_path)
 
 
-def test_a_saved_gpt2v_is_measured_in_both_modalities(mm_run, tmp_path):
-    rows = evaluate_model(str(mm_run), CONFIG, tmp_path)["results"]
-    assert [row["modality"] for row in rows] == ["text", "image"]
+@pytest.mark.parametrize("modalities", [["text", "image"], ["text+image"]])
+def test_a_saved_gpt2v_is_measured_in_every_modality(mm_run, tmp_path, modalities):
+    config = CONFIG.model_copy(update={"modalities": modalities})
+    rows = evaluate_model(str(mm_run), config, tmp_path)["results"]
+    assert [row["modality"] for row in rows] == modalities
 
 
 def test_grids_too_large_for_the_model_are_refused(lm, bank, table):

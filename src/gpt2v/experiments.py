@@ -121,7 +121,7 @@ def _each_once(names: list[str]) -> list[str]:
 
 
 Modalities = Annotated[
-    list[Literal["text", "image"]], Field(min_length=1), AfterValidator(_each_once)
+    list[Literal["text", "image", "text+image"]], Field(min_length=1), AfterValidator(_each_once)
 ]
 
 

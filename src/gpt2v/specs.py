@@ -135,7 +135,9 @@ class GridConfig(Config):
         {"lookup": 1.0}, min_length=1, description="what is asked, each with its share"
     )
     questions: int | None = Field(
-        None, ge=1, description="per grid; none: as many as there are different ones"
+        None,
+        ge=1,
+        description="per grid; none: every different one, of the instruction that has most",
     )
     mode: Literal["chained", "independent"] = Field(
         "independent", description="whether a question sees the earlier ones"

@@ -49,7 +49,7 @@ def open_gpt2(source: str, bank: TileBank) -> tuple[Reader, Renderer]:
 def evaluate_model(source: str, config: EvalConfig | SuiteEvalConfig, run: Path) -> dict[str, Any]:
     """Measure a saved model in the configured modalities."""
     has_eyes = _has_eyes(find_checkpoint(source, "model"))
-    if "image" in config.modalities and not has_eyes:
+    if set(config.modalities) != {"text"} and not has_eyes:
         raise UserError(f"modalities: {source} is a GPT-2 without eyes; use --modalities '[text]'")
     parts = held_out_parts(config)
     bank = load_bank(config.tiles)
