@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -241,6 +242,13 @@ def test_lm_eval_rows(tmp_path, name):
     for stored, own in zip(images.values(), pictures, strict=True):
         for one, pixels in zip(stored, own, strict=True):
             assert np.array_equal(decoded(one["bytes"]), pixels)
+    written = {path.stem: path.read_text() for path in tmp_path.glob("*.yaml")}
+    tasks = [text for text in written.values() if "output_type: generate_until" in text]
+    assert tasks
+    for text in tasks:  # no token is shorter than a byte
+        asked = re.search(r"asked: (\w+)", text)[1]
+        answers = [row["answer"] for row in rows if row["instruction"] == asked]
+        assert int(re.search(r"max_gen_toks: (\d+)", text)[1]) > max(map(len, answers))
 
 
 # ---- suites -----------------------------------------------------------------------------------
