@@ -397,6 +397,7 @@ def test_a_loss_that_is_not_finite_is_one_line_in_a_process_of_its_own(place, lm
 def test_an_unwritable_sheet_and_a_number_that_is_none(place, capsys):
     config = write_yaml(place / "suite.yaml", EVAL)
     argv = ("data", "preview", config)
-    assert "--png: no/sheet.png" in refusal(capsys, *argv, "--png", "no/sheet.png")
+    there = "suite.yaml/sheet.png"  # below a file
+    assert f"--png: {there}" in refusal(capsys, *argv, "--png", there)
     assert "--n" in refusal(capsys, *argv, "--n", "0")
     assert "--n" in refusal(capsys, *argv, "--n", "many")

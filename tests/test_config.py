@@ -162,6 +162,7 @@ def test_overrides_that_lead_nowhere(key, says):
         ({"data.stages": []}, r"data\.stages: "),
         ({"data.stages.0.mix.0.modality": "image"}, r"mix\.0\.modality must be text"),
         ({"data.stages.0.mix.0.rows": 17}, r"mix\.0\.rows: .*less than or equal to 16, not 17"),
+        ({"data.stages.0.mix.0.rows": "2-4"}, r"rows: .*not '2-4'; or a range, \[smallest"),
         ({"data.stages.0.mix.0.rows": [3, 2]}, r"mix\.0\.rows: must be one number, or \[smal"),
         ({"data.stages.0.mix.0.cols": [1, 17]}, r"mix\.0\.cols\.1: .*equal to 16, not 17"),
         ({"data.stages.0.mix.0.palette": []}, r"mix\.0\.palette: must be one number, or "),
@@ -216,3 +217,11 @@ def test_help_shows_defaults_as_they_would_be_typed():
     lines = {line.split()[0]: line for line in describe(DataConfig)}
     assert "(default 32)" in lines["--batch_size"]
     assert "(required)" in lines["--stages.0.steps"]
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path):
+    """YAML's own rule; the last one would win in silence."""
+    file = tmp_path / "eval.yaml"
+    file.write_text("n_images: 10\ngrid:\n  rows: 3\n  rows: 4\n")
+    with pytest.raises(UserError, match=r"eval\.yaml: line 4: .*rows is given twice"):
+        load(EvalConfig, file, {})

@@ -19,7 +19,17 @@ C = TypeVar("C", bound=Config)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 floats: PyYAML's own resolver reads 3e-4 as a string."""
+    """YAML 1.2: PyYAML's own resolver reads 3e-4 as a string, and of equal keys takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(
@@ -65,8 +75,12 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[
     return result
 
 
-def load(kind: type[C], path: str | Path | None, overrides: dict[str, Any]) -> C:
+def load(
+    kind: type[C], path: str | Path | None, overrides: dict[str, Any], beside: Sequence[str] = ()
+) -> C:
     """Read a YAML file (or nothing, without a path), merge the overrides, validate once.
+
+    Top-level keys in `beside` belong to other experiments on the same data, and are left out.
 
     Raises:
         UserError: one line with the file, the key and what would be right.
@@ -81,6 +95,7 @@ def load(kind: type[C], path: str | Path | None, overrides: dict[str, Any]) -> C
     data = read_yaml(text, str(path))
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping of keys to values at the top level")
+    data = {key: value for key, value in data.items() if key not in beside}
     return validate(kind, merge(data, overrides, str(path)), str(path))
 
 
@@ -102,7 +117,10 @@ def _first_mistake(kind: type[Config], error: ValidationError) -> str:
         return f"{key}: unknown key; the keys here are {known}{more}"
     message = first["msg"].removeprefix("Value error, ")
     given = first.get("input")
-    value = "" if first["type"] in ("missing", "value_error") else f", not {given!r}"
+    told = first["type"] in ("missing", "value_error", "too_short")  # by the message
+    value = "" if told else f", not {given!r}"
+    if "<number>" in first["loc"]:
+        value += "; or a range, [smallest, largest]"
     return f"{key + ': ' if key else ''}{message}{value}{more}"
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from gpt2v.configfile import load
 from gpt2v.errors import UserError, within
 from gpt2v.experiments import (
-    EvalConfig,
     ExportConfig,
     LMConfig,
+    SamplesConfig,
     SuiteExportConfig,
     SuiteTilesConfig,
 )
@@ -18,9 +18,13 @@ from gpt2v.options import Overrides, config_command, describe_fields
 
 def add_data_commands(group: Any) -> None:
     """Add the commands to argparse's group of sub-commands."""
-    preview = config_command(group, "preview", EvalConfig, _preview, "print samples, write a PNG")
+    preview = config_command(
+        group, "preview", SamplesConfig, _preview, "print samples, write a PNG"
+    )
     preview.add_argument("--n", type=int, default=6, help="how many samples")
-    preview.add_argument("--png", default="preview.png", help="the contact sheet")
+    preview.add_argument(
+        "--png", default="preview.png", help="the contact sheet (default preview.png)"
+    )
 
     export = config_command(
         group,
@@ -52,7 +56,8 @@ def add_data_commands(group: Any) -> None:
 def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
     from gpt2v.data.preview import preview
 
-    config = load(EvalConfig, args.config, overrides)
+    beside = ("n_images", "shard_size", "modalities", "examples")
+    config = load(SamplesConfig, args.config, overrides, beside)
     with within(f"{args.config}: "):
         preview(config, args.n, Path(args.png))
 

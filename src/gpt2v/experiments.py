@@ -165,14 +165,19 @@ class SuiteEvalConfig(SuiteTilesConfig):
     examples: int = Field(24, ge=0, description="pictures kept for the report")
 
 
-class ExportConfig(Config):
-    """`gpt2v data export`: which samples are written for other tools."""
+class SamplesConfig(Config):
+    """`gpt2v data preview`: which samples are shown; keys of evaluations and exports are let be."""
 
     tiles: TilesConfig = TilesConfig()
     grid: GridConfig = GridConfig()
     split: Literal["train", "val", "test"] = Field("test", description="split of the tiles, grids")
-    n_images: int = Field(1000, ge=1, description="samples: the first so many of the split")
     seed: int = Field(1, ge=0, description="data set seed")
+
+
+class ExportConfig(SamplesConfig):
+    """`gpt2v data export`: which samples are written for other tools."""
+
+    n_images: int = Field(1000, ge=1, description="samples: the first so many of the split")
     shard_size: int = Field(500, ge=1, description="samples that are written, and kept, together")
 
     @model_validator(mode="after")

@@ -13,7 +13,7 @@ from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import documents
 from gpt2v.data.tiles import Pixels, load_bank
 from gpt2v.errors import UserError, within
-from gpt2v.experiments import EvalConfig
+from gpt2v.experiments import SamplesConfig
 
 _PICTURE = 192  # side of a sample's pictures on the sheet, in pixels, at least
 _GAP = 4  # between the pictures of one sample
@@ -21,7 +21,7 @@ _LINE = 14  # height of a line of text
 _WRAP = 110  # characters in a line
 
 
-def preview(config: EvalConfig, n: int, png: Path) -> None:
+def preview(config: SamplesConfig, n: int, png: Path) -> None:
     """Print n samples and write their contact sheet."""
     if n < 1:
         raise UserError(f"--n: {n} must be at least 1")
@@ -37,13 +37,18 @@ def preview(config: EvalConfig, n: int, png: Path) -> None:
             natural_pictures(samples, bank, spec.picture), samples.cols.tolist(), strict=True
         )
     ]
-    for index, text in zip(samples.index, texts, strict=True):
-        print(f"--- {config.split} sample {index}\n{text}", end="")
-    sheet = contact_sheet([montage(pictures) for pictures in rows], texts)
+    titled = [
+        f"{config.split} sample {index}\n{text}"
+        for index, text in zip(samples.index, texts, strict=True)
+    ]
+    sheet = contact_sheet([montage(pictures) for pictures in rows], titled)
     try:
+        png.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(png, format="PNG")
     except OSError as error:
         raise UserError(f"--png: {png}: cannot be written: {error.strerror}") from None
+    for text in titled:
+        print(f"--- {text}", end="")
     print(f"contact sheet: {png}")
 
 

@@ -10,7 +10,7 @@ from gpt2v.data.grids import Dice, Grids, draw_grids
 from gpt2v.data.instructions import ALL, number_of
 from gpt2v.data.instructions.base import FIELDS, Asked, Places
 from gpt2v.data.rng import Ints
-from gpt2v.data.tiles import TileBank
+from gpt2v.data.tiles import SPLITS, TileBank
 from gpt2v.data.wording import draw_wording
 from gpt2v.errors import UserError
 from gpt2v.specs import GridConfig, bounds
@@ -71,7 +71,17 @@ class Samples(Grids):
 
 
 def draw_samples(spec: GridConfig, bank: TileBank, seed: int, split: str, index: Ints) -> Samples:
-    """The samples with these indices, each a pure function of (spec, bank, seed, split, index)."""
+    """The samples with these indices, each a pure function of (spec, bank, seed, split, index).
+
+    Args:
+        index: (B,) numbers from 0, in any order; every split has its own.
+
+    Raises:
+        UserError: of the spec: more objects than the bank has, an unknown instruction, ...
+        ValueError: there is no such split, or `index` is no row of numbers.
+    """
+    if split not in SPLITS or np.ndim(index) != 1:
+        raise ValueError(f"split {split!r} must be one of {SPLITS}, index an array (B,)")
     dice = Dice(seed, split, np.asarray(index, np.int64))
     grids = draw_grids(spec, bank, dice)
     instruction = _draw_instructions(spec, grids, dice)
