@@ -185,6 +185,16 @@ class AboutAnObject(Instruction):
         return {"object": np.take_along_axis(grids.palette, place, axis=1)}
 
 
+class AboutTheWhole(Instruction):
+    """Shared by the one question about a whole grid."""
+
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return np.ones_like(rows)
+
+    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
+        return {}
+
+
 def cells_in_turn(grids: Grids, dice: Dice, places: Places, purpose: str) -> Fields:
     """Different cells of each grid."""
     batch, _, cols = grids.classes.shape

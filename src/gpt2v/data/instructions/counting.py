@@ -9,10 +9,10 @@ from gpt2v.data import rng
 from gpt2v.data.grids import Dice, Grids
 from gpt2v.data.instructions.base import (
     AboutAnObject,
+    AboutTheWhole,
     Asked,
     Fields,
     Floats,
-    Instruction,
     Places,
     Vocabulary,
     YesOrNo,
@@ -94,7 +94,7 @@ class Exists(YesOrNo):
         return np.ones(len(asked.grid))
 
 
-class Majority(Instruction):
+class Majority(AboutTheWhole):
     """The object that most cells hold, or `tie`. `Which object is most frequent? A: bird`"""
 
     name = "majority"
@@ -104,12 +104,6 @@ class Majority(Instruction):
         "Name the most common object. A:",
     )
     held_out = ("What do most cells hold? A:",)
-
-    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
-        return np.ones_like(rows)
-
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
-        return {}
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         counts = asked.grids.counts[asked.grid]

@@ -4,6 +4,7 @@ import numpy as np
 
 from gpt2v.data.grids import Dice, Grids
 from gpt2v.data.instructions.base import (
+    AboutTheWhole,
     Asked,
     Fields,
     Floats,
@@ -93,7 +94,7 @@ class Column(_ReadsCells):
         return asked.grids.rows[asked.grid]
 
 
-class Transcribe(_ReadsCells):
+class Transcribe(AboutTheWhole, _ReadsCells):
     """The whole grid on one line, row by row (a line break ends every answer).
     `What does the whole grid hold, row by row? A: bird, frog, frog; cat, bird, bird`
     """
@@ -105,12 +106,6 @@ class Transcribe(_ReadsCells):
         "Transcribe the grid. A:",
     )
     held_out = ("Read the whole grid from its first row to its last. A:",)
-
-    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
-        return np.ones_like(rows)
-
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
-        return {}
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         classes = asked.grids.classes[asked.grid]  # (N, R, C)
