@@ -251,7 +251,7 @@ def test_a_broken_disk_is_one_line(tmp_path, capsys, small, monkeypatch):
     def broken(handle):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("gpt2v.data.export.files.os.fsync", broken)
+    monkeypatch.setattr("gpt2v.runs.os.fsync", broken)
     line = refusal(capsys, *small, "--to", tmp_path / "x", "--format", "llava")
     assert "cannot be written: Input/output error" in line
 

@@ -125,14 +125,19 @@ Modalities = Annotated[
 ]
 
 
-class HeldOutConfig(Config):
-    """The grids that a model is measured on, with independent questions."""
+class SamplesConfig(Config):
+    """`gpt2v data preview`: which samples are shown; keys of evaluations and exports are let be."""
 
     tiles: TilesConfig = TilesConfig()
     grid: GridConfig = GridConfig()
     split: Literal["train", "val", "test"] = Field("test", description="split of the tiles, grids")
-    n_images: int = Field(1000, ge=2, description="grids")
     seed: int = Field(1, ge=0, description="data set seed")
+
+
+class HeldOutConfig(SamplesConfig):
+    """The grids that a model is measured on, with independent questions."""
+
+    n_images: int = Field(1000, ge=2, description="grids")
 
     @model_validator(mode="after")
     def _grid_is_asked_in_each_modality(self) -> Self:
@@ -163,15 +168,6 @@ class SuiteEvalConfig(SuiteTilesConfig):
     parts: list[str] | None = Field(None, min_length=1, description="measure these alone")
     modalities: Modalities = Field(["text", "image"], description="how the grids are shown")
     examples: int = Field(24, ge=0, description="pictures kept for the report")
-
-
-class SamplesConfig(Config):
-    """`gpt2v data preview`: which samples are shown; keys of evaluations and exports are let be."""
-
-    tiles: TilesConfig = TilesConfig()
-    grid: GridConfig = GridConfig()
-    split: Literal["train", "val", "test"] = Field("test", description="split of the tiles, grids")
-    seed: int = Field(1, ge=0, description="data set seed")
 
 
 class ExportConfig(SamplesConfig):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gpt2v import __version__
 from gpt2v.config import Config
@@ -107,13 +107,23 @@ def write_config(run: Path, config: Config) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing: a temporary file in the same folder, then a rename."""
+    """Write a whole file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with whole_file(path, path.parent) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def whole_file(path: Path, beside: Path) -> Iterator[BinaryIO]:
+    """A file that appears complete, and on the disk, or not at all.
+
+    Until it is renamed it lies in the folder `beside`, on the same disk.
+    """
+    handle, name = tempfile.mkstemp(dir=beside, prefix=f".{path.name}.")
     try:
         os.chmod(name, 0o644)  # mkstemp's files are private
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)

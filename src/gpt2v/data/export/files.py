@@ -1,14 +1,12 @@
 """Whole files: each appears complete and on the disk, or not at all."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2v.errors import UserError
-from gpt2v.runs import sync
+from gpt2v.runs import sync, whole_file
 
 Entry = dict[str, str | int]  # a file in the manifest: its sha256 and its bytes
 
@@ -63,19 +61,10 @@ class Place:
         return entries
 
     def _one(self, path: Path, chunks: Iterable[bytes]) -> Entry:
-        handle, name = tempfile.mkstemp(dir=self.work / _TEMPORARY)
         digest, size = hashlib.sha256(), 0
-        try:
-            os.chmod(name, 0o644)  # mkstemp's files are private
-            with os.fdopen(handle, "wb") as file:
-                for chunk in chunks:
-                    file.write(chunk)
-                    digest.update(chunk)
-                    size += len(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with whole_file(path, self.work / _TEMPORARY) as file:
+            for chunk in chunks:
+                file.write(chunk)
+                digest.update(chunk)
+                size += len(chunk)
         return {"sha256": digest.hexdigest(), "bytes": size}
