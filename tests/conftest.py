@@ -19,7 +19,8 @@ from gpt2v.data.pieces import PieceTable
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts
 from gpt2v.lm_train.train import new_gpt2, train_lm
-from gpt2v.mm_train.train import new_vision_tower, train_mm
+from gpt2v.mm_train.train import train_mm
+from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import quiet_transformers
 from gpt2v.model.gpt2v import GPT2vModel
 
@@ -75,8 +76,10 @@ def gpt2v(lm: GPT2LMHeadModel, table: PieceTable) -> GPT2vModel:
     config = VisionConfig(
         image_size=48, patch_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2
     )
-    tower = helpers.louder(new_vision_tower(config))
-    return GPT2vModel.from_parts(tower, lm, "mlp", -2, table.image_id).eval()
+    encoder = new_encoder(config)
+    helpers.louder(encoder.tower)
+    model = GPT2vModel.from_parts(encoder, lm, vision_layer=-2, image_token_id=table.image_id)
+    return model.eval()
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,11 @@ from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import ImageView
 from gpt2v.errors import UserError
 from gpt2v.experiments import EncoderConfig
-from gpt2v.model.clip import new_clip
+from gpt2v.model.clip import IMAGE_MEAN, IMAGE_STD, new_clip
+from gpt2v.model.encoders import Encoder
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.projector import PROJECTORS
 from gpt2v.model.reader import Reader
 from gpt2v.specs import GridConfig
 from helpers import save_checkpoint
@@ -44,11 +46,11 @@ def test_a_gpt2_opens_in_plain_transformers(lm, tokenizer, tmp_path):
     assert config.pad_token_id == words.pad_token_id
 
 
-@pytest.mark.parametrize("projector", ["mlp", "linear"])
+@pytest.mark.parametrize("projector", list(PROJECTORS))
 def test_a_gpt2v_comes_back_with_equal_logits(gpt2v, bank, table, tokenizer, tmp_path, projector):
-    model = GPT2vModel.from_parts(
-        gpt2v.vision_tower, gpt2v.language_model, projector, -1, table.image_id
-    ).eval()
+    parts = Encoder(gpt2v.vision_tower, IMAGE_MEAN, IMAGE_STD), gpt2v.language_model
+    options = {"projector": projector, "image_token_id": table.image_id}
+    model = GPT2vModel.from_parts(*parts, **options).eval()
     path = save_checkpoint(tmp_path, 1, model, tokenizer)
     again = load_pretrained(GPT2vModel, str(path), "model").eval()
     assert again.language_model.lm_head.weight is again.language_model.transformer.wte.weight

@@ -11,8 +11,9 @@ from gpt2v.data.images import cell_span
 from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import ImageView, TextView
 from gpt2v.errors import UserError
-from gpt2v.mm_train.train import build_gpt2v, new_vision_tower, train_mm
+from gpt2v.mm_train.train import build_gpt2v, train_mm
 from gpt2v.model.clip import normalise
+from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
@@ -112,7 +113,7 @@ def test_training_twice_gives_the_same_weights_bit_for_bit(bank, lm_run, mm_run,
 
 
 def test_an_encoder_from_a_checkpoint_is_taken_whole(lm_run, tmp_path):
-    tower = new_vision_tower(VisionConfig.model_validate(helpers.TINY_VISION))
+    tower = new_encoder(VisionConfig.model_validate(helpers.TINY_VISION)).tower
     tower.save_pretrained(tmp_path)
     model, _ = build_gpt2v(helpers.mm_config(lm_run, encoder=str(tmp_path)))
     for name, p in tower.state_dict().items():
@@ -150,7 +151,8 @@ def test_pooled_vision_tokens_are_means_of_squares_of_patches(gpt2v):
     side = gpt2v.geometry.image_size // gpt2v.geometry.patch_size
     assert side % 2 == 0
     pixels = torch.randn(2, 3, gpt2v.geometry.image_size, gpt2v.geometry.image_size)
-    gpt2v.config.pool = 2
+    gpt2v.config.pool = gpt2v.projector.pool = 2
+    words = gpt2v.get_input_embeddings().weight
     try:
         with torch.no_grad():
             found = gpt2v.vision_tokens(pixels)
@@ -158,7 +160,7 @@ def test_pooled_vision_tokens_are_means_of_squares_of_patches(gpt2v):
             for token in range((side // 2) ** 2):
                 r, c = divmod(token, side // 2)
                 square = patches[:, 2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean((1, 2))
-                torch.testing.assert_close(found[:, token], gpt2v.projector(square))
+                torch.testing.assert_close(found[:, token], gpt2v.projector.each(square, words))
         assert gpt2v.token_geometry.patch_size == 2 * gpt2v.geometry.patch_size
     finally:
-        gpt2v.config.pool = 1
+        gpt2v.config.pool = gpt2v.projector.pool = 1

@@ -150,7 +150,9 @@ def test_pictures_equal_one_question_at_a_time(gpt2v, bank, table, samples):
         logits, packed = reader(batch)
         pixels = normalise(batch.pixels, torch.device("cpu"))
         hidden = gpt2v.vision_tower(pixels, output_hidden_states=True).hidden_states[-2]
-        vision = gpt2v.projector(hidden[:, 1:][:, span.patch])
+        vision = gpt2v.projector.each(
+            hidden[:, 1:][:, span.patch], gpt2v.get_input_embeddings().weight
+        )
     number = np.full(batch.input_ids.shape, -1)
     number[packed.read.numpy()] = np.arange(len(logits))
     for i, q in np.ndindex(N, 3):

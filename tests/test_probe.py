@@ -31,8 +31,8 @@ class Seeing:
         self.next = {"train": 0, "test": 0}
         self.split = "train"
 
-    def parameters(self):
-        return iter([self.weight])
+    def normalise(self, pixels):
+        return pixels
 
     def patch_features(self, pixels):
         n, start = len(pixels), self.next[self.split]

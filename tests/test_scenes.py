@@ -95,6 +95,28 @@ def test_occupancy_mirroring_and_jitter_take_effect(bank):
         assert (changed != base).any((1, 2, 3)).mean() > 0.5
 
 
+def test_a_cut_shows_part_of_another_object_whose_patches_name_it(bank):
+    """Pixels under a cut are those of the plain scene of the other objects, all else as before."""
+    plain, cut = scenes(bank, PLAIN, jitter=0), scenes(bank, PLAIN, jitter=0, cut=1.0)
+    changed = (plain.pixels != cut.pixels).any(-1).reshape(6, 6, 8, 6, 8).any((2, 4)).reshape(6, -1)
+    hidden = cut.patch_slots >= 9
+    assert (changed <= hidden).all()
+    assert changed.sum() > 0.9 * hidden.sum()  # a part may look alike
+    np.testing.assert_array_equal(cut.patch_slots % 9, plain.patch_slots)
+    np.testing.assert_array_equal(cut.classes[:, :9], plain.classes)
+    per_slot = hidden.reshape(6, 3, 2, 3, 2).sum((2, 4)).reshape(6, 9)
+    assert (per_slot == 1).all()  # slots are two patches wide: a rectangle is one of the four
+    assert (cut.classes[:, 9:] != NOTHING).all()
+    for names, row in zip(cut.captions, cut.classes, strict=True):
+        assert all(bank.class_names[c] in names for c in row)
+
+
+def test_a_share_of_the_slots_is_cut(bank):
+    found = [scenes(bank, PLAIN, batch, cut=0.3) for batch in range(20)]
+    share = np.mean([scene.classes[:, 9:] != NOTHING for scene in found])
+    assert abs(share - 0.3) < 0.06
+
+
 def test_layouts_are_drawn_by_weight(bank):
     config = SceneConfig.model_validate({"layouts": [{**PLAIN, "weight": 3}, VARIED]})
     slots = [

@@ -1,8 +1,14 @@
 """One configuration for each kind of experiment: what is trained, what is measured."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from gpt2v.config import (
     Config,
@@ -12,6 +18,7 @@ from gpt2v.config import (
     TokenizerConfig,
     TrainConfig,
     VisionConfig,
+    without_defaults,
 )
 from gpt2v.specs import DataConfig, GridConfig
 
@@ -78,6 +85,13 @@ class SceneConfig(Config):
     )
     flip: bool = Field(True, description="mirror objects at random")
     jitter: float = Field(0.1, ge=0, lt=1, description="random change of contrast, brightness")
+    cut: float = Field(
+        0.0, ge=0, le=1, description="chance that part of a slot shows part of another object"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, dump(self), "cut")
 
 
 class EncoderConfig(Config):
@@ -104,12 +118,25 @@ class MMConfig(Config):
     tiles: TilesConfig = TilesConfig()
     lm: str = Field(description="run of `lm train`, or any GPT-2 checkpoint (path or hub id)")
     encoder: str | None = Field(
-        None, description="run of `encoder train`, any CLIP checkpoint, or none: random weights"
+        None,
+        description="run of `encoder train`, or any CLIP, SigLIP or DINOv2 checkpoint (path or hub "
+        "id); none: random weights",
+    )
+    image_size: int | None = Field(
+        None, ge=8, description="side of pictures in pixels; none: the encoder's own"
     )
     vision: VisionConfig = Field(VisionConfig(), description="only used where encoder is none")
     vision_layer: int = Field(-1, description="index into the vision tower's hidden_states")
-    pool: int = Field(1, ge=1, description="patches along a side averaged into one vision token")
-    projector: Literal["linear", "mlp"] = Field("mlp", description="from vision to GPT-2's width")
+    class_token: bool = Field(False, description="show the encoder's class token too")
+    pool: int = Field(1, ge=1, description="patches along a side that become one vision token")
+    projector: str = Field(
+        "mlp",
+        description="from vision to GPT-2's width: linear, mlp (of averaged patches), average "
+        "(after the mlp), pixel-shuffle (joined patches), convex (mixtures of words)",
+    )
+    projector_from: str | None = Field(
+        None, description="GPT-2v (a run or a checkpoint) whose projector this one starts from"
+    )
     data: DataConfig
     train: TrainConfig
 

@@ -53,8 +53,8 @@ class ImageTokens:
     """What stands at the M image positions of a batch, in the order of the flattened batch."""
 
     sample: Ints  # (M,) row of the batch
-    cell: Ints  # (M,) cell in raster order of the sample's own shape
-    patch: Ints  # (M,) patch of the picture, in raster order; -1 for none
+    cell: Ints  # (M,) cell in raster order of the sample's own shape; -1 for all of them
+    patch: Ints  # (M,) patch of the picture, in raster order; -1 for none, or the class token
     picture: Ints  # (M,) index into the batch's pixels
 
 

@@ -17,8 +17,9 @@ class ImageSpan:
     """The run of `<image>` placeholder positions of one grid.
 
     Attributes:
-        cell: (N,) cell in raster order that each placeholder belongs to.
-        patch: (N,) patch of its picture, in raster order, that stands there; -1 for none.
+        cell: (N,) cell in raster order that each placeholder belongs to; -1 for the whole grid.
+        patch: (N,) patch of its picture, in raster order, that stands there; -1 for none, or for
+            the class token.
         picture: (N,) which of the grid's pictures the patch is of.
         line: (N,) line of text that the placeholder stands on.
     """
@@ -45,6 +46,12 @@ class PictureGeometry:
 
     image_size: int
     patch_size: int
+    class_token: bool = False  # whether one more token comes before a picture's patches
+
+    @property
+    def n_patches(self) -> int:
+        """Patches of a whole picture."""
+        return (self.image_size // self.patch_size) ** 2
 
     def span(
         self, rows: int, cols: int, cell_size: int, picture: PictureConfig | None = None
@@ -89,6 +96,8 @@ class PictureGeometry:
                 f"tower's {self.patch_size}-pixel patches, so some cells would have no patch"
             )
         patch = np.arange(len(centre) ** 2).reshape(len(centre), -1)[inside].reshape(-1)
+        if self.class_token:
+            cells, patch = (np.concatenate([[-1], found]) for found in (cells, patch))
         return ImageSpan(cells, patch, np.zeros_like(cells), np.zeros_like(cells))
 
 

@@ -130,6 +130,7 @@ def scoring_grid(bank: TileBank, geometry: PictureGeometry) -> tuple[GridConfig,
 def _check_captions(config: EncoderConfig, bank: TileBank, tokenizer: Tokenizer) -> None:
     """Refuse scenes whose longest caption exceeds the text tower's context."""
     slots = max(layout.lattice**2 for layout in config.scenes.layouts)
+    slots *= 2 if config.scenes.cut else 1
     longest = sorted(bank.class_names, key=len)[-slots:]
     length = clips.caption_ids([scene_caption(longest)], tokenizer, torch.device("cpu")).shape[1]
     if length > clips.LONGEST_CAPTION:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
-from transformers import CLIPVisionConfig, CLIPVisionModel
+from transformers import PreTrainedConfig
 
-from gpt2v.config import VisionConfig
 from gpt2v.data.batches import Renderer
 from gpt2v.data.pieces import IMAGE, PieceTable, special_id
 from gpt2v.data.stream import Stream, open_corpora
@@ -15,8 +14,10 @@ from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.errors import UserError
 from gpt2v.experiments import MMConfig
 from gpt2v.model.device import place
+from gpt2v.model.encoders import family_of, load_encoder, new_encoder
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.projector import PROJECTORS
 from gpt2v.model.reader import Reader
 from gpt2v.model.task import fit_stream
 from gpt2v.train.distributed import rank_0_first
@@ -43,27 +44,62 @@ def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
     path = find_checkpoint(config.lm, "lm")
     lm, tokenizer = load_gpt2(path, "lm")
     if config.encoder is None:
-        tower = new_vision_tower(config.vision)
+        if config.image_size is not None:
+            raise UserError("image_size: needs an encoder; without one, set vision.image_size")
+        encoder = new_encoder(config.vision)
     else:
         source = find_checkpoint(config.encoder, "encoder")
-        tower = load_pretrained(CLIPVisionModel, source, "encoder")
-    depth = tower.config.num_hidden_layers
-    if not -depth - 1 <= config.vision_layer <= depth:
-        raise UserError(f"vision_layer: {config.vision_layer} must lie in {-depth - 1}..{depth}")
-    side = tower.config.image_size // tower.config.patch_size
-    if side % config.pool:
-        raise UserError(f"pool: {config.pool} must divide the {side} patches along a side")
-    image_id = special_id(tokenizer, IMAGE)
+        encoder = load_encoder(source, config.image_size)
+    _check_parts(config, encoder.tower.config)
     model = GPT2vModel.from_parts(
-        tower, lm, config.projector, config.vision_layer, image_id, config.pool
+        encoder,
+        lm,
+        projector=config.projector,
+        vision_layer=config.vision_layer,
+        image_token_id=special_id(tokenizer, IMAGE),
+        pool=config.pool,
+        class_token=config.class_token,
     )
+    if config.projector_from is not None:
+        _take_projector(model, config.projector_from)
     return model, tokenizer
 
 
-def new_vision_tower(config: VisionConfig) -> CLIPVisionModel:
-    """A CLIP vision tower from random weights."""
-    return CLIPVisionModel(
-        CLIPVisionConfig(
-            **config.model_dump(), intermediate_size=4 * config.hidden_size, hidden_act="gelu"
+def _check_parts(config: MMConfig, vision: PreTrainedConfig) -> None:
+    """Refuse what this vision tower cannot give."""
+    depth, n_class_tokens = vision.num_hidden_layers, family_of(vision).n_class_tokens
+    if not -depth - 1 <= config.vision_layer <= depth:
+        raise UserError(f"vision_layer: {config.vision_layer} must lie in {-depth - 1}..{depth}")
+    if vision.image_size % vision.patch_size:
+        raise UserError(
+            f"encoder: {config.encoder}: pictures of {vision.image_size} pixels cannot be cut into "
+            f"{vision.patch_size}-pixel patches; set image_size to a multiple"
         )
-    )
+    side = vision.image_size // vision.patch_size
+    if side % config.pool:
+        raise UserError(f"pool: {config.pool} must divide the {side} patches along a side")
+    if config.projector not in PROJECTORS:
+        raise UserError(f"projector: {config.projector} is none of {', '.join(PROJECTORS)}")
+    if config.class_token and not n_class_tokens:
+        raise UserError(f"class_token: {config.encoder} has none; use class_token: false")
+    if config.class_token and config.projector == "pixel-shuffle" and config.pool > 1:
+        raise UserError("class_token: pixel-shuffle joins patches, which a class token has not")
+
+
+def _take_projector(model: GPT2vModel, source: str) -> None:
+    """Start from the projector of another GPT-2v."""
+    path = find_checkpoint(source, "projector_from")
+    other = load_pretrained(GPT2vModel, path, "projector_from")
+    mine, theirs = model.projector, other.projector
+    if type(mine) is not type(theirs):
+        raise UserError(
+            f"projector_from: {source}: its projector is {other.config.projector}, not "
+            f"{model.config.projector}"
+        )
+    widths = [(p.d_vision, p.d_text) for p in (mine, theirs)]
+    if widths[0] != widths[1]:
+        raise UserError(
+            f"projector_from: {source}: its projector takes {widths[1][0]} wide patches to "
+            f"{widths[1][1]} wide words, but {widths[0][0]} to {widths[0][1]} are needed"
+        )
+    mine.load_state_dict(theirs.state_dict())

@@ -5,6 +5,8 @@ term asks the patches of each object to name it, against the captions of all obj
 Equal captions in a batch are positives of each other.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
@@ -49,11 +51,16 @@ def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
     )
 
 
-def normalise(pixels: Pixels, device: torch.device) -> Tensor:
-    """uint8 (B, S, S, 3) -> float (B, 3, S, S), as CLIP takes it."""
+def normalise(
+    pixels: Pixels,
+    device: torch.device,
+    mean: Sequence[float] = IMAGE_MEAN,
+    std: Sequence[float] = IMAGE_STD,
+) -> Tensor:
+    """uint8 (B, S, S, 3) -> float (B, 3, S, S), as a vision tower takes it; by default, CLIP."""
     x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255)
-    mean, std = (torch.tensor(v, device=device)[:, None, None] for v in (IMAGE_MEAN, IMAGE_STD))
-    return ((x - mean) / std).contiguous()
+    centre, width = (torch.tensor(v, device=device)[:, None, None] for v in (mean, std))
+    return ((x - centre) / width).contiguous()
 
 
 def caption_ids(captions: list[str], tokenizer: Tokenizer, device: torch.device) -> Tensor:

@@ -1,7 +1,7 @@
 """Checkpoints as Hugging Face directories: weights, configuration and tokenizer in one place."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import transformers
 from tokenizers import Tokenizer
@@ -62,7 +62,7 @@ def find_checkpoint(source: str, key: str) -> str:
     return str(path)
 
 
-def load_pretrained(kind: type[M], path: str, key: str) -> M:
+def load_pretrained(kind: type[M], path: str, key: str, **options: Any) -> M:
     """`from_pretrained` with every weight found, or one clear line.
 
     Raises:
@@ -70,7 +70,9 @@ def load_pretrained(kind: type[M], path: str, key: str) -> M:
     """
     try:
         model: M
-        model, found = kind.from_pretrained(path, output_loading_info=True, use_safetensors=True)
+        model, found = kind.from_pretrained(
+            path, output_loading_info=True, use_safetensors=True, **options
+        )
     except Exception as error:  # hub, file and format errors have no common type
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{key}: {path}: cannot be loaded as {kind.__name__}: {reason}") from None

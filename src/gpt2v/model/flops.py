@@ -6,7 +6,7 @@ appendix B): forward and backward pass, as if every part trained and no token we
 """
 
 from torch import nn
-from transformers import CLIPVisionModel, GPT2LMHeadModel, PreTrainedModel
+from transformers import GPT2LMHeadModel, PreTrainedModel
 
 from gpt2v.data.batches import Batch
 from gpt2v.data.windows import TextBatch
@@ -31,7 +31,7 @@ def stream_flops(model: PreTrainedModel, batch: Batch | TextBatch) -> float:
     return float(total)
 
 
-def vision_flops(tower: CLIPVisionModel, pictures: int) -> float:
+def vision_flops(tower: PreTrainedModel, pictures: int) -> float:
     """Of one step of a vision tower's blocks."""
     c = tower.config
     length = (c.image_size // c.patch_size) ** 2 + 1

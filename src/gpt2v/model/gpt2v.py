@@ -1,62 +1,79 @@
-"""GPT-2v: a CLIP vision tower and a projector in front of a GPT-2.
+"""GPT-2v: a vision tower and a projector in front of a GPT-2.
 
 A picture is a run of `<image>` placeholders in the token sequence; vision tokens replace their
 embeddings. Which vision tokens is the business of a source (see `sources`); by default they are
 the projected patches of the picture.
 """
 
-import math
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
-    CLIPVisionConfig,
-    CLIPVisionModel,
+    AutoConfig,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.modeling_outputs import CausalLMOutput
 
 from gpt2v.data.images import PictureGeometry
+from gpt2v.data.tiles import Pixels
+from gpt2v.model.clip import IMAGE_MEAN, IMAGE_STD, normalise
+from gpt2v.model.encoders import Encoder, family_of, parse_config
 from gpt2v.model.projector import PROJECTORS
 
 
 class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
-    """Vision tower, projector and language model, and where they meet."""
+    """Vision tower, projector and language model, and where they meet.
+
+    Args:
+        vision_config: of a CLIP, SigLIP or DINOv2 vision tower.
+        text_config: of the GPT-2.
+        projector: a name in `projector.PROJECTORS`.
+        vision_layer: index into the vision tower's `hidden_states`.
+        image_token_id: the placeholder of one vision token.
+        pool: patches along a side that become one vision token.
+        class_token: whether the class token is a further vision token, before the patches.
+        image_mean: of each channel, which pixels from 0 to 1 are normalised with.
+        image_std: likewise.
+    """
 
     model_type = "gpt2v"
-    sub_configs = {"vision_config": CLIPVisionConfig, "text_config": GPT2Config}  # noqa: RUF012
+    sub_configs = {"vision_config": AutoConfig, "text_config": GPT2Config}  # noqa: RUF012
 
     def __init__(
         self,
-        vision_config: dict[str, Any] | CLIPVisionConfig | None = None,
+        vision_config: dict[str, Any] | PreTrainedConfig | None = None,
         text_config: dict[str, Any] | GPT2Config | None = None,
         projector: str = "mlp",
         vision_layer: int = -1,
         image_token_id: int = 0,
         pool: int = 1,
+        class_token: bool = False,
+        image_mean: tuple[float, float, float] = IMAGE_MEAN,
+        image_std: tuple[float, float, float] = IMAGE_STD,
         **kwargs: Any,
     ) -> None:
-        self.vision_config: CLIPVisionConfig = _parsed(CLIPVisionConfig, vision_config)
-        self.text_config: GPT2Config = _parsed(GPT2Config, text_config)
+        self.vision_config: PreTrainedConfig = parse_config(vision_config)
+        if not isinstance(text_config, GPT2Config):
+            text_config = GPT2Config(**(text_config or {}))
+        self.text_config: GPT2Config = text_config
         self.projector = projector
         self.vision_layer = vision_layer
         self.image_token_id = image_token_id
         self.pool = pool
+        self.class_token = class_token
+        self.image_mean, self.image_std = list(image_mean), list(image_std)
         kwargs.setdefault("tie_word_embeddings", True)
         super().__init__(**kwargs)
 
 
-def _parsed(kind: Any, config: Any) -> Any:
-    return config if isinstance(config, kind) else kind(**(config or {}))
-
-
 class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
-    """The parts `vision_tower`, `projector` and `language_model`."""
+    """Holds the parts; `reader.Reader` calls the language model on packed batches."""
 
+    config: GPT2vConfig
     config_class = GPT2vConfig
     base_model_prefix = ""
     _tied_weights_keys = {  # noqa: RUF012
@@ -66,34 +83,31 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: GPT2vConfig) -> None:
         super().__init__(config)
-        self.vision_tower = CLIPVisionModel(config.vision_config)
+        self.vision_tower = family_of(config.vision_config).model(config.vision_config)
         self.projector = PROJECTORS[config.projector](
-            config.vision_config.hidden_size, config.text_config.n_embd
+            config.vision_config.hidden_size, config.text_config.n_embd, config.pool
         )
         self.language_model = GPT2LMHeadModel(config.text_config)
         self.post_init()
 
     @classmethod
     def from_parts(
-        cls,
-        vision_tower: CLIPVisionModel,
-        language_model: GPT2LMHeadModel,
-        projector: str,
-        vision_layer: int,
-        image_token_id: int,
-        pool: int = 1,
+        cls, encoder: Encoder, language_model: GPT2LMHeadModel, **options: Any
     ) -> "GPT2vModel":
-        """Join trained parts; only the projector starts from random weights."""
+        """Join trained parts; only the projector starts from random weights.
+
+        Args:
+            options: further fields of GPT2vConfig.
+        """
         config = GPT2vConfig(
-            vision_tower.config,
+            encoder.tower.config,
             language_model.config,
-            projector,
-            vision_layer,
-            image_token_id,
-            pool,
+            image_mean=encoder.mean,
+            image_std=encoder.std,
+            **options,
         )
         model = cls(config)
-        model.vision_tower.load_state_dict(vision_tower.state_dict())
+        model.vision_tower.load_state_dict(encoder.tower.state_dict())
         model.language_model.load_state_dict(language_model.state_dict())
         return model
 
@@ -111,20 +125,71 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
     def token_geometry(self) -> PictureGeometry:
         """The same pictures, in vision tokens of `pool` x `pool` patches."""
         vision = self.config.vision_config
-        return PictureGeometry(vision.image_size, vision.patch_size * self.config.pool)
+        side = vision.patch_size * self.config.pool
+        return PictureGeometry(vision.image_size, side, self.config.class_token)
+
+    def normalise(self, pixels: Pixels) -> Tensor:
+        """uint8 (B, S, S, 3) -> float (B, 3, S, S) on its device, as the vision tower takes it."""
+        return normalise(pixels, self.device, self.config.image_mean, self.config.image_std)
+
+    def vision_features(self, pixel_values: Tensor) -> Tensor:
+        """What the projector reads: (B, 3, S, S) -> (B, N, D) patches in raster order, and after
+        them the class token, (B, N + 1, D), where `class_token` says so.
+        """
+        output = self.vision_tower(pixel_values, output_hidden_states=True)
+        hidden: Tensor = output.hidden_states[self.config.vision_layer]
+        first = family_of(self.config.vision_config).n_class_tokens
+        if not self.config.class_token:
+            return hidden[:, first:]
+        return torch.cat([hidden[:, first:], hidden[:, :first]], dim=1)
 
     def patch_features(self, pixel_values: Tensor) -> Tensor:
         """Patch embeddings before the projector: (B, 3, S, S) -> (B, N, D), no class token."""
-        output = self.vision_tower(pixel_values, output_hidden_states=True)
-        features: Tensor = output.hidden_states[self.config.vision_layer][:, 1:]
-        return features
+        return self.vision_features(pixel_values)[:, : self.geometry.n_patches]
+
+    def project(self, features_BND: Tensor) -> Tensor:
+        """Vision tokens of `vision_features`: (B, M, d_text), and the class token's after them."""
+        words: Tensor = self.language_model.transformer.wte.weight
+        patches = features_BND[:, : self.geometry.n_patches]
+        tokens: Tensor = self.projector(patches, words)
+        if self.config.class_token:
+            summary = self.projector.each(features_BND[:, patches.shape[1] :], words)
+            tokens = torch.cat([tokens, summary], dim=1)
+        return tokens
 
     def vision_tokens(self, pixel_values: Tensor) -> Tensor:
-        """Projected means of `pool` x `pool` patches, raster order: (B, 3, S, S) -> (B, M, D)."""
-        features_BND = self.patch_features(pixel_values)
-        if self.config.pool > 1:
-            side = math.isqrt(features_BND.shape[1])
-            plane = features_BND.mT.reshape(len(features_BND), -1, side, side)
-            features_BND = F.avg_pool2d(plane, self.config.pool).flatten(2).mT
-        tokens: Tensor = self.projector(features_BND)
-        return tokens
+        """What replaces the placeholders: (B, 3, S, S) -> (B, M, d_text), the class token last."""
+        return self.project(self.vision_features(pixel_values))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutput:
+        """Logits of one sequence per row, as a stock `LlavaForConditionalGeneration` gives them.
+
+        Args:
+            input_ids: (B, T), where each picture is a run of as many image tokens as it has
+                vision tokens, the class token first.
+            pixel_values: (P, 3, S, S) all pictures, in the order of their placeholders.
+            attention_mask: (B, T) or additive (B, 1, T, T).
+            position_ids: (B, T).
+            kwargs: further arguments of `GPT2LMHeadModel`.
+        """
+        embeds = self.get_input_embeddings()(input_ids)
+        if pixel_values is not None:
+            tokens = self.vision_tokens(pixel_values)
+            if self.config.class_token:
+                tokens = torch.cat([tokens[:, -1:], tokens[:, :-1]], dim=1)
+            is_image = (input_ids == self.config.image_token_id)[..., None]
+            embeds = embeds.masked_scatter(is_image, tokens.to(embeds.dtype))
+        output: CausalLMOutput = self.language_model(
+            inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids, **kwargs
+        )
+        return output
+
+
+AutoConfig.register(GPT2vConfig.model_type, GPT2vConfig, exist_ok=True)

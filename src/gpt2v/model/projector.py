@@ -1,35 +1,122 @@
-"""Projectors: from the vision tower's width to the language model's."""
+"""Projectors: from a vision tower's patches to vision tokens of the language model's width.
 
+Each is one class with its name in `PROJECTORS`. Letters in shapes: B pictures, N patches in raster
+order, M = N / pool**2 vision tokens, d_vision and d_text wide; V words.
+"""
+
+import math
+
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class LinearProjector(nn.Module):
+class Projector(nn.Module):
+    """Averages each region of `pool` x `pool` patches and projects the means, token by token."""
+
+    def __init__(self, d_vision: int, d_text: int, pool: int = 1) -> None:
+        super().__init__()
+        self.d_vision, self.d_text, self.pool = d_vision, d_text, pool
+
+    def forward(self, patches_BND: Tensor, words_VD: Tensor) -> Tensor:
+        """Patches (B, N, d_vision) -> vision tokens (B, M, d_text).
+
+        Args:
+            words_VD: the language model's word embeddings, (V, d_text).
+        """
+        return self.each(mean_of_regions(patches_BND, self.pool), words_VD)
+
+    def each(self, x: Tensor, words_VD: Tensor) -> Tensor:
+        """(..., d_vision) -> (..., d_text)."""
+        raise NotImplementedError
+
+
+class LinearProjector(Projector):
     """One affine map."""
 
-    def __init__(self, d_vision: int, d_text: int) -> None:
-        super().__init__()
+    def __init__(self, d_vision: int, d_text: int, pool: int = 1) -> None:
+        super().__init__(d_vision, d_text, pool)
         self.linear_1 = nn.Linear(d_vision, d_text)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, N, d_vision) -> (B, N, d_text)
+    def each(self, x: Tensor, words_VD: Tensor) -> Tensor:
         y: Tensor = self.linear_1(x)
         return y
 
 
-class MLPProjector(nn.Module):
+class MLPProjector(Projector):
     """LLaVA-1.5's two layers (Liu et al. 2023, https://arxiv.org/abs/2310.03744)."""
 
-    def __init__(self, d_vision: int, d_text: int) -> None:
-        super().__init__()
+    def __init__(self, d_vision: int, d_text: int, pool: int = 1) -> None:
+        super().__init__(d_vision, d_text, pool)
         self.linear_1 = nn.Linear(d_vision, d_text)
         self.act = nn.GELU()
         self.linear_2 = nn.Linear(d_text, d_text)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, N, d_vision) -> (B, N, d_text)
+    def each(self, x: Tensor, words_VD: Tensor) -> Tensor:
         y: Tensor = self.linear_2(self.act(self.linear_1(x)))
         return y
 
 
-PROJECTORS: dict[str, type[LinearProjector] | type[MLPProjector]] = {
+class AverageProjector(MLPProjector):
+    """Projects every patch, then averages each region: as `mlp`, in the other order."""
+
+    def forward(self, patches_BND: Tensor, words_VD: Tensor) -> Tensor:
+        return mean_of_regions(self.each(patches_BND, words_VD), self.pool)
+
+
+class PixelShuffleProjector(MLPProjector):
+    """Joins the patches of each region side by side, so that none is averaged away
+    (space to depth, as in InternVL 1.5, Chen et al. 2024, https://arxiv.org/abs/2404.16821).
+    """
+
+    def __init__(self, d_vision: int, d_text: int, pool: int = 1) -> None:
+        super().__init__(d_vision * pool**2, d_text, pool)
+
+    def forward(self, patches_BND: Tensor, words_VD: Tensor) -> Tensor:
+        return self.each(joined_regions(patches_BND, self.pool), words_VD)
+
+
+class ConvexProjector(Projector):
+    """Vision tokens as softmax mixtures of word embeddings, so that they lie where words do
+    (AlignVLM, Masry et al. 2025, https://arxiv.org/abs/2502.01341).
+
+    A map to the language model's width, and one from there to a score for each word, which starts
+    as the word embeddings themselves.
+    """
+
+    def __init__(self, d_vision: int, d_text: int, pool: int = 1) -> None:
+        super().__init__(d_vision, d_text, pool)
+        self.linear_1 = nn.Linear(d_vision, d_text)
+        self.norm = nn.LayerNorm(d_text)
+
+    def each(self, x: Tensor, words_VD: Tensor) -> Tensor:
+        scores = self.norm(self.linear_1(x)) @ words_VD.T.to(x.dtype)
+        mixture: Tensor = scores.float().softmax(-1).to(x.dtype) @ words_VD.to(x.dtype)
+        return mixture
+
+
+PROJECTORS: dict[str, type[Projector]] = {
     "linear": LinearProjector,
     "mlp": MLPProjector,
+    "average": AverageProjector,
+    "pixel-shuffle": PixelShuffleProjector,
+    "convex": ConvexProjector,
 }
+
+
+def mean_of_regions(x_BND: Tensor, pool: int) -> Tensor:
+    """The mean of each region of `pool` x `pool` patches, (B, N, D) -> (B, M, D)."""
+    if pool == 1:
+        return x_BND
+    side = math.isqrt(x_BND.shape[1])
+    plane = x_BND.mT.reshape(len(x_BND), -1, side, side)
+    return F.avg_pool2d(plane, pool).flatten(2).mT
+
+
+def joined_regions(x_BND: Tensor, pool: int) -> Tensor:
+    """The patches of each region one after another, (B, N, D) -> (B, M, pool**2 * D)."""
+    if pool == 1:
+        return x_BND
+    batch, n, width = x_BND.shape
+    side = math.isqrt(n) // pool
+    cut = x_BND.reshape(batch, side, pool, side, pool, width).transpose(2, 3)
+    return cut.reshape(batch, side**2, pool**2 * width)

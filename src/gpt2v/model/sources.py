@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 
-from gpt2v.data.batches import Batch
+from gpt2v.data.batches import Batch, ImageTokens
 from gpt2v.data.pieces import PieceTable
-from gpt2v.model.clip import normalise
+from gpt2v.data.samples import Samples
 from gpt2v.model.gpt2v import GPT2vModel
 
 
@@ -36,7 +36,10 @@ class SplicedText:
 
 
 class CellEmbedding:
-    """One fixed embedding per class, the mean of its word's token embeddings, at each position."""
+    """One fixed embedding per class, the mean of its word's token embeddings, at each position.
+
+    The class token's place, which is no cell's, holds the mean of the grid's.
+    """
 
     def __init__(
         self, lm: GPT2LMHeadModel, table: PieceTable, class_names: tuple[str, ...]
@@ -49,7 +52,17 @@ class CellEmbedding:
         assert batch.images is not None, "cell embeddings need an image view"
         row, col = np.divmod(batch.images.cell, batch.samples.cols[batch.images.sample])
         classes = torch.from_numpy(batch.samples.classes[batch.images.sample, row, col])
-        return self.embeddings[classes.to(self.embeddings.device)]
+        found = self.embeddings[classes.to(self.embeddings.device)]
+        whole = torch.from_numpy(batch.images.cell < 0)
+        if whole.any():
+            found[whole] = self._means(batch.samples)[batch.images.sample[whole]]
+        return found
+
+    def _means(self, samples: Samples) -> Tensor:
+        """The mean embedding of each grid's cells, (B, D)."""
+        kinds = np.arange(len(self.embeddings))
+        counts = (samples.classes[..., None] == kinds).sum((1, 2)) / samples.n_cells[:, None]
+        return torch.from_numpy(counts).to(self.embeddings) @ self.embeddings
 
 
 class Picture:
@@ -61,7 +74,11 @@ class Picture:
     def __call__(self, batch: Batch) -> Tensor:
         assert batch.images is not None
         assert batch.pixels is not None, "the picture's rung needs pixels"
-        device = next(self.model.parameters()).device
-        tokens = self.model.vision_tokens(normalise(batch.pixels, device))  # (P, N, D)
-        picture, patch = batch.images.picture, batch.images.patch
-        return tokens[torch.from_numpy(picture).to(device), torch.from_numpy(patch).to(device)]
+        pixel_values = self.model.normalise(batch.pixels)
+        return placed(self.model.vision_tokens(pixel_values), batch.images)
+
+
+def placed(tokens_PND: Tensor, images: ImageTokens) -> Tensor:
+    """The vision tokens of P pictures, one for each image position, (M, D)."""
+    picture, patch = (torch.from_numpy(a) for a in (images.picture, images.patch))
+    return tokens_PND[picture.to(tokens_PND.device), patch.to(tokens_PND.device)]

@@ -22,7 +22,6 @@ from gpt2v.data.stream import EVAL_BATCH, data_hash
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.errors import UserError
 from gpt2v.experiments import ProbeConfig
-from gpt2v.model.clip import normalise
 from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
@@ -38,7 +37,6 @@ def collect(
     """Patch embeddings (n, patches, D) of n pictures, with their samples."""
     geometry = model.geometry
     samples = draw_samples(config.grid, bank, config.seed, split, np.arange(n))
-    device = next(model.parameters()).device
     features = []
     batches = range(0, n, EVAL_BATCH)
     with progress(f"probe: {split} embeddings", len(batches)) as report:
@@ -46,7 +44,8 @@ def collect(
             index = np.arange(start, min(start + EVAL_BATCH, n))
             part = draw_samples(config.grid, bank, config.seed, split, index)
             pictures = compose(part, bank, geometry.image_size, config.grid.picture)
-            features.append(model.patch_features(normalise(pictures, device)).float().cpu().numpy())
+            pixel_values = model.normalise(pictures)
+            features.append(model.patch_features(pixel_values).float().cpu().numpy())
             report()
     return np.concatenate(features), samples
 

@@ -1,0 +1,286 @@
+"""Vision towers of every family, loaded from files as the hub has them, and the projectors."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    SiglipConfig,
+    SiglipModel,
+)
+
+import helpers
+from gpt2v.data.batches import Renderer
+from gpt2v.data.images import PictureGeometry
+from gpt2v.data.samples import draw_samples
+from gpt2v.data.text import ImageView
+from gpt2v.errors import UserError
+from gpt2v.experiments import MMConfig
+from gpt2v.mm_train.train import build_gpt2v
+from gpt2v.model.encoders import load_encoder, resample_positions
+from gpt2v.model.files import load_pretrained
+from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.projector import PROJECTORS
+from gpt2v.model.reader import Reader
+from gpt2v.specs import GridConfig
+
+TOWER = {
+    "image_size": 32,
+    "patch_size": 8,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+WORDS = {**TOWER, "vocab_size": 99}
+MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+N_CLASS = {"clip": 1, "siglip": 0, "dinov2": 1}
+DEFAULT_MEAN = {"clip": 0.48145466, "siglip": 0.5, "dinov2": 0.485}
+
+
+def checkpoint(family, folder, processor=True):
+    """A tiny checkpoint of a family with the files that a hub download has."""
+    torch.manual_seed(0)
+    if family == "clip":
+        ends = {"bos_token_id": 97, "eos_token_id": 98}
+        model = CLIPModel(CLIPConfig(vision_config=TOWER, text_config=WORDS | ends))
+    elif family == "siglip":
+        model = SiglipModel(SiglipConfig(vision_config=TOWER, text_config=WORDS))
+    else:
+        model = Dinov2Model(Dinov2Config(**TOWER, mlp_ratio=2))
+    helpers.louder(model).save_pretrained(folder)
+    if processor:
+        values = {"image_mean": MEAN, "image_std": STD}
+        (folder / "preprocessor_config.json").write_text(json.dumps(values))
+    return str(folder)
+
+
+def config(encoder, lm_path, **more):
+    spec = {"rows": 2, "cols": 2, "modality": "image"}
+    return MMConfig.model_validate(
+        {
+            "lm": lm_path,
+            "encoder": encoder,
+            "data": {"stages": [{"steps": 1, "mix": [spec]}]},
+            "train": {"groups": [{"name": "all", "pattern": ""}]},
+            **more,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def lm_path(lm, tokenizer, tmp_path_factory):
+    return str(helpers.save_checkpoint(tmp_path_factory.mktemp("lm"), 1, lm, tokenizer))
+
+
+@pytest.fixture(scope="module", params=["clip", "siglip", "dinov2"])
+def family(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    return request.param, checkpoint(request.param, folder)
+
+
+@pytest.mark.parametrize("layer", [-1, -2, 1])
+def test_features_are_the_named_hidden_states_without_or_with_the_class_token(
+    family, layer, lm_path
+):
+    name, path = family
+    plain = AutoModel.from_pretrained(path)
+    plain = getattr(plain, "vision_model", plain).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    values = torch.from_numpy((pixels / 255 - MEAN) / STD).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        states = plain(values, output_hidden_states=True).hidden_states[layer]
+    n = N_CLASS[name]
+    for class_token in [False, True][: n + 1]:
+        model, _ = build_gpt2v(config(path, lm_path, vision_layer=layer, class_token=class_token))
+        model.eval()
+        with torch.no_grad():
+            found = model.vision_features(model.normalise(pixels))
+            patches = model.patch_features(model.normalise(pixels))
+        expected = torch.cat([states[:, n:], states[:, : n * class_token]], dim=1)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(patches, states[:, n:], rtol=1e-4, atol=1e-4)
+
+
+def test_positions_for_another_size_are_what_transformers_interpolates(family):
+    name, path = family
+    pixels = torch.randn(2, 3, 48, 48)
+    plain = AutoModel.from_pretrained(path)
+    plain = getattr(plain, "vision_model", plain).eval()
+    how = {} if name == "dinov2" else {"interpolate_pos_encoding": True}
+    tower = load_encoder(path, image_size=48).tower.eval()
+    with torch.no_grad():
+        expected = plain(pixels, output_hidden_states=True, **how).hidden_states[-1]
+        found = tower(pixels, output_hidden_states=True).hidden_states[-1]
+    assert tower.config.image_size == 48
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 1))
+def test_resampling_keeps_class_tokens_and_constants(before, side, n_class):
+    table = torch.full((n_class + before**2, 3), 2.0)
+    table[:n_class] = torch.tensor([5.0, 6.0, 7.0])
+    found = resample_positions(table, n_class, side)
+    assert found.shape == (n_class + side**2, 3)
+    torch.testing.assert_close(found[:n_class], table[:n_class], rtol=0, atol=0)
+    torch.testing.assert_close(found[n_class:], torch.full((side**2, 3), 2.0))
+    same = torch.randn(n_class + before**2, 3)
+    torch.testing.assert_close(resample_positions(same, n_class, before), same)
+
+
+@pytest.mark.parametrize("name", list(N_CLASS))
+def test_without_a_processor_the_familys_normalisation_holds(name, tmp_path):
+    assert load_encoder(checkpoint(name, tmp_path, processor=False)).mean[0] == DEFAULT_MEAN[name]
+
+
+def test_a_saved_gpt2v_of_each_family_comes_back(family, lm_path, tokenizer, tmp_path):
+    name, path = family
+    model, _ = build_gpt2v(config(path, lm_path, image_size=64, class_token=bool(N_CLASS[name])))
+    saved = str(helpers.save_checkpoint(tmp_path, 1, model, tokenizer))
+    again = load_pretrained(GPT2vModel, saved, "model").eval()
+    assert again.config.image_mean == MEAN
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), np.uint8)
+    with torch.no_grad():
+        expected = model.eval().vision_tokens(model.normalise(pixels))
+        torch.testing.assert_close(
+            again.vision_tokens(again.normalise(pixels)), expected, rtol=0, atol=0
+        )
+
+
+# ---- the class token in a batch ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["composite", "multi"])
+def test_the_class_token_stands_before_its_pictures_patches(layout, bank, table, lm_path, tmp_path):
+    model, _ = build_gpt2v(config(checkpoint("clip", tmp_path), lm_path, class_token=True, pool=2))
+    model.eval()
+    picture = {"layout": layout, "resize": True}
+    spec = GridConfig.model_validate(
+        {"rows": 2, "cols": 2, "modality": "image", "picture": picture}
+    )
+    span = model.token_geometry.span(2, 2, bank.size, spec.picture)
+    n_pictures = 4 if layout == "multi" else 1
+    assert len(span) == n_pictures * (4 + 1)
+    assert (span.patch[::5] == -1).all()
+    assert (span.patch.reshape(-1, 5)[:, 1:] == range(4)).all()
+    batch = Renderer(bank, table, 32)(
+        draw_samples(spec, bank, 0, "test", np.arange(3)), ImageView(span, picture=spec.picture)
+    )
+    reader = Reader.of(model)
+    with torch.no_grad():
+        tokens = reader.source(batch).reshape(3 * n_pictures, 5, -1)
+        features = model.vision_features(model.normalise(batch.pixels))
+        words = model.get_input_embeddings().weight
+        expected = model.projector.each(features[:, -1], words)
+    torch.testing.assert_close(tokens[:, 0], expected)
+
+
+# ---- projectors ----------------------------------------------------------------------------------
+
+
+def made(name, pool):
+    torch.manual_seed(0)
+    return PROJECTORS[name](6, 8, pool)
+
+
+@pytest.mark.parametrize("pool", [1, 2])
+@pytest.mark.parametrize("name", list(PROJECTORS))
+def test_a_vision_token_depends_on_its_own_region_alone(name, pool):
+    projector, words = made(name, pool), torch.randn(11, 8)
+    x = torch.randn(2, 16, 6, requires_grad=True)
+    out = projector(x, words)
+    assert out.shape == (2, 16 // pool**2, 8)
+    out[0, 1].square().sum().backward()
+    moved = x.grad.abs().sum(-1) > 0
+    region = {1: [1], 2: [2, 3, 6, 7]}[pool]
+    assert moved.nonzero().tolist() == [[0, p] for p in region]
+
+
+def test_averaging_before_and_after_the_mlp_differ_and_joining_keeps_the_order():
+    words = torch.randn(11, 8)
+    x = torch.randn(2, 16, 6)
+    mlp, average = made("mlp", 2), made("average", 2)
+    average.load_state_dict(mlp.state_dict())
+    first = x.reshape(2, 4, 4, 6)[:, :2, :2].reshape(2, 4, 6)
+    expected = mlp.each(first, words).mean(1)
+    torch.testing.assert_close(average(x, words)[:, 0], expected)
+    torch.testing.assert_close(mlp(x, words)[:, 0], mlp.each(first.mean(1), words))
+    joined = made("pixel-shuffle", 2)
+    expected = joined.each(first.reshape(2, 24), words)
+    torch.testing.assert_close(joined(x, words)[:, 0], expected)
+
+
+def test_convex_tokens_lie_among_the_words():
+    """In the convex hull of the words: between their extremes in every direction."""
+    words = torch.randn(11, 8)
+    tokens = made("convex", 1)(10 * torch.randn(2, 16, 6), words)
+    directions = torch.randn(8, 200)
+    seen, allowed = tokens @ directions, words @ directions
+    assert (seen <= allowed.max(0).values + 1e-5).all()
+    assert (seen >= allowed.min(0).values - 1e-5).all()
+    assert tokens.flatten(0, 1).std(0).min() > 0.05  # and not all in one place
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+def refused(line, *args, **more):
+    with pytest.raises(UserError) as caught:
+        build_gpt2v(config(*args, **more))
+    assert re.search(line, str(caught.value)), str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_does_not_fit_an_encoder_is_refused(lm_path, tmp_path):
+    clip = checkpoint("clip", tmp_path / "clip")
+    siglip = checkpoint("siglip", tmp_path / "siglip")
+    BertModel(
+        BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
+    ).save_pretrained(tmp_path / "bert")
+    refused("encoder: .*a bert checkpoint; expected CLIP, SigLIP", str(tmp_path / "bert"), lm_path)
+    refused("encoder: .*a gpt2 checkpoint", lm_path, lm_path)
+    refused("lm: .*cannot be loaded as GPT2|lm: ", clip, clip)
+    refused("image_size: 44 must be a multiple of .* 8-pixel", clip, lm_path, image_size=44)
+    refused("vision_layer: 4 must lie in -4..3", clip, lm_path, vision_layer=4)
+    refused("pool: 3 must divide the 4 patches", clip, lm_path, pool=3)
+    refused("class_token: .* has none", siglip, lm_path, class_token=True)
+    refused("projector: wide is none of linear, mlp", clip, lm_path, projector="wide")
+    more = {"class_token": True, "projector": "pixel-shuffle", "pool": 2}
+    refused("class_token: pixel-shuffle joins", clip, lm_path, **more)
+    (tmp_path / "clip" / "preprocessor_config.json").write_text('{"image_mean": [1]}')
+    refused("preprocessor_config.json: needs image_mean and image_std", clip, lm_path)
+
+
+def test_a_projector_is_taken_from_another_gpt2v_if_it_fits(lm_path, tokenizer, tmp_path):
+    clip = checkpoint("clip", tmp_path / "clip")
+    first, _ = build_gpt2v(config(clip, lm_path))
+    saved = str(helpers.save_checkpoint(tmp_path / "first", 1, first, tokenizer))
+    second, _ = build_gpt2v(config(clip, lm_path, projector_from=saved))
+    for name, p in first.projector.state_dict().items():
+        torch.testing.assert_close(second.projector.state_dict()[name], p, rtol=0, atol=0)
+    more = {"projector_from": saved}
+    refused(
+        "projector_from: .*its projector is mlp, not", clip, lm_path, projector="linear", **more
+    )
+    wide, _ = build_gpt2v(config(clip, lm_path, projector="pixel-shuffle", pool=2))
+    more = {"projector_from": str(helpers.save_checkpoint(tmp_path / "w", 1, wide, tokenizer))}
+    refused(
+        "takes 64 wide patches to .* but 16 to",
+        clip, lm_path, projector="pixel-shuffle", **more,
+    )  # fmt: skip
+
+
+def test_geometry_counts_patches():
+    assert PictureGeometry(32, 8).n_patches == 16
