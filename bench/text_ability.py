@@ -1,0 +1,165 @@
+"""What a GPT-2 can still do with text after it got eyes, with and without text in MM-Train.
+
+    python bench/text_ability.py --corpus tinystories/train.txt --valid tinystories/valid.txt \\
+        --encoder runs/sprites
+
+One GPT-2 learns text grids and TinyStories; then MM-Train teaches it pictures from three mixtures,
+each for as many steps with pictures. Measured before and after: exact-match accuracy on test grids
+(text and pictures, clustered 95% intervals) and bits per byte of held-out stories.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gpt2v.data.corpora import open_corpus
+from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.data.tokenizer import load_tokenizer
+from gpt2v.data.windows import token_bytes
+from gpt2v.eval.command import open_gpt2, open_gpt2v
+from gpt2v.eval.evaluate import HeldOut, score_view, summarise
+from gpt2v.experiments import HeldOutConfig, LMConfig, MMConfig
+from gpt2v.lm_train.train import train_lm
+from gpt2v.mm_train.train import train_mm
+from gpt2v.model.files import find_checkpoint, quiet_transformers
+from gpt2v.model.plain import window_loss
+from gpt2v.model.reader import Reader
+from gpt2v.runs import FINISHED, versions
+from gpt2v.specs import CorpusConfig
+
+TILES = {"source": "sprites", "per_class": 2000}
+MUON = {"optimizer": "muon"}
+PICTURES = 400  # steps with pictures in every mixture
+
+
+def lm_config(stories: dict[str, Any]) -> LMConfig:
+    """As the demo's GPT-2, with two in five steps on stories."""
+    share = {**stories, "weight": 0.67}
+    tiled = {"form": "patch-tiled", "weight": 0.5}
+    stages = [
+        {"steps": 250, "mix": [{"rows": 2, "cols": 2}, share]},
+        {"steps": 950, "mix": [{"weight": 0.5}, tiled, share]},
+    ]
+    return LMConfig.model_validate(
+        {
+            "tiles": TILES,
+            "tokenizer": {"vocab_size": 2048},
+            "model": {"n_layer": 2, "n_embd": 128, "n_head": 4, "n_positions": 512},
+            "data": {"batch_size": 32, "stages": stages},
+            "train": {
+                "schedule": "wsd",
+                "groups": [{"name": "lm", "pattern": "", "lr": 0.01, **MUON}],
+            },
+        }
+    )
+
+
+def mm_config(lm: str, encoder: str, mix: list[dict[str, Any]], seed: int) -> MMConfig:
+    """The demo's MM-Train on a mixture; other specs come on top of the steps with pictures."""
+    share = sum(spec.get("weight", 1.0) for spec in mix)
+    groups = [
+        {"name": "vision_tower", "pattern": "^vision_tower", "lr": 0.001, **MUON},
+        {"name": "projector", "pattern": "^projector", "lr": 0.004, **MUON},
+        {"name": "language_model", "pattern": "^language_model", "lr": 0.005, **MUON},
+    ]
+    steps = round(PICTURES * share / mix[0].get("weight", 1.0))
+    return MMConfig.model_validate(
+        {
+            "tiles": TILES,
+            "lm": lm,
+            "encoder": encoder,
+            "data": {"batch_size": 32, "seed": seed, "stages": [{"steps": steps, "mix": mix}]},
+            "train": {"precision": "bf16", "seed": seed, "groups": groups},
+        }
+    )
+
+
+@torch.no_grad()
+def bits_per_byte(reader: Reader, stories: dict[str, Any], source: str, windows: int) -> float:
+    """Of the first windows of the validation stories."""
+    tokenizer = load_tokenizer(find_checkpoint(source, "model"))
+    corpus = open_corpus(CorpusConfig.model_validate(stories).text, tokenizer)
+    lengths = token_bytes(tokenizer)
+    nats = n_bytes = 0.0
+    for batch in corpus.valid.validation_batches(8, windows):
+        nats += float(window_loss(reader.lm, batch))
+        n_bytes += float(lengths[batch.targets].sum())
+    return nats / math.log(2) / n_bytes
+
+
+def measure(
+    name: str, source: str, eyes: bool, bank: TileBank, stories: dict[str, Any], args: Any
+) -> dict[str, Any]:
+    """Text and picture accuracy and bits per byte of one model."""
+    config = HeldOutConfig(n_images=args.grids)
+    if eyes:
+        model, render = open_gpt2v(source, bank)
+        reader, geometry = Reader.of(model), model.token_geometry
+    else:
+        reader, render = open_gpt2(source, bank)
+        geometry = None
+    held_out = HeldOut(config, render, geometry)
+    row: dict[str, Any] = {"model": name}
+    for modality in ["text", "image"] if eyes else ["text"]:
+        with torch.no_grad():
+            row[modality] = summarise(
+                score_view(reader, held_out, held_out.view(modality), f"{name}: {modality}")
+            )
+    row["bits_per_byte"] = bits_per_byte(reader, stories, source, args.windows)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--corpus", required=True, help="TinyStories' training text")
+    parser.add_argument("--valid", required=True, help="TinyStories' validation text")
+    parser.add_argument("--encoder", required=True, help="run of configs/encoder/sprites.yaml")
+    parser.add_argument("--runs", default="runs/text-ability", help="where the trainings go")
+    parser.add_argument("--seeds", type=int, default=1, help="of MM-Train")
+    parser.add_argument("--grids", type=int, default=1000)
+    parser.add_argument("--windows", type=int, default=200)
+    parser.add_argument("--out", default="bench-text-ability.json")
+    args = parser.parse_args()
+    quiet_transformers()
+    stories = {"corpus": args.corpus, "valid": args.valid, "context": 256, "windows": 16}
+    bank = load_bank(LMConfig.model_validate(lm_config(stories)).tiles)
+    root = Path(args.runs)
+    lm = root / "lm"
+    if not (lm / FINISHED).is_file():
+        lm.mkdir(parents=True, exist_ok=True)
+        train_lm(lm_config(stories), lm, bank)
+    rows = [measure("GPT-2 before", str(lm), False, bank, stories, args)]
+    picture: dict[str, Any] = {"modality": "image", "weight": 5.0}
+    table: dict[str, Any] = {"modality": "text"}
+    mixtures = {
+        "pictures alone": [picture],
+        "pictures, text grids": [picture, table],
+        "pictures, text grids, stories": [picture, table, {**stories, "weight": 2.0}],
+    }
+    for seed in range(args.seeds):
+        for name, mix in mixtures.items():
+            run = root / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+            if not (run / FINISHED).is_file():
+                run.mkdir(parents=True, exist_ok=True)
+                train_mm(mm_config(str(lm), args.encoder, mix, seed), run, bank)
+            row = measure(f"after {name}", str(run), True, bank, stories, args)
+            rows.append({**row, "seed": seed})
+    print(f"\n{'':<38} {'text grids':>24} {'pictures':>24}   bits per byte")
+    for row in rows:
+        rates = [
+            f"{row[m]['accuracy']:.1%} [{row[m]['ci95'][0]:.1%}, {row[m]['ci95'][1]:.1%}]"
+            if m in row
+            else ""
+            for m in ("text", "image")
+        ]
+        print(f"{row['model']:<38} {rates[0]:>24} {rates[1]:>24}   {row['bits_per_byte']:.3f}")
+    content = {"kind": "bench", "versions": versions(), "results": rows}
+    Path(args.out).write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
