@@ -7,7 +7,7 @@ import transformers
 from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD
+from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, special_id
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.runs import looks_local
@@ -89,8 +89,15 @@ def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
     """A GPT-2 and its tokenizer, with rows for `<image>` and `<pad>`, which others' lack."""
     lm = load_pretrained(GPT2LMHeadModel, path, key)
     tokenizer = load_tokenizer(path, key)
-    if tokenizer.get_vocab_size() > lm.config.vocab_size:
-        lm.resize_token_embeddings(tokenizer.get_vocab_size())
+    rows, size = lm.config.vocab_size, tokenizer.get_vocab_size()
+    ours = sum(special_id(tokenizer, token) >= rows for token in SPECIAL_TOKENS)
+    if size - ours > rows:
+        raise UserError(
+            f"{key}: {path}: its tokenizer has {size - ours} tokens, but the GPT-2 a vocabulary of "
+            f"{rows}, which leaves no room for {IMAGE}; they do not belong together"
+        )
+    if size > rows:
+        lm.resize_token_embeddings(size)
     return lm, tokenizer
 
 
