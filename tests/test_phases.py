@@ -69,7 +69,9 @@ def test_every_step_is_that_of_torch_s_adamw_at_the_rate_of_its_own_schedule(tmp
     found = trajectory(tmp_path, PHASES, clip=None, log_every=1)
     reference = toy_task()
     named = dict(reference.model.named_parameters())
-    parts = [[p for n, p in named.items() if n.startswith("0.") == first] for first in (True, False)]
+    parts = [
+        [p for n, p in named.items() if n.startswith("0.") == first] for first in (True, False)
+    ]
     for step, (before, after) in enumerate(pairwise(found)):
         if step in (0, 6):
             fresh = [torch.optim.AdamW(part, betas=(0.9, 0.95), weight_decay=0) for part in parts]

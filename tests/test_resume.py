@@ -12,9 +12,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gpt2v.config import GroupConfig
 from gpt2v.errors import Stopped, UserError
 from gpt2v.train import checkpoints
-from gpt2v.config import GroupConfig
 from gpt2v.train.loop import fit
 from gpt2v.train.phases import Phase
 from helpers import toy_task, train_config
