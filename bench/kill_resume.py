@@ -2,6 +2,7 @@
 run's, bit for bit.
 
     python bench/kill_resume.py --kills 100
+    python bench/kill_resume.py --kills 100 --stages  # two stages, each with groups of its own
 
 Each life of the process is killed (SIGKILL) at a moment drawn uniformly after it has begun to
 train; the next life resumes. Whenever a training comes to its end, its weights and its optimizers'
@@ -17,6 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import yaml
 
 from gpt2v.runs import versions
 from gpt2v.train import checkpoints
@@ -37,6 +40,17 @@ train:
   eval_grids: 20
   save_every: 1
   warmup: 4
+"""
+STAGES = """
+- steps: 12
+  mix: [{rows: 2, cols: 2}]
+  groups:
+  - {name: blocks, pattern: "[.]h[.]", lr: 0.01, optimizer: muon}
+  - {name: rest, pattern: "", lr: 0}
+- steps: 12
+  mix: [{rows: 2, cols: 2}, {}]
+  groups:
+  - {name: lm, pattern: "", lr: 0.01, optimizer: muon, weight_decay: 0.1}
 """
 
 
@@ -69,12 +83,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--stages", action="store_true", help="two stages with groups of their own")
     parser.add_argument("--out", default="kill-resume.json")
     args = parser.parse_args()
     draw = random.Random(args.seed)
     root = Path(tempfile.mkdtemp(prefix="kill-resume-"))
     config = root / "config.yaml"
-    config.write_text(CONFIG)
+    content = yaml.safe_load(CONFIG)
+    if args.stages:
+        content["data"]["stages"] = yaml.safe_load(STAGES)
+        del content["train"]["groups"]
+    config.write_text(yaml.safe_dump(content))
     child = start(config, root / "whole")
     begin = time.monotonic()
     finish(child)
@@ -110,8 +129,8 @@ def main() -> None:
     finish(start(config, run))
     compare()
     print("\n".join(f"{name:<24} {value}" for name, value in found.items()))
-    content = {"kind": "bench", "versions": versions(), "seed": args.seed, "results": [found]}
-    Path(args.out).write_text(json.dumps(content, indent=1) + "\n")
+    results = {"kind": "bench", "versions": versions(), "seed": args.seed, "results": [found]}
+    Path(args.out).write_text(json.dumps(results, indent=1) + "\n")
     shutil.rmtree(root)
     if found["equal_runs"] != found["finished_runs"] or found["damaged_checkpoints"]:
         raise SystemExit("a resumed training ended with other weights, or a checkpoint is damaged")

@@ -176,13 +176,29 @@ def test_overrides_that_lead_nowhere(key, says):
         ({"data.stages.0.mix.0.picture.scale": [1.0, 0.5]}, r"picture: scale must be \[smallest"),
         ({"data.stages.0.mix.0.augment.held_out": True}, r"held_out needs paraphrase"),
         ({"model.n_head": 3}, r"model: n_embd 128 must be a multiple of n_head 3"),
-        ({"train": {}}, r"train\.groups: .*required"),
+        ({"train": {}}, r"train\.groups: required, unless the first stage has its own"),
+        ({"train.groups": []}, r"train\.groups: required, unless the first stage has its own"),
+        ({"data.stages.0.groups": GROUPS}, r"train\.groups: never used, since data\.stages\.0"),
+        ({"data.stages.0.groups": []}, r"data\.stages\.0\.groups: .*at least 1 item"),
+        ({"data.stages.0.groups": 3}, r"data\.stages\.0\.groups: .*list, not 3"),
+        (
+            {"data.stages.0.groups": [{**GROUPS[0], "nam": 1}]},
+            r"groups\.0\.nam: unknown key; .*name",
+        ),
+        ({"data.stages.0.groups": [{**GROUPS[0], "lr": -1}]}, r"groups\.0\.lr: .*, not -1"),
+        ({"data.stages.0.groups": [{**GROUPS[0], "pattern": "("}]}, r"groups\.0: pattern is not a"),
+        ({"data.stages.0.name": ""}, r"data\.stages\.0\.name: .*at least 1 character"),
     ],
 )
 def test_a_mistake_is_one_line_with_file_and_key(changes, says):
     with pytest.raises(UserError, match=rf"f\.yaml: .*{says}") as caught:
         validate(LMConfig, merge(LM, changes, "f.yaml"), "f.yaml")
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_encoder_needs_groups():
+    with pytest.raises(UserError, match=r"^f\.yaml: train\.groups: required$"):
+        validate(EncoderConfig, {"train": {}}, "f.yaml")
 
 
 def test_configurations_cannot_be_changed():

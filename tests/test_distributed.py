@@ -121,3 +121,32 @@ def test_steps_that_touch_frozen_parts_only_keep_two_processes_together(tmp_path
     lines = (tmp_path / "1" / "metrics.jsonl").read_text()
     assert '"total": 0.0' in lines  # there was such a step
     assert len(set(one)) > 5
+
+
+def test_two_processes_exchange_the_gradients_of_what_each_stage_trains(tmp_path, lm_run):
+    """The first stage ends with a step that trains nothing: its exchange must not linger."""
+    mix = [{"rows": 1, "cols": 2, "modality": "image"}, {"rows": 1, "cols": 2}]
+    stages = [
+        {
+            "steps": steps,
+            "mix": mix,
+            "groups": [
+                {"name": "lm", "pattern": "^language_model", "lr": of_lm},
+                {"name": "rest", "pattern": "", "lr": of_rest},
+            ],
+        }
+        for steps, of_lm, of_rest in ((6, 0, 0.01), (6, 0.003, 0), (6, 0.003, 0.01))
+    ]
+    content = {
+        **TINY_MM,
+        "lm": str(lm_run),
+        "data": {"batch_size": 4, "stages": stages},
+        "train": {"log_every": 1, "eval_grids": 4, "tensorboard": False, "warmup": 0},
+    }
+    config = write_yaml(tmp_path / "c.yaml", content)
+    for processes in (1, 2):
+        done = train(config, tmp_path / str(processes), processes=processes, kind="mm")
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.stdout.count("what trains") == 3
+    one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
+    torch.testing.assert_close(two, one, rtol=2e-3, atol=2e-4)

@@ -12,22 +12,47 @@ from dataclasses import replace
 import pytest
 import torch
 
+from gpt2v.config import GroupConfig
 from gpt2v.errors import Stopped, UserError
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
+from gpt2v.train.phases import Phase
 from helpers import toy_task, train_config
 
 STEPS = 12
+BORDER = 5
 MUON = [
     {"name": "first", "pattern": "^0", "lr": 0.01, "optimizer": "muon", "schedule": "wsd"},
     {"name": "last", "pattern": "", "lr": 0.02, "weight_decay": 0.1, "warmup": 3},
 ]
+FIRST_ALONE = [
+    {"name": "first", "pattern": "^0", "lr": 0.01, "optimizer": "muon"},
+    {"name": "last", "pattern": "", "lr": 0.0},
+]
+PHASES = [
+    Phase(name, start, steps, [GroupConfig(**group) for group in groups])
+    for name, start, steps, groups in [
+        ("align", 0, BORDER, FIRST_ALONE),
+        ("tune", BORDER, STEPS - BORDER, MUON),
+    ]
+]
 CASES = {
     "adamw": {},
+    "phases": {"plan": PHASES},
+    "phases and ema": {"plan": PHASES, "ema": 0.9},
     "muon": {"groups": MUON},
     "ema": {"ema": 0.9},
     "accumulate": {"accumulate": 2},
 }
+
+
+def states(run):
+    """Weights, averages and the optimizers' state of the checkpoints that are there, as bytes."""
+    files = ("model.safetensors", checkpoints.OPTIMIZER)
+    return {
+        path.name: [(path / name).read_bytes() for name in files]
+        for path in checkpoints.listed(run)
+    }
 
 
 def weights(task):
@@ -38,7 +63,7 @@ def config(**changes):
     return train_config(save_every=3, eval_every=4, log_every=1, **changes)
 
 
-def run_until(path, stop_at, **changes):
+def run_until(path, stop_at, plan=STEPS, **changes):
     """Train; at step `stop_at` the machine goes down."""
     task = toy_task(dropout=0.3)
     batch = task.batch
@@ -51,14 +76,14 @@ def run_until(path, stop_at, **changes):
     task = replace(task, batch=failing)
     path.mkdir(exist_ok=True)
     try:
-        fit(task, config(**changes), STEPS, path, "test")
+        fit(task, config(**changes), plan, path, "test")
     except KeyError:
         return None
     return weights(task)
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("stop_at", [1, 3, 7, 11])
+@pytest.mark.parametrize("stop_at", [1, 3, BORDER, 7, 11])
 def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path, case, stop_at):
     changes = CASES[case]
     whole = run_until(tmp_path / "whole", None, **changes)
@@ -72,6 +97,28 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path, case, stop_at):
         return [{k: v for k, v in json.loads(x).items() if k in keep} for x in text.splitlines()]
 
     assert lines("whole") == lines("cut")
+    assert states(tmp_path / "whole") == states(tmp_path / "cut")
+
+
+def test_a_signal_between_two_phases(tmp_path):
+    """What the first has saved goes on with fresh optimizers."""
+    whole = run_until(tmp_path / "whole", None, PHASES)
+    task = toy_task(dropout=0.3)
+    batch = task.batch
+
+    def asked(step, part, parts):
+        if step == BORDER:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return batch(step, part, parts)
+
+    (tmp_path / "cut").mkdir()
+    with pytest.raises(Stopped):
+        fit(replace(task, batch=asked), config(), PHASES, tmp_path / "cut", "test")
+    newest = checkpoints.newest_whole(tmp_path / "cut")
+    assert newest.name == f"step-{BORDER:06d}"
+    assert any(name.startswith("0.weight/") for name in checkpoints.load(newest)[1])
+    assert torch.equal(run_until(tmp_path / "cut", None, PHASES), whole)
+    assert states(tmp_path / "cut") == states(tmp_path / "whole")
 
 
 def test_a_finished_training_is_not_repeated(tmp_path):

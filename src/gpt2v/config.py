@@ -127,7 +127,7 @@ class TrainConfig(Config):
     """The training loop."""
 
     seed: int = Field(0, ge=0, description="seed of weights and dropout")
-    groups: list[GroupConfig] = Field(min_length=1, description="parameter groups, in order")
+    groups: list[GroupConfig] = Field([], description="parameter groups, in order")
     schedule: Schedule = Field(
         "cosine", description="learning rate after warm-up; all but constant end at zero"
     )

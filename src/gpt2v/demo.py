@@ -75,8 +75,8 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     training(
         "encoder", encoder, encoder.scenes, lambda: train_encoder(encoder, run / "encoder", bank)
     )
-    training("lm", lm, lm.data, lambda: train_lm(lm, run / "lm", bank))
-    training("mm", mm, mm.data, lambda: train_mm(mm, run / "mm", bank))
+    training("lm", lm, lm.data.drawn, lambda: train_lm(lm, run / "lm", bank))
+    training("mm", mm, mm.data.drawn, lambda: train_mm(mm, run / "mm", bank))
 
     model, render = open_gpt2v(str(run / "mm"), bank)
     before, _ = open_gpt2(str(run / "lm"), bank)

@@ -23,6 +23,17 @@ from gpt2v.config import (
 from gpt2v.specs import DataConfig, GridConfig
 
 
+def _check_groups(data: DataConfig, train: TrainConfig) -> None:
+    """Groups stand in the first stage or in `train`, and not in both: nothing is read twice."""
+    own = data.stages[0].groups
+    if own is None and not train.groups:
+        raise ValueError(
+            "train.groups: required, unless the first stage has its own (data.stages.0.groups)"
+        )
+    if own is not None and train.groups:
+        raise ValueError("train.groups: never used, since data.stages.0.groups replaces them")
+
+
 class LMConfig(Config):
     """`gpt2v lm train`: pre-train a GPT-2 on text grids, on plain text, or on both."""
 
@@ -43,6 +54,11 @@ class LMConfig(Config):
             for j, spec in enumerate(stage.mix):
                 if isinstance(spec, GridConfig) and spec.modality != "text":
                     raise ValueError(f"data.stages.{i}.mix.{j}.modality must be text in LM-Train")
+        return self
+
+    @model_validator(mode="after")
+    def _has_groups(self) -> Self:
+        _check_groups(self.data, self.train)
         return self
 
 
@@ -111,6 +127,12 @@ class EncoderConfig(Config):
     steps: int = Field(1000, ge=1, description="training steps")
     train: TrainConfig
 
+    @model_validator(mode="after")
+    def _has_groups(self) -> Self:
+        if not self.train.groups:
+            raise ValueError("train.groups: required")
+        return self
+
 
 class MMConfig(Config):
     """`gpt2v mm train`: attach a vision tower to a GPT-2 and train both."""
@@ -139,6 +161,11 @@ class MMConfig(Config):
     )
     data: DataConfig
     train: TrainConfig
+
+    @model_validator(mode="after")
+    def _has_groups(self) -> Self:
+        _check_groups(self.data, self.train)
+        return self
 
 
 def _each_once(names: list[str]) -> list[str]:

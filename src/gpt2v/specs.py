@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from gpt2v.config import Config, without_defaults
+from gpt2v.config import Config, GroupConfig, without_defaults
 
 # ---- grids -----------------------------------------------------------------------------------
 
@@ -267,8 +267,20 @@ DataSpec = Annotated[
 class StageConfig(Config):
     """Some steps of training on a mixture of data specs; stages in a row make a curriculum."""
 
+    name: str | None = Field(None, min_length=1, description="in logs; none: its number")
     steps: int = Field(ge=1, description="training steps in this stage")
     mix: list[DataSpec] = Field(min_length=1, description="data specs; each step draws one")
+    groups: list[GroupConfig] | None = Field(
+        None,
+        min_length=1,
+        description="parameter groups of this stage, with a fresh optimizer and a schedule over "
+        "its own steps; none: goes on as the stage before, the first: train.groups",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs of before there was a choice go on: their stages are written as they were.
+        return without_defaults(self, dump(self), "name", "groups")
 
 
 class DataConfig(Config):
@@ -277,6 +289,13 @@ class DataConfig(Config):
     seed: int = Field(0, ge=0, description="data set seed")
     batch_size: int = Field(32, ge=1, description="grids (or windows of text) per step")
     stages: list[StageConfig] = Field(min_length=1, description="the curriculum, in order")
+
+    @property
+    def drawn(self) -> Self:
+        """What is drawn, without how it is trained on: equal where all batches are."""
+        plain = {"name": None, "groups": None}
+        stages = [stage.model_copy(update=plain) for stage in self.stages]
+        return self.model_copy(update={"stages": stages})
 
     @property
     def corpora(self) -> list[CorpusConfig]:

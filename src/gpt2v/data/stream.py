@@ -108,7 +108,7 @@ class Stream:
         """Short hash of all that this stream draws from."""
         parts = [self.render.bank.content_hash] if self.render else []
         parts += [corpus.content_hash for corpus in self.corpora.values()]
-        return hash_of(*parts, self.config)
+        return hash_of(*parts, self.config.drawn)
 
     def draw(
         self,

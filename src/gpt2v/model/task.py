@@ -1,6 +1,7 @@
 """Training on a stream of grids (with or without pictures) and plain text: losses, validation."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from gpt2v.model.scoring import score
 from gpt2v.specs import CorpusConfig
 from gpt2v.train.distributed import from_rank_0, rank
 from gpt2v.train.loop import Task, fit
+from gpt2v.train.phases import Phase
 
 _ACCURACY, _BITS = "_accuracy", "_bits_per_byte"  # ends of the names of what is measured
 
@@ -56,7 +58,7 @@ def fit_stream(
         data_hash=stream.data_hash,
         unused=model is not reader.lm,  # text leaves a GPT-2v's vision tower alone
     )
-    found = fit(task, train, stream.steps, run, kind)
+    found = fit(task, train, stage_plan(config), run, kind)
     if rank() == 0:
         runs.write_results(
             run,
@@ -66,6 +68,24 @@ def fit_stream(
             data_hash=stream.data_hash,
             results=[{"split": "val", "n_images": train.eval_grids, **found}],
         )
+
+
+def stage_plan(config: LMConfig | MMConfig) -> list[Phase]:
+    """One phase for each stage with groups of its own, with the stages after it that have none."""
+    stages = config.data.stages
+    starts = [i for i, stage in enumerate(stages) if i == 0 or stage.groups is not None]
+    told = len(starts) > 1 or any(stage.name for stage in stages)
+    names = [stage.name or str(i) for i, stage in enumerate(stages)]
+    phases: list[Phase] = []
+    for first, end in pairwise([*starts, len(stages)]):
+        groups, key = stages[first].groups, f"data.stages.{first}.groups"
+        if groups is None:
+            groups, key = config.train.groups, "train.groups"
+        name = "+".join(names[first:end]) if told else ""
+        start = phases[-1].end if phases else 0
+        steps = sum(stage.steps for stage in stages[first:end])
+        phases.append(Phase(name, start, steps, groups, key))
+    return phases
 
 
 def batch_loss(reader: Reader, batch: Batch | TextBatch) -> Tensor:

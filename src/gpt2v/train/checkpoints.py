@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,6 +36,10 @@ def folder_of(run: Path) -> Path:
     return run / "checkpoints"
 
 
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
 def listed(run: Path) -> list[Path]:
     """The run's checkpoints, oldest first."""
     return sorted(folder_of(run).glob("step-*"), key=lambda path: (len(path.name), path.name))
@@ -47,7 +51,7 @@ def write(run: Path, step: int, save_files: Callable[[Path], None]) -> Path:
     Raises:
         UserError: the files cannot be written, e.g. because the disk is full.
     """
-    target = folder_of(run) / f"step-{step:06d}"
+    target = folder_of(run) / _name(step)
     try:
         if target.exists():
             runs.remove_directory(target)
@@ -111,8 +115,12 @@ def save(
     save_model: Callable[[Path], None],
     state: dict[str, Tensor],
     keep: int,
+    always: Collection[int] = (),
 ) -> Path:
-    """Write a checkpoint to go on from; then keep the `keep` newest ones and the best."""
+    """Write a checkpoint to go on from; then keep the `keep` newest ones and the best.
+
+    Those of the steps in `always` stay, too.
+    """
 
     def files(folder: Path) -> None:
         save_model(folder)
@@ -123,8 +131,9 @@ def save(
     merits = {path: _merit(path) for path in listed(run)}
     measured = {path: merit for path, merit in merits.items() if merit is not None}
     best = max(measured, key=measured.__getitem__, default=None)
+    stays = {best, *(folder_of(run) / _name(step) for step in always)}
     for path in listed(run)[:-keep]:
-        if path != best:
+        if path not in stays:
             runs.remove_directory(path)
     return target
 

@@ -1,6 +1,6 @@
 """A moving average of the weights (Polyak & Juditsky 1992, https://doi.org/10.1137/0330046)."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -8,15 +8,17 @@ from torch import Tensor, nn
 
 
 class Averages:
-    """average <- decay * average + (1 - decay) * weight after every step, of what trains.
+    """average <- decay * average + (1 - decay) * weight after every step, of parameters by name.
 
-    Early on the decay is (1 + n) / (10 + n) after n steps where that is less, so that the random
-    first weights do not linger.
+    These are all that train at any time: while one is frozen its average goes on towards its
+    weights, and while it has never moved the two are equal, bit for bit. Early on the decay is
+    (1 + n) / (10 + n) after n steps where that is less, so that the random first weights do not
+    linger.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: float, names: Collection[str]) -> None:
         self.decay = decay
-        self._named = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self._named = {n: p for n, p in model.named_parameters() if n in names}
         self._averages = {n: p.detach().clone() for n, p in self._named.items()}
 
     @torch.no_grad()

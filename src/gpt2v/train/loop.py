@@ -11,7 +11,7 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,7 +31,9 @@ from gpt2v.train.distributed import from_rank_0, parallel, rank, sums, world_siz
 from gpt2v.train.ema import Averages
 from gpt2v.train.metrics import Metrics
 from gpt2v.train.optim import Optimizers
-from gpt2v.train.stopping import stop_signals
+from gpt2v.train.phases import Phase, left, phases_of, trained
+from gpt2v.train.precision import has_bf16
+from gpt2v.train.stopping import StopRequest, stop_signals
 from gpt2v.train.throughput import Meter, matmul_peak, memory_mb
 
 
@@ -72,89 +74,103 @@ class Task(Generic[B]):
     unused: bool = False  # whether some batches leave some parameters without a gradient
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bf16 by itself; emulating it is slower than fp32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        find = getattr(torch.cpu, "get_capabilities", None)  # not in the oldest torch we take
-        units: dict[str, object] = find() if find else {}
-        return any(units.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
-    return True
-
-
 def reseed(seed: int, step: int, part: int = 0) -> None:
     """Make dropout a pure function of (seed, step, part of the batch)."""
     digest = hashlib.sha256(f"dropout/{seed}/{step}/{part}".encode()).digest()
     torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def fit(task: Task[B], config: TrainConfig, steps: int, run: Path, label: str) -> dict[str, float]:
-    """Train until `steps` steps are done and return the last validation.
+def fit(
+    task: Task[B], config: TrainConfig, plan: int | Sequence[Phase], run: Path, label: str
+) -> dict[str, float]:
+    """Train until all steps are done and return the last validation.
 
     Goes on from the newest whole checkpoint in `run`, where there is one. Metrics and checkpoints
-    go to `run`.
+    go to `run`; one checkpoint is measured and stays at the end of each phase.
+
+    Args:
+        plan: phases, each with groups of its own, or steps that all have `config.groups`.
 
     Raises:
         UserError: the loss or the gradient is not finite, or the disk is full.
         Stopped: SIGINT or SIGTERM came; a checkpoint of all steps done is saved.
     """
-    training = _Training(task, config, steps, run, label)
+    training = _Training(task, config, phases_of(plan, config), run, label)
     for module in task.compiled if config.compile else ():
         module.compile()
-    first = training.at.step
-    if rank() == 0:
-        resumed = f" from step {first} on" if first else ""
-        print(
-            f"{label}: what trains{resumed}", *training.optimizers.describe(), sep="\n", flush=True
-        )
     task.model.train()
-    with closing(training), stop_signals() as asked, _bar(label, steps, first) as report:
-        for step in range(first, steps):
-            parts = [
-                task.batch(step, rank() * config.accumulate + i, world_size() * config.accumulate)
-                for i in range(config.accumulate)
-            ]
-            count, signum = training.sums([sum(b.n_supervised for b in parts), asked.signum])
-            if signum:
-                training.save()
-                at = asked.signum or signal.SIGTERM  # of another process
-                raise Stopped(f"stopped after step {step}, which is saved", at)
-            loss = training.step(step, parts, count)
-            report(f"loss {loss:.3f}")
-            last = step + 1 == steps
-            if last or (config.eval_every and (step + 1) % config.eval_every == 0):
-                training.validate()
-            if last or (config.save_every and (step + 1) % config.save_every == 0):
-                training.save()
+    with closing(training), stop_signals() as asked:
+        for phase in left(training.phases, training.at.step):
+            training.begin(phase)
+            with training.bar() as report:
+                for step in range(training.at.step, phase.end):
+                    _one_step(training, step, asked, report)
         if training.averages:  # what was measured is what the caller goes on with
             training.averages.finish()
     task.model.eval()
     return training.at.validation or {}
 
 
-def _bar(label: str, steps: int, done: int) -> AbstractContextManager[Reporter]:
-    return progress(label, steps, done) if rank() == 0 else nullcontext(lambda remark="": None)
+def _one_step(training: "_Training[B]", step: int, asked: StopRequest, report: Reporter) -> None:
+    """One step, and what is due after it; or the end, where a signal asks for it."""
+    config, n = training.config, training.config.accumulate
+    parts = [training.task.batch(step, rank() * n + i, world_size() * n) for i in range(n)]
+    count, signum = training.sums([sum(b.n_supervised for b in parts), asked.signum])
+    if signum:
+        training.save()
+        at = asked.signum or signal.SIGTERM  # of another process
+        raise Stopped(f"stopped after step {step}, which is saved", at)
+    loss = training.step(step, parts, count)
+    report(f"loss {loss:.3f}")
+    last = step + 1 == training.phase.end
+    if last or (config.eval_every and (step + 1) % config.eval_every == 0):
+        training.validate()
+    if last or (config.save_every and (step + 1) % config.save_every == 0):
+        training.save()
 
 
 class _Training(Generic[B]):
     """The state of a training, and what is done with it."""
 
+    phase: Phase  # these three are set by `begin`
+    optimizers: Optimizers
+    _loss: nn.Module
+
     def __init__(
-        self, task: Task[B], config: TrainConfig, steps: int, run: Path, label: str
+        self, task: Task[B], config: TrainConfig, phases: list[Phase], run: Path, label: str
     ) -> None:
-        self.task, self.config, self.steps, self.run, self.label = task, config, steps, run, label
+        self.task, self.config, self.phases, self.run, self.label = task, config, phases, run, label
         self.device = next(task.model.parameters()).device
-        self.optimizers = Optimizers(task.model, config)
-        self.averages = Averages(task.model, config.ema) if config.ema else None
+        names = trained(task.model, phases)
+        self.averages = Averages(task.model, config.ema, names) if config.ema else None
         self.at = Progress(data_hash=task.data_hash)
         self._saved = -1  # the step of the last checkpoint
+        self._state: dict[str, Tensor] = {}  # of the optimizers in it, until the first phase begins
         self._restore()
-        self._loss = parallel(task.model, task.loss, task.unused)
         in_bf16 = config.precision == "bf16" and has_bf16(self.device)
         self.dtype = torch.bfloat16 if in_bf16 else torch.float32
         self._metrics = Metrics(run, config, self.at.step) if rank() == 0 else None
         self._meter = Meter(matmul_peak(self.device, self.dtype) * world_size())
+
+    def begin(self, phase: Phase) -> None:
+        """Train what a phase trains from here on."""
+        self.phase = phase
+        self._loss = nn.Identity()  # the gradients' exchange before this one ends
+        self.optimizers = phase.optimizers(self.task.model, self.config)
+        if self.at.step > phase.start:  # resumed within it; at its start, the state is another's
+            self.optimizers.load_state_tensors(self._state)
+        self._state = {}
+        self._loss = parallel(self.task.model, self.task.loss, self.task.unused)
+        if rank() == 0:
+            title = f"{self.label}: {phase.heading(self.at.step)}"
+            print(title, *self.optimizers.describe(), sep="\n", flush=True)
+
+    def bar(self) -> AbstractContextManager[Reporter]:
+        """Progress within the phase."""
+        if rank() != 0:
+            return nullcontext(lambda remark="": None)
+        label = f"{self.label} {self.phase.name}".rstrip()
+        return progress(label, self.phase.steps, self.at.step - self.phase.start)
 
     def close(self) -> None:
         if self._metrics:
@@ -169,7 +185,7 @@ class _Training(Generic[B]):
 
     def step(self, step: int, parts: list[B], count: float) -> float:
         """One step on this process's parts of the batch; returns the mean loss of all of it."""
-        rates = self.optimizers.set_lr(step, self.steps)
+        rates = self.optimizers.set_lr(step - self.phase.start, self.phase.steps)
         total = self._gradient(step, parts, max(1.0, count))
         norms = self.optimizers.clip(self.config.clip)
         tokens, samples, flops, total = self.sums(
@@ -186,14 +202,14 @@ class _Training(Generic[B]):
             raise UserError(
                 f"{self.label}: at step {step} (samples {min(index)} to {max(index)} of "
                 f"{self.task.describe(step)}) the loss is {loss} and the gradient's norm "
-                f"{norms['total']}; lower the learning rates in train.groups"
+                f"{norms['total']}; lower the learning rates in {self.phase.key}"
             )
         self.optimizers.step()
         if self.averages:
             self.averages.update(step + 1)
         self.at = replace(self.at, step=step + 1, merit=None)
         self._meter.add(int(samples), int(tokens), flops)
-        if step + 1 == self.steps or (step + 1) % self.config.log_every == 0:
+        if step + 1 == self.phase.end or (step + 1) % self.config.log_every == 0:
             self._log(
                 loss=loss,
                 lr=rates,
@@ -237,7 +253,8 @@ class _Training(Generic[B]):
 
     def _log(self, **values: object) -> None:
         if self._metrics:
-            self._metrics.log(self.at.step, **values)
+            stage = {"stage": self.phase.name} if self.phase.name else {}
+            self._metrics.log(self.at.step, **stage, **values)
 
     def validate(self) -> None:
         """Measure the model (its averages, where there are any) on rank 0."""
@@ -260,8 +277,9 @@ class _Training(Generic[B]):
             state = self.optimizers.state_tensors()
             if self.averages:
                 state |= self.averages.raw_tensors()
+            ends = [phase.end for phase in self.phases]
             with self._measured():
-                checkpoints.save(self.run, self.at, self.task.save, state, self.config.keep)
+                checkpoints.save(self.run, self.at, self.task.save, state, self.config.keep, ends)
 
         from_rank_0(write)
         self._saved = self.at.step
@@ -272,11 +290,10 @@ class _Training(Generic[B]):
         path = from_rank_0(lambda: checkpoints.newest_whole(self.run))
         if path is None:
             return
-        self.at, state = checkpoints.load(path)
+        self.at, self._state = checkpoints.load(path)
         if self.at.data_hash != self.task.data_hash:
             raise UserError(f"{path}: was trained on other data (tiles or corpora have changed)")
         self.task.load(path)
         if self.averages:
-            self.averages.restore(state)
-        self.optimizers.load_state_tensors(state)
+            self.averages.restore(self._state)
         self._saved = self.at.step

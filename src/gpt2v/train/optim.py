@@ -38,16 +38,20 @@ class ParameterGroup:
 
 
 class Optimizers:
-    """AdamW and Muon behind one `step`; frozen groups have `requires_grad` switched off."""
+    """AdamW and Muon behind one `step`; frozen groups have `requires_grad` switched off.
 
-    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
+    `key` is where the configuration has the groups, for messages.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainConfig, key: str = "train.groups") -> None:
         self.config = config
-        self.groups = group_parameters(model, config.groups)
+        self.groups = group_parameters(model, config.groups, key)
         adamw: list[dict[str, Any]] = []
         muon: list[dict[str, Any]] = []
         for group in self.groups:
             for p in group.params:
                 p.requires_grad_(not group.frozen)
+                p.grad = None  # of the optimizers before these
             if group.frozen:
                 continue
             named = list(zip(group.names, group.params, strict=True))
@@ -61,8 +65,6 @@ class Optimizers:
                 }
                 if entry["params"]:
                     (muon if by_muon else adamw).append(entry)
-        if not adamw and not muon:
-            raise UserError("train.groups: every group is frozen (lr: 0), so nothing would train")
         self.optimizers: list[torch.optim.Optimizer] = []
         if adamw:
             fused = next(model.parameters()).device.type != "mps"
@@ -167,7 +169,9 @@ def _is_matrix(name: str, p: nn.Parameter) -> bool:
     return p.ndim == 2 and not _EMBEDDINGS_AND_HEADS.search(name)
 
 
-def group_parameters(model: nn.Module, configs: list[GroupConfig]) -> list[ParameterGroup]:
+def group_parameters(
+    model: nn.Module, configs: list[GroupConfig], key: str = "train.groups"
+) -> list[ParameterGroup]:
     """First match wins; a parameter that no pattern takes is the user's mistake."""
     names: list[list[str]] = [[] for _ in configs]
     params: list[list[nn.Parameter]] = [[] for _ in configs]
@@ -178,12 +182,14 @@ def group_parameters(model: nn.Module, configs: list[GroupConfig]) -> list[Param
                 params[i].append(p)
                 break
         else:
-            raise UserError(f"train.groups: no pattern matches the parameter {name}")
+            raise UserError(f"{key}: no pattern matches the parameter {name}")
     for i, config in enumerate(configs):
         if not params[i]:
             raise UserError(
-                f"train.groups.{i}.pattern: '{config.pattern}' matches no parameter that is left"
+                f"{key}.{i}.pattern: '{config.pattern}' matches no parameter that is left"
             )
+    if all(config.lr == 0 for config in configs):
+        raise UserError(f"{key}: every group is frozen (lr: 0), so nothing would train")
     return [
         ParameterGroup(config, tuple(n), tuple(p))
         for config, n, p in zip(configs, names, params, strict=True)

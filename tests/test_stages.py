@@ -1,0 +1,196 @@
+"""Stage plans: align, then fine-tune, from the configuration to the weights."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from gpt2v.cli import main
+from gpt2v.configfile import dump, validate
+from gpt2v.data.batches import Renderer
+from gpt2v.data.stream import Stream, hash_of
+from gpt2v.experiments import MMConfig
+from gpt2v.mm_train.train import build_gpt2v
+from gpt2v.model.task import stage_plan
+from gpt2v.specs import DataConfig
+from gpt2v.train import checkpoints
+from helpers import TINY_MM, refusal, write_yaml
+
+SMALL = {"rows": 1, "cols": 2}
+PICTURES, TEXT = {**SMALL, "modality": "image"}, SMALL
+PARTS = ("vision_tower", "projector", "language_model")
+
+
+def groups(**rates):
+    return [{"name": part, "pattern": f"^{part}", "lr": lr} for part, lr in rates.items()]
+
+
+ALIGN = {
+    "name": "align",
+    "steps": 3,
+    "mix": [PICTURES],
+    "groups": groups(vision_tower=0.0, projector=0.01, language_model=0.0),
+}
+TUNE = {
+    "name": "fine-tune",
+    "steps": 4,
+    "mix": [PICTURES, TEXT],
+    "groups": groups(vision_tower=0.001, projector=0.0, language_model=0.01),
+}
+PLAN = {
+    "tiles": TINY_MM["tiles"],
+    "vision": TINY_MM["vision"],
+    "data": {"batch_size": 4, "stages": [ALIGN, TUNE]},
+    "train": {"warmup": 0, "log_every": 1, "eval_grids": 4, "tensorboard": False},
+}
+
+
+def plan_of(stages, **train):
+    content = {"lm": "x", "data": {"stages": stages}, "train": train}
+    return stage_plan(validate(MMConfig, content, "f.yaml"))
+
+
+def seen(phases):
+    return [(p.name, p.start, p.steps, p.key, [g.name for g in p.groups]) for p in phases]
+
+
+def test_stages_without_groups_go_on_as_the_one_before():
+    plain = {"steps": 2, "mix": [TEXT]}
+    own = [{"name": "own", "pattern": ""}]
+    every = [{"name": "every", "pattern": ""}]
+    assert seen(plan_of([plain, plain], groups=every)) == [("", 0, 4, "train.groups", ["every"])]
+    named = plan_of([{**plain, "name": "small"}, plain], groups=every)
+    assert seen(named) == [("small+1", 0, 4, "train.groups", ["every"])]
+    mixed = [plain, {**plain, "steps": 5, "name": "b", "groups": own}, plain]
+    assert seen(plan_of(mixed, groups=every)) == [
+        ("0", 0, 2, "train.groups", ["every"]),
+        ("b+2", 2, 7, "data.stages.1.groups", ["own"]),
+    ]
+    assert seen(plan_of([ALIGN, TUNE]))[0] == ("align", 0, 3, "data.stages.0.groups", [*PARTS])
+
+
+STAGES = [
+    {"steps": 3, "mix": [SMALL]},
+    {"steps": 2, "mix": [{"modality": "image"}, {"corpus": "x.txt"}]},
+]
+
+
+def test_the_data_hash_does_not_follow_names_and_groups(bank, table):
+    hashes = []
+    for more in ({}, {"name": "align"}, {"groups": ALIGN["groups"]}):
+        stages = [{**STAGES[0], **more}, STAGES[1]]
+        config = DataConfig.model_validate({"stages": stages})
+        assert hash_of("tiles", config.drawn) == "d0216cceaa042563"  # as before there were any
+        hashes.append(Stream(config, Renderer(bank, table)).data_hash)
+        assert config.drawn.stages[0].mix == config.stages[0].mix
+    assert len(set(hashes)) == 1
+    longer = DataConfig.model_validate({"stages": [{**STAGES[0], "steps": 4}, STAGES[1]]})
+    assert Stream(longer, Renderer(bank, table)).data_hash != hashes[0]
+
+
+def test_stages_are_written_as_they_were_before_they_could_have_names_and_groups():
+    written = yaml.safe_load(dump(DataConfig.model_validate({"stages": STAGES})))
+    assert [list(stage) for stage in written["stages"]] == [["steps", "mix"]] * 2
+    plan = validate(MMConfig, {**PLAN, "lm": "x"}, "f.yaml")
+    assert validate(MMConfig, yaml.safe_load(dump(plan)), "again") == plan
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, lm_run):
+    """A run of the plan through the command line, and its configuration's file."""
+    folder = tmp_path_factory.mktemp("stages")
+    config = write_yaml(folder / "c.yaml", {**PLAN, "lm": str(lm_run)})
+    assert main(["mm", "train", str(config), "--out", str(folder / "run")]) == 0
+    return config, folder / "run"
+
+
+def test_a_part_moves_in_its_own_stage_and_not_by_one_bit_in_the_other(made, lm_run):
+    _, run = made
+    torch.manual_seed(0)  # of train.seed
+    model, _ = build_gpt2v(validate(MMConfig, {**PLAN, "lm": str(lm_run)}, "f.yaml"))
+    start = {name: p.detach() for name, p in model.named_parameters()}
+    folders = checkpoints.listed(run)
+    assert [path.name for path in folders] == ["step-000003", "step-000007"]
+    aligned, tuned = (load_file(path / "model.safetensors") for path in folders)
+    moved = {}
+    for name, before in start.items():
+        steps = [
+            not torch.equal(before, aligned[name]),
+            not torch.equal(aligned[name], tuned[name]),
+        ]
+        moved.setdefault(name.split(".")[0], []).append(steps)
+    assert set(moved) == set(PARTS)
+    for steps in moved["projector"]:
+        assert steps == [True, False]
+    for part in ("vision_tower", "language_model"):
+        assert all(not first for first, _ in moved[part])
+        assert sum(second for _, second in moved[part]) > 0.8 * len(moved[part])
+
+
+def test_the_log_names_the_stage_and_the_rates_of_its_groups(made):
+    _, run = made
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["stage"] for line in lines if "loss" in line] == ["align"] * 3 + ["fine-tune"] * 4
+    rates = [line["lr"] for line in lines if "lr" in line]
+    assert rates[0] == pytest.approx({"vision_tower": 0, "projector": 0.01, "language_model": 0})
+    assert rates[3] == pytest.approx(
+        {"vision_tower": 0.001, "projector": 0, "language_model": 0.01}
+    )
+    assert all("projector" not in line["grad_norm"] for line in lines[-3:] if "lr" in line)
+
+
+@pytest.mark.parametrize("step", [2, 3, 5])
+def test_a_run_that_is_cut_off_in_either_stage_or_between_them_ends_as_the_whole_one(
+    made, tmp_path, step
+):
+    """SIGKILL before the step; then weights and optimizers are compared, bit for bit."""
+    config, whole = made
+    code = f"""
+import os, signal, sys
+from gpt2v.data.stream import Stream
+from gpt2v.cli import main
+draw = Stream.batch
+def batch(self, step, part=0, parts=1):
+    if step == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return draw(self, step, part, parts)
+Stream.batch = batch
+main(sys.argv[1:])
+"""
+    argv = ["mm", "train", str(config), "--out", str(tmp_path / "r")]
+    killed = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, check=False)
+    assert killed.returncode == -9, killed.stderr
+    left = [path.name for path in checkpoints.listed(tmp_path / "r")]
+    assert left == ([] if step < 3 else ["step-000003"])
+    assert main([*argv, "--resume" if left else "--overwrite"]) == 0
+    for path in checkpoints.listed(whole):
+        for name in ("model.safetensors", checkpoints.OPTIMIZER):
+            again = tmp_path / "r" / "checkpoints" / path.name / name
+            assert again.read_bytes() == (path / name).read_bytes(), (path.name, name)
+
+
+def test_a_plan_that_cannot_be_is_one_line(tmp_path, lm_run, capsys):
+    def line(stages, *options):
+        content = {**PLAN, "lm": str(lm_run), "data": {"batch_size": 4, "stages": stages}}
+        config = write_yaml(tmp_path / "c.yaml", content)
+        return refusal(capsys, "mm", "train", config, "--out", tmp_path / "r", *options)
+
+    bare = {k: v for k, v in ALIGN.items() if k != "groups"}
+    assert "c.yaml: train.groups: required, unless" in line([bare, TUNE])
+    said = line([ALIGN, {**TUNE, "groups": groups(projector=0.1)}])
+    assert "data.stages.1.groups: no pattern matches the parameter vision_tower" in said
+    still = groups(vision_tower=0.0, projector=0.0, language_model=0.0)
+    assert "data.stages.1.groups: every group is frozen" in line([ALIGN, {**TUNE, "groups": still}])
+    assert "data.stages.1.groups.0.lr" in line([ALIGN, TUNE], "--data.stages.1.groups.0.lr", "-1")
+    assert not (tmp_path / "r").exists()
+
+
+def test_resuming_with_other_groups_is_refused(made, capsys):
+    config, run = made
+    argv = ("mm", "train", config, "--out", run, "--resume")
+    said = refusal(capsys, *argv, "--data.stages.1.groups.2.lr", "0.5")
+    assert "data.stages.1.groups.2.lr: 0.01 there, 0.5 now" in said
