@@ -81,7 +81,11 @@ def test_what_is_no_gpt2v_or_no_place_is_refused(run, lm, tokenizer, tmp_path, c
     assert "a gpt2 checkpoint; expected a GPT-2v" in refused(capsys, tmp_path, tmp_path / "lm")
     (tmp_path / "bare" / "checkpoints").mkdir(parents=True)
     assert "this run has no checkpoint" in refused(capsys, tmp_path, tmp_path / "bare")
-    assert "no such run or checkpoint" in refused(capsys, tmp_path, tmp_path / "absent")
+    for absent in (tmp_path / "absent", "nowhere/absent"):
+        assert "no such run or checkpoint" in refused(capsys, tmp_path, absent)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text("{")
+    assert "odd: cannot be loaded: " in refused(capsys, tmp_path, tmp_path / "odd")
     assert "--seed: mm export has no such option" in refused(capsys, tmp_path, run, "--seed", "1")
     full = tmp_path / "full"
     full.mkdir()

@@ -25,6 +25,8 @@ def export_llava(source: str, to: Path, overwrite: bool = False) -> str:
     """
     to = to.resolve()  # of a link, the folder itself
     _check_place(to, overwrite)
+    if not Path(source).exists():  # never a name on the Hub: nothing there is a GPT-2v of ours
+        raise UserError(f"run: {source}: no such run or checkpoint")
     path = find_checkpoint(source, "run")
     _check_kind(source, path)
     model = load_pretrained(GPT2vModel, path, "run")
@@ -115,7 +117,7 @@ def _check_kind(source: str, path: str) -> None:
     config: dict[str, Any]
     try:
         config, _ = PreTrainedConfig.get_config_dict(path)
-    except Exception as error:  # hub, file and format errors have no common type
+    except Exception as error:  # file and format errors have no common type
         raise UserError(f"run: {source}: cannot be loaded: {first_line(error)}") from None
     kind = config.get("model_type")
     if kind != GPT2vConfig.model_type:
