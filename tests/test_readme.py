@@ -22,6 +22,7 @@ SMALL = {  # what makes each command small; nothing else is changed
     "lm train": [*TRAIN, "--data.batch_size", "4", "--train.eval_windows", "2"],
     "lm sample": ["--max_new_tokens", "4"],
     "mm train": [*TRAIN, "--data.batch_size", "4"],
+    "mm export": [],
     "eval": ["--tiles.per_class", "20", "--n_images", "4", "--examples", "2"],
     "probe": ["--tiles.per_class", "20", "--n_train", "20", "--n_test", "10"],
     "ablate tokens": ["--tiles.per_class", "20", "--n_images", "4"],

@@ -93,6 +93,14 @@ def _parser() -> argparse.ArgumentParser:
             sample.add_argument("--prompt", action="append", help="text to continue; repeatable")
             describe_fields(sample, SampleConfig)
             sample.set_defaults(command=_lm_sample)
+        if group == "mm":
+            export = sub.add_parser("export", help="write a GPT-2v as a stock LLaVA checkpoint")
+            export.add_argument("run", help="a run or a checkpoint")
+            export.add_argument("--to", required=True, help="folder for the files")
+            export.add_argument("--overwrite", action="store_true", help="replace an export")
+            export.add_argument("--push", metavar="OWNER/NAME", help="upload it to the Hub as well")
+            export.add_argument("--public", action="store_true", help="for all (default: private)")
+            export.set_defaults(command=_mm_export)
 
     evaluate = commands.add_parser("eval", help="measure a model on held-out grids")
     evaluate.add_argument("model", help="a run or a checkpoint")
@@ -221,6 +229,18 @@ def _mm_train(args: argparse.Namespace, overrides: Overrides) -> None:
     _train(MMConfig, train_mm, args, overrides)
 
 
+def _mm_export(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.mm_train.export import check_push, export_llava, push
+
+    _no_fields(overrides, "mm export")
+    check_push(args.push, args.public)
+    _quiet()
+    said = export_llava(args.run, Path(args.to), args.overwrite)
+    print(f"export: {args.to}: {said}", flush=True)
+    if args.push:
+        print(f"pushed: {push(Path(args.to), args.push, args.public)}")
+
+
 def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
     from gpt2v.eval.command import eval_config, evaluate_model
 
@@ -252,9 +272,13 @@ def _ablate_tokens(args: argparse.Namespace, overrides: Overrides) -> None:
 def _report(args: argparse.Namespace, overrides: Overrides) -> None:
     from gpt2v.report import write_report
 
-    if overrides:
-        raise UserError(f"--{next(iter(overrides))}: the report has no such option")
+    _no_fields(overrides, "the report")
     print(f"report: {write_report(Path(args.run))}")
+
+
+def _no_fields(overrides: Overrides, command: str) -> None:
+    if overrides:
+        raise UserError(f"--{next(iter(overrides))}: {command} has no such option")
 
 
 def _quiet() -> None:

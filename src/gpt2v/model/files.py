@@ -27,14 +27,19 @@ def load_weights(folder: Path, model: PreTrainedModel) -> None:
     model.load_state_dict(load_pretrained(type(model), str(folder), "checkpoint").state_dict())
 
 
-def wrap_tokenizer(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
-    """The tokenizer as `transformers` loads it."""
+def wrap_tokenizer(tokenizer: Tokenizer, **options: Any) -> PreTrainedTokenizerFast:
+    """The tokenizer as `transformers` loads it.
+
+    Args:
+        options: further arguments of PreTrainedTokenizerFast, which are saved with it.
+    """
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=END_OF_TEXT,
         eos_token=END_OF_TEXT,
         pad_token=PAD,
         additional_special_tokens=[IMAGE],
+        **options,
     )
 
 

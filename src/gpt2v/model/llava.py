@@ -1,0 +1,218 @@
+"""GPT-2v as a stock LLaVA: what `LlavaForConditionalGeneration` and `LlavaProcessor` of plain
+transformers load, with the same logits.
+
+LLaVA reads every patch of the picture that its processor makes, so the two are the same where a
+picture fills the tower's canvas, or `picture.resize` makes it fill it. Of a smaller picture
+`data.images.ImageSpan` has only the patches that it covers, and the export reads the empty ones
+beside it as well.
+"""
+
+import copy
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer
+from transformers import (
+    CLIPImageProcessorPil,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+
+from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, special_id
+from gpt2v.errors import UserError
+from gpt2v.model.encoders import family_of
+from gpt2v.model.files import wrap_tokenizer
+from gpt2v.model.gpt2v import GPT2vModel
+
+ACTIVATIONS = {"linear": "linear", "mlp": "gelu"}  # between LLaVA's two layers, by our projector
+
+# A document is text with pictures in it; nobody speaks.
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for part in message.content %}"
+    "{% if part.type == 'image' %}" + IMAGE + "{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}{% endif %}{% endfor %}"
+)
+
+
+def check_llava(model: GPT2vModel, tokenizer: Tokenizer) -> None:
+    """Refuse what a LLaVA cannot be.
+
+    Raises:
+        UserError: the projector, the pooling or the length of a picture has no place in it.
+    """
+    config = model.config
+    if config.projector not in ACTIVATIONS:
+        raise UserError(
+            f"projector: {config.projector}: LLaVA has no such projector; "
+            f"{' and '.join(ACTIVATIONS)} can be exported"
+        )
+    if config.pool > 1:
+        raise UserError(
+            f"pool: {config.pool}: LLaVA gives every patch a token of its own; pool: 1 can be "
+            "exported"
+        )
+    n_tokens, n_positions = n_vision_tokens(model), config.text_config.n_positions
+    if n_tokens >= n_positions:
+        raise UserError(
+            f"n_positions: a picture is {n_tokens} vision tokens, which leave no room for a "
+            f"question in the GPT-2's {n_positions} positions: LLaVA reads every patch"
+        )
+    if special_id(tokenizer, IMAGE) != config.image_token_id:
+        raise UserError(
+            f"tokenizer.json: {IMAGE} is token {special_id(tokenizer, IMAGE)}, but the model's "
+            f"image_token_id is {config.image_token_id}"
+        )
+
+
+def n_vision_tokens(model: GPT2vModel) -> int:
+    """Vision tokens of a whole picture, the class token included."""
+    return model.geometry.n_patches + int(model.config.class_token)
+
+
+def llava_model(model: GPT2vModel, tokenizer: Tokenizer) -> LlavaForConditionalGeneration:
+    """The same weights under LLaVA's names.
+
+    GPT-2's head is a copy of its word embeddings: LLaVA would look for a tied head elsewhere.
+    """
+    end, pad = special_id(tokenizer, END_OF_TEXT), special_id(tokenizer, PAD)
+    special = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": pad}
+    text = copy.deepcopy(model.config.text_config)
+    text.update({**special, "tie_word_embeddings": False})
+    config = LlavaConfig(
+        vision_config=copy.deepcopy(model.config.vision_config),
+        text_config=text,
+        image_token_index=model.config.image_token_id,
+        image_seq_length=n_vision_tokens(model),
+        projector_hidden_act=ACTIVATIONS[model.config.projector],
+        vision_feature_layer=model.config.vision_layer,
+        vision_feature_select_strategy=_strategy(model),
+        tie_word_embeddings=False,
+        **special,
+    )
+    llava = LlavaForConditionalGeneration(config).to(model.dtype)
+    projector = model.projector.state_dict()
+    if model.config.projector == "linear":
+        width = model.config.text_config.n_embd
+        projector |= {"linear_2.weight": torch.eye(width), "linear_2.bias": torch.zeros(width)}
+    inner = llava.model
+    inner.vision_tower.load_state_dict(model.vision_tower.state_dict())
+    inner.multi_modal_projector.load_state_dict(projector)
+    inner.language_model.load_state_dict(model.language_model.transformer.state_dict())
+    llava.lm_head.load_state_dict(model.language_model.lm_head.state_dict())
+    llava.generation_config = GenerationConfig(**special)
+    return llava
+
+
+def llava_processor(model: GPT2vModel, tokenizer: Tokenizer) -> LlavaProcessor:
+    """What makes the model's input from text with `<image>` in it and pictures.
+
+    A picture of the tower's size is read as it is; another is scaled as `picture.resize` does
+    (bilinear, with area averaging), but to the whole canvas whatever its shape.
+    """
+    vision = model.config.vision_config
+    size = {"height": vision.image_size, "width": vision.image_size}
+    images = CLIPImageProcessorPil(
+        size=size,
+        crop_size=size,
+        do_center_crop=False,
+        resample=2,  # PIL's number for bilinear
+        image_mean=model.config.image_mean,
+        image_std=model.config.image_std,
+    )
+    plain = Tokenizer.from_str(tokenizer.to_str())
+    plain.post_processor = None  # documents begin and end as they are written
+    wrapped = wrap_tokenizer(
+        plain,
+        padding_side="left",  # a batch is continued at its right end
+        model_max_length=model.config.text_config.n_positions,
+    )
+    return LlavaProcessor(
+        image_processor=images,
+        tokenizer=wrapped,
+        patch_size=vision.patch_size,
+        vision_feature_select_strategy=_strategy(model),
+        chat_template=_CHAT_TEMPLATE,
+        image_token=IMAGE,
+        num_additional_image_tokens=family_of(vision).n_class_tokens,
+    )
+
+
+def save_llava(folder: Path, model: GPT2vModel, tokenizer: Tokenizer) -> None:
+    """Write weights, configuration, processor, tokenizer and a model card."""
+    llava_model(model, tokenizer).save_pretrained(folder)
+    llava_processor(model, tokenizer).save_pretrained(folder)
+    (folder / "README.md").write_text(model_card(model), encoding="utf-8")
+
+
+def _strategy(model: GPT2vModel) -> str:
+    """Of the vision tower's tokens, all are read, or all but the first, a class token."""
+    has_class_token = family_of(model.config.vision_config).n_class_tokens > 0
+    return "default" if has_class_token and not model.config.class_token else "full"
+
+
+def model_card(model: GPT2vModel) -> str:
+    """README.md: what this is, how to load it, and facts of its configuration."""
+    config, vision, text = model.config, model.config.vision_config, model.config.text_config
+    rows = {
+        "vision tower": f"{family_of(vision).name}, {vision.num_hidden_layers} layers, "
+        f"{vision.hidden_size} wide",
+        "pictures": f"{vision.image_size}x{vision.image_size} pixels in "
+        f"{vision.patch_size}-pixel patches",
+        "vision tokens": f"{n_vision_tokens(model)} for each picture"
+        + (", the class token first" if config.class_token else ""),
+        "read from": f"`hidden_states[{config.vision_layer}]` of the vision tower",
+        "projector": config.projector,
+        "language model": f"GPT-2, {text.n_layer} layers, {text.n_embd} wide, "
+        f"{text.n_positions} positions, {text.vocab_size} words",
+        "parameters": f"{model.num_parameters():,}",
+    }
+    table = "\n".join(f"| {name} | {fact} |" for name, fact in rows.items())
+    return _CARD.format(table=table, size=vision.image_size)
+
+
+_CARD = """---
+library_name: transformers
+pipeline_tag: image-text-to-text
+tags:
+- gpt2v
+- llava
+---
+
+# GPT-2v
+
+A small GPT-2 with eyes, trained with gpt2v to answer questions about a grid of objects that it sees
+as a picture or reads as a text table. This is the same model as a stock
+`LlavaForConditionalGeneration` of plain transformers.
+
+```python
+from PIL import Image
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+path = "."  # this folder, or its name on the Hub
+model = LlavaForConditionalGeneration.from_pretrained(path)
+processor = AutoProcessor.from_pretrained(path)
+
+prompt = (
+    "<image>\\n"
+    "The grid above is size 2 by 2. "
+    "Each cell contains an object from ['bird', 'cat', 'dog', 'frog'].\\n"
+    "What object is in row 0, column 1? A:"
+)
+inputs = processor(images=Image.open("picture.png"), text=prompt, return_tensors="pt")
+output = model.generate(**inputs, do_sample=False, max_new_tokens=4)
+print(processor.decode(output[0, inputs["input_ids"].shape[1] :]))
+```
+
+It continues documents of the kind that it was trained on, word for word; the chat template adds
+nothing. A picture is scaled to {size}x{size} pixels; one of that size is read exactly as in
+training. Of a smaller picture, which gpt2v draws into a corner of the canvas, LLaVA reads the
+empty patches too, which gpt2v leaves out.
+
+| part | is |
+| --- | --- |
+{table}
+"""

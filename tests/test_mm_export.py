@@ -1,0 +1,162 @@
+"""`gpt2v mm export`: what it writes, what it refuses, and what reaches the Hub."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import helpers
+from gpt2v.cli import main
+from gpt2v.mm_train import export
+from llava_cases import Case, build
+
+
+@pytest.fixture(scope="module")
+def run(lm, table, tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    helpers.save_checkpoint(path, 3, build(Case(), lm, table), tokenizer)
+    return path
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_the_command_writes_the_same_bytes_again_and_only_over_an_export(run, tmp_path, capsys):
+    to = tmp_path / "new" / "llava"
+    assert main(["mm", "export", str(run), "--to", str(to)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 1
+    assert printed[0].startswith(f"export: {to}: 16 vision tokens for each picture; exact where")
+    first = content(to)
+    assert "already holds an export" in helpers.refusal(capsys, "mm", "export", run, "--to", to)
+    (to / "model.safetensors").unlink()
+    assert main(["mm", "export", str(run), "--to", str(to), "--overwrite"]) == 0
+    assert content(to) == first
+    (tmp_path / "empty").mkdir()
+    assert main(["mm", "export", str(run), "--to", str(tmp_path / "empty")]) == 0
+    assert content(tmp_path / "empty") == first
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "new"]
+
+
+def refused(capsys, tmp_path, source, *more):
+    """The one line that a command ends with; nothing may be written."""
+    to = tmp_path / "to"
+    line = helpers.refusal(capsys, "mm", "export", source, "--to", to, *more)
+    assert not to.exists()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"projector": "average"}, "projector: average: LLaVA has no such projector"),
+        ({"projector": "pixel-shuffle"}, "projector: pixel-shuffle: LLaVA has no"),
+        ({"projector": "convex"}, "projector: convex: LLaVA has no"),
+        ({"pool": 2}, "pool: 2: LLaVA gives every patch a token of its own"),
+        ({"projector": "pixel-shuffle", "pool": 2}, "projector: pixel-shuffle: LLaVA has no"),
+        ({"image_token_id": 5}, "but the model's image_token_id is 5"),
+    ],
+)
+def test_what_a_llava_cannot_be_is_refused(more, says, lm, table, tokenizer, tmp_path, capsys):
+    model = build(Case(), lm, table, **more)
+    helpers.save_checkpoint(tmp_path / "run", 1, model, tokenizer)
+    line = refused(capsys, tmp_path, tmp_path / "run")
+    assert says in line
+    assert line.startswith(f"gpt2v: {tmp_path / 'run'}: ")
+
+
+def test_a_picture_that_leaves_no_room_is_refused(lm, table, tokenizer, tmp_path, capsys):
+    config = copy.deepcopy(lm.config)
+    config.n_positions = 16
+    small = type(lm)(config)
+    helpers.save_checkpoint(tmp_path / "run", 1, build(Case(), small, table), tokenizer)
+    line = refused(capsys, tmp_path, tmp_path / "run")
+    assert "a picture is 16 vision tokens, which leave no room" in line
+
+
+def test_what_is_no_gpt2v_or_no_place_is_refused(run, lm, tokenizer, tmp_path, capsys):
+    helpers.save_checkpoint(tmp_path / "lm", 1, lm, tokenizer)
+    assert "a gpt2 checkpoint; expected a GPT-2v" in refused(capsys, tmp_path, tmp_path / "lm")
+    (tmp_path / "bare" / "checkpoints").mkdir(parents=True)
+    assert "this run has no checkpoint" in refused(capsys, tmp_path, tmp_path / "bare")
+    for absent in (tmp_path / "absent", "nowhere/absent"):
+        assert "no such run or checkpoint" in refused(capsys, tmp_path, absent)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text("{")
+    assert "odd: cannot be loaded: " in refused(capsys, tmp_path, tmp_path / "odd")
+    assert "--seed: mm export has no such option" in refused(capsys, tmp_path, run, "--seed", "1")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    for more in ([], ["--overwrite"]):
+        line = helpers.refusal(capsys, "mm", "export", run, "--to", full, *more)
+        assert "is not empty and is no export" in line
+        line = helpers.refusal(capsys, "mm", "export", run, "--to", full / "mine.txt", *more)
+        assert "is a file" in line
+    assert content(full) == {"mine.txt": b"mine"}
+
+
+# ---- the Hub -------------------------------------------------------------------------------------
+
+
+class Hub:
+    """Stands in for HfApi; what was asked of it stays in `calls`."""
+
+    calls: list = []  # noqa: RUF012
+    is_private = True
+    fails = None
+
+    def create_repo(self, name, *, private, exist_ok):
+        if Hub.fails:
+            raise Hub.fails
+        Hub.calls.append(("create", name, private, exist_ok))
+        return f"https://hub/{name}"
+
+    def repo_info(self, name):
+        return dataclasses.make_dataclass("Info", ["private"])(Hub.is_private)
+
+    def upload_folder(self, *, repo_id, folder_path, commit_message):
+        Hub.calls.append(("upload", repo_id, sorted(p.name for p in Path(folder_path).iterdir())))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    monkeypatch.setattr(export, "HfApi", Hub)
+    monkeypatch.setattr(Hub, "calls", [])
+    return monkeypatch
+
+
+def test_only_a_push_uploads_and_it_is_private_unless_public(run, hub, tmp_path, capsys):
+    argv = ["mm", "export", str(run), "--overwrite", "--to", str(tmp_path / "to")]
+    assert main(argv) == 0
+    assert Hub.calls == []
+    files = sorted(p.name for p in (tmp_path / "to").iterdir())
+    assert "README.md" in files
+    for more, private in ([], True), (["--public"], False):
+        Hub.calls.clear()
+        assert main([*argv, "--push", "me/tiny", *more]) == 0
+        assert Hub.calls == [("create", "me/tiny", private, True), ("upload", "me/tiny", files)]
+    assert capsys.readouterr().out.splitlines()[-1] == "pushed: https://hub/me/tiny"
+
+
+def test_a_push_that_fails_ends_with_one_line_and_the_export_stays(run, hub, tmp_path, capsys):
+    to = tmp_path / "to"
+    argv = ["mm", "export", run, "--overwrite", "--to", to, "--push", "me/tiny"]
+    hub.setattr(Hub, "is_private", False)
+    assert "exists and is public; --public" in helpers.refusal(capsys, *argv)
+    assert [call[0] for call in Hub.calls] == ["create"]
+    hub.setattr(Hub, "fails", ConnectionError("no route to host\nmore of it"))
+    line = helpers.refusal(capsys, *argv)
+    assert line.endswith(f"me/tiny: cannot be uploaded: no route to host; {to} is written")
+    assert (to / "model.safetensors").is_file()
+
+
+def test_a_push_that_cannot_be_meant_is_refused_before_anything_is_written(
+    run, hub, tmp_path, capsys
+):
+    for name in ("tiny", "me/ti ny", "a/b/c", "/x", ""):
+        assert "expected OWNER/NAME" in refused(capsys, tmp_path, run, "--push", name)
+    assert "--public: " in refused(capsys, tmp_path, run, "--public")
+    assert Hub.calls == []
