@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from gpt2v.config import TilesConfig, TrainConfig
 from gpt2v.data.batches import Batch, Renderer
@@ -59,10 +59,16 @@ def new_model(vocab: int, width: int, layers: int, heads: int, length: int, gelu
 
 
 def our_seconds(
-    model: GPT2LMHeadModel, image_id: int, batch: Callable[[int, int, int], Any], steps: int
+    model: PreTrainedModel,
+    reader: Reader,
+    batch: Callable[[int, int, int], Any],
+    steps: int,
+    frozen: str | None = None,
 ) -> list[float]:
-    """Seconds of each step of `gpt2v`'s own loop, from one batch to the next."""
-    reader = Reader(model, image_id)
+    """Seconds of each step of `gpt2v`'s own loop, from one batch to the next.
+
+    Parameters whose name matches `frozen` do not train.
+    """
     begun: list[float] = []
 
     def timed(step: int, part: int, parts: int) -> Any:
@@ -79,8 +85,10 @@ def our_seconds(
         load=lambda folder: None,
         merit=lambda found: 0.0,
     )
-    group = {"name": "all", "pattern": "", "lr": 3e-4}
-    options = {"groups": [group], "log_every": 10**6, "tensorboard": False}
+    groups: Rows = [{"name": "rest", "pattern": "", "lr": 3e-4}]
+    if frozen is not None:
+        groups.insert(0, {"name": "frozen", "pattern": frozen, "lr": 0})
+    options = {"groups": groups, "log_every": 10**6, "tensorboard": False}
     with tempfile.TemporaryDirectory() as run:
         fit(task, TrainConfig.model_validate(options), steps, Path(run), "bench")
     return [b - a for a, b in pairwise(begun)][WARM:]
@@ -112,7 +120,10 @@ def stories(steps: int, with_compile: bool) -> tuple[dict[str, Callable[[], list
     def ours() -> list[float]:
         made = place(model("gelu_pytorch_tanh"), fused_attention=True)
         return our_seconds(
-            made, 1, lambda step, *_: TextBatch(data[step * rows : (step + 1) * rows]), steps
+            made,
+            Reader(made, 1),
+            lambda step, *_: TextBatch(data[step * rows : (step + 1) * rows]),
+            steps,
         )
 
     examples = [{"input_ids": row[:-1], "labels": row[:-1]} for row in data]
@@ -147,7 +158,7 @@ def grids(steps: int, tokenizer_source: str) -> dict[str, Callable[[], list[floa
 
     def ours() -> list[float]:
         made = place(model("gelu_pytorch_tanh"))
-        return our_seconds(made, special_id(tokenizer, IMAGE), stream.batch, steps)
+        return our_seconds(made, Reader(made, special_id(tokenizer, IMAGE)), stream.batch, steps)
 
     def examples(questions: int, rows: int) -> list[dict[str, Any]]:
         chained = spec.model_copy(update={"mode": "chained", "questions": questions})

@@ -62,6 +62,8 @@ def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         labels[i, :n] = torch.as_tensor(row["labels"])
         mask[i, :n] = 1
     batch = {"input_ids": ids, "labels": labels}
+    if "pixel_values" in rows[0]:
+        batch["pixel_values"] = torch.stack([row["pixel_values"] for row in rows])
     return batch if mask.all() else {**batch, "attention_mask": mask}
 
 
