@@ -1,4 +1,4 @@
-"""MM-Train with a frozen vision tower, beside Hugging Face's Trainer on LlavaForConditionalGeneration.
+"""MM-Train with a frozen vision tower, beside Hugging Face's Trainer on a stock LLaVA.
 
     python bench/mm.py --tokenizer gpt2
 
