@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 
 import numpy as np
@@ -61,6 +61,13 @@ def slice_of_batch(size: int, step: int, part: int, parts: int) -> rng.Ints:
     return np.arange(start + part * size // parts, start + (part + 1) * size // parts)
 
 
+@lru_cache(maxsize=4)
+def _order(seed: int, n: int, epoch: int) -> rng.Ints:
+    """The order of 0..n-1 in an epoch, (n,)."""
+    order: rng.Ints = rng.permutations(rng.keys(seed, "epoch", np.array([epoch])), n)[0]
+    return order
+
+
 @dataclass(frozen=True)
 class Stream:
     """Training batches; the last stage's mixture goes on past its end."""
@@ -101,7 +108,24 @@ class Stream:
             index = slice_of_batch(spec.windows or self.config.batch_size, step, part, parts)
             windows = self.corpora[spec.text].train
             return windows.train_batch(self.config.seed, int(index[0]), len(index))
-        return self.draw(spec, "train", slice_of_batch(self.config.batch_size, step, part, parts))
+        numbers = slice_of_batch(self.config.batch_size, step, part, parts)
+        return self.draw(spec, "train", self.index_of(spec, numbers))
+
+    def index_of(self, spec: GridConfig, numbers: rng.Ints) -> rng.Ints:
+        """Indices of the training samples with these running numbers, (B,).
+
+        Where the spec has `n_images`, every run of so many numbers is an epoch: all samples once,
+        in an order of its own. Numbers count the samples of all specs, so that a spec which
+        shares its stage sees in each epoch its share of them, none twice.
+        """
+        if spec.n_images is None:
+            return numbers
+        epochs, places = np.divmod(numbers, spec.n_images)
+        found = np.empty_like(numbers)
+        for epoch in rng.different(epochs):
+            now = epochs == epoch
+            found[now] = _order(self.config.seed, spec.n_images, epoch)[places[now]]
+        return found
 
     @property
     def data_hash(self) -> str:
