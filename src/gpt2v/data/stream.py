@@ -14,8 +14,10 @@ from gpt2v.config import Config
 from gpt2v.data import rng
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.corpora import Corpus, open_corpus
+from gpt2v.data.grids import Dice, draw_grids
 from gpt2v.data.images import ImageSpan, PictureGeometry
 from gpt2v.data.longest import longest
+from gpt2v.data.pictures import Pictures
 from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import TileBank
@@ -172,6 +174,16 @@ def validation_batches(stream: Stream, spec: GridConfig, n_grids: int) -> Iterat
     for start in range(0, n_grids, EVAL_BATCH):
         index = np.arange(start, min(start + EVAL_BATCH, n_grids))
         yield stream.draw(spec, "val", index, with_choices=True)
+
+
+def listed_pictures(
+    spec: GridConfig, bank: TileBank, image_size: int, seed: int, split: str, n: int
+) -> Iterator[Pictures]:
+    """The pictures of the first `n` samples of a split, EVAL_BATCH samples at a time."""
+    for start in range(0, n, EVAL_BATCH):
+        index = np.arange(start, min(start + EVAL_BATCH, n))
+        grids = draw_grids(spec, bank, Dice(seed, split, index))
+        yield Pictures(grids, bank, image_size, spec.picture)
 
 
 def check_spec(
