@@ -15,6 +15,7 @@ from gpt2v.experiments import (
     LMConfig,
     MMConfig,
     ProbeConfig,
+    SamplesConfig,
 )
 from gpt2v.presets import demo_config, presets
 from gpt2v.specs import DataConfig, GridConfig
@@ -105,6 +106,32 @@ def test_the_ladder_takes_tables_only():
     grid = {"form": "patch-tiled"}
     with pytest.raises(UserError, match=r"grid\.form has no meaning here: the ladder"):
         validate(LadderConfig, {"model": "x", "grid": grid}, "x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed"),
+    [
+        (SamplesConfig, {}),
+        (EvalConfig, {}),
+        (ExportConfig, {}),
+        (ProbeConfig, {"model": "x"}),
+        (LadderConfig, {"model": "x"}),
+    ],
+)
+def test_only_training_goes_round_a_set_of_samples(kind, needed):
+    grid = {"n_images": 9}
+    with pytest.raises(UserError, match=r"grid\.n_images has no meaning here: it is for training"):
+        validate(kind, {**needed, "grid": grid}, "x")
+
+
+def test_features_are_written_where_they_were_chosen_only():
+    plain = EvalConfig()
+    assert "features" not in plain.model_dump()
+    chosen = validate(EvalConfig, read_yaml("features: {mode: off}", "x"), "x")
+    assert chosen.features.mode == "off"
+    assert read_yaml(dump(chosen), "x")["features"]["mode"] == "off"
+    with pytest.raises(UserError, match=r"features\.mode: .*'auto', 'off' or 'require'"):
+        validate(EvalConfig, {"features": {"mode": True}}, "x")
 
 
 @pytest.mark.parametrize("stage", ["encoder", "lm", "mm", "eval", "probe", "tiles"])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from gpt2v.config import TileAugmentConfig
 from gpt2v.data.images import PictureGeometry, natural_size
-from gpt2v.data.pictures import compose, natural_pictures
+from gpt2v.data.pictures import Pictures, compose, natural_pictures, picture_keys
 from gpt2v.data.pieces import Strings
 from gpt2v.data.resizing import resize
 from gpt2v.data.samples import draw_samples
@@ -227,3 +227,95 @@ def test_pictures_have_noise_of_their_own(bank):
     samples = draw_samples(GridConfig(), flat, 0, "test", np.arange(8))
     noisy = compose(samples, flat, 48, PictureConfig(noise=9.0))
     assert len({pixels.tobytes() for pixels in noisy}) == 8
+
+
+@st.composite
+def drawings(draw):
+    """A picture's configuration that tiles of 16 pixels fit, and tiles that vary or not."""
+    scaled = draw(st.sampled_from([[1.0, 1.0], [0.5, 0.5], [0.5, 1.0]]))
+    picture = PictureConfig(
+        layout=draw(st.sampled_from(["composite", "multi"])),
+        cell=draw(st.sampled_from([None, 12])),
+        gap=draw(st.integers(0, 3)),
+        scale=scaled,
+        jitter=draw(st.sampled_from([0, 2])) if scaled[0] < 1 else 0,
+        noise=draw(st.sampled_from([0.0, 6.0])),
+        resize=draw(st.booleans()),
+    )
+    return picture, TileAugmentConfig(noise=draw(st.sampled_from([0.0, 8.0])))
+
+
+@given(drawings(), st.sampled_from(["train", "test"]), st.integers(0, 99), st.booleans())
+def test_keys_are_equal_where_the_pictures_are(bank, drawing, split, seed, same_draws):
+    picture, varying = drawing
+    varied = dataclasses.replace(bank, augment=varying)
+    spec = GridConfig(rows=[1, 2], cols=[1, 2], palette=2)
+    samples = draw_samples(spec, varied, seed, split, np.arange(12))
+    few = bank.members(split, 0)[:2]  # so that equal grids are found
+    samples = dataclasses.replace(
+        samples,
+        tiles=np.where(samples.tiles >= 0, few[samples.tiles % 2], -1),
+        key=samples.key[np.arange(12) % 3] if same_draws else samples.key,
+    )
+    pictures = Pictures(samples, varied, 64, picture)
+    keys = pictures.keys
+    assert keys.dtype == np.uint64
+    assert keys.shape == (len(pictures),) == (len(pictures.pixels),)
+    equal = keys[:, None] == keys
+    pixels = pictures.pixels.reshape(len(keys), -1)
+    same = (pixels[:, None] == pixels).all(-1)
+    assert same[equal].all()
+    if picture.scale[0] == picture.scale[1] and not picture.jitter:
+        assert equal[same].all()  # else two draws may come out the same
+    salted = picture_keys(samples, varied, picture, salt=1)
+    np.testing.assert_array_equal(equal, salted[:, None] == salted)
+    assert not set(salted.tolist()) & set(keys.tolist())
+    again = [picture_keys(draw_one(samples, i), varied, picture) for i in range(12)]
+    np.testing.assert_array_equal(np.concatenate(again), keys)
+
+
+def draw_one(samples, i):
+    one = {f.name: getattr(samples, f.name)[i : i + 1] for f in dataclasses.fields(samples)}
+    return dataclasses.replace(samples, **one)
+
+
+def test_another_tile_or_another_way_to_draw_is_another_key(bank):
+    samples = draw_samples(GridConfig(), bank, 0, "test", np.arange(1))
+    (before,) = picture_keys(samples, bank)
+    keys = {before}
+    for cell in np.ndindex(3, 3):
+        tiles = samples.tiles.copy()
+        tiles[0][cell] += 1
+        keys |= set(picture_keys(dataclasses.replace(samples, tiles=tiles), bank))
+    assert len(keys) == 10
+    moved = np.roll(samples.tiles, 1, axis=2)
+    for changes in ({"gap": 1}, {"resize": True}, {"background": [0, 0, 0]}, {"blur": 0.5}):
+        keys |= set(picture_keys(samples, bank, PictureConfig(**changes)))
+    keys |= set(picture_keys(dataclasses.replace(samples, tiles=moved), bank))
+    assert len(keys) == 15
+
+
+def test_a_tile_alone_has_one_key_in_all_grids(bank):
+    samples = draw_samples(GridConfig(rows=[2, 3], cols=[2, 4]), bank, 0, "train", np.arange(200))
+    keys = picture_keys(samples, bank, PictureConfig(layout="multi"))
+    tiles = samples.tiles[samples.inside]
+    assert (
+        len(set(keys.tolist()))
+        == len(set(tiles.tolist()))
+        == len(set(zip(tiles, keys, strict=True)))
+    )
+    alone = draw_samples(GridConfig(rows=1, cols=1, palette=1), bank, 0, "train", np.arange(50))
+    assert set(picture_keys(alone, bank).tolist()) <= set(keys.tolist())
+
+
+def test_pictures_are_drawn_when_their_pixels_are_asked_for(bank, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("gpt2v.data.pictures.compose", lambda *a: drawn.append(a) or compose(*a))
+    samples = draw_samples(RAGGED, bank, 0, "test", np.arange(3))
+    for layout, n in (("composite", 3), ("multi", int(samples.n_cells.sum()))):
+        pictures = Pictures(samples, bank, 64, PictureConfig(layout=layout))
+        assert len(pictures) == n
+        assert not drawn
+        assert pictures.pixels is pictures.pixels
+        assert len(drawn) == 1
+        drawn.clear()

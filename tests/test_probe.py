@@ -34,7 +34,7 @@ class Seeing:
     def normalise(self, pixels):
         return pixels
 
-    def patch_features(self, pixels):
+    def vision_features(self, pixels):
         n, start = len(pixels), self.next[self.split]
         self.next[self.split] += n
         index = np.arange(start, start + n)
@@ -49,7 +49,7 @@ class Seeing:
 
 
 def test_separable_features_are_read_and_shuffled_labels_are_chance(gpt2v, bank, tmp_path):
-    settings = config()
+    settings = config(features={"mode": "off"})
     seeing = Seeing(gpt2v, bank, settings.grid, settings.seed)
     rows = probe(seeing, bank, settings, tmp_path)["results"]
     real, shuffled, *cells = rows
@@ -67,15 +67,15 @@ def test_each_cell_is_read_from_its_own_patches(gpt2v, bank, tmp_path):
     """Planted: features of the cells swapped make the probe blind, so it looks where it should."""
 
     class Swapped(Seeing):
-        def patch_features(self, pixels):
-            found = super().patch_features(pixels)
+        def vision_features(self, pixels):
+            found = super().vision_features(pixels)
             span = self.geometry.span(1, 2, 16)
             turned = found.clone()
             turned[:, span.patch[span.cell == 0]] = found[:, span.patch[span.cell == 1]]
             turned[:, span.patch[span.cell == 1]] = found[:, span.patch[span.cell == 0]]
             return turned
 
-    settings = config(grid={**GRID, "palette": 10})
+    settings = config(grid={**GRID, "palette": 10}, features={"mode": "off"})
     swapped = Swapped(gpt2v, bank, settings.grid, settings.seed)
     assert probe(swapped, bank, settings, tmp_path)["results"][0]["accuracy"] < 0.3
 

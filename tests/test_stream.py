@@ -44,6 +44,28 @@ def test_stages_follow_each_other_and_the_last_goes_on(bank, table):
     assert made.describe(3).endswith("2x2, 3x3")
 
 
+def test_an_epoch_shows_every_sample_once_in_a_new_order(bank, table):
+    made = stream(bank, table, [{"steps": 9, "mix": [{**SMALL, "n_images": 10}]}])
+    index = np.concatenate([made.batch(step).index for step in range(10)])  # four epochs
+    epochs = [index[start : start + 10].tolist() for start in range(0, 40, 10)]
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    fresh = stream(bank, table, [{"steps": 9, "mix": [SMALL]}])
+    first = fresh.draw(fresh.spec(0), "train", np.array(epochs[2]))
+    np.testing.assert_array_equal(made.batch(5).samples.tiles, first.samples.tiles[:4])
+    other = stream(bank, table, [{"steps": 9, "mix": [{**SMALL, "n_images": 10}]}], seed=1)
+    assert other.batch(0).index.tolist() != made.batch(0).index.tolist()
+
+
+def test_slices_of_a_batch_of_an_epoch_join_to_the_whole(bank, table):
+    stages = [{"steps": 9, "mix": [{**SMALL, "n_images": 7}]}]
+    for step in (0, 1, 30):  # the second one lies across two epochs
+        whole = stream(bank, table, stages).batch(step).index
+        for parts in (2, 3):
+            alone = [stream(bank, table, stages).batch(step, i, parts).index for i in range(parts)]
+            np.testing.assert_array_equal(np.concatenate(alone), whole)
+
+
 def test_the_mixture_has_the_weights_of_its_specs(bank, table):
     made = stream(bank, table, STAGES)
     share = np.mean([made.spec(step).rows == 2 for step in range(3, 2003)])
@@ -105,3 +127,5 @@ def test_the_data_hash_follows_the_tiles_and_the_spec(bank, long_bank):
     assert base == data_hash(bank, EvalConfig())
     assert base != data_hash(long_bank, EvalConfig())
     assert base != data_hash(bank, EvalConfig(grid=GridConfig(rows=2)))
+    assert "n_images" not in GridConfig().model_dump()
+    assert data_hash(bank, GridConfig()) != data_hash(bank, GridConfig(n_images=9))

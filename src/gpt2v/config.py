@@ -5,10 +5,11 @@ and the command line.
 """
 
 import re
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
@@ -95,6 +96,65 @@ class TokenizerConfig(Config):
         "trained", description="'trained', a folder with tokenizer files, or a hub id such as gpt2"
     )
     vocab_size: int = Field(1024, ge=259, description="trained: size of the vocabulary, at most")
+
+
+# ---- pictures --------------------------------------------------------------------------------
+
+
+_Level = Annotated[int, Field(ge=0, le=255)]
+
+
+class PictureConfig(Config):
+    """How a grid is drawn; corruptions among it belong to the picture, whatever its split."""
+
+    layout: Literal["composite", "multi"] = Field(
+        "composite", description="one picture of the whole grid, or one for each cell"
+    )
+    cell: int | None = Field(
+        None, ge=4, le=512, description="pixels of a cell's side; none: tiles.size"
+    )
+    gap: int = Field(0, ge=0, le=256, description="pixels between cells")
+    border: int = Field(0, ge=0, le=256, description="pixels around the grid")
+    background: list[_Level] = Field(
+        [128, 128, 128], min_length=3, max_length=3, description="red, green, blue; 0 to 255"
+    )
+    scale: list[Annotated[float, Field(ge=0.1, le=1)]] = Field(
+        [1.0, 1.0], min_length=2, max_length=2, description="tile side / cell side, from, to"
+    )
+    jitter: int = Field(
+        0, ge=0, le=256, description="pixels that a tile is off its cell's middle, at most"
+    )
+    blur: float = Field(0.0, ge=0, le=16, description="of the whole picture: sigma in pixels")
+    noise: float = Field(0.0, ge=0, le=128, description="of the whole picture: grey levels")
+    resize: bool = Field(
+        False, description="scale pictures to the vision tower's size; else they keep theirs"
+    )
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale must be [smallest, largest]")
+        if self.jitter and self.scale[0] == 1:
+            raise ValueError("jitter needs a scale below 1: other tiles fill their cells")
+        return self
+
+
+def _off(mode: Any) -> Any:
+    return "off" if mode is False else mode  # YAML 1.1 reads a bare `off` as false
+
+
+class FeaturesConfig(Config):
+    """Features of a frozen vision tower: computed once for each picture and kept on the disk."""
+
+    mode: Annotated[Literal["auto", "off", "require"], BeforeValidator(_off)] = Field(
+        "auto",
+        description="auto: where it can be (evaluations and probes: if they are there already); "
+        "off: never; require: else refuse",
+    )
+    path: str | None = Field(
+        None, description="folder of the caches; none: gpt2v/features in the user's cache"
+    )
+    max_gb: float = Field(4.0, gt=0, description="auto, require: largest cache in GB")
 
 
 # ---- training --------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def add_data_commands(group: Any) -> None:
 def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
     from gpt2v.data.preview import preview
 
-    beside = ("n_images", "shard_size", "modalities", "examples")
+    beside = ("n_images", "shard_size", "modalities", "examples", "features")
     config = load(SamplesConfig, args.config, overrides, beside)
     with within(f"{args.config}: "):
         preview(config, args.n, Path(args.png))

@@ -20,7 +20,7 @@ from gpt2v.data.samples import draw_samples
 from gpt2v.data.stream import data_hash
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.errors import within
-from gpt2v.eval.command import open_gpt2, open_gpt2v
+from gpt2v.eval.command import open_gpt2, open_gpt2v, picture_of
 from gpt2v.eval.evaluate import HeldOut, Readers, evaluate
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.encoder import train_encoder
@@ -82,7 +82,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     before, _ = open_gpt2(str(run / "lm"), bank)
     held_out = HeldOut(config.eval, render, model.token_geometry)
     readers: Readers = {
-        "gpt2v": (Reader.of(model), ["text", "image"]),
+        "gpt2v": (Reader.of(model, picture_of(model, [held_out])), ["text", "image"]),
         "lm": (before, ["text"]),
     }
     measured = stage("eval", lambda: evaluate(readers, [held_out], config.eval, run / "eval"))

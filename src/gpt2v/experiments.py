@@ -12,6 +12,7 @@ from pydantic import (
 
 from gpt2v.config import (
     Config,
+    FeaturesConfig,
     GPT2ModelConfig,
     TextTowerConfig,
     TilesConfig,
@@ -159,6 +160,7 @@ class MMConfig(Config):
     projector_from: str | None = Field(
         None, description="GPT-2v (a run or a checkpoint) whose projector this one starts from"
     )
+    features: FeaturesConfig = Field(FeaturesConfig(), description="kept of a frozen encoder")
     data: DataConfig
     train: TrainConfig
 
@@ -166,6 +168,12 @@ class MMConfig(Config):
     def _has_groups(self) -> Self:
         _check_groups(self.data, self.train)
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs of before there was a choice go on: they are written as they were.
+        new = ("image_size", "class_token", "projector_from", "features")
+        return without_defaults(self, dump(self), *new)
 
 
 def _each_once(names: list[str]) -> list[str]:
@@ -187,11 +195,17 @@ class SamplesConfig(Config):
     split: Literal["train", "val", "test"] = Field("test", description="split of the tiles, grids")
     seed: int = Field(1, ge=0, description="data set seed")
 
+    @model_validator(mode="after")
+    def _never_goes_round(self) -> Self:
+        _refuse(self.grid, ("n_images",), "it is for training")
+        return self
+
 
 class HeldOutConfig(SamplesConfig):
     """The grids that a model is measured on, with independent questions."""
 
     n_images: int = Field(1000, ge=2, description="grids")
+    features: FeaturesConfig = Field(FeaturesConfig(), description="kept of the vision tower")
 
     @model_validator(mode="after")
     def _grid_is_asked_in_each_modality(self) -> Self:
@@ -200,6 +214,10 @@ class HeldOutConfig(SamplesConfig):
         if self.grid.modality != "text":
             raise ValueError("grid.modality has no meaning here; set modalities")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, dump(self), "features")
 
 
 class EvalConfig(HeldOutConfig):
@@ -222,6 +240,11 @@ class SuiteEvalConfig(SuiteTilesConfig):
     parts: list[str] | None = Field(None, min_length=1, description="measure these alone")
     modalities: Modalities = Field(["text", "image"], description="how the grids are shown")
     examples: int = Field(24, ge=0, description="pictures kept for the report")
+    features: FeaturesConfig = Field(FeaturesConfig(), description="kept of the vision tower")
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, dump(self), "features")
 
 
 class ExportConfig(SamplesConfig):
@@ -252,6 +275,7 @@ class ProbeConfig(Config):
     n_train: int = Field(4000, ge=10, description="training pictures")
     n_test: int = Field(1000, ge=10, description="held-out pictures")
     seed: int = Field(1, ge=0, description="data set seed; the test pictures are `eval`'s")
+    features: FeaturesConfig = Field(FeaturesConfig(), description="kept of the vision tower")
 
     @model_validator(mode="after")
     def _only_the_picture_counts(self) -> Self:
@@ -260,9 +284,14 @@ class ProbeConfig(Config):
             ("instructions", "questions", "mode", "form", "patches", "augment"),
             "a probe sees every cell",
         )
+        _refuse(self.grid, ("n_images",), "it is for training")
         if not self.grid.fixed or self.grid.picture.layout != "composite":
             raise ValueError("grid must have one size and the composite layout: a probe per cell")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_defaults(self, dump(self), "features")
 
 
 class LadderConfig(HeldOutConfig):

@@ -160,6 +160,12 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def cache_folder(name: str) -> Path:
+    """Where the user's cache holds what can be made again."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "gpt2v" / name
+
+
 def remove_directory(path: Path) -> None:
     """Remove a directory, so that whoever looks sees all of it or nothing."""
     aside = path.with_name(f".{path.name}.removed")

@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from gpt2v.config import Config, GroupConfig, without_defaults
+from gpt2v.config import Config, GroupConfig, PictureConfig, without_defaults
 
 # ---- grids -----------------------------------------------------------------------------------
 
@@ -51,7 +51,6 @@ Palette = Annotated[
     | Annotated[list[_Objects], AfterValidator(_ordered), Tag("<range>")],
     Discriminator(_number_or_range),
 ]
-Level = Annotated[int, Field(ge=0, le=255)]
 
 
 class AugmentConfig(Config):
@@ -88,41 +87,6 @@ class AugmentConfig(Config):
         return without_defaults(self, dump(self), "held_out", "position_offset")
 
 
-class PictureConfig(Config):
-    """How a grid is drawn; corruptions among it belong to the picture, whatever its split."""
-
-    layout: Literal["composite", "multi"] = Field(
-        "composite", description="one picture of the whole grid, or one for each cell"
-    )
-    cell: int | None = Field(
-        None, ge=4, le=512, description="pixels of a cell's side; none: tiles.size"
-    )
-    gap: int = Field(0, ge=0, le=256, description="pixels between cells")
-    border: int = Field(0, ge=0, le=256, description="pixels around the grid")
-    background: list[Level] = Field(
-        [128, 128, 128], min_length=3, max_length=3, description="red, green, blue; 0 to 255"
-    )
-    scale: list[Annotated[float, Field(ge=0.1, le=1)]] = Field(
-        [1.0, 1.0], min_length=2, max_length=2, description="tile side / cell side, from, to"
-    )
-    jitter: int = Field(
-        0, ge=0, le=256, description="pixels that a tile is off its cell's middle, at most"
-    )
-    blur: float = Field(0.0, ge=0, le=16, description="of the whole picture: sigma in pixels")
-    noise: float = Field(0.0, ge=0, le=128, description="of the whole picture: grey levels")
-    resize: bool = Field(
-        False, description="scale pictures to the vision tower's size; else they keep theirs"
-    )
-
-    @model_validator(mode="after")
-    def _scale_is_a_range(self) -> Self:
-        if self.scale[0] > self.scale[1]:
-            raise ValueError("scale must be [smallest, largest]")
-        if self.jitter and self.scale[0] == 1:
-            raise ValueError("jitter needs a scale below 1: other tiles fill their cells")
-        return self
-
-
 class GridConfig(Config):
     """One data spec: the shape of a grid, what is asked, and how it is shown."""
 
@@ -152,6 +116,12 @@ class GridConfig(Config):
     )
     picture: PictureConfig = Field(PictureConfig(), description="how the grid is drawn")
     augment: AugmentConfig = Field(AugmentConfig(), description="how samples vary in their words")
+    n_images: int | None = Field(
+        None,
+        ge=1,
+        description="different samples that training draws from, in a new order every epoch; "
+        "none: a new sample every time",
+    )
     weight: float = Field(
         1.0, gt=0, allow_inf_nan=False, description="share of this spec among its stage's specs"
     )
@@ -209,7 +179,7 @@ class GridConfig(Config):
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Equal data has an equal hash, and so it is written as it was before there was a choice.
-        return without_defaults(self, dump(self), "instructions", "picture", "augment")
+        return without_defaults(self, dump(self), "instructions", "picture", "augment", "n_images")
 
 
 def _range(size: int | list[int]) -> str:

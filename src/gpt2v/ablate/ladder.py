@@ -16,7 +16,7 @@ from gpt2v import runs
 from gpt2v.data.images import cell_span
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import load_bank
-from gpt2v.eval.command import open_gpt2v
+from gpt2v.eval.command import open_gpt2v, picture_of
 from gpt2v.eval.evaluate import HeldOut, score_view, summarise
 from gpt2v.experiments import LadderConfig
 from gpt2v.model.gpt2v import GPT2vModel
@@ -34,8 +34,8 @@ class Rung(NamedTuple):
     source: VisionTokenSource | None
 
 
-def rungs(model: GPT2vModel, held_out: HeldOut) -> list[Rung]:
-    """The short ladder, from text to picture."""
+def rungs(model: GPT2vModel, held_out: HeldOut, seen: Picture | None = None) -> list[Rung]:
+    """The short ladder, from text to picture, which `seen` gives the features of."""
     lm, image_id = model.language_model, model.config.image_token_id
     render = held_out.render
     picture = held_out.view("image")
@@ -64,7 +64,7 @@ def rungs(model: GPT2vModel, held_out: HeldOut) -> list[Rung]:
             replace(picture, with_pixels=False),
             fixed,
         ),
-        Rung("R4", "picture", "the projected patches", picture, Picture(model)),
+        Rung("R4", "picture", "the projected patches", picture, seen or Picture(model)),
     ]
 
 
@@ -75,7 +75,7 @@ def climb(model: GPT2vModel, held_out: HeldOut, run: Path) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for modality in ("text", "image"):
         held_out.check(modality, model.config.text_config.n_positions)
-    for rung in rungs(model, held_out):
+    for rung in rungs(model, held_out, picture_of(model, [held_out])):
         reader = Reader(model.language_model, model.config.image_token_id, rung.source)
         records = score_view(reader, held_out, rung.view, f"ladder: {rung.rung} {rung.name}")
         row = {

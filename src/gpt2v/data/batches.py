@@ -1,4 +1,4 @@
-"""Rendered batches: token ids, labels, positions, attention segments and pixels, as arrays.
+"""Rendered batches: token ids, labels, positions, attention segments and pictures, as arrays.
 
 One packed sequence holds a grid once and all its questions. Tokens lie in segments that form a
 tree: a token sees its own segment up to itself, and all of its segment's ancestors. The grid and
@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2v.data.pictures import compose
+from gpt2v.config import PictureConfig
+from gpt2v.data.pictures import Pictures
 from gpt2v.data.pieces import PieceTable
 from gpt2v.data.rng import Ints
 from gpt2v.data.samples import Samples
@@ -55,12 +56,12 @@ class ImageTokens:
     sample: Ints  # (M,) row of the batch
     cell: Ints  # (M,) cell in raster order of the sample's own shape; -1 for all of them
     patch: Ints  # (M,) patch of the picture, in raster order; -1 for none, or the class token
-    picture: Ints  # (M,) index into the batch's pixels
+    picture: Ints  # (M,) index into the batch's pictures
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One rendered batch; every array is plain numpy."""
+    """One rendered batch; every array is plain numpy, and pictures are drawn when they are used."""
 
     samples: Samples
     input_ids: Ints  # (B, T); image positions hold the <image> token
@@ -72,8 +73,13 @@ class Batch:
     hidden_ids: Ints | None  # (B, T) what the image positions stand for in a spliced text view
     truth: Ints  # (B, Q, A) pieces of each answer, of the renderer's table
     images: ImageTokens | None
-    pixels: Pixels | None  # (P, S, S, 3) all pictures of all samples
+    pictures: Pictures | None  # all P pictures of all samples
     choices: Choices | None
+
+    @property
+    def pixels(self) -> Pixels | None:
+        """(P, S, S, 3), drawn when they are first asked for."""
+        return None if self.pictures is None else self.pictures.pixels
 
     @property
     def n_supervised(self) -> int:
@@ -137,10 +143,11 @@ class Renderer:
             in_grid = np.arange(input_ids.shape[1]) < table.lengths(grid).sum(1)[:, None]
             hidden_ids = np.where(in_grid, input_ids, 0)
             input_ids = np.where(in_grid, table.image_id, input_ids)
-        pixels = None
+        pictures = None
         if isinstance(view, ImageView) and view.with_pixels:
             assert self.image_size is not None, "pictures need a vision tower's image size"
-            pixels = compose(samples, self.bank, self.image_size, view.picture)
+            picture = view.picture or PictureConfig()
+            pictures = Pictures(samples, self.bank, self.image_size, picture)
         position_ids = packed.position_ids
         if samples.position.any():
             position_ids = position_ids + samples.position[:, None] * (packed.segments >= 0)
@@ -155,7 +162,7 @@ class Renderer:
             hidden_ids=hidden_ids,
             truth=answers,
             images=_image_tokens(samples, view) if isinstance(view, ImageView) else None,
-            pixels=pixels,
+            pictures=pictures,
             choices=None
             if choices is None
             else self._reads(choices, packed.start[:, answer_segment], packed.start[:, branch]),

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from os import environ
 from pathlib import Path, PurePath
 
 from tokenizers import Tokenizer
@@ -29,7 +28,7 @@ from gpt2v.data.tokens import (
 )
 from gpt2v.data.windows import Windows, token_bytes
 from gpt2v.errors import UserError
-from gpt2v.runs import remove_directory, whole_directory
+from gpt2v.runs import cache_folder, remove_directory, whole_directory
 from gpt2v.specs import CorpusConfig
 
 _FORMAT = 1  # of the cache; another number makes everything anew
@@ -72,7 +71,7 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
             return _corpus(config, name, tokenizer, parts, (train, train))
         files = train, open_tokens(Path(config.valid).expanduser(), tokenizer, "valid")
     else:
-        files = _cached(config, tokenizer, cache or _default_cache())
+        files = _cached(config, tokenizer, cache or cache_folder("tokens"))
     return _corpus(config, name, tokenizer, (files[0].tokens, files[1].tokens), files)
 
 
@@ -145,11 +144,6 @@ def _corpus(
 
 
 # ---- from text to tokens ---------------------------------------------------------------------
-
-
-def _default_cache() -> Path:
-    base = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "gpt2v" / "tokens"
 
 
 def _cached(config: CorpusConfig, tokenizer: Tokenizer, cache: Path) -> tuple[TokenFile, TokenFile]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpt2v.config import PictureConfig
 from gpt2v.data.rng import Ints
 from gpt2v.errors import UserError
-from gpt2v.specs import PictureConfig
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,16 @@
-"""Image rendering: pictures of grids, or of single cells, from tiles."""
+"""Image rendering: pictures of grids, or of single cells, from tiles; and keys that tell pictures
+apart without drawing them.
+"""
 
+import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2v.config import PictureConfig, TileAugmentConfig
 from gpt2v.data import rng
 from gpt2v.data.augment import blur, noise
 from gpt2v.data.grids import Grids
@@ -12,7 +18,91 @@ from gpt2v.data.images import natural_size
 from gpt2v.data.resizing import resize
 from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles import SPLITS, Pixels, TileBank
-from gpt2v.specs import PictureConfig
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """All pictures of some grids, drawn when their pixels are first asked for."""
+
+    grids: Grids
+    bank: TileBank
+    image_size: int
+    picture: PictureConfig
+
+    def __len__(self) -> int:
+        return int(self.grids.inside.sum()) if self.picture.layout == "multi" else self.n_grids
+
+    @property
+    def n_grids(self) -> int:
+        return len(self.grids.index)
+
+    @cached_property
+    def keys(self) -> U64:
+        """(P,) see `picture_keys`."""
+        return picture_keys(self.grids, self.bank, self.picture)
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """(P, S, S, 3)"""
+        return compose(self.grids, self.bank, self.image_size, self.picture)
+
+
+def picture_keys(
+    grids: Grids, bank: TileBank, picture: PictureConfig | None = None, salt: int = 0
+) -> U64:
+    """A key for each picture that `compose` draws of one bank at one size, (P,) uint64.
+
+    Equal keys mean equal pictures, whatever grids, layouts and data sets they are of. It hashes how
+    the picture is drawn, its shape, its tiles, and its cells' random keys where drawing uses them.
+
+    Args:
+        salt: another number gives other keys, by which two pictures that share a key are known.
+    """
+    picture = picture or PictureConfig()
+    cell, in_cells = cell_keys(grids), _draws_cells(grids, bank, picture)
+    row, col = np.indices(cell[0].shape).astype(np.uint64)
+    place = (row << np.uint64(48)) + (col << np.uint64(32))  # whatever shape the arrays have
+    if picture.layout == "multi":  # each a grid of one cell
+        cell, place = cell[grids.inside][:, None], np.zeros(1, np.uint64)
+        tiles = grids.tiles[grids.inside][:, None]
+        rows = cols = np.ones(len(tiles), np.int64)
+    else:
+        cell, place = cell.reshape(len(cell), -1), place.reshape(-1)
+        tiles, rows, cols = grids.tiles.reshape(len(cell), -1), grids.rows, grids.cols
+    drawn = picture.model_copy(update={"layout": "composite"}).model_dump_json()
+    digest = hashlib.sha256(f"{salt}/{drawn}".encode()).digest()
+    start = np.uint64(int.from_bytes(digest[:8], "little"))
+    words = rng.mix(start ^ rng.mix(place ^ np.maximum(tiles, 0).astype(np.uint64)))
+    if in_cells:
+        words = rng.mix(words ^ cell)
+    words = np.where(tiles >= 0, words, np.uint64(0))
+    shape = (rows * 1000 + cols).astype(np.uint64)
+    found: U64 = rng.mix(start ^ rng.mix(shape) ^ words.sum(1, dtype=np.uint64))
+    if picture.noise:
+        found = rng.mix(found ^ rng.mix(cell[:, 0]))
+    return found
+
+
+def cell_keys(grids: Grids) -> U64:
+    """A random key for each cell, (B, R, C)."""
+    rows, cols = grids.tiles.shape[1:]
+    place = np.arange(rows * cols, dtype=np.uint64).reshape(rows, cols)
+    return rng.mix(grids.key[:, None, None] ^ rng.mix(place + np.uint64(1)))
+
+
+def is_random(grids: Grids, bank: TileBank, picture: PictureConfig) -> bool:
+    """Whether anything but the tiles decides what these grids' pictures look like."""
+    return _draws_cells(grids, bank, picture) or picture.noise > 0
+
+
+def _draws_cells(grids: Grids, bank: TileBank, picture: PictureConfig) -> bool:
+    """Whether a cell's random key decides what it looks like."""
+    moves = picture.scale[0] < picture.scale[1] or picture.jitter > 0
+    return moves or (_trains(grids) and bank.augment != TileAugmentConfig())
+
+
+def _trains(grids: Grids) -> bool:
+    return bool((grids.split == SPLITS.index("train")).all())
 
 
 def compose(
@@ -62,10 +152,7 @@ def natural_pictures(
 
 def _drawn(grids: Grids, bank: TileBank, picture: PictureConfig) -> Iterator[tuple[Ints, Pixels]]:
     """Pictures in their own size (n, H, W, 3), those of a size together, and their numbers (n,)."""
-    batch, rows, cols = grids.tiles.shape
-    place = np.arange(rows * cols, dtype=np.uint64).reshape(rows, cols)
-    keys = rng.mix(grids.key[:, None, None] ^ rng.mix(place + np.uint64(1)))
-    trains = bool((grids.split == SPLITS.index("train")).all())
+    keys, trains = cell_keys(grids), _trains(grids)
     if picture.layout == "multi":
         tiles, keys = grids.tiles[grids.inside], keys[grids.inside]
         one = (len(tiles), 1, 1)
@@ -75,7 +162,7 @@ def _drawn(grids: Grids, bank: TileBank, picture: PictureConfig) -> Iterator[tup
         )
         return
     if grids.inside.all():
-        yield np.arange(batch), _sheet(grids.tiles, keys, bank, picture, trains)
+        yield np.arange(len(keys)), _sheet(grids.tiles, keys, bank, picture, trains)
         return
     shapes, which = grids.shapes
     for number, (n_rows, n_cols) in enumerate(shapes.tolist()):

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 
 import numpy as np
@@ -14,8 +14,10 @@ from gpt2v.config import Config
 from gpt2v.data import rng
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.corpora import Corpus, open_corpus
+from gpt2v.data.grids import Dice, draw_grids
 from gpt2v.data.images import ImageSpan, PictureGeometry
 from gpt2v.data.longest import longest
+from gpt2v.data.pictures import Pictures
 from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import TileBank
@@ -61,6 +63,13 @@ def slice_of_batch(size: int, step: int, part: int, parts: int) -> rng.Ints:
     return np.arange(start + part * size // parts, start + (part + 1) * size // parts)
 
 
+@lru_cache(maxsize=4)
+def _order(seed: int, n: int, epoch: int) -> rng.Ints:
+    """The order of 0..n-1 in an epoch, (n,)."""
+    order: rng.Ints = rng.permutations(rng.keys(seed, "epoch", np.array([epoch])), n)[0]
+    return order
+
+
 @dataclass(frozen=True)
 class Stream:
     """Training batches; the last stage's mixture goes on past its end."""
@@ -101,7 +110,24 @@ class Stream:
             index = slice_of_batch(spec.windows or self.config.batch_size, step, part, parts)
             windows = self.corpora[spec.text].train
             return windows.train_batch(self.config.seed, int(index[0]), len(index))
-        return self.draw(spec, "train", slice_of_batch(self.config.batch_size, step, part, parts))
+        numbers = slice_of_batch(self.config.batch_size, step, part, parts)
+        return self.draw(spec, "train", self.index_of(spec, numbers))
+
+    def index_of(self, spec: GridConfig, numbers: rng.Ints) -> rng.Ints:
+        """Indices of the training samples with these running numbers, (B,).
+
+        Where the spec has `n_images`, every run of so many numbers is an epoch: all samples once,
+        in an order of its own. Numbers count the samples of all specs, so that a spec which
+        shares its stage sees in each epoch its share of them, none twice.
+        """
+        if spec.n_images is None:
+            return numbers
+        epochs, places = np.divmod(numbers, spec.n_images)
+        found = np.empty_like(numbers)
+        for epoch in rng.different(epochs):
+            now = epochs == epoch
+            found[now] = _order(self.config.seed, spec.n_images, epoch)[places[now]]
+        return found
 
     @property
     def data_hash(self) -> str:
@@ -148,6 +174,16 @@ def validation_batches(stream: Stream, spec: GridConfig, n_grids: int) -> Iterat
     for start in range(0, n_grids, EVAL_BATCH):
         index = np.arange(start, min(start + EVAL_BATCH, n_grids))
         yield stream.draw(spec, "val", index, with_choices=True)
+
+
+def listed_pictures(
+    spec: GridConfig, bank: TileBank, image_size: int, seed: int, split: str, n: int
+) -> Iterator[Pictures]:
+    """The pictures of the first `n` samples of a split, EVAL_BATCH samples at a time."""
+    for start in range(0, n, EVAL_BATCH):
+        index = np.arange(start, min(start + EVAL_BATCH, n))
+        grids = draw_grids(spec, bank, Dice(seed, split, index))
+        yield Pictures(grids, bank, image_size, spec.picture)
 
 
 def check_spec(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gpt2v.config import PictureConfig
 from gpt2v.data import rng
 from gpt2v.data.forms import TextView, written_pieces
 from gpt2v.data.images import ImageSpan, Spans
@@ -14,7 +15,6 @@ from gpt2v.data.pieces import EMPTY, IMAGE, Strings
 from gpt2v.data.rng import Ints
 from gpt2v.data.samples import Samples
 from gpt2v.data.wording import HELD_OUT_PROMPTS, PALETTE_ENDS, PROMPTS
-from gpt2v.specs import PictureConfig
 
 __all__ = ["ImageView", "TextView", "View", "documents"]
 

@@ -1,11 +1,13 @@
 """`gpt2v eval MODEL`: a run or checkpoint of GPT-2v, or of a GPT-2 by itself."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from gpt2v.configfile import load
 from gpt2v.data.batches import Renderer
+from gpt2v.data.pictures import Pictures
 from gpt2v.data.pieces import PieceTable
 from gpt2v.data.suites import check_bank, load_suite, suite_names
 from gpt2v.data.tiles import TileBank, load_bank
@@ -13,10 +15,12 @@ from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import HeldOut, Readers, evaluate
 from gpt2v.experiments import EvalConfig, HeldOutConfig, SuiteEvalConfig
+from gpt2v.mm_train.cached import picture_source
 from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
+from gpt2v.model.sources import Picture
 
 
 def eval_config(suite: str | None, overrides: dict[str, Any]) -> EvalConfig | SuiteEvalConfig:
@@ -46,6 +50,19 @@ def open_gpt2(source: str, bank: TileBank) -> tuple[Reader, Renderer]:
     return Reader(place(model).eval(), table.image_id), Renderer(bank, table)
 
 
+def picture_of(model: GPT2vModel, parts: Sequence[HeldOut]) -> Picture:
+    """What the parts' pictures are read with: the vision tower, or a cache of its features."""
+    parts = [part for part in parts if "image" in part.modalities]
+    if not parts:
+        return Picture(model)
+
+    def listing() -> Iterator[Pictures]:
+        for part in parts:
+            yield from part.pictures()
+
+    return picture_source(model, parts[0].render.bank, listing, parts[0].config.features)
+
+
 def evaluate_model(source: str, config: EvalConfig | SuiteEvalConfig, run: Path) -> dict[str, Any]:
     """Measure a saved model in the configured modalities."""
     has_eyes = _has_eyes(find_checkpoint(source, "model"))
@@ -59,13 +76,16 @@ def evaluate_model(source: str, config: EvalConfig | SuiteEvalConfig, run: Path)
     if has_eyes:
         model, render = open_gpt2v(source, bank)
         geometry = model.token_geometry
-        readers: Readers = {"gpt2v": (Reader.of(model), list(config.modalities))}
     else:
         reader, render = open_gpt2(source, bank)
-        readers = {"lm": (reader, ["text"])}
     held_out = [
         HeldOut(part, render, geometry, name, modalities) for part, name, modalities in parts
     ]
+    if has_eyes:
+        seen = picture_of(model, held_out)
+        readers: Readers = {"gpt2v": (Reader.of(model, seen), list(config.modalities))}
+    else:
+        readers = {"lm": (reader, ["text"])}
     return evaluate(readers, held_out, config, run)
 
 
@@ -94,6 +114,7 @@ def held_out_parts(
                 split=suite.split,
                 n_images=part.n_images,
                 seed=suite.seed,
+                features=config.features,
             )
             found.append((grids, part.name, modalities))
     if not found:

@@ -15,10 +15,10 @@ from gpt2v import runs
 from gpt2v.data.baselines import Tally, tally
 from gpt2v.data.batches import Batch, Renderer
 from gpt2v.data.images import PictureGeometry
-from gpt2v.data.pictures import natural_pictures
+from gpt2v.data.pictures import Pictures, natural_pictures
 from gpt2v.data.rng import Ints
 from gpt2v.data.samples import Samples, draw_samples
-from gpt2v.data.stream import EVAL_BATCH, check_spec, data_hash, hash_of, view_of
+from gpt2v.data.stream import EVAL_BATCH, check_spec, data_hash, hash_of, listed_pictures, view_of
 from gpt2v.data.suites import load_suite, suite_hash
 from gpt2v.data.text import View
 from gpt2v.errors import within
@@ -57,6 +57,13 @@ class HeldOut:
         for start in range(0, self.config.n_images, EVAL_BATCH):
             index = np.arange(start, min(start + EVAL_BATCH, self.config.n_images))
             yield self.render(self.samples(index), view, "independent", with_choices=True)
+
+    def pictures(self) -> Iterator[Pictures]:
+        """Those of all grids, in the same portions."""
+        c, size = self.config, self.render.image_size
+        assert size is not None, "pictures need a vision tower's image size"
+        with within(self._place):
+            yield from listed_pictures(c.grid, self.render.bank, size, c.seed, c.split, c.n_images)
 
     def view(self, modality: str) -> View:
         spec = self.config.grid.model_copy(update={"modality": modality})

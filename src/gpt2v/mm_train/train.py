@@ -13,6 +13,7 @@ from gpt2v.data.stream import Stream, open_corpora
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.errors import UserError
 from gpt2v.experiments import MMConfig
+from gpt2v.mm_train.cached import training_source
 from gpt2v.model.device import place
 from gpt2v.model.encoders import family_of, load_encoder, new_encoder
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
@@ -35,7 +36,7 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
     corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
     stream = Stream(config.data, renderer, model.token_geometry, corpora)
     stream.check(model.config.text_config.n_positions)
-    reader = Reader.of(model)
+    reader = Reader.of(model, training_source(model, stream, config))
     fit_stream("mm", model, tokenizer, reader, stream, config, run, started)
 
 

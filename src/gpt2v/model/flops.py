@@ -6,11 +6,12 @@ appendix B): forward and backward pass, as if every part trained and no token we
 """
 
 from torch import nn
-from transformers import GPT2LMHeadModel, PreTrainedModel
+from transformers import PreTrainedModel
 
 from gpt2v.data.batches import Batch
 from gpt2v.data.windows import TextBatch
-from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.reader import Reader
+from gpt2v.model.sources import Picture
 
 
 def step_flops(layers: nn.Module, n_layer: int, width: int, rows: int, length: int) -> float:
@@ -19,15 +20,17 @@ def step_flops(layers: nn.Module, n_layer: int, width: int, rows: int, length: i
     return float(rows * length * (6 * matrices + 12 * n_layer * width * length))
 
 
-def stream_flops(model: PreTrainedModel, batch: Batch | TextBatch) -> float:
-    """Of one step of a GPT-2 or a GPT-2v on a batch; the head runs where it is read."""
-    lm: GPT2LMHeadModel = model.language_model if isinstance(model, GPT2vModel) else model
+def stream_flops(reader: Reader, batch: Batch | TextBatch) -> float:
+    """Of one step of a GPT-2 or a GPT-2v on a batch; the head runs where it is read, and the vision
+    tower on what is not kept of it.
+    """
+    lm, source = reader.lm, reader.source
     c = lm.config
     rows, length = batch.input_ids.shape
     total = step_flops(lm.transformer.h, c.n_layer, c.n_embd, rows, length)
     total += 6.0 * batch.n_supervised * c.n_embd * c.vocab_size
-    if isinstance(model, GPT2vModel) and isinstance(batch, Batch) and batch.pixels is not None:
-        total += vision_flops(model.vision_tower, rows)
+    if isinstance(source, Picture) and isinstance(batch, Batch) and batch.pictures is not None:
+        total += vision_flops(source.model.vision_tower, source.n_seen(batch.pictures))
     return float(total)
 
 

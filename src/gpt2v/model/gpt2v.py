@@ -136,6 +136,9 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
         """What the projector reads: (B, 3, S, S) -> (B, N, D) patches in raster order, and after
         them the class token, (B, N + 1, D), where `class_token` says so.
         """
+        training = self.training and any(p.requires_grad for p in self.vision_tower.parameters())
+        if self.vision_tower.training != training:
+            self.vision_tower.train(training)  # what is frozen has no dropout
         output = self.vision_tower(pixel_values, output_hidden_states=True)
         hidden: Tensor = output.hidden_states[self.config.vision_layer]
         first = family_of(self.config.vision_config).n_class_tokens

@@ -21,9 +21,10 @@ class Reader:
     source: VisionTokenSource | None = None
 
     @classmethod
-    def of(cls, model: GPT2vModel) -> "Reader":
-        """GPT-2v on pictures and on text."""
-        return cls(model.language_model, model.config.image_token_id, Picture(model))
+    def of(cls, model: GPT2vModel, picture: Picture | None = None) -> "Reader":
+        """GPT-2v on pictures (as `picture` gives their features) and on text."""
+        source = picture or Picture(model)
+        return cls(model.language_model, model.config.image_token_id, source)
 
     @property
     def device(self) -> torch.device:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 
 from gpt2v.data.batches import Batch, ImageTokens
+from gpt2v.data.pictures import Pictures
 from gpt2v.data.pieces import PieceTable
 from gpt2v.data.samples import Samples
 from gpt2v.model.gpt2v import GPT2vModel
@@ -73,9 +74,16 @@ class Picture:
 
     def __call__(self, batch: Batch) -> Tensor:
         assert batch.images is not None
-        assert batch.pixels is not None, "the picture's rung needs pixels"
-        pixel_values = self.model.normalise(batch.pixels)
-        return placed(self.model.vision_tokens(pixel_values), batch.images)
+        assert batch.pictures is not None, "the picture's rung needs pictures"
+        return placed(self.model.project(self.features(batch.pictures)), batch.images)
+
+    def features(self, pictures: Pictures) -> Tensor:
+        """What the projector reads of P pictures: (P, N, D), or (P, N + 1, D) with class token."""
+        return self.model.vision_features(self.model.normalise(pictures.pixels))
+
+    def n_seen(self, pictures: Pictures) -> int:
+        """How many of them the vision tower looks at."""
+        return len(pictures)
 
 
 def placed(tokens_PND: Tensor, images: ImageTokens) -> Tensor:

@@ -53,7 +53,7 @@ def fit_stream(
         save=lambda folder: save_pretrained(folder, model, tokenizer),
         load=lambda folder: load_weights(folder, model),
         merit=merit,
-        flops=lambda batch: stream_flops(model, batch),
+        flops=lambda batch: stream_flops(reader, batch),
         compiled=(reader.lm.transformer,),
         data_hash=stream.data_hash,
         unused=model is not reader.lm,  # text leaves a GPT-2v's vision tower alone

@@ -5,6 +5,7 @@ model that is told the palette. A probe of shuffled labels shows what such a pro
 """
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from gpt2v import runs
-from gpt2v.data.pictures import compose
+from gpt2v.data.pictures import Pictures
 from gpt2v.data.rng import Ints
 from gpt2v.data.samples import Samples, draw_samples
-from gpt2v.data.stream import EVAL_BATCH, data_hash
+from gpt2v.data.stream import EVAL_BATCH, data_hash, listed_pictures
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.errors import UserError
 from gpt2v.experiments import ProbeConfig
+from gpt2v.mm_train.cached import picture_source
 from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
@@ -35,17 +37,18 @@ def collect(
     model: GPT2vModel, bank: TileBank, config: ProbeConfig, split: str, n: int
 ) -> tuple[NDArray[np.float32], Samples]:
     """Patch embeddings (n, patches, D) of n pictures, with their samples."""
-    geometry = model.geometry
+    size, n_patches = model.geometry.image_size, model.geometry.n_patches
     samples = draw_samples(config.grid, bank, config.seed, split, np.arange(n))
+
+    def listing() -> Iterator[Pictures]:
+        return listed_pictures(config.grid, bank, size, config.seed, split, n)
+
+    source = picture_source(model, bank, listing, config.features)
     features = []
-    batches = range(0, n, EVAL_BATCH)
-    with progress(f"probe: {split} embeddings", len(batches)) as report:
-        for start in batches:
-            index = np.arange(start, min(start + EVAL_BATCH, n))
-            part = draw_samples(config.grid, bank, config.seed, split, index)
-            pictures = compose(part, bank, geometry.image_size, config.grid.picture)
-            pixel_values = model.normalise(pictures)
-            features.append(model.patch_features(pixel_values).float().cpu().numpy())
+    with progress(f"probe: {split} embeddings", -(-n // EVAL_BATCH)) as report:
+        for pictures in listing():
+            found = source.features(pictures)[:, :n_patches]  # without the class token
+            features.append(found.float().cpu().numpy())
             report()
     return np.concatenate(features), samples
 
