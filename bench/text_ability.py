@@ -22,8 +22,9 @@ from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.data.windows import token_bytes
 from gpt2v.eval.command import open_gpt2, open_gpt2v
 from gpt2v.eval.evaluate import HeldOut, score_view, summarise
-from gpt2v.experiments import HeldOutConfig, LMConfig, MMConfig
+from gpt2v.experiments import LMConfig, MMConfig
 from gpt2v.lm_train.train import train_lm
+from gpt2v.measurements import HeldOutConfig
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.files import find_checkpoint, quiet_transformers
 from gpt2v.model.plain import window_loss

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gpt2v.data.instructions import NAMES
-from gpt2v.experiments import ExportConfig
+from gpt2v.measurements import ExportConfig
 
 TILES = {"source": "sprites", "per_class": 20, "size": 8}
 GRIDS = {

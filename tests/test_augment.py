@@ -18,7 +18,7 @@ from gpt2v.data.samples import Samples, draw_samples
 from gpt2v.data.stream import Stream, hash_of
 from gpt2v.data.text import ImageView, TextView, documents
 from gpt2v.errors import UserError
-from gpt2v.experiments import EvalConfig
+from gpt2v.measurements import EvalConfig
 from gpt2v.specs import AugmentConfig, DataConfig, GridConfig
 from test_tokenizer import check_tokens, gpt2_table  # noqa: F401  (a fixture)
 

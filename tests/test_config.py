@@ -7,16 +7,8 @@ import pytest
 from gpt2v.config import Config
 from gpt2v.configfile import describe, dump, load, merge, read_yaml, validate
 from gpt2v.errors import UserError
-from gpt2v.experiments import (
-    EncoderConfig,
-    EvalConfig,
-    ExportConfig,
-    LadderConfig,
-    LMConfig,
-    MMConfig,
-    ProbeConfig,
-    SamplesConfig,
-)
+from gpt2v.experiments import EncoderConfig, LMConfig, MMConfig
+from gpt2v.measurements import EvalConfig, ExportConfig, LadderConfig, ProbeConfig, SamplesConfig
 from gpt2v.presets import demo_config, presets
 from gpt2v.specs import DataConfig, GridConfig
 

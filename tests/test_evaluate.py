@@ -17,7 +17,7 @@ from gpt2v.data.text import TextView
 from gpt2v.errors import UserError
 from gpt2v.eval.command import evaluate_model
 from gpt2v.eval.evaluate import HeldOut, evaluate, gap_between, score_view
-from gpt2v.experiments import EvalConfig
+from gpt2v.measurements import EvalConfig
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
 from gpt2v.model.task import held_out as measure

@@ -26,7 +26,7 @@ from gpt2v.data.samples import Samples, draw_samples
 from gpt2v.data.suites import load_suite, suite_hash, suite_names
 from gpt2v.data.text import TextView, documents
 from gpt2v.data.tiles import load_bank
-from gpt2v.experiments import ExportConfig, SuiteExportConfig
+from gpt2v.measurements import ExportConfig, SuiteExportConfig
 from gpt2v.specs import GridConfig
 
 

@@ -19,7 +19,7 @@ from gpt2v.cli import main
 from gpt2v.configfile import load
 from gpt2v.data.export.formats import FORMATS
 from gpt2v.data.export.run import export
-from gpt2v.experiments import ExportConfig
+from gpt2v.measurements import ExportConfig
 from helpers import refusal, write_yaml
 
 # ---- the same bytes ---------------------------------------------------------------------------

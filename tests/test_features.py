@@ -18,7 +18,7 @@ from gpt2v.data.samples import draw_samples
 from gpt2v.data.stream import Stream, listed_pictures, view_of
 from gpt2v.errors import UserError
 from gpt2v.eval.command import evaluate_model
-from gpt2v.experiments import EvalConfig, ProbeConfig
+from gpt2v.measurements import EvalConfig, ProbeConfig
 from gpt2v.mm_train import features as store_module
 from gpt2v.mm_train.cached import CachedPicture, StoredPicture, training_source
 from gpt2v.mm_train.features import FEATURES, KEYS, META, open_features

@@ -7,7 +7,7 @@ import helpers
 from gpt2v.ablate.ladder import climb, climb_model, rungs, splice_difference
 from gpt2v.data.batches import Renderer
 from gpt2v.eval.evaluate import HeldOut
-from gpt2v.experiments import EvalConfig, LadderConfig
+from gpt2v.measurements import EvalConfig, LadderConfig
 from gpt2v.model.reader import Reader
 
 GRID = {"rows": 2, "cols": 2}

@@ -28,7 +28,7 @@ from gpt2v.data.export.content import Item, items_of
 from gpt2v.data.export.run import export
 from gpt2v.data.samples import draw_samples
 from gpt2v.data.tiles import load_bank
-from gpt2v.experiments import ExportConfig
+from gpt2v.measurements import ExportConfig
 from gpt2v.model.files import save_pretrained
 from gpt2v.specs import GridConfig
 

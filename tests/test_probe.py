@@ -10,7 +10,7 @@ import torch
 import helpers
 from gpt2v.data.samples import draw_samples
 from gpt2v.errors import UserError
-from gpt2v.experiments import ProbeConfig
+from gpt2v.measurements import ProbeConfig
 from gpt2v.probe.probe import collect, probe, probe_model
 
 GRID = {"rows": 1, "cols": 2, "modality": "image"}

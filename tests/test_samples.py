@@ -14,7 +14,7 @@ from gpt2v.data.export.shards import versions
 from gpt2v.data.pictures import natural_pictures
 from gpt2v.data.samples import draw_samples
 from gpt2v.data.tiles import load_bank
-from gpt2v.experiments import ExportConfig
+from gpt2v.measurements import ExportConfig
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"

@@ -7,7 +7,7 @@ from gpt2v.data.batches import Renderer
 from gpt2v.data.images import PictureGeometry
 from gpt2v.data.stream import Stream, data_hash, validation_batches
 from gpt2v.errors import UserError
-from gpt2v.experiments import EvalConfig
+from gpt2v.measurements import EvalConfig
 from gpt2v.specs import DataConfig, GridConfig
 
 

@@ -16,15 +16,8 @@ from gpt2v.config import Config
 from gpt2v.configfile import load
 from gpt2v.data_commands import add_data_commands
 from gpt2v.errors import Stopped, UserError, within
-from gpt2v.experiments import (
-    EncoderConfig,
-    EvalConfig,
-    LadderConfig,
-    LMConfig,
-    MMConfig,
-    ProbeConfig,
-    SampleConfig,
-)
+from gpt2v.experiments import EncoderConfig, LMConfig, MMConfig, SampleConfig
+from gpt2v.measurements import EvalConfig, LadderConfig, ProbeConfig
 from gpt2v.options import (
     Overrides,
     Parser,

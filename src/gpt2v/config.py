@@ -1,7 +1,7 @@
 """The parts of every configuration, as pydantic models: frozen, strict, without unknown keys.
 
-`specs` has those of the data, `experiments` puts them together; `configfile` reads them from YAML
-and the command line.
+`specs` has those of the data; `experiments` and `measurements` put them together, and `configfile`
+reads them from YAML and the command line.
 """
 
 import re

@@ -6,13 +6,8 @@ from typing import Any
 
 from gpt2v.configfile import load
 from gpt2v.errors import UserError, within
-from gpt2v.experiments import (
-    ExportConfig,
-    LMConfig,
-    SamplesConfig,
-    SuiteExportConfig,
-    SuiteTilesConfig,
-)
+from gpt2v.experiments import LMConfig
+from gpt2v.measurements import ExportConfig, SamplesConfig, SuiteExportConfig, SuiteTilesConfig
 from gpt2v.options import Overrides, config_command, describe_fields
 
 

@@ -18,7 +18,7 @@ from gpt2v.data.text import ImageView, TextView, View
 from gpt2v.data.tiles import load_bank
 from gpt2v.eval.command import open_gpt2v, picture_of
 from gpt2v.eval.evaluate import HeldOut, score_view, summarise
-from gpt2v.experiments import LadderConfig
+from gpt2v.measurements import LadderConfig
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
 from gpt2v.model.sources import CellEmbedding, Picture, SplicedText, VisionTokenSource

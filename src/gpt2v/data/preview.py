@@ -13,7 +13,7 @@ from gpt2v.data.samples import draw_samples
 from gpt2v.data.text import documents
 from gpt2v.data.tiles import Pixels, load_bank
 from gpt2v.errors import UserError, within
-from gpt2v.experiments import SamplesConfig
+from gpt2v.measurements import SamplesConfig
 
 _PICTURE = 192  # side of a sample's pictures on the sheet, in pixels, at least
 _GAP = 4  # between the pictures of one sample

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from gpt2v.data.baselines import pooled, tally
 from gpt2v.data.suites import check_bank, load_suite, part_samples, suite_hash
 from gpt2v.data.tiles import load_bank
-from gpt2v.experiments import SuiteTilesConfig
+from gpt2v.measurements import SuiteTilesConfig
 from gpt2v.progress import track
 
 _HEAD = ["part", "instruction", "grids", "questions", "chance", "blind", "bag"]

@@ -14,7 +14,7 @@ from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import HeldOut, Readers, evaluate
-from gpt2v.experiments import EvalConfig, HeldOutConfig, SuiteEvalConfig
+from gpt2v.measurements import EvalConfig, HeldOutConfig, SuiteEvalConfig
 from gpt2v.mm_train.cached import picture_source
 from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained

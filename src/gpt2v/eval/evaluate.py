@@ -22,7 +22,7 @@ from gpt2v.data.stream import EVAL_BATCH, check_spec, data_hash, hash_of, listed
 from gpt2v.data.suites import load_suite, suite_hash
 from gpt2v.data.text import View
 from gpt2v.errors import within
-from gpt2v.experiments import EvalConfig, HeldOutConfig, SuiteEvalConfig
+from gpt2v.measurements import EvalConfig, HeldOutConfig, SuiteEvalConfig
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import Records, score
 from gpt2v.progress import progress

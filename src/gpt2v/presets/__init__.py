@@ -9,7 +9,8 @@ from pydantic import model_validator
 from gpt2v.config import Config, TilesConfig
 from gpt2v.configfile import merge, read_yaml, validate
 from gpt2v.errors import UserError
-from gpt2v.experiments import EncoderConfig, EvalConfig, LMConfig, MMConfig, ProbeConfig
+from gpt2v.experiments import EncoderConfig, LMConfig, MMConfig
+from gpt2v.measurements import EvalConfig, ProbeConfig
 
 STAGES = ("encoder", "lm", "mm", "eval", "probe")
 

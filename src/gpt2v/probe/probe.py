@@ -22,7 +22,7 @@ from gpt2v.data.samples import Samples, draw_samples
 from gpt2v.data.stream import EVAL_BATCH, data_hash, listed_pictures
 from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.errors import UserError
-from gpt2v.experiments import ProbeConfig
+from gpt2v.measurements import ProbeConfig
 from gpt2v.mm_train.cached import picture_source
 from gpt2v.model.device import place
 from gpt2v.model.files import find_checkpoint, load_pretrained

@@ -10,7 +10,7 @@ from gpt2v.data.samples import draw_samples
 from gpt2v.data.suites import check_bank, load_suite
 from gpt2v.data.tiles import TileBank
 from gpt2v.errors import within
-from gpt2v.experiments import ExportConfig, SuiteExportConfig
+from gpt2v.measurements import ExportConfig, SuiteExportConfig
 from gpt2v.specs import GridConfig
 
 AnyExport = ExportConfig | SuiteExportConfig

@@ -26,7 +26,7 @@ from gpt2v.data.export.shards import Work, bank_of, read_receipt, tally_of, vers
 from gpt2v.data.samples import draw_samples
 from gpt2v.data.stream import data_hash
 from gpt2v.errors import UserError
-from gpt2v.experiments import ExportConfig, SuiteExportConfig
+from gpt2v.measurements import ExportConfig, SuiteExportConfig
 from gpt2v.progress import progress
 from gpt2v.runs import remove_directory, sync
 
