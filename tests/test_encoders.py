@@ -1,7 +1,9 @@
 """Vision towers of every family, loaded from files as the hub has them, and the projectors."""
 
+import copy
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ from gpt2v.errors import UserError
 from gpt2v.experiments import MMConfig
 from gpt2v.mm_train.train import build_gpt2v
 from gpt2v.model.encoders import load_encoder, resample_positions
-from gpt2v.model.files import load_pretrained
+from gpt2v.model.files import load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.projector import PROJECTORS
 from gpt2v.model.reader import Reader
@@ -138,6 +140,31 @@ def test_resampling_keeps_class_tokens_and_constants(before, side, n_class):
     torch.testing.assert_close(found[n_class:], torch.full((side**2, 3), 2.0))
     same = torch.randn(n_class + before**2, 3)
     torch.testing.assert_close(resample_positions(same, n_class, before), same)
+
+
+def test_the_normalisation_within_a_saved_processor_is_read(tmp_path):
+    """transformers 5 writes one file for the whole processor, and none for its image processor."""
+    path = checkpoint("clip", tmp_path, processor=False)
+    values = {"image_processor": {"image_mean": MEAN, "image_std": STD}}
+    (tmp_path / "processor_config.json").write_text(json.dumps(values))
+    assert load_encoder(path).mean == tuple(MEAN)
+
+
+def test_weights_saved_in_half_precision_are_trained_in_fp32(tokenizer, lm, tmp_path):
+    half = copy.deepcopy(lm).to(torch.bfloat16)
+    path = helpers.save_checkpoint(tmp_path, 1, half, tokenizer)
+    found, _ = load_gpt2(str(path), "lm")
+    assert {p.dtype for p in found.parameters()} == {torch.float32}
+    assert found.config.dtype == torch.float32
+
+
+def test_placeholders_must_be_as_many_as_vision_tokens(gpt2v):
+    image = gpt2v.config.image_token_id
+    pixels = torch.zeros(1, 3, 48, 48)
+    assert gpt2v(torch.tensor([[image] * 36 + [5]]), pixels).logits.shape[1] == 37
+    for ids, values in (([image] * 35 + [5], pixels), ([image, 5], None), ([5], pixels)):
+        with pytest.raises(ValueError, match="image tokens stand for"):
+            gpt2v(torch.tensor([ids]), values)
 
 
 @pytest.mark.parametrize("name", list(N_CLASS))
@@ -251,7 +278,7 @@ def test_what_does_not_fit_an_encoder_is_refused(lm_path, tmp_path):
     ).save_pretrained(tmp_path / "bert")
     refused("encoder: .*a bert checkpoint; expected CLIP, SigLIP", str(tmp_path / "bert"), lm_path)
     refused("encoder: .*a gpt2 checkpoint", lm_path, lm_path)
-    refused("lm: .*cannot be loaded as GPT2|lm: ", clip, clip)
+    refused("lm: .*cannot be loaded as GPT2LMHeadModel", clip, clip)
     refused("image_size: 44 must be a multiple of .* 8-pixel", clip, lm_path, image_size=44)
     refused("vision_layer: 4 must lie in -4..3", clip, lm_path, vision_layer=4)
     refused("pool: 3 must divide the 4 patches", clip, lm_path, pool=3)
@@ -259,6 +286,12 @@ def test_what_does_not_fit_an_encoder_is_refused(lm_path, tmp_path):
     refused("projector: wide is none of linear, mlp", clip, lm_path, projector="wide")
     more = {"class_token": True, "projector": "pixel-shuffle", "pool": 2}
     refused("class_token: pixel-shuffle joins", clip, lm_path, **more)
+    other = tmp_path / "other"
+    shutil.copytree(tmp_path / "clip", other)
+    values = json.loads((other / "config.json").read_text())
+    values["vision_config"]["image_size"] = 40
+    (other / "config.json").write_text(json.dumps(values))
+    refused(r"position_embedding.weight is \[17, 16\] .* but \[26, 16\]", str(other), lm_path)
     (tmp_path / "clip" / "preprocessor_config.json").write_text('{"image_mean": [1]}')
     refused("preprocessor_config.json: needs image_mean and image_std", clip, lm_path)
 

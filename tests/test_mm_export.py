@@ -106,12 +106,14 @@ class Hub:
 
     calls: list = []  # noqa: RUF012
     is_private = True
+    exists = None  # or how the repository, which is there already, is
     fails = None
 
     def create_repo(self, name, *, private, exist_ok):
         if Hub.fails:
             raise Hub.fails
         Hub.calls.append(("create", name, private, exist_ok))
+        Hub.is_private = private if Hub.exists is None else Hub.exists == "private"
         return f"https://hub/{name}"
 
     def repo_info(self, name):
@@ -144,9 +146,11 @@ def test_only_a_push_uploads_and_it_is_private_unless_public(run, hub, tmp_path,
 def test_a_push_that_fails_ends_with_one_line_and_the_export_stays(run, hub, tmp_path, capsys):
     to = tmp_path / "to"
     argv = ["mm", "export", run, "--overwrite", "--to", to, "--push", "me/tiny"]
-    hub.setattr(Hub, "is_private", False)
+    hub.setattr(Hub, "exists", "public")
     assert "exists and is public; --public" in helpers.refusal(capsys, *argv)
-    assert [call[0] for call in Hub.calls] == ["create"]
+    hub.setattr(Hub, "exists", "private")
+    assert "exists and is private; without" in helpers.refusal(capsys, *argv, "--public")
+    assert [call[0] for call in Hub.calls] == ["create", "create"]
     hub.setattr(Hub, "fails", ConnectionError("no route to host\nmore of it"))
     line = helpers.refusal(capsys, *argv)
     assert line.endswith(f"me/tiny: cannot be uploaded: no route to host; {to} is written")

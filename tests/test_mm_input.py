@@ -72,8 +72,10 @@ def test_sizes_without_an_encoder(refused):
 def test_checkpoints_of_another_architecture(refused, tmp_path):
     clip = checkpoint("clip", tmp_path / "clip")
     assert "expected CLIP, SigLIP or DINOv2" in refused(encoder=str(tmp_path / "lm"))
-    assert "lm: " in refused(lm=clip, encoder=clip)
-    assert "projector_from: " in refused(encoder=clip, projector_from=clip)
+    assert "cannot be loaded as GPT2LMHeadModel" in refused(lm=clip, encoder=clip)
+    line = refused(encoder=clip, projector_from=clip)
+    assert "projector_from: " in line
+    assert "GPT2vModel" in line
 
 
 def test_a_tokenizer_of_another_gpt2_leaves_no_room_for_image(refused, bank, tmp_path):
@@ -81,5 +83,5 @@ def test_a_tokenizer_of_another_gpt2_leaves_no_room_for_image(refused, bank, tmp
     size = tokenizer.get_vocab_size()
     lm = small_gpt2(tmp_path / "narrow", tokenizer, size - 10)
     line = refused(lm=lm)
-    assert "leaves no room for <image>" in line
-    assert f"has {size} tokens" in line
+    assert f"its tokenizer has {size} tokens with <image>" in line
+    assert f"a vocabulary of {size - 10}, which leaves no room" in line

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from gpt2v.config import GroupConfig, TrainConfig
 from gpt2v.errors import UserError
 from gpt2v.train.optim import Optimizers, group_parameters, lr_factor
 from helpers import train_config
@@ -158,3 +159,21 @@ def test_schedules_warm_up_reach_the_peak_and_end(schedule):
 
 def test_a_training_shorter_than_its_warm_up_has_rates_in_range():
     assert all(0 < lr_factor("cosine", 50, step, 20) <= 1 for step in range(20))
+
+
+def test_a_group_without_gradients_has_a_norm_of_zero_on_the_models_device(monkeypatch):
+    """Of nothing, torch gives a zero on the CPU, which cannot be stacked with others on a GPU."""
+    model = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "b": torch.nn.Linear(2, 2)})
+    groups = [GroupConfig(name=n, pattern=f"^{n}", lr=0.1) for n in ("a", "b")]
+    optimizers = Optimizers(model, TrainConfig(groups=groups))
+    model["a"](torch.ones(1, 2)).sum().backward()
+    total_norm = torch.nn.utils.get_total_norm
+
+    def of_something(tensors, *args, **kwargs):
+        assert tensors, "the norm of nothing is on the CPU"
+        return total_norm(tensors, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.utils, "get_total_norm", of_something)
+    norms = optimizers.clip(1.0)
+    assert norms["b"] == 0
+    assert norms["a"] == norms["total"] > 0

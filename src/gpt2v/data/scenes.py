@@ -4,7 +4,8 @@ for the whole scene and the object at each patch.
 A batch of scenes shares its lattice (slots along a side); an object fills its slot, is smaller, or
 is larger and cropped by it, and part of it may be hidden by a part of another object (CutMix, Yun
 et al. 2019, https://arxiv.org/abs/1905.04899, where each patch keeps the name of what it shows).
-Like a grid sample, a scene is a pure function of (seed, split, index).
+A caption names every object that was drawn, even the rare one that is hidden whole. Like a grid
+sample, a scene is a pure function of (seed, split, index).
 """
 
 from dataclasses import dataclass
@@ -165,7 +166,8 @@ def _rectangles(
 ) -> NDArray[np.bool_]:
     """Which pixels of each slot another object hides, (B * n_slots, slot, slot).
 
-    A rectangle of whole patches, smaller than the slot, in this share of the slots.
+    A rectangle of whole patches (counted from the slot's corner), smaller than the slot, in this
+    share of the slots.
     """
     n = slot // patch
     words = rng.bits(rng.keys(seed, f"{purpose}/rectangles", index), n_slots * 5)

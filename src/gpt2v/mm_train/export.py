@@ -65,13 +65,14 @@ def push(folder: Path, name: str, public: bool) -> str:
 
     Raises:
         UserError: the Hub cannot be reached or refuses, or the repository is there and public,
-            without `public`.
+            without `public`, or private, with it.
     """
     try:
         api = HfApi()
         address = str(api.create_repo(name, private=not public, exist_ok=True))
-        # One that exists stays as it is, and a private upload must not become a public one.
-        if public or api.repo_info(name).private:
+        # One that exists stays as it is, and an upload must be as private as was asked for.
+        is_public = not api.repo_info(name).private
+        if public == is_public:
             api.upload_folder(
                 repo_id=name, folder_path=folder, commit_message="GPT-2v as a stock LLaVA"
             )
@@ -82,10 +83,8 @@ def push(folder: Path, name: str, public: bool) -> str:
         raise UserError(
             f"--push: {name}: cannot be uploaded: {first_line(error)}; {folder} is written"
         ) from None
-    raise UserError(
-        f"--push: {name}: exists and is public; --public says that this is meant; {folder} is "
-        "written"
-    )
+    found = "public; --public says that this is meant" if is_public else "private; without --public"
+    raise UserError(f"--push: {name}: exists and is {found}; {folder} is written")
 
 
 def _check_place(to: Path, overwrite: bool) -> None:

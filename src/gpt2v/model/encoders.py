@@ -28,7 +28,7 @@ from transformers import (
 from transformers.utils import cached_file
 
 from gpt2v.config import VisionConfig
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, first_line
 from gpt2v.model.clip import IMAGE_MEAN, IMAGE_STD
 from gpt2v.model.files import load_pretrained
 
@@ -117,8 +117,7 @@ def load_encoder(path: str, image_size: int | None = None, key: str = "encoder")
     try:
         kind = AutoConfig.from_pretrained(path).model_type
     except Exception as error:  # hub, file and format errors have no common type
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{key}: {path}: cannot be loaded: {reason}") from None
+        raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
     if kind not in _BY_TYPE:
         raise UserError(
             f"{key}: {path}: a {kind} checkpoint; expected CLIP, SigLIP or DINOv2, with or without "
@@ -140,25 +139,26 @@ def load_encoder(path: str, image_size: int | None = None, key: str = "encoder")
 
 
 def _normalisation(path: str) -> tuple[Channels, Channels] | None:
-    """What the checkpoint's image processor says."""
-    name = "preprocessor_config.json"
-    file = cached_file(
-        path,
-        name,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if file is None:
-        return None
-    try:
-        values = json.loads(Path(file).read_text("utf-8"))
-        mean, std = (tuple(map(float, values[k])) for k in ("image_mean", "image_std"))
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"encoder: {path}/{name}: needs image_mean and image_std") from None
-    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+    """What the checkpoint's image processor says: in a file of its own, or within its processor's,
+    where transformers 5 writes it. None where it has neither.
+    """
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        try:
+            file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
+        except OSError as error:
+            raise UserError(f"encoder: {path}: {name}: {first_line(error)}") from None
+        if file is None:
+            continue
+        try:
+            values = json.loads(Path(file).read_text("utf-8"))
+            values = values.get("image_processor", values)
+            mean, std = (tuple(map(float, values[k])) for k in ("image_mean", "image_std"))
+            if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+                raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"encoder: {path}/{name}: needs image_mean and image_std") from None
+        return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+    return None
 
 
 def resampled(tower: PreTrainedModel, image_size: int) -> PreTrainedModel:

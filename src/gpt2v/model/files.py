@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
 import transformers
 from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, special_id
+from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, first_line
 from gpt2v.runs import looks_local
 from gpt2v.train import checkpoints
 
@@ -68,7 +69,10 @@ def find_checkpoint(source: str, key: str) -> str:
 
 
 def load_pretrained(kind: type[M], path: str, key: str, **options: Any) -> M:
-    """`from_pretrained` with every weight found, or one clear line.
+    """`from_pretrained` in fp32 with every weight found, or one clear line.
+
+    Training keeps its weights in fp32 whatever a checkpoint was saved in; autocast lowers what it
+    may.
 
     Raises:
         UserError: the checkpoint is of another architecture, or lacks weights.
@@ -76,11 +80,21 @@ def load_pretrained(kind: type[M], path: str, key: str, **options: Any) -> M:
     try:
         model: M
         model, found = kind.from_pretrained(
-            path, output_loading_info=True, use_safetensors=True, **options
+            path,
+            output_loading_info=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            dtype=torch.float32,
+            **options,
         )
     except Exception as error:  # hub, file and format errors have no common type
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{key}: {path}: cannot be loaded as {kind.__name__}: {reason}") from None
+    for name, saved, expected in sorted(found["mismatched_keys"]):
+        raise UserError(
+            f"{key}: {path}: {name} is {list(saved)} in its weights, but {list(expected)} by its "
+            "config.json"
+        )
     missing = sorted(found["missing_keys"])
     if missing:
         raise UserError(
@@ -95,11 +109,10 @@ def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
     lm = load_pretrained(GPT2LMHeadModel, path, key)
     tokenizer = load_tokenizer(path, key)
     rows, size = lm.config.vocab_size, tokenizer.get_vocab_size()
-    ours = sum(special_id(tokenizer, token) >= rows for token in SPECIAL_TOKENS)
-    if size - ours > rows:
+    if size > rows + len(SPECIAL_TOKENS):  # as many rows may be added, no more
         raise UserError(
-            f"{key}: {path}: its tokenizer has {size - ours} tokens, but the GPT-2 a vocabulary of "
-            f"{rows}, which leaves no room for {IMAGE}; they do not belong together"
+            f"{key}: {path}: its tokenizer has {size} tokens with {IMAGE}, but the GPT-2 a "
+            f"vocabulary of {rows}, which leaves no room for it; they do not belong together"
         )
     if size > rows:
         lm.resize_token_embeddings(size)

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from gpt2v.data.batches import Batch
 from gpt2v.data.windows import TextBatch
+from gpt2v.model.encoders import family_of
 from gpt2v.model.reader import Reader
 from gpt2v.model.sources import Picture
 
@@ -37,5 +38,5 @@ def stream_flops(reader: Reader, batch: Batch | TextBatch) -> float:
 def vision_flops(tower: PreTrainedModel, pictures: int) -> float:
     """Of one step of a vision tower's blocks."""
     c = tower.config
-    length = (c.image_size // c.patch_size) ** 2 + 1
+    length = (c.image_size // c.patch_size) ** 2 + family_of(c).n_class_tokens
     return step_flops(tower, c.num_hidden_layers, c.hidden_size, pictures, length)

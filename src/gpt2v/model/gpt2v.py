@@ -181,14 +181,21 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
             attention_mask: (B, T) or additive (B, 1, T, T).
             position_ids: (B, T).
             kwargs: further arguments of `GPT2LMHeadModel`.
+
+        Raises:
+            ValueError: there are more or fewer placeholders than vision tokens.
         """
         embeds = self.get_input_embeddings()(input_ids)
+        is_image = (input_ids == self.config.image_token_id)[..., None]
+        tokens = embeds.new_empty(0, 0, embeds.shape[-1])
         if pixel_values is not None:
             tokens = self.vision_tokens(pixel_values)
             if self.config.class_token:
                 tokens = torch.cat([tokens[:, -1:], tokens[:, :-1]], dim=1)
-            is_image = (input_ids == self.config.image_token_id)[..., None]
-            embeds = embeds.masked_scatter(is_image, tokens.to(embeds.dtype))
+        n_tokens, n_places = tokens.shape[0] * tokens.shape[1], int(is_image.sum())
+        if n_tokens != n_places:
+            raise ValueError(f"{n_places} image tokens stand for {n_tokens} vision tokens")
+        embeds = embeds.masked_scatter(is_image, tokens.to(embeds.dtype))
         output: CausalLMOutput = self.language_model(
             inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids, **kwargs
         )

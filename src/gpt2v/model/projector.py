@@ -79,8 +79,9 @@ class ConvexProjector(Projector):
     """Vision tokens as softmax mixtures of word embeddings, so that they lie where words do
     (AlignVLM, Masry et al. 2025, https://arxiv.org/abs/2502.01341).
 
-    A map to the language model's width, and one from there to a score for each word, which starts
-    as the word embeddings themselves.
+    A map to the language model's width gives a score for each word, its product with the word's
+    embedding. (AlignVLM trains a matrix of its own for the scores, which starts as the language
+    model's head; here it is the head, tied for good.)
     """
 
     def __init__(self, d_vision: int, d_text: int, pool: int = 1) -> None:

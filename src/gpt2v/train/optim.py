@@ -111,7 +111,11 @@ class Optimizers:
             for g in self.groups
             if not g.frozen
         }
-        norms = {name: torch.nn.utils.get_total_norm(tensors) for name, tensors in grads.items()}
+        zero = torch.zeros((), device=self.groups[0].params[0].device)  # of text, for a tower
+        norms = {
+            name: torch.nn.utils.get_total_norm(tensors) if tensors else zero
+            for name, tensors in grads.items()
+        }
         total = torch.stack(list(norms.values())).norm()
         if largest:
             params = [p for g in self.groups if not g.frozen for p in g.params]
