@@ -150,3 +150,24 @@ def test_two_processes_exchange_the_gradients_of_what_each_stage_trains(tmp_path
         assert done.stdout.count("what trains") == 3
     one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
     torch.testing.assert_close(two, one, rtol=2e-3, atol=2e-4)
+
+
+def test_two_processes_read_the_same_features_of_a_frozen_tower(tmp_path, lm_run):
+    groups = [{"name": "vision_tower", "pattern": "^vision_tower", "lr": 0}]
+    groups.append({"name": "rest", "pattern": "", "lr": 0.001})
+    mix = [{"rows": 1, "cols": 2, "modality": "image", "n_images": 10}]
+    content = {
+        **TINY_MM,
+        "lm": str(lm_run),
+        "data": {"batch_size": 4, "stages": [{"steps": 8, "mix": mix}]},
+        "train": {"groups": groups, "log_every": 1, "eval_grids": 4, "tensorboard": False},
+    }
+    config = write_yaml(tmp_path / "c.yaml", content)
+    plain = train(config, tmp_path / "1", "--features.mode", "off", kind="mm")
+    assert plain.returncode == 0, plain.stderr[-3000:]
+    kept = ("--features.mode", "require", "--features.path", str(tmp_path / "kept"))
+    done = train(config, tmp_path / "2", *kept, processes=2, kind="mm")
+    assert done.returncode == 0, done.stderr[-3000:]
+    torch.testing.assert_close(losses(tmp_path / "2"), losses(tmp_path / "1"), rtol=2e-3, atol=2e-4)
+    assert done.stdout.count(", into ") == 1
+    assert len(list((tmp_path / "kept").iterdir())) == 1

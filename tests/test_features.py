@@ -71,22 +71,42 @@ class Watched:
         monkeypatch.setattr(store_module.Pictures, "pixels", property(pixels))
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("spec", [SPEC, MULTI])
 @pytest.mark.parametrize("class_token", [False, True])
-def test_what_is_kept_is_what_the_tower_gives(gpt2v, bank, tmp_path, spec, class_token):
+def test_what_is_kept_is_what_the_tower_gives(gpt2v, bank, tmp_path, spec, class_token, precision):
     model = copy.deepcopy(gpt2v)
     model.config.class_token = class_token
-    store = opened(model, bank, tmp_path, spec)
+    store = opened(model, bank, tmp_path, spec, precision=precision)
     assert store.features.shape[1:] == (36 + class_token, 16)
-    for pictures in listing(bank, spec)():
-        _, found = store.find(pictures.keys)
-        assert found.all()
-        with torch.no_grad():
-            expected = Picture(model).features(pictures)
-        found = StoredPicture(model, store).features(pictures)
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
-        assert not torch.allclose(found, expected.roll(1, 0), atol=1e-3)
     assert (np.diff(store.keys.astype(object)) > 0).all()
+    near = {"rtol": 1e-5, "atol": 1e-5} if precision == "fp32" else {"rtol": 1e-3, "atol": 1e-2}
+    for pictures in listing(bank, spec)():
+        assert store.find(pictures.keys)[1].all()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, precision == "bf16"):
+            expected = Picture(model).features(pictures)
+            found = StoredPicture(model, store).features(pictures)
+        torch.testing.assert_close(found, expected, **near)
+        assert not torch.allclose(found, expected.roll(1, 0), atol=0.05)
+
+
+def test_what_is_frozen_has_no_dropout(gpt2v):
+    model = copy.deepcopy(gpt2v).train()
+    for module in model.vision_tower.modules():
+        if isinstance(getattr(module, "dropout", None), float):
+            module.dropout = 0.5
+    x = torch.randn(2, 3, 48, 48)
+
+    def steady():
+        return torch.equal(model.vision_features(x), model.vision_features(x))
+
+    assert not steady()
+    model.vision_tower.requires_grad_(False)
+    assert steady()
+    model.vision_tower.requires_grad_(True)
+    assert not steady()
+    model.eval()
+    assert steady()
 
 
 def test_pictures_that_are_not_kept_are_seen_by_the_tower_alone(gpt2v, bank, tmp_path, monkeypatch):
