@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gpt2v.mm_train.cached import training_source
 from tokenizers import Tokenizer
 
 from gpt2v.config import GPT2ModelConfig, TilesConfig, TokenizerConfig, VisionConfig
@@ -37,6 +36,7 @@ from gpt2v.data.tiles import TileBank, load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer
 from gpt2v.experiments import MMConfig
 from gpt2v.lm_train.train import new_gpt2
+from gpt2v.mm_train.cached import training_source
 from gpt2v.model.device import place
 from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import quiet_transformers
