@@ -21,7 +21,7 @@ from gpt2v.specs import DataConfig, GridConfig
 from gpt2v.train.distributed import rank, rank_0_first
 from gpt2v.train.precision import has_bf16
 
-_OpenStore = Callable[[bool], FeatureStore | None]
+_OpenStore = Callable[[bool], FeatureStore | None]  # by whether the tower trains
 
 
 class StoredPicture(Picture):
@@ -76,9 +76,7 @@ class CachedPicture(Picture):
     again when it does not but has trained in between: its weights are others then.
     """
 
-    def __init__(
-        self, model: GPT2vModel, open_store: Callable[[bool], FeatureStore | None]
-    ) -> None:
+    def __init__(self, model: GPT2vModel, open_store: _OpenStore) -> None:
         super().__init__(model)
         self._live = self._frozen = Picture(model)
         self._open_store = open_store
