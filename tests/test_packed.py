@@ -1,5 +1,6 @@
 """One packed pass equals one question at a time, with plain GPT-2 as the reference."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -16,6 +17,7 @@ from gpt2v.model.packed import answer_loss, attention_mask, pack, read_hidden, r
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
 from gpt2v.specs import GridConfig
+from gpt2v.train.products import use_onednn
 
 SPEC = GridConfig(rows=2, cols=2, questions=3)
 N = 3
@@ -211,3 +213,72 @@ def test_a_span_of_the_wrong_grid_shows_up_in_the_logits(gpt2v, bank, table, sam
     with torch.no_grad():
         right, wrong = (reader(render(samples, ImageView(s)))[0] for s in (span, turned))
     assert float((right - wrong).abs().max()) > 1e-3
+
+
+def full_answer_loss(lm, packed):
+    """Through plain GPT-2 with every position in every block."""
+    mask = packed.mask.expand(len(packed.input_ids), -1, -1, -1)
+    hidden = lm.transformer(
+        inputs_embeds=lm.transformer.wte(packed.input_ids),
+        position_ids=packed.position_ids,
+        attention_mask=mask,
+    ).last_hidden_state
+    return answer_loss(lm, hidden[packed.read], packed)
+
+
+def gradients(lm, loss):
+    lm.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in lm.named_parameters()}
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_gradients_equal_those_of_a_pass_over_all_positions(
+    attending, long_bank, table, samples, onednn
+):
+    lm = copy.deepcopy(attending)
+    if onednn:
+        use_onednn(lm)
+    packed = pack(Renderer(long_bank, table)(samples, TextView()), torch.device("cpu"))
+    counts = packed.read.sum(1)
+    assert counts.min() < counts.max()  # rows are filled up
+    expected = gradients(lm, full_answer_loss(lm, packed))
+    for name, found in gradients(lm, answer_loss(lm, read_hidden(lm, packed), packed)).items():
+        torch.testing.assert_close(found, expected[name], msg=name)
+
+
+def test_the_last_block_runs_only_where_it_is_read(lm, bank, table, samples):
+    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
+    lm = copy.deepcopy(lm)
+    shapes = []
+    for block in lm.transformer.h:
+        block.mlp.register_forward_hook(lambda mlp, given, out: shapes.append(out.shape[:2]))
+    with torch.no_grad():
+        read_hidden(lm, packed)
+    assert shapes == [packed.input_ids.shape] * (len(shapes) - 1) + [(N, 3 * 2)]
+
+
+def test_a_gpt2_that_scales_and_casts_its_attention_keeps_its_ways(lm, bank, table, samples):
+    """As Mistral's GPT-2s do: scores divided by the layer's number, in fp32."""
+    config = copy.deepcopy(lm.config)
+    config.reorder_and_upcast_attn = config.scale_attn_by_inverse_layer_idx = True
+    other = GPT2LMHeadModel._from_config(config, attn_implementation="eager").eval()
+    other.load_state_dict(lm.state_dict())
+    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
+    with torch.no_grad():
+        found, expected = (
+            loss(packed)
+            for loss in (
+                lambda p: answer_loss(other, read_hidden(other, p), p),
+                lambda p: full_answer_loss(other, p),
+            )
+        )
+        plain = full_answer_loss(lm, packed)
+    torch.testing.assert_close(found, expected)
+    assert abs(float(plain - expected)) > 1e-3  # it does make a difference
+
+
+def test_nothing_read_gives_nothing(lm, bank, table, samples):
+    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
+    packed = dataclasses.replace(packed, read=torch.zeros_like(packed.read))
+    assert read_hidden(lm, packed).shape == (0, lm.config.n_embd)

@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 from gpt2v.model import head
 from gpt2v.model.head import head_loss
 from gpt2v.train import products
-from gpt2v.train.products import OneDnnConv1D, OneDnnLinear, use_onednn
+from gpt2v.train.products import OneDnnConv1D, OneDnnLinear, affine, use_onednn
 
 needs_onednn = pytest.mark.skipif(products._PRODUCT is None, reason="torch without oneDNN")
 
@@ -47,6 +47,22 @@ def test_a_part_that_is_not_contiguous_computes_the_same():
     use_onednn(ours)
     for one, other in zip(theirs, ours, strict=True):
         torch.testing.assert_close(other(x), one(x))
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(3, None), slice(0, 0)])
+def test_some_columns_of_a_matrix_compute_the_same(part):
+    torch.manual_seed(1)
+    x = torch.randn(2, 3, 5)
+    weight, bias = torch.randn(5, 9, requires_grad=True), torch.randn(9, requires_grad=True)
+    found = affine(x, weight[:, part], bias[part])
+    expected = x @ weight[:, part] + bias[part]
+    torch.testing.assert_close(found, expected)
+    for ours, plain in zip(
+        torch.autograd.grad(found.square().sum(), (weight, bias)),
+        torch.autograd.grad(expected.square().sum(), (weight, bias)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain)
 
 
 @needs_onednn

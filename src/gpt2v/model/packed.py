@@ -2,18 +2,22 @@
 
 Attention follows the batch's segment tree through a 4-D additive float mask (transformers' eager
 attention is silently wrong with boolean ones). The vocabulary head runs only at positions whose
-next token is read.
+next token is read, and so does the last block: of all others it needs the keys and values alone.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
+from transformers.cache_utils import Cache
+from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from gpt2v.data.batches import IGNORE, Batch
 from gpt2v.model.head import head_loss
+from gpt2v.train.products import affine
 
 
 @dataclass(frozen=True)
@@ -66,23 +70,48 @@ def attention_mask(batch: Batch, device: torch.device, dtype: torch.dtype) -> Te
     return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
 
 
-def hidden_states(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None = None) -> Tensor:
-    """Final hidden states (B, T, D), from the token ids or from given input embeddings."""
-    if embeds_BTD is None:
-        embeds_BTD = lm.get_input_embeddings()(packed.input_ids)
-    output = lm.transformer(
-        inputs_embeds=embeds_BTD,
-        position_ids=packed.position_ids,
-        attention_mask=packed.mask.expand(len(embeds_BTD), -1, -1, -1),
-        use_cache=False,
-    )
-    hidden: Tensor = output.last_hidden_state
-    return hidden
-
-
 def read_hidden(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None = None) -> Tensor:
-    """Final hidden states (n_read, D) at the positions that are read."""
-    return hidden_states(lm, packed, embeds_BTD)[packed.read]
+    """Final hidden states (n_read, D) at the positions that are read, from the token ids or from
+    given input embeddings.
+    """
+    gpt2 = lm.transformer
+    if embeds_BTD is None:
+        embeds_BTD = gpt2.wte(packed.input_ids)
+    hidden_BTD = gpt2.drop(embeds_BTD + gpt2.wpe(packed.position_ids))
+    mask = packed.mask.expand(len(hidden_BTD), -1, -1, -1)
+    *blocks, last = gpt2.h
+    for block in blocks:
+        hidden_BTD = block(hidden_BTD, attention_mask=mask)
+    hidden_RD: Tensor = gpt2.ln_f(_read_block(last, hidden_BTD, mask, packed.read))
+    return hidden_RD
+
+
+def _read_block(block: GPT2Block, hidden_BTD: Tensor, mask: Tensor, read_BT: Tensor) -> Tensor:
+    """What the block gives (n_read, D) at the positions that are read; their queries see the keys
+    and values of all.
+    """
+    attention = block.attn
+    *shape, width = hidden_BTD.shape
+    weight, bias = attention.c_attn.weight[:, width:], attention.c_attn.bias[width:]
+    pairs = affine(block.ln_1(hidden_BTD), weight, bias).view(*shape, 2, -1, attention.head_dim)
+    everywhere = _Everywhere(*pairs.permute(2, 0, 3, 1, 4))
+    # Rows in which less is read than in the fullest are filled up with positions that are not.
+    most = max(1, int(read_BT.sum(1).max()))
+    at_BR = read_BT.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    rows_B1 = torch.arange(len(at_BR), device=at_BR.device)[:, None]
+    seen_B1RT = mask[:, 0][rows_B1, at_BR][:, None]
+    given_BRD = block(hidden_BTD[rows_B1, at_BR], everywhere, attention_mask=seen_B1RT)
+    return given_BRD[read_BT[rows_B1, at_BR]]
+
+
+class _Everywhere(Cache):
+    """Keys and values of all positions, whatever the block's own input."""
+
+    def __init__(self, keys_BHTE: Tensor, values_BHTE: Tensor) -> None:
+        self.found = keys_BHTE, values_BHTE
+
+    def update(self, *own: Any, **options: Any) -> tuple[Tensor, Tensor]:
+        return self.found
 
 
 def read_logits(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None = None) -> Tensor:

@@ -54,7 +54,7 @@ def fit_stream(
         load=lambda folder: load_weights(folder, model),
         merit=merit,
         flops=lambda batch: stream_flops(reader, batch),
-        compiled=(reader.lm.transformer,),
+        compiled=tuple(reader.lm.transformer.h),
         data_hash=stream.data_hash,
         unused=model is not reader.lm,  # text leaves a GPT-2v's vision tower alone
     )

@@ -9,6 +9,7 @@ order.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import Function, FunctionCtx
 from transformers.pytorch_utils import Conv1D
@@ -50,8 +51,12 @@ class _Affine(Function):
         )
 
 
-def _affine(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-    """x (..., K) @ w (K, N) + bias (N,)."""
+def affine(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    """x (..., K) @ w (K, N) + bias (N,), by oneDNN where that applies."""
+    if _PRODUCT is None or not _applies(x, w):
+        return F.linear(x, w.mT, bias)
+    if not (w.is_contiguous() or w.mT.is_contiguous()):
+        w = w.contiguous()  # oneDNN takes some columns of a matrix, but forty times as long
     flat: Tensor = _Affine.apply(x.reshape(-1, len(w)), w, bias)  # type: ignore[no-untyped-call]
     return flat.view(*x.shape[:-1], w.shape[1])
 
@@ -70,19 +75,14 @@ class OneDnnConv1D(Conv1D):  # type: ignore[misc]
     """GPT-2's linear layer, whose weight is stored as (inputs, outputs)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _applies(x, self.weight):
-            plain: Tensor = super().forward(x)
-            return plain
-        return _affine(x, self.weight, self.bias)
+        return affine(x, self.weight, self.bias)
 
 
 class OneDnnLinear(nn.Linear):
     """torch's linear layer, whose weight is stored as (outputs, inputs)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not _applies(x, self.weight):
-            return super().forward(x)
-        return _affine(x, self.weight.mT, self.bias)
+        return affine(x, self.weight.mT, self.bias)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
