@@ -5,7 +5,7 @@ reads them from YAML and the command line.
 """
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -19,17 +19,22 @@ from pydantic import (
 
 
 class Config(BaseModel):
-    """Base of all configurations."""
+    """Base of all configurations.
+
+    What is as it was before there was a choice is written as it was: equal data keeps an equal
+    hash, and runs that began before go on.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    added_later: ClassVar[tuple[str, ...]] = ()  # fields that are written where they were chosen
 
-
-def without_defaults(config: Config, found: dict[str, Any], *names: str) -> dict[str, Any]:
-    """A dumped configuration without those of its fields that have their default."""
-    for name in names:
-        if getattr(config, name) == type(config).model_fields[name].default:
-            found.pop(name, None)
-    return found
+    @model_serializer(mode="wrap")
+    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = dump(self)
+        for name in self.added_later:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                found.pop(name, None)
+        return found
 
 
 # ---- tiles and tokenizers ---------------------------------------------------------------------
@@ -57,6 +62,8 @@ class TileAugmentConfig(Config):
 class TilesConfig(Config):
     """Where the small pictures of single objects come from."""
 
+    added_later = ("decode", "corrupt", "augment")
+
     source: Literal["sprites", "cifar10", "cifar100", "folder"] = Field(
         "sprites", description="tile bank"
     )
@@ -82,11 +89,6 @@ class TilesConfig(Config):
         if self.decode == "on-the-fly" and self.source != "folder":
             raise ValueError("decode: on-the-fly needs source: folder")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs of before there was a choice go on: their tiles are written as they were.
-        return without_defaults(self, dump(self), "decode", "corrupt", "augment")
 
 
 class TokenizerConfig(Config):

@@ -1,11 +1,9 @@
 """One configuration for each kind of training, and for sampling from what was trained."""
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import (
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -18,7 +16,6 @@ from gpt2v.config import (
     TokenizerConfig,
     TrainConfig,
     VisionConfig,
-    without_defaults,
 )
 from gpt2v.specs import DataConfig, GridConfig
 
@@ -96,6 +93,8 @@ class LayoutConfig(Config):
 class SceneConfig(Config):
     """Captioned scenes of one to several objects of varied place and size."""
 
+    added_later = ("cut",)
+
     layouts: list[LayoutConfig] = Field(
         [LayoutConfig()], min_length=1, description="kinds of scene; each step draws one"
     )
@@ -104,10 +103,6 @@ class SceneConfig(Config):
     cut: float = Field(
         0.0, ge=0, le=1, description="chance that part of a slot shows part of another object"
     )
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(self, dump(self), "cut")
 
 
 class EncoderConfig(Config):
@@ -136,6 +131,8 @@ class EncoderConfig(Config):
 
 class MMConfig(Config):
     """`gpt2v mm train`: attach a vision tower to a GPT-2 and train both."""
+
+    added_later = ("image_size", "class_token", "projector_from", "features")
 
     tiles: TilesConfig = TilesConfig()
     lm: str = Field(description="run of `lm train`, or any GPT-2 checkpoint (path or hub id)")
@@ -167,9 +164,3 @@ class MMConfig(Config):
     def _has_groups(self) -> Self:
         _check_groups(self.data, self.train)
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs of before there was a choice go on: they are written as they were.
-        new = ("image_size", "class_token", "projector_from", "features")
-        return without_defaults(self, dump(self), *new)

@@ -1,16 +1,14 @@
 """One configuration for each kind of measurement: evaluations, exports, probes, ladders."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
     Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
-from gpt2v.config import Config, FeaturesConfig, TilesConfig, without_defaults
+from gpt2v.config import Config, FeaturesConfig, TilesConfig
 from gpt2v.specs import GridConfig
 
 
@@ -42,6 +40,8 @@ class SamplesConfig(Config):
 class HeldOutConfig(SamplesConfig):
     """The grids that a model is measured on, with independent questions."""
 
+    added_later = ("features",)
+
     n_images: int = Field(1000, ge=2, description="grids")
     features: FeaturesConfig = Field(FeaturesConfig(), description="kept of the vision tower")
 
@@ -52,10 +52,6 @@ class HeldOutConfig(SamplesConfig):
         if self.grid.modality != "text":
             raise ValueError("grid.modality has no meaning here; set modalities")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(self, dump(self), "features")
 
 
 class EvalConfig(HeldOutConfig):
@@ -75,14 +71,12 @@ class SuiteTilesConfig(Config):
 class SuiteEvalConfig(SuiteTilesConfig):
     """`gpt2v eval --suite NAME`: a named suite, as it is, for one tile bank."""
 
+    added_later = ("features",)
+
     parts: list[str] | None = Field(None, min_length=1, description="measure these alone")
     modalities: Modalities = Field(["text", "image"], description="how the grids are shown")
     examples: int = Field(24, ge=0, description="pictures kept for the report")
     features: FeaturesConfig = Field(FeaturesConfig(), description="kept of the vision tower")
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(self, dump(self), "features")
 
 
 class ExportConfig(SamplesConfig):
@@ -107,6 +101,8 @@ class SuiteExportConfig(SuiteTilesConfig):
 class ProbeConfig(Config):
     """Linear probes of the patch embeddings before the projector, one per grid cell."""
 
+    added_later = ("features",)
+
     tiles: TilesConfig = TilesConfig()
     model: str = Field(description="run of `mm train`, or its checkpoint")
     grid: GridConfig = GridConfig(modality="image")
@@ -126,10 +122,6 @@ class ProbeConfig(Config):
         if not self.grid.fixed or self.grid.picture.layout != "composite":
             raise ValueError("grid must have one size and the composite layout: a probe per cell")
         return self
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(self, dump(self), "features")
 
 
 class LadderConfig(HeldOutConfig):

@@ -7,13 +7,11 @@ from pydantic import (
     AfterValidator,
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
-    model_serializer,
     model_validator,
 )
 
-from gpt2v.config import Config, GroupConfig, PictureConfig, without_defaults
+from gpt2v.config import Config, GroupConfig, PictureConfig
 
 # ---- grids -----------------------------------------------------------------------------------
 
@@ -56,6 +54,8 @@ Palette = Annotated[
 class AugmentConfig(Config):
     """How samples vary in their words; a cell, a question and its answer stay what they are."""
 
+    added_later = ("held_out", "position_offset")
+
     paraphrase: bool = Field(False, description="draw the words of each question, and the prompt's")
     held_out: bool = Field(
         False, description="paraphrase: draw from wordings that are never trained on"
@@ -82,13 +82,11 @@ class AugmentConfig(Config):
             raise ValueError("held_out needs paraphrase: true")
         return self
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_defaults(self, dump(self), "held_out", "position_offset")
-
 
 class GridConfig(Config):
     """One data spec: the shape of a grid, what is asked, and how it is shown."""
+
+    added_later = ("instructions", "picture", "augment", "n_images")
 
     rows: Side = Field(3, description="rows of the grid; [1, 8]: drawn per sample")
     cols: Side = Field(3, description="columns of the grid; [1, 8]: drawn per sample")
@@ -176,11 +174,6 @@ class GridConfig(Config):
             raise ValueError("augment.delimiters needs a grid in words and form: markdown")
         return self
 
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Equal data has an equal hash, and so it is written as it was before there was a choice.
-        return without_defaults(self, dump(self), "instructions", "picture", "augment", "n_images")
-
 
 def _range(size: int | list[int]) -> str:
     return "-".join(str(end) for end in dict.fromkeys(bounds(size)))
@@ -237,6 +230,8 @@ DataSpec = Annotated[
 class StageConfig(Config):
     """Some steps of training on a mixture of data specs; stages in a row make a curriculum."""
 
+    added_later = ("name", "groups")
+
     name: str | None = Field(None, min_length=1, description="in logs; none: its number")
     steps: int = Field(ge=1, description="training steps in this stage")
     mix: list[DataSpec] = Field(min_length=1, description="data specs; each step draws one")
@@ -246,11 +241,6 @@ class StageConfig(Config):
         description="parameter groups of this stage, with a fresh optimizer and a schedule over "
         "its own steps; none: goes on as the stage before, the first: train.groups",
     )
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs of before there was a choice go on: their stages are written as they were.
-        return without_defaults(self, dump(self), "name", "groups")
 
 
 class DataConfig(Config):
