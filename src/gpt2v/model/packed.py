@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
-from transformers.cache_utils import Cache
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from gpt2v.data.batches import IGNORE, Batch
@@ -100,12 +99,12 @@ def _read_block(block: GPT2Block, hidden_BTD: Tensor, mask: Tensor, read_BT: Ten
     at_BR = read_BT.int().argsort(dim=1, descending=True, stable=True)[:, :most]
     rows_B1 = torch.arange(len(at_BR), device=at_BR.device)[:, None]
     seen_B1RT = mask[:, 0][rows_B1, at_BR][:, None]
-    given_BRD = block(hidden_BTD[rows_B1, at_BR], everywhere, attention_mask=seen_B1RT)
+    given_BRD: Tensor = block(hidden_BTD[rows_B1, at_BR], everywhere, attention_mask=seen_B1RT)
     return given_BRD[read_BT[rows_B1, at_BR]]
 
 
-class _Everywhere(Cache):
-    """Keys and values of all positions, whatever the block's own input."""
+class _Everywhere:
+    """As a cache to transformers: keys and values of all positions, whatever the block is given."""
 
     def __init__(self, keys_BHTE: Tensor, values_BHTE: Tensor) -> None:
         self.found = keys_BHTE, values_BHTE
