@@ -42,8 +42,8 @@ def lm_config(stories: dict[str, Any]) -> LMConfig:
     share = {**stories, "weight": 0.67}
     tiled = {"form": "patch-tiled", "weight": 0.5}
     stages = [
-        {"steps": 250, "mix": [{"rows": 2, "cols": 2}, share]},
-        {"steps": 950, "mix": [{"weight": 0.5}, tiled, share]},
+        {"steps": 300, "mix": [{"rows": 2, "cols": 2}, share]},
+        {"steps": 900, "mix": [{"weight": 0.5}, tiled, share]},
     ]
     return LMConfig.model_validate(
         {
@@ -53,7 +53,7 @@ def lm_config(stories: dict[str, Any]) -> LMConfig:
             "data": {"batch_size": 32, "stages": stages},
             "train": {
                 "schedule": "wsd",
-                "groups": [{"name": "lm", "pattern": "", "lr": 0.01, **MUON}],
+                "groups": [{"name": "lm", "pattern": "", "lr": 0.005, **MUON}],
             },
         }
     )
