@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+import torch._dynamo.config
 from transformers import GPT2LMHeadModel
 
 import helpers
@@ -17,6 +18,7 @@ from gpt2v.model.packed import answer_loss, attention_mask, pack, read_hidden, r
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
 from gpt2v.specs import GridConfig
+from gpt2v.train.compiling import compile_modules
 from gpt2v.train.products import use_onednn
 
 SPEC = GridConfig(rows=2, cols=2, questions=3)
@@ -226,6 +228,10 @@ def full_answer_loss(lm, packed):
     return answer_loss(lm, hidden[packed.read], packed)
 
 
+def read_answer_loss(lm, packed):
+    return answer_loss(lm, read_hidden(lm, packed), packed)
+
+
 def gradients(lm, loss):
     lm.zero_grad()
     loss.backward()
@@ -243,8 +249,24 @@ def test_gradients_equal_those_of_a_pass_over_all_positions(
     counts = packed.read.sum(1)
     assert counts.min() < counts.max()  # rows are filled up
     expected = gradients(lm, full_answer_loss(lm, packed))
-    for name, found in gradients(lm, answer_loss(lm, read_hidden(lm, packed), packed)).items():
+    for name, found in gradients(lm, read_answer_loss(lm, packed)).items():
         torch.testing.assert_close(found, expected[name], msg=name)
+
+
+def test_embeddings_are_dropped_in_training_as_ever(lm, bank, table, samples):
+    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
+    lm = copy.deepcopy(lm).train()
+    for module in lm.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    undropped = float(read_answer_loss(lm, packed).detach())
+    lm.transformer.drop.p = 0.5
+    losses = []
+    for loss in (read_answer_loss, full_answer_loss):
+        torch.manual_seed(0)
+        losses.append(float(loss(lm, packed).detach()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert abs(losses[0] - undropped) > 1e-2
 
 
 def test_the_last_block_runs_only_where_it_is_read(lm, bank, table, samples):
@@ -266,13 +288,7 @@ def test_a_gpt2_that_scales_and_casts_its_attention_keeps_its_ways(lm, bank, tab
     other.load_state_dict(lm.state_dict())
     packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
     with torch.no_grad():
-        found, expected = (
-            loss(packed)
-            for loss in (
-                lambda p: answer_loss(other, read_hidden(other, p), p),
-                lambda p: full_answer_loss(other, p),
-            )
-        )
+        found, expected = read_answer_loss(other, packed), full_answer_loss(other, packed)
         plain = full_answer_loss(lm, packed)
     torch.testing.assert_close(found, expected)
     assert abs(float(plain - expected)) > 1e-3  # it does make a difference
@@ -282,3 +298,31 @@ def test_nothing_read_gives_nothing(lm, bank, table, samples):
     packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
     packed = dataclasses.replace(packed, read=torch.zeros_like(packed.read))
     assert read_hidden(lm, packed).shape == (0, lm.config.n_embd)
+
+
+def test_blocks_are_compiled_for_whatever_comes(monkeypatch, lm, bank, long_bank, table, samples):
+    """Lengths, shared masks and masks by row, in training and in validation."""
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
+    torch._dynamo.reset()
+    compile_here = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda m: compile_here(m, backend="eager"))
+    batches = [
+        Renderer(names, table)(drawn, TextView())
+        for names in (bank, long_bank)
+        for drawn in (samples, draw_samples(GridConfig(), names, 0, "test", np.arange(2)))
+    ]
+    packs = [pack(batch, torch.device("cpu")) for batch in batches]
+    plain = [float(read_answer_loss(lm, packed).detach()) for packed in packs]
+    compiled = copy.deepcopy(lm)
+    compile_modules(tuple(compiled.transformer.h))
+    for _ in range(2):
+        for packed, expected in zip(packs, plain, strict=True):
+            loss = read_answer_loss(compiled, packed)
+            loss.backward()
+            assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+            with torch.no_grad():
+                assert float(read_answer_loss(compiled, packed)) == pytest.approx(expected, 1e-5)
+                compiled.transformer(packed.input_ids)
+        compiled.transformer(packed.input_ids)
+    torch._dynamo.reset()

@@ -21,12 +21,12 @@ from pydantic import (
 class Config(BaseModel):
     """Base of all configurations.
 
-    What is as it was before there was a choice is written as it was: equal data keeps an equal
-    hash, and runs that began before go on.
+    Fields in `added_later` are written only where they differ from their defaults, so equal data
+    keeps an equal hash, and runs that began without them go on.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-    added_later: ClassVar[tuple[str, ...]] = ()  # fields that are written where they were chosen
+    added_later: ClassVar[tuple[str, ...]] = ()
 
     @model_serializer(mode="wrap")
     def _as_before(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

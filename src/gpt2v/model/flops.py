@@ -17,19 +17,28 @@ from gpt2v.model.sources import Picture
 
 def step_flops(layers: nn.Module, n_layer: int, width: int, rows: int, length: int) -> float:
     """Of `rows` sequences of `length` tokens through a stack of transformer blocks."""
-    matrices = sum(p.numel() for p in layers.parameters() if p.ndim == 2)
-    return float(rows * length * (6 * matrices + 12 * n_layer * width * length))
+    return float(rows * length * (6 * matrices(layers) + 12 * n_layer * width * length))
+
+
+def matrices(layers: nn.Module) -> int:
+    """Number of weights in them."""
+    return sum(p.numel() for p in layers.parameters() if p.ndim == 2)
 
 
 def stream_flops(reader: Reader, batch: Batch | TextBatch) -> float:
-    """Of one step of a GPT-2 or a GPT-2v on a batch; the head runs where it is read, and the vision
-    tower on what is not kept of it.
+    """Of one step of a GPT-2 or a GPT-2v on a batch.
+
+    The last block, but for its keys and values, and the head run where the batch is read; the
+    vision tower on what is not kept of it.
     """
-    lm, source = reader.lm, reader.source
-    c = lm.config
+    source, c = reader.source, reader.lm.config
     rows, length = batch.input_ids.shape
-    total = step_flops(lm.transformer.h, c.n_layer, c.n_embd, rows, length)
-    total += 6.0 * batch.n_supervised * c.n_embd * c.vocab_size
+    *blocks, last = reader.lm.transformer.h
+    pairs = 2 * c.n_embd**2  # weights that make keys and values
+    read = matrices(last) - pairs + c.n_embd * c.vocab_size
+    total = step_flops(nn.ModuleList(blocks), len(blocks), c.n_embd, rows, length)
+    total += 6.0 * rows * length * pairs
+    total += batch.n_supervised * (6.0 * read + 12 * c.n_embd * length)
     if isinstance(source, Picture) and isinstance(batch, Batch) and batch.pictures is not None:
         total += vision_flops(source.model.vision_tower, source.n_seen(batch.pictures))
     return float(total)

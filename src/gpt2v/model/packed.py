@@ -26,7 +26,7 @@ class Packed:
     input_ids: Tensor  # (B, T)
     position_ids: Tensor  # (B, T)
     mask: Tensor  # (B or 1, 1, T, T) additive; batch 1 where all rows are laid out alike
-    read: Tensor  # (B, T) bool: the head runs here
+    read: Tensor  # (B, T) bool: the last block and the head run here
     targets: Tensor  # (number of True in read,) the supervised token that follows, or IGNORE
 
 

@@ -9,7 +9,6 @@ uninterrupted one bit for bit on the CPU.
 import hashlib
 import math
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -27,6 +26,7 @@ from gpt2v.errors import Stopped, UserError
 from gpt2v.progress import Reporter, progress
 from gpt2v.train import checkpoints
 from gpt2v.train.checkpoints import Progress
+from gpt2v.train.compiling import compile_modules, failed
 from gpt2v.train.distributed import from_rank_0, parallel, rank, sums, world_size
 from gpt2v.train.ema import Averages
 from gpt2v.train.metrics import Metrics
@@ -96,8 +96,8 @@ def fit(
         Stopped: SIGINT or SIGTERM came; a checkpoint of all steps done is saved.
     """
     training = _Training(task, config, phases_of(plan, config), run, label)
-    for module in task.compiled if config.compile else ():
-        module.compile()
+    if config.compile:
+        compile_modules(task.compiled)
     task.model.train()
     with closing(training), stop_signals() as asked:
         for phase in left(training.phases, training.at.step):
@@ -229,13 +229,8 @@ class _Training(Generic[B]):
                 reseed(self.config.seed, step, rank() * len(parts) + i)
                 total += self._backward(part, count, is_last=i + 1 == len(parts))
         except Exception as error:
-            compiled = [m for m in self.task.compiled if m._compiled_call_impl is not None]
-            if not compiled or not type(error).__module__.startswith("torch._"):
+            if not failed(self.task.compiled, error):
                 raise
-            for module in compiled:
-                module._compiled_call_impl = None
-            reason = str(error).strip().splitlines()[0]
-            print(f"gpt2v: train.compile: goes on without it: {reason}", file=sys.stderr)
             return self._gradient(step, parts, count)
         return total
 
