@@ -39,6 +39,7 @@ from gpt2v.model.task import batch_loss
 from gpt2v.runs import versions
 from gpt2v.specs import DataConfig, GridConfig, StageConfig
 from gpt2v.train.loop import Task, fit
+from gpt2v.train.memory import keep_freed_memory
 from gpt2v.train.products import product
 from peers import Peer, hf_seconds
 
@@ -235,6 +236,7 @@ def main() -> None:
     parser.add_argument("--out", default="bench-lm.json")
     args = parser.parse_args()
     quiet_transformers()
+    keep_freed_memory()  # as `gpt2v` does; the peers have it too
     torch.set_num_threads(args.threads)
     rows: Rows = []
     if args.case != "grids":

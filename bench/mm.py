@@ -45,6 +45,7 @@ from gpt2v.model.llava import llava_model
 from gpt2v.model.reader import Reader
 from gpt2v.runs import versions
 from gpt2v.specs import GridConfig
+from gpt2v.train.memory import keep_freed_memory
 from lm import WARM, measure, our_seconds, table
 from peers import Peer, hf_seconds
 
@@ -168,6 +169,7 @@ def main() -> None:
     parser.add_argument("--out", default="bench-mm.json")
     args = parser.parse_args()
     quiet_transformers()
+    keep_freed_memory()  # as `gpt2v` does; the peers have it too
     torch.set_num_threads(args.threads)
     bank = load_bank(TilesConfig(per_class=200))
     rows: list[dict[str, Any]] = []

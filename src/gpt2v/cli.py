@@ -29,10 +29,12 @@ from gpt2v.options import (
 )
 from gpt2v.presets import STAGES, DemoConfig, demo_config
 from gpt2v.runs import FINISHED, new_run, write_config
+from gpt2v.train.memory import keep_freed_memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    keep_freed_memory()
     try:
         words, overrides = take_overrides(list(sys.argv[1:] if argv is None else argv))
         args, rest = _parser().parse_known_args(words)
