@@ -3,10 +3,8 @@
 import ctypes
 import sys
 
-_TRIM_THRESHOLD, _MMAP_MAX = (
-    -1,
-    -4,
-)  # of mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html
+# Parameters of mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
