@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from gpt2v.train.memory import keep_freed_memory
+
 SCRIPT = """
 import resource, sys
 import numpy as np
@@ -35,7 +37,5 @@ def test_large_blocks_are_used_again():
 
 
 def test_elsewhere_nothing_happens(monkeypatch):
-    from gpt2v.train import memory
-
-    monkeypatch.setattr(memory.sys, "platform", "darwin")
-    assert memory.keep_freed_memory() is False
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert keep_freed_memory() is False

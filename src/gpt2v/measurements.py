@@ -2,11 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
 from gpt2v.config import Config, FeaturesConfig, TilesConfig
 from gpt2v.specs import GridConfig
