@@ -26,17 +26,19 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 
-from gpt2v.config import TilesConfig, TokenizerConfig
-from gpt2v.data.batches import Renderer
-from gpt2v.data.images import PictureGeometry
-from gpt2v.data.pieces import PieceTable
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.stream import view_of
-from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.models import TokenizerConfig
+from gpt2v.config.pictures import TilesConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import PictureGeometry
+from gpt2v.data.render.views import view_of
+from gpt2v.data.text_pieces import PieceTable
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts
 from gpt2v.model.files import quiet_transformers, wrap_tokenizer
 from gpt2v.runs import versions
-from gpt2v.specs import GridConfig
 
 SIDE, CELL, PATCHES = 3, 32, 36
 PEER_BATCH = 32

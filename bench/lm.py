@@ -25,22 +25,24 @@ import numpy as np
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from gpt2v.config import TilesConfig, TrainConfig
-from gpt2v.data.batches import Batch, Renderer
-from gpt2v.data.pieces import IMAGE, PieceTable, special_id
+from gpt2v.config.data import DataConfig, StageConfig
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.pictures import TilesConfig
+from gpt2v.config.training import TrainConfig
+from gpt2v.curriculum.fit import batch_loss
+from gpt2v.data.corpus.windows import TextBatch
+from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.stream import Stream
-from gpt2v.data.tiles import load_bank
+from gpt2v.data.text_pieces import IMAGE, PieceTable, special_id
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.data.windows import TextBatch
-from gpt2v.model.device import place
+from gpt2v.hardware.device import place
+from gpt2v.hardware.memory import keep_freed_memory
+from gpt2v.hardware.onednn import product
 from gpt2v.model.files import quiet_transformers
 from gpt2v.model.reader import Reader
-from gpt2v.model.task import batch_loss
 from gpt2v.runs import versions
-from gpt2v.specs import DataConfig, GridConfig, StageConfig
 from gpt2v.train.loop import Task, fit
-from gpt2v.train.memory import keep_freed_memory
-from gpt2v.train.products import product
 from peers import Peer, hf_seconds
 
 WARM = 2  # first steps of a repetition, not counted

@@ -28,24 +28,26 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from gpt2v.config import GPT2ModelConfig, TilesConfig, TokenizerConfig, VisionConfig
-from gpt2v.data.batches import Batch, Renderer
-from gpt2v.data.pieces import IMAGE, PieceTable, special_id
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.models import GPT2ModelConfig, TokenizerConfig, VisionConfig
+from gpt2v.config.pictures import TilesConfig
+from gpt2v.config.training import MMConfig
+from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.stream import Stream
-from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.data.text_pieces import IMAGE, PieceTable, special_id
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer
-from gpt2v.experiments import MMConfig
+from gpt2v.features.sources import training_source
+from gpt2v.hardware.device import place
+from gpt2v.hardware.memory import keep_freed_memory
 from gpt2v.lm_train.train import new_gpt2
-from gpt2v.mm_train.cached import training_source
-from gpt2v.model.device import place
 from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import quiet_transformers
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.llava import llava_model
 from gpt2v.model.reader import Reader
 from gpt2v.runs import versions
-from gpt2v.specs import GridConfig
-from gpt2v.train.memory import keep_freed_memory
 from lm import WARM, measure, our_seconds, table
 from peers import Peer, hf_seconds
 

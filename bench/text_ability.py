@@ -16,21 +16,22 @@ from typing import Any
 
 import torch
 
-from gpt2v.data.corpora import open_corpus
-from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.config.data import CorpusConfig
+from gpt2v.config.measuring import HeldOutConfig
+from gpt2v.config.training import LMConfig, MMConfig
+from gpt2v.data.corpus.corpora import open_corpus
+from gpt2v.data.corpus.windows import token_bytes
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.data.windows import token_bytes
 from gpt2v.eval.command import open_gpt2, open_gpt2v
 from gpt2v.eval.evaluate import HeldOut, score_view, summarise
-from gpt2v.experiments import LMConfig, MMConfig
 from gpt2v.lm_train.train import train_lm
-from gpt2v.measurements import HeldOutConfig
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.files import find_checkpoint, quiet_transformers
 from gpt2v.model.plain import window_loss
 from gpt2v.model.reader import Reader
 from gpt2v.runs import FINISHED, versions
-from gpt2v.specs import CorpusConfig
 
 TILES = {"source": "sprites", "per_class": 2000}
 MUON = {"optimizer": "muon"}

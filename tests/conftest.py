@@ -14,9 +14,11 @@ from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
 import helpers
-from gpt2v.config import GPT2ModelConfig, TilesConfig, TokenizerConfig, VisionConfig
-from gpt2v.data.pieces import PieceTable
-from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.config.models import GPT2ModelConfig, TokenizerConfig, VisionConfig
+from gpt2v.config.pictures import TilesConfig
+from gpt2v.data.text_pieces import PieceTable
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts
 from gpt2v.lm_train.train import new_gpt2, train_lm
 from gpt2v.mm_train.train import train_mm

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from gpt2v.data.instructions import NAMES
-from gpt2v.measurements import ExportConfig
+from gpt2v.config.measuring import ExportConfig
+from gpt2v.data.grids.instructions import NAMES
 
 TILES = {"source": "sprites", "per_class": 20, "size": 8}
 GRIDS = {

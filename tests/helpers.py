@@ -15,13 +15,14 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import PreTrainedModel
 
-from gpt2v.cli import main
-from gpt2v.config import TilesConfig, TrainConfig
-from gpt2v.data.samples import Samples
+from gpt2v.cli.main import main
+from gpt2v.config.pictures import TilesConfig
+from gpt2v.config.training import LMConfig, MMConfig, TrainConfig
+from gpt2v.data.grids.samples import Samples
 from gpt2v.data.stream import slice_of_batch
-from gpt2v.data.tiles import SPLITS, TileBank, load_bank
+from gpt2v.data.tiles.bank import SPLITS, TileBank
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
-from gpt2v.experiments import LMConfig, MMConfig
 from gpt2v.model.files import save_pretrained
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import Task

@@ -10,16 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import helpers
-from gpt2v.configfile import dump, load, validate
-from gpt2v.data.batches import Renderer
-from gpt2v.data.images import cell_span
-from gpt2v.data.pieces import Strings
-from gpt2v.data.samples import Samples, draw_samples
-from gpt2v.data.stream import Stream, hash_of
-from gpt2v.data.text import ImageView, TextView, documents
+from gpt2v.config.base import hash_of
+from gpt2v.config.data import DataConfig
+from gpt2v.config.grids import AugmentConfig, GridConfig
+from gpt2v.config.load import dump, load, validate
+from gpt2v.config.measuring import EvalConfig
+from gpt2v.data.grids.samples import Samples, draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import cell_span
+from gpt2v.data.render.text import documents
+from gpt2v.data.render.views import ImageView, TextView
+from gpt2v.data.stream import Stream
+from gpt2v.data.text_pieces import Strings
 from gpt2v.errors import UserError
-from gpt2v.measurements import EvalConfig
-from gpt2v.specs import AugmentConfig, DataConfig, GridConfig
 from test_tokenizer import check_tokens, gpt2_table  # noqa: F401  (a fixture)
 
 DELIMITERS = ["|", ",", ";", "/", "&"]

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import helpers
-from gpt2v.data.batches import IGNORE, Renderer
-from gpt2v.data.images import PictureGeometry
-from gpt2v.data.pictures import compose
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import ImageView, TextView
-from gpt2v.specs import GridConfig
+from gpt2v.config.grids import GridConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import IGNORE, Renderer
+from gpt2v.data.render.pictures import compose
+from gpt2v.data.render.spans import PictureGeometry
+from gpt2v.data.render.views import ImageView, TextView
 
 SPEC = GridConfig(rows=2, cols=3, questions=4)
 

@@ -10,9 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from gpt2v.config import TilesConfig
-from gpt2v.data.sprites import CLASS_NAMES
-from gpt2v.data.tiles import SPLITS, load_bank
+from gpt2v.config.pictures import TilesConfig
+from gpt2v.data.tiles.bank import SPLITS
+from gpt2v.data.tiles.load import load_bank
+from gpt2v.data.tiles.sprites import CLASS_NAMES
 from helpers import check_disjoint, wrong_tiles
 
 NAMES = ("ant", "bee")

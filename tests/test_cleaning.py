@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2v.data.cleaning import (
+from gpt2v.data.corpus.cleaning import (
     CleaningReport,
     clean,
     content_key,

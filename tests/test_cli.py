@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 import helpers
-from gpt2v.cli import main
-from gpt2v.options import overrides_of
+from gpt2v.cli.main import main
+from gpt2v.cli.overrides import overrides_of
 from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
 
 EVAL = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 10, "examples": 2}
@@ -258,7 +258,7 @@ def test_tiles_that_do_not_fit_the_encoders_pictures_are_refused_before_training
     def fit(*_):
         pytest.fail("trained with pictures that cannot be scored")
 
-    monkeypatch.setattr("gpt2v.mm_train.encoder.fit", fit)
+    monkeypatch.setattr("gpt2v.encoder_train.train.fit", fit)
     config = write_yaml(place / "bad.yaml", changed(TINY_ENCODER, "tiles.size", size))
     line = refusal(capsys, "encoder", "train", config, "--out", "run")
     assert "bad.yaml" in line

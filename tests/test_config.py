@@ -4,13 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from gpt2v.config import Config
-from gpt2v.configfile import describe, dump, load, merge, read_yaml, validate
+from gpt2v.config.base import Config
+from gpt2v.config.data import DataConfig
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.load import describe, dump, load, merge, read_yaml, validate
+from gpt2v.config.measuring import (
+    EvalConfig,
+    ExportConfig,
+    LadderConfig,
+    ProbeConfig,
+    SamplesConfig,
+)
+from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
+from gpt2v.demo.config import demo_config, presets
 from gpt2v.errors import UserError
-from gpt2v.experiments import EncoderConfig, LMConfig, MMConfig
-from gpt2v.measurements import EvalConfig, ExportConfig, LadderConfig, ProbeConfig, SamplesConfig
-from gpt2v.presets import demo_config, presets
-from gpt2v.specs import DataConfig, GridConfig
 
 ROOT = Path(__file__).parents[1] / "configs"
 KINDS: dict[str, type[Config]] = {

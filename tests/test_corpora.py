@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from gpt2v.data import corpora
-from gpt2v.data.corpora import corpus_texts, open_corpus, tokenize_corpus
+from gpt2v.config.data import CorpusConfig
+from gpt2v.data.corpus import corpora
+from gpt2v.data.corpus.corpora import corpus_texts, open_corpus, tokenize_corpus
+from gpt2v.data.corpus.tokens import write_tokens
 from gpt2v.data.tokenizer import train_tokenizer
-from gpt2v.data.tokens import write_tokens
 from gpt2v.errors import UserError
-from gpt2v.specs import CorpusConfig
 
 STORIES = Path(__file__).parents[2] / "shared" / "data" / "tinystories"
 TEXTS = [f"Story {i}: the bird saw {i * i} cats and {i} dogs by the river." for i in range(300)]

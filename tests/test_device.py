@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2v.data.batches import Renderer
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.stream import view_of
-from gpt2v.model import device as devices
+from gpt2v.config.grids import GridConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.views import view_of
+from gpt2v.hardware import device as devices
 from gpt2v.model.reader import Reader
-from gpt2v.specs import GridConfig
 
 
 def attention(model):

@@ -18,7 +18,7 @@ def test_the_python_of_the_data_page_runs(capsys):
 
 
 def test_the_yaml_of_the_data_page_is_previewed(tmp_path):
-    from gpt2v.cli import main
+    from gpt2v.cli.main import main
 
     (text,) = re.findall(r"^```yaml\n(.*?)^```", DATA.read_text(), re.M | re.S)
     (tmp_path / "spec.yaml").write_text(text)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2v.data import documents
-from gpt2v.data.documents import read_documents
+from gpt2v.data.corpus.documents import read_documents
 from gpt2v.errors import UserError
 
 SEPARATOR = "<|endoftext|>"

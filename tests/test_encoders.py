@@ -23,19 +23,19 @@ from transformers import (
 )
 
 import helpers
-from gpt2v.data.batches import Renderer
-from gpt2v.data.images import PictureGeometry
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import ImageView
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.training import MMConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import PictureGeometry
+from gpt2v.data.render.views import ImageView
 from gpt2v.errors import UserError
-from gpt2v.experiments import MMConfig
 from gpt2v.mm_train.train import build_gpt2v
 from gpt2v.model.encoders import load_encoder, resample_positions
 from gpt2v.model.files import load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.projector import PROJECTORS
 from gpt2v.model.reader import Reader
-from gpt2v.specs import GridConfig
 
 TOWER = {
     "image_size": 32,

@@ -9,19 +9,19 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import helpers
-from gpt2v.configfile import load
-from gpt2v.data.batches import Renderer
-from gpt2v.data.samples import draw_samples
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.load import load
+from gpt2v.config.measuring import EvalConfig
+from gpt2v.curriculum.fit import held_out as measure
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.views import TextView
 from gpt2v.data.stream import Stream
-from gpt2v.data.text import TextView
 from gpt2v.errors import UserError
 from gpt2v.eval.command import evaluate_model
 from gpt2v.eval.evaluate import HeldOut, evaluate, gap_between, score_view
-from gpt2v.measurements import EvalConfig
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
-from gpt2v.model.task import held_out as measure
-from gpt2v.specs import GridConfig
 
 GRID = GridConfig(rows=1, cols=2)
 CONFIG = EvalConfig.model_validate(

@@ -7,27 +7,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gpt2v.data.export.content import png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from exports import GRIDS, config_of
-from gpt2v.cli import main
-from gpt2v.config import TilesConfig
-from gpt2v.configfile import load
-from gpt2v.data.export.content import Item, items_of, png
+from gpt2v.cli.main import main
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.load import load
+from gpt2v.config.measuring import ExportConfig, SuiteExportConfig
+from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.export.folder import markdown_document
 from gpt2v.data.export.formats import FORMATS
 from gpt2v.data.export.run import export
-from gpt2v.data.instructions import ALL
-from gpt2v.data.pictures import natural_pictures
-from gpt2v.data.pieces import Strings
-from gpt2v.data.samples import Samples, draw_samples
-from gpt2v.data.suites import load_suite, suite_hash, suite_names
-from gpt2v.data.text import TextView, documents
-from gpt2v.data.tiles import load_bank
-from gpt2v.measurements import ExportConfig, SuiteExportConfig
-from gpt2v.specs import GridConfig
+from gpt2v.data.grids.instructions import ALL
+from gpt2v.data.grids.samples import Samples, draw_samples
+from gpt2v.data.render.examples import Item, items_of
+from gpt2v.data.render.pictures import natural_pictures
+from gpt2v.data.render.text import documents
+from gpt2v.data.render.views import TextView
+from gpt2v.data.suites.load import load_suite, suite_names
+from gpt2v.data.suites.samples import suite_hash
+from gpt2v.data.text_pieces import Strings
+from gpt2v.data.tiles.load import load_bank
 
 
 def drawn(config: ExportConfig) -> tuple[Samples, list[list[np.ndarray]], tuple[str, ...]]:

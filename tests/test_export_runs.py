@@ -15,11 +15,11 @@ import pytest
 
 import gpt2v.data.export.executors as executors
 from exports import TILES, config_of, tree
-from gpt2v.cli import main
-from gpt2v.configfile import load
+from gpt2v.cli.main import main
+from gpt2v.config.load import load
+from gpt2v.config.measuring import ExportConfig
 from gpt2v.data.export.formats import FORMATS
 from gpt2v.data.export.run import export
-from gpt2v.measurements import ExportConfig
 from helpers import refusal, write_yaml
 
 # ---- the same bytes ---------------------------------------------------------------------------

@@ -12,24 +12,27 @@ import torch
 
 import helpers
 from gpt2v import runs
-from gpt2v.config import FeaturesConfig, TileAugmentConfig
-from gpt2v.data.batches import Renderer
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.stream import Stream, listed_pictures, view_of
+from gpt2v.config.data import DataConfig
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.measuring import EvalConfig, ProbeConfig
+from gpt2v.config.models import FeaturesConfig
+from gpt2v.config.pictures import TileAugmentConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.views import view_of
+from gpt2v.data.stream import Stream, listed_pictures
 from gpt2v.errors import UserError
 from gpt2v.eval.command import evaluate_model
-from gpt2v.measurements import EvalConfig, ProbeConfig
-from gpt2v.mm_train import features as store_module
-from gpt2v.mm_train.cached import CachedPicture, StoredPicture, training_source
-from gpt2v.mm_train.features import FEATURES, KEYS, META, open_features
+from gpt2v.features import store as store_module
+from gpt2v.features.sources import CachedPicture, StoredPicture, training_source
+from gpt2v.features.store import FEATURES, KEYS, META, open_features
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.flops import stream_flops
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
-from gpt2v.model.sources import Picture
+from gpt2v.model.vision_tokens import Picture
 from gpt2v.probe.probe import collect
-from gpt2v.specs import DataConfig, GridConfig
 
 SPEC = GridConfig(rows=[1, 2], cols=2, modality="image")
 MULTI = SPEC.model_copy(update={"picture": SPEC.picture.model_copy(update={"layout": "multi"})})

@@ -9,18 +9,18 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, GPT2LMHeadModel
 
 import helpers
-from gpt2v.data.batches import Renderer
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import ImageView
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.training import EncoderConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.views import ImageView
 from gpt2v.errors import UserError
-from gpt2v.experiments import EncoderConfig
 from gpt2v.model.clip import IMAGE_MEAN, IMAGE_STD, new_clip
 from gpt2v.model.encoders import Encoder
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.projector import PROJECTORS
 from gpt2v.model.reader import Reader
-from gpt2v.specs import GridConfig
 from helpers import save_checkpoint
 
 TEXT = "| cat | dog |\nThe grid above is size 1 by 2. A: cat\n"

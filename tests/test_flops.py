@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from gpt2v.data.batches import Renderer
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import TextView
-from gpt2v.data.windows import TextBatch
+from gpt2v.config.grids import GridConfig
+from gpt2v.data.corpus.windows import TextBatch
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.views import TextView
 from gpt2v.model.flops import stream_flops
 from gpt2v.model.reader import Reader
-from gpt2v.specs import GridConfig
 
 
 def test_plain_text_takes_6_n_and_12_l_d_t(lm, table):

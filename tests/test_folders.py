@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 import helpers
-from gpt2v.config import TileAugmentConfig, TilesConfig
+from gpt2v.config.pictures import TileAugmentConfig, TilesConfig
 from gpt2v.data import decoding
-from gpt2v.data.tiles import load_bank
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from helpers import check_disjoint, refusal, wrong_tiles
 
@@ -53,7 +53,7 @@ def test_on_the_fly_is_the_same_bank(tmp_path, monkeypatch):
     root = helpers.picture_folder(tmp_path / "f", n=5)
     once, lazy = (load_bank(config(root, decode=d)) for d in ("once", "on-the-fly"))
     assert isinstance(once.pixels, np.ndarray)
-    monkeypatch.setattr("gpt2v.data.bank._CHUNK", 4)
+    monkeypatch.setattr("gpt2v.data.tiles.bank._CHUNK", 4)
     assert lazy.content_hash == once.content_hash
     assert (lazy.size, lazy.source, lazy.class_names) == (16, once.source, once.class_names)
     np.testing.assert_array_equal(lazy.split, once.split)

@@ -4,14 +4,16 @@ import re
 
 import numpy as np
 import pytest
+from gpt2v.specs import PictureConfig
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2v.data.images import PictureGeometry
-from gpt2v.data.pieces import Strings
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import ImageView, TextView, documents
-from gpt2v.specs import AugmentConfig, GridConfig, PictureConfig
+from gpt2v.config.grids import AugmentConfig, GridConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.spans import PictureGeometry
+from gpt2v.data.render.text import documents
+from gpt2v.data.render.views import ImageView, TextView
+from gpt2v.data.text_pieces import Strings
 
 FORMS = ["markdown", "csv", "latex", "coordinates", "plain"]
 

@@ -5,11 +5,12 @@ import pytest
 import torch
 
 import helpers
-from gpt2v.config import VisionConfig
-from gpt2v.data.batches import Renderer
-from gpt2v.data.images import cell_span
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import ImageView, TextView
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.models import VisionConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import cell_span
+from gpt2v.data.render.views import ImageView, TextView
 from gpt2v.errors import UserError
 from gpt2v.mm_train.train import build_gpt2v, train_mm
 from gpt2v.model.clip import normalise
@@ -17,8 +18,7 @@ from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.reader import Reader
-from gpt2v.model.sources import CellEmbedding, SplicedText
-from gpt2v.specs import GridConfig
+from gpt2v.model.vision_tokens import CellEmbedding, SplicedText
 
 SPEC = GridConfig(rows=2, cols=2)
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import helpers
-from gpt2v.data.grids import content_split
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.tiles import SPLITS
+from gpt2v.config.grids import GridConfig
+from gpt2v.data.grids.cells import content_split
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.tiles.bank import SPLITS
 from gpt2v.errors import UserError
-from gpt2v.specs import GridConfig
 
 SPEC = GridConfig(questions=5)
 

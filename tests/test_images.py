@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2v.data.images import PictureGeometry, cell_span, patch_tiled_cells
-from gpt2v.data.pictures import compose
-from gpt2v.data.samples import draw_samples
+from gpt2v.config.grids import GridConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.pictures import compose
+from gpt2v.data.render.spans import PictureGeometry, cell_span, patch_tiled_cells
 from gpt2v.errors import UserError
-from gpt2v.specs import GridConfig
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(0, 20))

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2v.data.baselines import baselines
-from gpt2v.data.instructions import ALL, NAMES
-from gpt2v.data.instructions.base import DIRECTIONS
-from gpt2v.data.pieces import Strings
-from gpt2v.data.samples import NOT_ASKED, Samples, draw_samples
-from gpt2v.data.text import TextView, choice_pieces, documents
+from gpt2v.config.grids import AugmentConfig, GridConfig
+from gpt2v.data.grids.baselines import baselines
+from gpt2v.data.grids.instructions import ALL, NAMES
+from gpt2v.data.grids.instructions.base import DIRECTIONS
+from gpt2v.data.grids.samples import NOT_ASKED, Samples, draw_samples
+from gpt2v.data.render.text import choice_pieces, documents
+from gpt2v.data.render.views import TextView
+from gpt2v.data.text_pieces import Strings
 from gpt2v.errors import UserError
-from gpt2v.specs import AugmentConfig, GridConfig
 from helpers import answered
 
 sides = st.one_of(

@@ -5,9 +5,9 @@ import pytest
 
 import helpers
 from gpt2v.ablate.ladder import climb, climb_model, rungs, splice_difference
-from gpt2v.data.batches import Renderer
+from gpt2v.config.measuring import EvalConfig, LadderConfig
+from gpt2v.data.render.batches import Renderer
 from gpt2v.eval.evaluate import HeldOut
-from gpt2v.measurements import EvalConfig, LadderConfig
 from gpt2v.model.reader import Reader
 
 GRID = {"rows": 2, "cols": 2}
@@ -45,7 +45,7 @@ def test_the_splice_changes_nothing_and_a_wrong_one_is_seen(gpt2v, held_out, lm,
             .expand(int((batch.input_ids == self.image_id).sum()), -1)
         )
 
-    monkeypatch.setattr("gpt2v.model.sources.SplicedText.__call__", other)
+    monkeypatch.setattr("gpt2v.model.vision_tokens.SplicedText.__call__", other)
     assert splice_difference(gpt2v, held_out) > 1e-3
 
 

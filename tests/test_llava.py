@@ -17,13 +17,13 @@ from tokenizers.processors import TemplateProcessing
 from transformers import LlavaProcessor
 
 import helpers
-from gpt2v.data.batches import Renderer
-from gpt2v.data.pieces import END_OF_TEXT, PAD, special_id
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import ImageView
+from gpt2v.config.grids import GridConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.views import ImageView
+from gpt2v.data.text_pieces import END_OF_TEXT, PAD, special_id
 from gpt2v.model.llava import llava_processor
 from gpt2v.model.reader import Reader
-from gpt2v.specs import GridConfig
 from llava_cases import CASES, STD, Case, batches, build, write
 
 ATOL = 1e-5  # of logits of a few units; up to 7e-7 is what is found

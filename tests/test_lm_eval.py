@@ -23,14 +23,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gpt2v.config import TilesConfig
-from gpt2v.data.export.content import Item, items_of
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.measuring import ExportConfig
+from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.export.run import export
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.tiles import load_bank
-from gpt2v.measurements import ExportConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.examples import Item, items_of
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.model.files import save_pretrained
-from gpt2v.specs import GridConfig
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("lm_eval", "accelerate")),

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import helpers
-from gpt2v.cli import main
+from gpt2v.cli.main import main
 from gpt2v.model.files import find_checkpoint, load_gpt2
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit

@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from gpt2v.train.memory import keep_freed_memory
+from gpt2v.hardware.memory import keep_freed_memory
 
 SCRIPT = """
 import resource, sys
 import numpy as np
-from gpt2v.train.memory import keep_freed_memory
+from gpt2v.hardware.memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

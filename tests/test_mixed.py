@@ -7,20 +7,22 @@ import numpy as np
 import pytest
 import torch
 
-from gpt2v.data.batches import Renderer
-from gpt2v.data.images import PictureGeometry
-from gpt2v.data.instructions import ALL, NAMES
-from gpt2v.data.pictures import natural_pictures
-from gpt2v.data.pieces import PieceTable
-from gpt2v.data.resizing import resize
-from gpt2v.data.samples import NOT_ASKED, draw_samples
-from gpt2v.data.stream import Stream, validation_batches, view_of
-from gpt2v.data.text import TextView, grid_pieces, prompt_pieces, question_pieces
+from gpt2v.config.data import DataConfig
+from gpt2v.config.grids import GridConfig
+from gpt2v.data.grids.instructions import ALL, NAMES
+from gpt2v.data.grids.samples import NOT_ASKED, draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.pictures import natural_pictures
+from gpt2v.data.render.spans import PictureGeometry
+from gpt2v.data.render.text import grid_pieces, prompt_pieces, question_pieces
+from gpt2v.data.render.views import TextView, view_of
+from gpt2v.data.stream import Stream, validation_batches
+from gpt2v.data.text_pieces import PieceTable
+from gpt2v.data.tiles.resizing import resize
 from gpt2v.errors import UserError
 from gpt2v.model.clip import normalise
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
-from gpt2v.specs import DataConfig, GridConfig
 
 EVERYTHING = GridConfig(
     rows=[2, 3],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import helpers
-from gpt2v.cli import main
+from gpt2v.cli.main import main
 from gpt2v.mm_train import export
 from llava_cases import Case, build
 

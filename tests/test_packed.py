@@ -10,16 +10,16 @@ import torch._dynamo.config
 from transformers import GPT2LMHeadModel
 
 import helpers
-from gpt2v.data.batches import Renderer
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import ImageView, TextView
+from gpt2v.config.grids import GridConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.views import ImageView, TextView
+from gpt2v.hardware.compilation import compile_modules
+from gpt2v.hardware.onednn import use_onednn
 from gpt2v.model.clip import normalise
 from gpt2v.model.packed import answer_loss, attention_mask, pack, read_hidden, read_logits
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score
-from gpt2v.specs import GridConfig
-from gpt2v.train.compiling import compile_modules
-from gpt2v.train.products import use_onednn
 
 SPEC = GridConfig(rows=2, cols=2, questions=3)
 N = 3

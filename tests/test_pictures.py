@@ -4,18 +4,20 @@ import dataclasses
 
 import numpy as np
 import pytest
+from gpt2v.specs import PictureConfig
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from gpt2v.config import TileAugmentConfig
-from gpt2v.data.images import PictureGeometry, natural_size
-from gpt2v.data.pictures import Pictures, compose, natural_pictures, picture_keys
-from gpt2v.data.pieces import Strings
-from gpt2v.data.resizing import resize
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import TextView, documents
-from gpt2v.specs import GridConfig, PictureConfig
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.pictures import TileAugmentConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.pictures import Pictures, compose, natural_pictures, picture_keys
+from gpt2v.data.render.spans import PictureGeometry, natural_size
+from gpt2v.data.render.text import documents
+from gpt2v.data.render.views import TextView
+from gpt2v.data.text_pieces import Strings
+from gpt2v.data.tiles.resizing import resize
 
 RAGGED = GridConfig(rows=[1, 3], cols=[1, 4], palette=3)
 
@@ -310,7 +312,9 @@ def test_a_tile_alone_has_one_key_in_all_grids(bank):
 
 def test_pictures_are_drawn_when_their_pixels_are_asked_for(bank, monkeypatch):
     drawn = []
-    monkeypatch.setattr("gpt2v.data.pictures.compose", lambda *a: drawn.append(a) or compose(*a))
+    monkeypatch.setattr(
+        "gpt2v.data.render.pictures.compose", lambda *a: drawn.append(a) or compose(*a)
+    )
     samples = draw_samples(RAGGED, bank, 0, "test", np.arange(3))
     for layout, n in (("composite", 3), ("multi", int(samples.n_cells.sum()))):
         pictures = Pictures(samples, bank, 64, PictureConfig(layout=layout))

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import helpers
-from gpt2v.data.samples import draw_samples
+from gpt2v.config.measuring import ProbeConfig
+from gpt2v.data.grids.samples import draw_samples
 from gpt2v.errors import UserError
-from gpt2v.measurements import ProbeConfig
 from gpt2v.probe.probe import collect, probe, probe_model
 
 GRID = {"rows": 1, "cols": 2, "modality": "image"}

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from gpt2v.hardware import onednn as products
+from gpt2v.hardware.onednn import OneDnnConv1D, OneDnnLinear, affine, use_onednn
 from gpt2v.model import head
 from gpt2v.model.head import head_loss
-from gpt2v.train import products
-from gpt2v.train.products import OneDnnConv1D, OneDnnLinear, affine, use_onednn
 
 needs_onednn = pytest.mark.skipif(products._PRODUCT is None, reason="torch without oneDNN")
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from gpt2v.cli import main
-from gpt2v.data.sprites import CLASS_NAMES, draw_sprites
+from gpt2v.cli.main import main
+from gpt2v.data.tiles.sprites import CLASS_NAMES, draw_sprites
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ["--tiles.per_class", "20", "--train.eval_grids", "4"]

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gpt2v.config import GroupConfig
+from gpt2v.config.training import GroupConfig
 from gpt2v.errors import Stopped, UserError
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit

@@ -7,10 +7,10 @@ from pydantic import ValidationError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import helpers
-from gpt2v.config import GPT2ModelConfig
-from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, special_id
+from gpt2v.config.models import GPT2ModelConfig
+from gpt2v.config.training import SampleConfig
+from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, special_id
 from gpt2v.errors import UserError
-from gpt2v.experiments import SampleConfig
 from gpt2v.lm_train import sample as module
 from gpt2v.lm_train.sample import generate, in_order, probabilities, sample
 from gpt2v.lm_train.train import new_gpt2

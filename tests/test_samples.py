@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gpt2v.cli import main
-from gpt2v.configfile import load
+from gpt2v.cli.main import main
+from gpt2v.config.load import load
+from gpt2v.config.measuring import ExportConfig
 from gpt2v.data.export.shards import versions
-from gpt2v.data.pictures import natural_pictures
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.tiles import load_bank
-from gpt2v.measurements import ExportConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.pictures import natural_pictures
+from gpt2v.data.tiles.load import load_bank
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "samples"

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from gpt2v.data.images import PictureGeometry
+from gpt2v.config.scenes import SceneConfig
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.scenes import NOTHING, draw_scenes, object_caption, scene_caption
-from gpt2v.experiments import SceneConfig
 
 GEOMETRY = PictureGeometry(48, 8)
 PLAIN = {"lattice": 3}

@@ -8,15 +8,15 @@ import torch
 from transformers import GPT2LMHeadModel
 
 import helpers
-from gpt2v.data.batches import Renderer
-from gpt2v.data.pieces import PieceTable
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import TextView
+from gpt2v.config.grids import GridConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.views import TextView
+from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.model.files import find_checkpoint
 from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import accuracy, score
-from gpt2v.specs import GridConfig
 
 SPEC = GridConfig(rows=1, cols=2, palette=4)
 COLUMNS = {"sample", "instruction", "row", "col", "truth", "prediction", "exact", "palette"}

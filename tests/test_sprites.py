@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpt2v.data.sprites import CLASS_NAMES, draw_sprites
+from gpt2v.data.tiles.sprites import CLASS_NAMES, draw_sprites
 
 N_TRAIN, N_TEST = 1500, 500
 

@@ -9,14 +9,15 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from gpt2v.cli import main
-from gpt2v.configfile import dump, validate
-from gpt2v.data.batches import Renderer
-from gpt2v.data.stream import Stream, hash_of
-from gpt2v.experiments import MMConfig
+from gpt2v.cli.main import main
+from gpt2v.config.base import hash_of
+from gpt2v.config.data import DataConfig
+from gpt2v.config.load import dump, validate
+from gpt2v.config.training import MMConfig
+from gpt2v.curriculum.fit import stage_plan
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.stream import Stream
 from gpt2v.mm_train.train import build_gpt2v
-from gpt2v.model.task import stage_plan
-from gpt2v.specs import DataConfig
 from gpt2v.train import checkpoints
 from helpers import TINY_MM, refusal, write_yaml
 
@@ -152,7 +153,7 @@ def test_a_run_that_is_cut_off_in_either_stage_or_between_them_ends_as_the_whole
     code = f"""
 import os, signal, sys
 from gpt2v.data.stream import Stream
-from gpt2v.cli import main
+from gpt2v.cli.main import main
 draw = Stream.batch
 def batch(self, step, part=0, parts=1):
     if step == {step}:

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from gpt2v.data.batches import Renderer
-from gpt2v.data.images import PictureGeometry
+from gpt2v.config.data import DataConfig
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.measuring import EvalConfig
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.stream import Stream, data_hash, validation_batches
 from gpt2v.errors import UserError
-from gpt2v.measurements import EvalConfig
-from gpt2v.specs import DataConfig, GridConfig
 
 
 def stream(bank, table, stages, **data):

@@ -8,13 +8,15 @@ import pyarrow.parquet as pq
 import pytest
 
 import helpers
-from gpt2v.cli import main
-from gpt2v.config import TilesConfig
-from gpt2v.data.baselines import baselines
-from gpt2v.data.grids import content_split
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.suites import check_bank, load_suite, part_samples, suite_hash, suite_names
-from gpt2v.data.tiles import SPLITS, load_bank
+from gpt2v.cli.main import main
+from gpt2v.config.pictures import TilesConfig
+from gpt2v.data.grids.baselines import baselines
+from gpt2v.data.grids.cells import content_split
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.suites.load import load_suite, suite_names
+from gpt2v.data.suites.samples import check_bank, part_samples, suite_hash
+from gpt2v.data.tiles.bank import SPLITS
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 
 # Of sprites of 16 pixels, 100 per class. A hash that changes is a suite that changed, which needs
@@ -93,7 +95,7 @@ def test_no_suite_is_answered_without_its_grid(tiles, name):
 
 def test_content_has_one_split_whatever_sizes_a_spec_draws_from(tiles):
     """A 3x3 grid of a spec of many sizes is in the split that a spec of 3x3 grids puts it in."""
-    from gpt2v.specs import GridConfig
+    from gpt2v.config.grids import GridConfig
 
     many = GridConfig(rows=[3, 5], cols=[3, 5], palette=[2, 6])
     for split in SPLITS:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 import helpers
-from gpt2v.data.images import cell_span
-from gpt2v.data.pieces import Strings
-from gpt2v.data.samples import Samples, draw_samples
-from gpt2v.data.text import ImageView, TextView, documents
-from gpt2v.specs import GridConfig
+from gpt2v.config.grids import GridConfig
+from gpt2v.data.grids.samples import Samples, draw_samples
+from gpt2v.data.render.spans import cell_span
+from gpt2v.data.render.text import documents
+from gpt2v.data.render.views import ImageView, TextView
+from gpt2v.data.text_pieces import Strings
 
 NAMES = ("bird", "cat", "frog", "horse")
 PROMPT = (

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpt2v.config import TileAugmentConfig
+from gpt2v.config.pictures import TileAugmentConfig
 from gpt2v.data import rng
-from gpt2v.data.augment import augment, blur, noise
+from gpt2v.data.tiles.augment import augment, blur, noise
 
 EACH = [{"flip": True}, {"crop": 0.5}, {"jitter": 0.4}, {"blur": 1.5}, {"noise": 20.0}]
 ALL = {name: value for one in EACH for name, value in one.items()}

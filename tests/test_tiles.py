@@ -7,18 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2v.config import TileAugmentConfig, TilesConfig
-from gpt2v.configfile import dump, load, validate
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.load import dump, load, validate
+from gpt2v.config.pictures import TileAugmentConfig, TilesConfig
+from gpt2v.config.scenes import SceneConfig
 from gpt2v.data import rng
-from gpt2v.data.augment import augment
-from gpt2v.data.images import PictureGeometry
-from gpt2v.data.pictures import compose
-from gpt2v.data.samples import draw_samples
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.pictures import compose
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.scenes import draw_scenes
-from gpt2v.data.tiles import SPLITS, load_bank
+from gpt2v.data.tiles.augment import augment
+from gpt2v.data.tiles.bank import SPLITS
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
-from gpt2v.experiments import SceneConfig
-from gpt2v.specs import GridConfig
 from helpers import check_disjoint
 
 AUGMENTED = TileAugmentConfig(flip=True, crop=0.3, jitter=0.2, blur=1, noise=5)

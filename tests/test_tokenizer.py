@@ -4,19 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gpt2v.specs import PictureConfig
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2v.config import TokenizerConfig
-from gpt2v.data.images import PictureGeometry, cell_span
-from gpt2v.data.instructions import NAMES
-from gpt2v.data.pieces import IMAGE, SPECIAL_TOKENS, PieceTable
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import ImageView, TextView, document_pieces
+from gpt2v.config.grids import AugmentConfig, GridConfig
+from gpt2v.config.models import TokenizerConfig
+from gpt2v.data.grids.instructions import NAMES
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.spans import PictureGeometry, cell_span
+from gpt2v.data.render.text import document_pieces
+from gpt2v.data.render.views import ImageView, TextView
+from gpt2v.data.text_pieces import IMAGE, SPECIAL_TOKENS, PieceTable
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer, train_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.model.files import wrap_tokenizer
-from gpt2v.specs import AugmentConfig, GridConfig, PictureConfig
 
 GPT2_FILES = Path(__file__).parents[2] / "shared" / "data" / "gpt2-tokenizer"
 

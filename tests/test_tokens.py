@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from gpt2v.data import tokens as module
-from gpt2v.data.cleaning import CleaningReport
-from gpt2v.data.pieces import END_OF_TEXT, special_id
+from gpt2v.data.corpus import tokens as module
+from gpt2v.data.corpus.cleaning import CleaningReport
+from gpt2v.data.corpus.tokens import open_tokens, tokenizer_hash, write_tokens
+from gpt2v.data.corpus.windows import token_bytes
+from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.data.tokenizer import load_tokenizer, train_tokenizer
-from gpt2v.data.tokens import open_tokens, tokenizer_hash, write_tokens
-from gpt2v.data.windows import token_bytes
 from gpt2v.errors import UserError
 from gpt2v.model.files import wrap_tokenizer
 

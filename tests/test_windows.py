@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
+from gpt2v.data.corpus.windows import Windows, token_bytes
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.data.windows import Windows, token_bytes
 from gpt2v.errors import UserError
 from test_tokenizer import GPT2_FILES
 

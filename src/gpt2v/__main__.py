@@ -2,6 +2,6 @@
 
 import sys
 
-from gpt2v.cli import main
+from gpt2v.cli.main import main
 
 sys.exit(main())

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpt2v import __version__
-from gpt2v.config import Config
-from gpt2v.configfile import difference, dump
+from gpt2v.config.base import Config
+from gpt2v.config.load import difference, dump
 from gpt2v.errors import UserError
 
 FINISHED = "results.json"  # the file whose presence makes a run a finished one

@@ -6,22 +6,22 @@ met in training shows that too.
 """
 
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from gpt2v import runs
-from gpt2v.data.images import cell_span
-from gpt2v.data.text import ImageView, TextView, View
-from gpt2v.data.tiles import load_bank
-from gpt2v.eval.command import open_gpt2v, picture_of
-from gpt2v.eval.evaluate import HeldOut, score_view, summarise
-from gpt2v.measurements import LadderConfig
-from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.config.measuring import LadderConfig
+from gpt2v.data.dataset import GridDataset
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.tiles.load import load_bank
+from gpt2v.eval.evaluate import summarise
+from gpt2v.features.sources import picture_source
+from gpt2v.model.load import LoadedModel, load_model
 from gpt2v.model.reader import Reader
-from gpt2v.model.sources import CellEmbedding, Picture, SplicedText, VisionTokenSource
+from gpt2v.model.scoring import score_all
+from gpt2v.model.vision_tokens import CellEmbedding, Picture, SplicedText, VisionTokenSource
 
 
 class Rung(NamedTuple):
@@ -30,93 +30,93 @@ class Rung(NamedTuple):
     rung: str
     name: str
     description: str
-    view: View
+    view: str  # a layout's name
     source: VisionTokenSource | None
 
 
-def rungs(model: GPT2vModel, held_out: HeldOut, seen: Picture | None = None) -> list[Rung]:
-    """The short ladder, from text to picture, which `seen` gives the features of."""
-    lm, image_id = model.language_model, model.config.image_token_id
-    render = held_out.render
-    picture = held_out.view("image")
-    assert isinstance(picture, ImageView)
+def rungs(loaded: LoadedModel, render: Renderer, picture: Picture | None = None) -> list[Rung]:
+    """The short ladder, from text to picture, which `picture` gives the features of."""
+    lm, model = loaded.lm, loaded.gpt2v
+    assert model is not None, "a ladder ends with pictures"
     fixed = CellEmbedding(lm, render.table, render.bank.class_names)
     return [
-        Rung("R0", "text", "the table as text", TextView("markdown"), None),
+        Rung("R0", "text", "the table as text", "text", None),
         Rung(
             "R1",
             "text through the splice",
             "the table's own word embeddings, put in at image positions",
-            TextView("markdown", spliced=True),
-            SplicedText(lm, image_id),
+            "spliced",
+            SplicedText(lm, render.table.image_id),
         ),
         Rung(
             "R2",
             "one embedding per cell",
             "one fixed embedding of the object for each cell, no delimiters",
-            ImageView(lambda rows, cols: cell_span(rows * cols), with_pixels=False),
+            "cells",
             fixed,
         ),
         Rung(
             "R3",
             "one embedding per vision token",
             "the cell's fixed embedding at each of its vision tokens, laid out as in a picture",
-            replace(picture, with_pixels=False),
+            "positions",
             fixed,
         ),
-        Rung("R4", "picture", "the projected patches", picture, seen or Picture(model)),
+        Rung("R4", "picture", "the projected patches", "image", picture or Picture(model)),
     ]
 
 
-def climb(model: GPT2vModel, held_out: HeldOut, run: Path) -> dict[str, Any]:
+def climb(
+    loaded: LoadedModel, data: GridDataset, config: LadderConfig, run: Path
+) -> dict[str, Any]:
     """Measure every rung; writes results."""
     started = time.monotonic()
-    runs.write_config(run, held_out.config)
+    runs.write_config(run, config)
+    render = loaded.renderer(data.bank)
+    for layout in ("text", "image"):
+        data.check(layout, render, loaded.lm.config.n_positions)
+    assert loaded.gpt2v is not None, "a ladder ends with pictures"
     rows: list[dict[str, Any]] = []
-    for modality in ("text", "image"):
-        held_out.check(modality, model.config.text_config.n_positions)
-    for rung in rungs(model, held_out, picture_of(model, [held_out])):
-        reader = Reader(model.language_model, model.config.image_token_id, rung.source)
-        records = score_view(reader, held_out, rung.view, f"ladder: {rung.rung} {rung.name}")
+    for rung in rungs(loaded, render, picture_source(loaded.gpt2v, [data], config.features)):
+        reader = Reader(loaded.lm, render.table.image_id, rung.source)
+        records = score_all(reader, data, rung.view, render, f"ladder: {rung.rung} {rung.name}")
         row = {
             "rung": rung.rung,
             "parent": rows[-1]["rung"] if rows else None,
             "name": rung.name,
             "description": rung.description,
             "protocol": "zero-shot",
-            "seed": held_out.config.seed,
+            "seed": data.seed,
             **summarise(records),
         }
         if rung.rung == "R1":
-            row["max_logit_difference"] = splice_difference(model, held_out)
+            row["max_logit_difference"] = splice_difference(loaded, data)
         rows.append(row)
     first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
     for row in rows:
         gap = first - last
         row["gap_closed"] = (row["accuracy"] - last) / gap if gap else None
     return runs.write_results(
-        run,
-        "ladder",
-        started,
-        seed=held_out.config.seed,
-        data_hash=held_out.data_hash,
-        results=rows,
+        run, "ladder", started, seed=data.seed, data_hash=data.hash, results=rows
     )
 
 
 def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:
     """`gpt2v ablate tokens`: the ladder of a saved GPT-2v."""
-    model, render = open_gpt2v(config.model, load_bank(config.tiles))
-    return climb(model, HeldOut(config, render, model.token_geometry), run)
+    loaded = load_model(config.model, kind="gpt2v")
+    c, bank = config, load_bank(config.tiles)
+    data = GridDataset(c.grid, bank, c.seed, c.split, c.n_images, "grid.")
+    return climb(loaded, data, config, run)
 
 
 @torch.no_grad()
-def splice_difference(model: GPT2vModel, held_out: HeldOut) -> float:
+def splice_difference(loaded: LoadedModel, data: GridDataset) -> float:
     """Largest difference of any logit between R0 and R1, over the first batch of grids."""
-    text, spliced = rungs(model, held_out)[:2]
-    lm, image_id = model.language_model, model.config.image_token_id
-    logits = [
-        Reader(lm, image_id, rung.source)(next(held_out.batches(rung.view)))[0]
-        for rung in (text, spliced)
-    ]
-    return float((logits[0] - logits[1]).abs().max())
+    render = loaded.renderer(data.bank)
+    text, spliced = (
+        Reader(loaded.lm, render.table.image_id, rung.source)(
+            next(data.batches(rung.view, render))
+        )[0]
+        for rung in rungs(loaded, render)[:2]
+    )
+    return float((text - spliced).abs().max())

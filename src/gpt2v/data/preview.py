@@ -1,19 +1,17 @@
 """`gpt2v data preview`: samples on the terminal, and a contact sheet of pictures and text twins."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gpt2v.data.forms import TextView
-from gpt2v.data.pictures import natural_pictures
-from gpt2v.data.pieces import Strings
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import documents
-from gpt2v.data.tiles import Pixels, load_bank
-from gpt2v.errors import UserError, within
-from gpt2v.measurements import SamplesConfig
+from gpt2v.config.measuring import SamplesConfig
+from gpt2v.data.dataset import GridDataset
+from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.data.tiles.load import load_bank
+from gpt2v.errors import UserError
 
 _PICTURE = 192  # side of a sample's pictures on the sheet, in pixels, at least
 _GAP = 4  # between the pictures of one sample
@@ -26,21 +24,10 @@ def preview(config: SamplesConfig, n: int, png: Path) -> None:
     if n < 1:
         raise UserError(f"--n: {n} must be at least 1")
     bank = load_bank(config.tiles)
-    spec = config.grid
-    with within("grid."):
-        samples = draw_samples(spec, bank, config.seed, config.split, np.arange(n))
-    view = TextView.of(spec)
-    texts = documents(samples, view, bank.class_names, Strings())
-    rows = [
-        [own[start : start + cols] for start in range(0, len(own), cols)] if len(own) > 1 else [own]
-        for own, cols in zip(
-            natural_pictures(samples, bank, spec.picture), samples.cols.tolist(), strict=True
-        )
-    ]
-    titled = [
-        f"{config.split} sample {index}\n{text}"
-        for index, text in zip(samples.index, texts, strict=True)
-    ]
+    data = GridDataset(config.grid, bank, config.seed, config.split, n, "grid.")
+    examples = data.examples(np.arange(n))
+    titled = [f"{config.split} sample {example.index}\n{example.text}" for example in examples]
+    rows = [example.by_row(example.pictures) for example in examples]
     sheet = contact_sheet([montage(pictures) for pictures in rows], titled)
     try:
         png.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +39,7 @@ def preview(config: SamplesConfig, n: int, png: Path) -> None:
     print(f"contact sheet: {png}")
 
 
-def montage(rows: list[list[Pixels]]) -> Pixels:
+def montage(rows: Sequence[Sequence[Pixels]]) -> Pixels:
     """The pictures of one sample, a row of the grid in each line: (H, W, 3)."""
     height, width = rows[0][0].shape[:2]
     white = np.full(

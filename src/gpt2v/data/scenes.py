@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2v.config.scenes import LayoutConfig, SceneConfig
 from gpt2v.data import rng
-from gpt2v.data.images import PictureGeometry
-from gpt2v.data.resizing import resize
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.rng import Ints
-from gpt2v.data.tiles import Pixels, TileBank
-from gpt2v.experiments import LayoutConfig, SceneConfig
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.data.tiles.resizing import resize
 
 NOTHING = -1  # class of a patch or slot without an object
 

@@ -1,51 +1,27 @@
 """The global batch as a pure function of (data seed, step): a curriculum over data specs."""
 
-import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
-from itertools import product
+from functools import lru_cache
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from gpt2v.config import Config
+from gpt2v.config.base import hash_of
+from gpt2v.config.data import CorpusConfig, DataConfig, DataSpec
+from gpt2v.config.grids import GridConfig
 from gpt2v.data import rng
-from gpt2v.data.batches import Batch, Renderer
-from gpt2v.data.corpora import Corpus, open_corpus
-from gpt2v.data.grids import Dice, draw_grids
-from gpt2v.data.images import ImageSpan, PictureGeometry
-from gpt2v.data.longest import longest
-from gpt2v.data.pictures import Pictures
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import ImageView, TextView, View
-from gpt2v.data.tiles import TileBank
-from gpt2v.data.windows import TextBatch
+from gpt2v.data.corpus.corpora import Corpus, open_corpus
+from gpt2v.data.corpus.windows import TextBatch
+from gpt2v.data.dataset import GridDataset
+from gpt2v.data.render.batches import Batch, Renderer
+from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError, within
-from gpt2v.specs import CorpusConfig, DataConfig, DataSpec, GridConfig, bounds
-
-EVAL_BATCH = 50  # grids per pass in validation and evaluation
 
 
 def open_corpora(config: DataConfig, tokenizer: Tokenizer) -> dict[CorpusConfig, Corpus]:
     """Every corpus that the stages name, tokenized."""
     return {text: open_corpus(text, tokenizer) for text in config.corpora}
-
-
-def view_of(spec: GridConfig, cell_size: int, geometry: PictureGeometry | None) -> View:
-    """How a data spec shows its grid; `cell_size` is the side of a tile in pixels."""
-    words = TextView.of(spec)
-    if spec.modality == "text":
-        return words
-    if geometry is None:
-        raise UserError(f"modality: {spec.modality} needs a model with a vision tower")
-
-    @cache
-    def span(rows: int, cols: int) -> ImageSpan:
-        return geometry.span(rows, cols, cell_size, spec.picture)
-
-    return ImageView(span, picture=spec.picture, words=words if spec.in_words else None)
 
 
 def slice_of_batch(size: int, step: int, part: int, parts: int) -> rng.Ints:
@@ -72,12 +48,16 @@ def _order(seed: int, n: int, epoch: int) -> rng.Ints:
 
 @dataclass(frozen=True)
 class Stream:
-    """Training batches; the last stage's mixture goes on past its end."""
+    """Training batches; the last stage's mixture goes on past its end.
+
+    `layouts` shows the grids of a modality in another layout, by its name in `render.views`: the
+    samples stay what they are.
+    """
 
     config: DataConfig
     render: Renderer | None = None  # where there are grids
-    geometry: PictureGeometry | None = None  # where there are pictures
     corpora: Mapping[CorpusConfig, Corpus] = field(default_factory=dict)  # by their `text`
+    layouts: Mapping[str, str] = field(default_factory=dict)  # modality -> layout
 
     @property
     def steps(self) -> int:
@@ -111,7 +91,19 @@ class Stream:
             windows = self.corpora[spec.text].train
             return windows.train_batch(self.config.seed, int(index[0]), len(index))
         numbers = slice_of_batch(self.config.batch_size, step, part, parts)
-        return self.draw(spec, "train", self.index_of(spec, numbers))
+        samples = self.dataset(spec, "train").samples(self.index_of(spec, numbers))
+        assert self.render is not None, "grids need tiles"
+        return self.render(samples, self.render.view(spec, self.layout(spec)), spec.mode)
+
+    def layout(self, spec: GridConfig) -> str:
+        """How the grids of a spec are shown."""
+        return self.layouts.get(spec.modality, spec.modality)
+
+    def dataset(self, spec: GridConfig, split: str, n: int | None = None) -> GridDataset:
+        """The samples of a spec: those of training are `spec.n_images`, or endless."""
+        assert self.render is not None, "grids need tiles"
+        n = spec.n_images if split == "train" else n
+        return GridDataset(spec, self.render.bank, self.config.seed, split, n)
 
     def index_of(self, spec: GridConfig, numbers: rng.Ints) -> rng.Ints:
         """Indices of the training samples with these running numbers, (B,).
@@ -131,25 +123,9 @@ class Stream:
 
     @property
     def data_hash(self) -> str:
-        """Short hash of all that this stream draws from."""
-        parts = [self.render.bank.content_hash] if self.render else []
-        parts += [corpus.content_hash for corpus in self.corpora.values()]
-        return hash_of(*parts, self.config.drawn)
-
-    def draw(
-        self,
-        spec: GridConfig,
-        split: str,
-        index: rng.Ints,
-        view: View | None = None,
-        with_choices: bool = False,
-    ) -> Batch:
-        """Samples of any spec and split, rendered as the spec (or another view) says."""
-        assert self.render is not None, "grids need tiles"
-        bank = self.render.bank
-        samples = draw_samples(spec, bank, self.config.seed, split, index)
-        view = view or view_of(spec, bank.size, self.geometry)
-        return self.render(samples, view, spec.mode, with_choices)
+        """Short hash of all that this stream trains on."""
+        bank = self.render.bank if self.render else None
+        return training_hash(self.config, bank, self.corpora.values())
 
     def check(self, n_positions: int) -> None:
         """Refuse specs that the model cannot hold, before anything is trained."""
@@ -165,55 +141,18 @@ class Stream:
                 if spec.augment.held_out:
                     raise UserError("augment.held_out: those wordings are never trained on")
                 assert self.render is not None, "grids need tiles"
-                check_spec(spec, self.render, self.geometry, n_positions)
+                data = self.dataset(spec, "train")
+                data.check(self.layout(spec), self.render, n_positions, spec.mode)
 
 
-def validation_batches(stream: Stream, spec: GridConfig, n_grids: int) -> Iterator[Batch]:
-    """Held-out grids of a spec, with independent questions and their choices."""
-    spec = spec.model_copy(update={"mode": "independent"})
-    for start in range(0, n_grids, EVAL_BATCH):
-        index = np.arange(start, min(start + EVAL_BATCH, n_grids))
-        yield stream.draw(spec, "val", index, with_choices=True)
+def training_hash(config: DataConfig, bank: TileBank | None, corpora: Iterable[Corpus] = ()) -> str:
+    """Short hash of training data: equal hashes mean equal batches.
 
-
-def listed_pictures(
-    spec: GridConfig, bank: TileBank, image_size: int, seed: int, split: str, n: int
-) -> Iterator[Pictures]:
-    """The pictures of the first `n` samples of a split, EVAL_BATCH samples at a time."""
-    for start in range(0, n, EVAL_BATCH):
-        index = np.arange(start, min(start + EVAL_BATCH, n))
-        grids = draw_grids(spec, bank, Dice(seed, split, index))
-        yield Pictures(grids, bank, image_size, spec.picture)
-
-
-def check_spec(
-    spec: GridConfig, render: Renderer, geometry: PictureGeometry | None, n_positions: int
-) -> None:
-    """Refuse a spec of which some sample cannot be drawn, or is too long for the GPT-2.
-
-    Raises:
-        UserError: of the palette, the questions, a picture of some size, or the positions.
+    Of tiles that are only written about, their names count; of others the training split's pixels.
     """
-    draw_samples(spec, render.bank, 0, "train", np.arange(1))
-    view = view_of(spec, render.bank.size, geometry)
-    if isinstance(view, ImageView):
-        sides = (range(low, high + 1) for low, high in (bounds(spec.rows), bounds(spec.cols)))
-        for rows, cols in product(*sides):
-            view.span_of(rows, cols)
-    needed = longest(spec, render, view)
-    if needed > n_positions:
-        raise UserError(
-            f"rows, cols: a {spec.size} grid ({spec.label}, {spec.mode}) needs {needed} positions, "
-            f"but the GPT-2 has n_positions: {n_positions}"
-        )
-
-
-def data_hash(bank: TileBank, *specs: object) -> str:
-    """Short hash of the tiles and of the data specs: equal hashes mean equal data."""
-    return hash_of(bank.content_hash, *specs)
-
-
-def hash_of(*parts: object) -> str:
-    """Short hash of strings, plain values and configurations."""
-    plain = [part.model_dump() if isinstance(part, Config) else part for part in parts]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+    parts: list[object] = []
+    if bank is not None and config.has_grids:
+        parts.append(bank.class_names)
+        if config.has_pictures:
+            parts.append(bank.content_hash("train"))
+    return hash_of(*parts, *(corpus.content_hash for corpus in corpora), config)

@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from gpt2v.config import TokenizerConfig
-from gpt2v.data.pieces import SPECIAL_TOKENS, Strings
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.text import TextView, documents
-from gpt2v.data.tiles import TileBank
+from gpt2v.config.grids import GridConfig, SampleSpec
+from gpt2v.config.models import TokenizerConfig
+from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.render.text import documents
+from gpt2v.data.render.views import TextView
+from gpt2v.data.text_pieces import SPECIAL_TOKENS, Strings
+from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
-from gpt2v.specs import GridConfig
 
 # Like GPT-2's pattern (words and runs of punctuation take one leading space) but digit by digit.
 _SPLIT = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -32,7 +33,7 @@ def grid_texts(bank: TileBank) -> Iterator[str]:
     """Grid documents of many sizes and forms: what a tokenizer of the task has to spell."""
     names = bank.class_names
     for side in (1, 2, 3, 4, 6, 8, 12, 16):
-        spec = GridConfig(rows=side, cols=side, palette=min(4, len(names)))
+        spec = SampleSpec(rows=side, cols=side, palette=min(4, len(names)))
         samples = draw_samples(spec, bank, 0, "train", np.arange(40))
         for view in (TextView("markdown"), TextView("patch-tiled", patches=2)):
             yield from documents(samples, view, names, Strings())

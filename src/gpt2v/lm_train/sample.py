@@ -29,12 +29,12 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from gpt2v.configfile import load
+from gpt2v.config.load import load
+from gpt2v.config.training import LMConfig, SampleConfig
 from gpt2v.data import rng
-from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, special_id
+from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
 from gpt2v.errors import UserError
-from gpt2v.experiments import LMConfig, SampleConfig
-from gpt2v.model.device import place
+from gpt2v.hardware.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2
 
 BATCH = 16  # sequences at a time: GPT-2 small's keys and values then take 1.2 GB at 1,024 tokens

@@ -9,20 +9,22 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from gpt2v.config import GPT2ModelConfig
-from gpt2v.data.batches import Renderer
-from gpt2v.data.corpora import corpus_texts, tokenize_corpus
-from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, PieceTable, special_id
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.models import GPT2ModelConfig
+from gpt2v.config.training import LMConfig
+from gpt2v.curriculum.fit import fit_stream
+from gpt2v.data.corpus.corpora import corpus_texts, tokenize_corpus
+from gpt2v.data.render.batches import Renderer
 from gpt2v.data.stream import Stream, open_corpora
-from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, PieceTable, special_id
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, spec_texts
 from gpt2v.errors import UserError, within
-from gpt2v.experiments import LMConfig
-from gpt2v.model.device import place
-from gpt2v.model.files import find_checkpoint, load_gpt2, wrap_tokenizer
+from gpt2v.hardware.device import place
+from gpt2v.model.files import wrap_tokenizer
+from gpt2v.model.load import load_model
 from gpt2v.model.reader import Reader
-from gpt2v.model.task import fit_stream
-from gpt2v.specs import GridConfig
 from gpt2v.train.distributed import rank_0_first
 
 
@@ -36,7 +38,8 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
         tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
         model = new_gpt2(config.model, tokenizer)
     else:
-        model, tokenizer = load_gpt2(find_checkpoint(config.init, "init"), "init")
+        loaded = load_model(config.init, "init", "gpt2", measured=False)
+        model, tokenizer = loaded.lm, loaded.tokenizer
     model = place(model, fused_attention=not config.data.has_grids)
     renderer = Renderer(bank, PieceTable(tokenizer)) if bank else None
     stream = Stream(config.data, renderer)

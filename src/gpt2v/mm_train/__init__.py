@@ -1,1 +1,1 @@
-"""MM-Train: contrastive pre-training of the encoder, and GPT-2v training."""
+"""MM-Train: a GPT-2v from a trained GPT-2 and a vision tower."""

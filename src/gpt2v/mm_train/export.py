@@ -3,17 +3,13 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import HfApi
 from safetensors import SafetensorError
-from transformers import PreTrainedConfig
 
-from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line, within
-from gpt2v.model.files import find_checkpoint, load_pretrained
-from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
 from gpt2v.model.llava import check_llava, n_vision_tokens, save_llava
+from gpt2v.model.load import load_gpt2v
 from gpt2v.runs import remove_directory, whole_directory
 
 
@@ -27,15 +23,12 @@ def export_llava(source: str, to: Path, overwrite: bool = False) -> str:
     _check_place(to, overwrite)
     if not Path(source).exists():  # never a name on the Hub: nothing there is a GPT-2v of ours
         raise UserError(f"run: {source}: no such run or checkpoint")
-    path = find_checkpoint(source, "run")
-    _check_kind(source, path)
-    model = load_pretrained(GPT2vModel, path, "run")
-    tokenizer = load_tokenizer(path, "run")
+    loaded, model = load_gpt2v(source, "run", measured=False)
     with within(f"{source}: "):
-        check_llava(model, tokenizer)
+        check_llava(model, loaded.tokenizer)
     try:
         with whole_directory(to) as folder:
-            save_llava(folder, model, tokenizer)
+            save_llava(folder, model, loaded.tokenizer)
             for file in folder.iterdir():
                 file.chmod(0o644)  # safetensors makes its files private
             if overwrite and to.exists():
@@ -109,15 +102,3 @@ def _is_export(folder: Path) -> bool:
         return (config["model_type"], config["text_config"]["model_type"]) == ("llava", "gpt2")
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _check_kind(source: str, path: str) -> None:
-    """Refuse a checkpoint that is no GPT-2v."""
-    config: dict[str, Any]
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(path)
-    except Exception as error:  # file and format errors have no common type
-        raise UserError(f"run: {source}: cannot be loaded: {first_line(error)}") from None
-    kind = config.get("model_type")
-    if kind != GPT2vConfig.model_type:
-        raise UserError(f"run: {source}: a {kind} checkpoint; expected a GPT-2v, of `mm train`")

@@ -1,49 +1,68 @@
 """`gpt2v mm train`: a vision tower and a projector in front of a trained GPT-2."""
 
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedConfig
 
-from gpt2v.data.batches import Renderer
-from gpt2v.data.pieces import IMAGE, PieceTable, special_id
+from gpt2v.config.training import MMConfig
+from gpt2v.curriculum.fit import fit_stream
+from gpt2v.data.render.batches import Renderer
 from gpt2v.data.stream import Stream, open_corpora
-from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.data.text_pieces import IMAGE, PieceTable, special_id
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
-from gpt2v.experiments import MMConfig
-from gpt2v.mm_train.cached import training_source
-from gpt2v.model.device import place
+from gpt2v.features.sources import training_source
+from gpt2v.hardware.device import place
 from gpt2v.model.encoders import family_of, load_encoder, new_encoder
-from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
+from gpt2v.model.files import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.model.projector import PROJECTORS
 from gpt2v.model.reader import Reader
-from gpt2v.model.task import fit_stream
+from gpt2v.model.vision_tokens import VisionTokenSource
 from gpt2v.train.distributed import rank_0_first
 
 
-def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
-    """Train into the run directory; `bank` saves loading the tiles twice."""
+def train_mm(
+    config: MMConfig,
+    run: Path,
+    bank: TileBank | None = None,
+    layouts: Mapping[str, str] | None = None,
+    source: Callable[[GPT2vModel, Renderer], VisionTokenSource] | None = None,
+) -> None:
+    """Train into the run directory.
+
+    Args:
+        bank: saves loading the tiles twice.
+        layouts: shows the grids of a modality in another layout, as `{"image": "positions"}`.
+        source: makes what stands at the image positions; none: the projected patches.
+    """
     started = time.monotonic()
     bank = bank or load_bank(config.tiles)
     torch.manual_seed(config.train.seed)
     model, tokenizer = build_gpt2v(config)
     model = place(model)
     table = PieceTable(tokenizer)
-    renderer = Renderer(bank, table, model.geometry.image_size)
+    renderer = Renderer(bank, table, model.token_geometry)
     corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
-    stream = Stream(config.data, renderer, model.token_geometry, corpora)
+    stream = Stream(config.data, renderer, corpora, layouts or {})
     stream.check(model.config.text_config.n_positions)
-    reader = Reader.of(model, training_source(model, stream, config))
+    if source is None:
+        reader = Reader.of(model, training_source(model, stream, config))
+    else:
+        reader = Reader(model.language_model, table.image_id, source(model, renderer))
     fit_stream("mm", model, tokenizer, reader, stream, config, run, started)
 
 
 def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
     """The model before training: a trained GPT-2, a trained or a random vision tower."""
-    path = find_checkpoint(config.lm, "lm")
-    lm, tokenizer = load_gpt2(path, "lm")
+    loaded = load_model(config.lm, "lm", "gpt2", measured=False)
+    lm, tokenizer = loaded.lm, loaded.tokenizer
     if config.encoder is None:
         if config.image_size is not None:
             raise UserError("image_size: needs an encoder; without one, set vision.image_size")
@@ -89,8 +108,7 @@ def _check_parts(config: MMConfig, vision: PreTrainedConfig) -> None:
 
 def _take_projector(model: GPT2vModel, source: str) -> None:
     """Start from the projector of another GPT-2v."""
-    path = find_checkpoint(source, "projector_from")
-    other = load_pretrained(GPT2vModel, path, "projector_from")
+    _, other = load_gpt2v(source, "projector_from", measured=False)
     mine, theirs = model.projector, other.projector
     if type(mine) is not type(theirs):
         raise UserError(

@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
-from gpt2v.data.pieces import END_OF_TEXT, PAD, special_id
-from gpt2v.data.tiles import Pixels
-from gpt2v.experiments import EncoderConfig
+from gpt2v.config.training import EncoderConfig
+from gpt2v.data.text_pieces import END_OF_TEXT, PAD, special_id
+from gpt2v.data.tiles.image_files import Pixels
 
 # Mean and standard deviation of each channel that OpenAI's CLIP normalises with.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)

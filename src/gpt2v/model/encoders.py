@@ -27,7 +27,7 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
-from gpt2v.config import VisionConfig
+from gpt2v.config.models import VisionConfig
 from gpt2v.errors import UserError, first_line
 from gpt2v.model.clip import IMAGE_MEAN, IMAGE_STD
 from gpt2v.model.files import load_pretrained

@@ -8,7 +8,7 @@ import transformers
 from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS
+from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
 from gpt2v.runs import looks_local

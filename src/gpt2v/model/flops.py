@@ -8,11 +8,11 @@ appendix B): forward and backward pass, as if every part trained and no token we
 from torch import nn
 from transformers import PreTrainedModel
 
-from gpt2v.data.batches import Batch
-from gpt2v.data.windows import TextBatch
+from gpt2v.data.corpus.windows import TextBatch
+from gpt2v.data.render.batches import Batch
 from gpt2v.model.encoders import family_of
 from gpt2v.model.reader import Reader
-from gpt2v.model.sources import Picture
+from gpt2v.model.vision_tokens import Picture
 
 
 def step_flops(layers: nn.Module, n_layer: int, width: int, rows: int, length: int) -> float:

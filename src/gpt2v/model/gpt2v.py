@@ -18,8 +18,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutput
 
-from gpt2v.data.images import PictureGeometry
-from gpt2v.data.tiles import Pixels
+from gpt2v.data.render.spans import PictureGeometry
+from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.model.clip import IMAGE_MEAN, IMAGE_STD, normalise
 from gpt2v.model.encoders import Encoder, family_of, parse_config
 from gpt2v.model.projector import PROJECTORS

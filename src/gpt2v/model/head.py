@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import Function
 
-from gpt2v.train.products import product
+from gpt2v.hardware.onednn import product
 
 _ROWS = 512  # whose logits stand in memory at once, at least
 _CPU_CHUNK = 2**21  # logits that a CPU's caches hold

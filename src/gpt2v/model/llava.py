@@ -20,7 +20,7 @@ from transformers import (
     LlavaProcessor,
 )
 
-from gpt2v.data.pieces import END_OF_TEXT, IMAGE, PAD, special_id
+from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
 from gpt2v.errors import UserError
 from gpt2v.model.encoders import family_of
 from gpt2v.model.files import wrap_tokenizer

@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
-from gpt2v.data.batches import IGNORE, Batch
+from gpt2v.data.render.batches import IGNORE, Batch
+from gpt2v.hardware.onednn import affine
 from gpt2v.model.head import head_loss
-from gpt2v.train.products import affine
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from gpt2v.data.windows import TextBatch
+from gpt2v.data.corpus.windows import TextBatch
 from gpt2v.model.head import head_loss
 
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from gpt2v.data.batches import Batch
+from gpt2v.data.render.batches import Batch
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Packed, pack, read_hidden
-from gpt2v.model.sources import Picture, VisionTokenSource
+from gpt2v.model.vision_tokens import Picture, VisionTokenSource
 
 
 @dataclass(frozen=True)

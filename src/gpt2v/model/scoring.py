@@ -4,16 +4,20 @@ Under greedy decoding an exact match of the canonical answer equals "teacher-for
 at every answer token", so one pass without generation scores a batch.
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 
-from gpt2v.data.batches import Batch, Renderer
-from gpt2v.data.instructions import NAMES
-from gpt2v.data.pieces import EMPTY
-from gpt2v.data.samples import NOT_ASKED
+from gpt2v.data.dataset import GridDataset
+from gpt2v.data.grids.instructions import NAMES
+from gpt2v.data.grids.samples import NOT_ASKED
+from gpt2v.data.render.batches import Batch, Renderer
+from gpt2v.data.render.views import View
+from gpt2v.data.text_pieces import EMPTY
 from gpt2v.model.reader import Reader
+from gpt2v.progress import progress
 
 Records = dict[str, list[Any]]
 COLUMNS = (
@@ -80,6 +84,20 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
         for column, value in zip(COLUMNS, row, strict=True):
             records[column].append(value)
     return records
+
+
+def score_all(
+    reader: Reader, data: GridDataset, view: View | str, render: Renderer, label: str = ""
+) -> Records:
+    """The records of a whole data set in one view; with a `label` it reports progress."""
+    columns: Records = {column: [] for column in COLUMNS}
+    with progress(label, data.n_portions()) if label else nullcontext() as report:
+        for batch in data.batches(view, render):
+            for column, values in score(reader, batch, render).items():
+                columns[column] += values
+            if report:
+                report()
+    return columns
 
 
 def accuracy(records: Records) -> float:

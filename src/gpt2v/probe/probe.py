@@ -5,7 +5,6 @@ model that is told the palette. A probe of shuffled labels shows what such a pro
 """
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,18 @@ import torch
 from numpy.typing import NDArray
 
 from gpt2v import runs
-from gpt2v.data.pictures import Pictures
+from gpt2v.config.base import hash_of
+from gpt2v.config.measuring import ProbeConfig
+from gpt2v.data.dataset import GridDataset
+from gpt2v.data.grids.cells import Grids
 from gpt2v.data.rng import Ints
-from gpt2v.data.samples import Samples, draw_samples
-from gpt2v.data.stream import EVAL_BATCH, data_hash, listed_pictures
-from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
-from gpt2v.measurements import ProbeConfig
-from gpt2v.mm_train.cached import picture_source
-from gpt2v.model.device import place
-from gpt2v.model.files import find_checkpoint, load_pretrained
+from gpt2v.features.sources import picture_source
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.load import load_gpt2v
+from gpt2v.model.vision_tokens import Picture
 from gpt2v.probe.ridge import RidgeProblem
 from gpt2v.progress import progress
 from gpt2v.stats import cluster_interval
@@ -34,23 +34,16 @@ from gpt2v.stats import cluster_interval
 
 @torch.no_grad()
 def collect(
-    model: GPT2vModel, bank: TileBank, config: ProbeConfig, split: str, n: int
-) -> tuple[NDArray[np.float32], Samples]:
-    """Patch embeddings (n, patches, D) of n pictures, with their samples."""
-    size, n_patches = model.geometry.image_size, model.geometry.n_patches
-    samples = draw_samples(config.grid, bank, config.seed, split, np.arange(n))
-
-    def listing() -> Iterator[Pictures]:
-        return listed_pictures(config.grid, bank, size, config.seed, split, n)
-
-    source = picture_source(model, bank, listing, config.features)
+    model: GPT2vModel, source: Picture, data: GridDataset
+) -> tuple[NDArray[np.float32], Grids]:
+    """Patch embeddings (n, patches, D) of a data set's pictures, and its grids."""
     features = []
-    with progress(f"probe: {split} embeddings", -(-n // EVAL_BATCH)) as report:
-        for pictures in listing():
-            found = source.features(pictures)[:, :n_patches]  # without the class token
+    with progress(f"probe: {data.split} embeddings", data.n_portions()) as report:
+        for pictures in data.pictures(model.geometry.image_size):
+            found = source.features(pictures)[:, : model.geometry.n_patches]  # no class token
             features.append(found.float().cpu().numpy())
             report()
-    return np.concatenate(features), samples
+    return np.concatenate(features), data.grids(np.arange(len(data)))
 
 
 def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> dict[str, Any]:
@@ -62,8 +55,13 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
     span = model.geometry.span(n_rows, n_cols, bank.size, spec.picture)
     if len(set(span.cell.tolist())) < n_rows * n_cols:
         raise UserError(f"grid: some cells of a {spec.size} grid have no patch of their own")
-    train_x, train = collect(model, bank, config, "train", config.n_train)
-    test_x, test = collect(model, bank, config, "test", config.n_test)
+    sets = [
+        GridDataset(spec, bank, config.seed, split, n)
+        for split, n in (("train", config.n_train), ("test", config.n_test))
+    ]
+    (train_x, train), (test_x, test) = (
+        collect(model, picture_source(model, [data], config.features), data) for data in sets
+    )
     allowed = np.zeros((config.n_test, n_classes), bool)
     np.put_along_axis(allowed, test.palette, True, axis=1)
     shuffle = np.random.Generator(np.random.PCG64(config.seed)).permutation(config.n_train)
@@ -110,15 +108,14 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
         "probe",
         started,
         seed=config.seed,
-        data_hash=data_hash(bank, spec, config.n_train, config.n_test, config.seed),
+        data_hash=hash_of(*(data.hash for data in sets)),
         results=[{**site, **row, "n_train": config.n_train} for row in rows],
     )
 
 
 def probe_model(config: ProbeConfig, run: Path) -> dict[str, Any]:
     """`gpt2v probe`: probe a saved GPT-2v."""
-    path = find_checkpoint(config.model, "model")
-    model = place(load_pretrained(GPT2vModel, path, "model")).eval()
+    _, model = load_gpt2v(config.model)
     return probe(model, load_bank(config.tiles), config, run)
 
 

@@ -21,18 +21,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gpt2v.config import TrainConfig
+from gpt2v.config.training import TrainConfig
 from gpt2v.errors import Stopped, UserError
+from gpt2v.hardware.compilation import compile_modules, failed
+from gpt2v.hardware.precision import has_bf16
 from gpt2v.progress import Reporter, progress
 from gpt2v.train import checkpoints
 from gpt2v.train.checkpoints import Progress
-from gpt2v.train.compiling import compile_modules, failed
 from gpt2v.train.distributed import from_rank_0, parallel, rank, sums, world_size
 from gpt2v.train.ema import Averages
 from gpt2v.train.metrics import Metrics
 from gpt2v.train.optim import Optimizers
 from gpt2v.train.phases import Phase, left, phases_of, trained
-from gpt2v.train.precision import has_bf16
 from gpt2v.train.stopping import StopRequest, stop_signals
 from gpt2v.train.throughput import Meter, matmul_peak, memory_mb
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v import runs
-from gpt2v.config import TrainConfig
+from gpt2v.config.training import TrainConfig
 from gpt2v.errors import UserError
 
 

@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from gpt2v.train.products import product
+from gpt2v.hardware.onednn import product
 
 _SIDE = 1536  # of the matrices whose product is the peak
 

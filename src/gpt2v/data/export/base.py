@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from gpt2v.data.baselines import Tally
-from gpt2v.data.export.content import Item
 from gpt2v.data.export.plan import Part, Plan, Shard
+from gpt2v.data.grids.baselines import Tally
+from gpt2v.data.render.examples import Example
 
 Files = Iterator[tuple[str, Iterable[bytes]]]  # names below the export's folder, and contents
 
@@ -28,7 +28,7 @@ class Gathered:
     command: str  # that makes the same export again
     data_hash: str
     tallies: tuple[Tally, ...]  # of each part
-    examples: tuple[Item, ...]  # the first sample of each part
+    examples: tuple[Example, ...]  # the first sample of each part
     lines: Callable[[int], Iterator[str]]  # of all shards of a part, in order
 
 
@@ -41,7 +41,7 @@ class Format(ABC):
         """Refuse a part that the format cannot hold."""
 
     @abstractmethod
-    def shard(self, part: Part, shard: Shard, items: list[Item]) -> Written:
+    def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         """The files of one shard."""
 
     @abstractmethod

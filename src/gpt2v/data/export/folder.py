@@ -8,11 +8,11 @@ import json
 
 from gpt2v.data.export.base import Files, Format, Gathered, Written
 from gpt2v.data.export.card import card, front_matter
-from gpt2v.data.export.content import Item
 from gpt2v.data.export.plan import Part, Shard
+from gpt2v.data.render.examples import Example
 
 
-def markdown_document(item: Item, names: list[str]) -> str:
+def markdown_document(item: Example, names: list[str]) -> str:
     """The image-only document, whose pictures lie beside it."""
     return item.document(item.pictured([f"![example]({name})" for name in names], " "))
 
@@ -22,7 +22,7 @@ class FolderFormat(Format):
 
     name = "folder"
 
-    def shard(self, part: Part, shard: Shard, items: list[Item]) -> Written:
+    def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         files, lines = {}, []
         root = f"{part.folder}{part.split}/"
         for item in items:
@@ -31,7 +31,7 @@ class FolderFormat(Format):
             names = part.picture_names(stem, len(item.pictures))
             files[root + text] = item.text.encode()
             files[f"{root}{image}{stem}.md"] = markdown_document(item, names).encode()
-            for name, content in zip(names, item.pictures, strict=True):
+            for name, content in zip(names, item.pngs, strict=True):
                 files[root + image + name] = content
             paths = [image + name for name in names]
             row = {
@@ -43,7 +43,7 @@ class FolderFormat(Format):
                 "palette": item.palette,
                 "table": item.table,
                 "prompt": item.prompt,
-                "questions": [q.row_of_table for q in item.questions],
+                "questions": [q.row_of_table for q in item.asked],
             }
             lines.append(json.dumps(row, ensure_ascii=False))
         return Written(files, lines)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 from gpt2v.data.export.base import Files, Format, Gathered, Written
 from gpt2v.data.export.card import card
-from gpt2v.data.export.content import Item, Question
 from gpt2v.data.export.plan import Part, Shard
-from gpt2v.data.pieces import IMAGE
+from gpt2v.data.render.examples import Example, Question
+from gpt2v.data.text_pieces import IMAGE
 
 
 class LlavaFormat(Format):
@@ -19,16 +19,16 @@ class LlavaFormat(Format):
 
     name = "llava"
 
-    def shard(self, part: Part, shard: Shard, items: list[Item]) -> Written:
+    def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         files, lines = {}, []
         for item in items:
             stem = f"{shard.number:05d}/{item.index:06d}"
             names = part.picture_names(f"images/{stem}", len(item.pictures))
-            for name, content in zip(names, item.pictures, strict=True):
+            for name, content in zip(names, item.pngs, strict=True):
                 files[part.folder + name] = content
-            asked = [[question] for question in item.questions]
-            if part.grid.mode == "chained":
-                asked = [list(item.questions)]
+            asked = [[question] for question in item.asked]
+            if part.mode == "chained":
+                asked = [list(item.asked)]
             for place, questions in enumerate(asked):
                 entry = {
                     "id": f"{item.index:06d}" + (f"-{place}" if len(asked) > 1 else ""),
@@ -49,7 +49,7 @@ class LlavaFormat(Format):
         yield "README.md", [card(gathered, use).encode()]
 
 
-def _turns(item: Item, questions: list[Question]) -> list[dict[str, str]]:
+def _turns(item: Example, questions: list[Question]) -> list[dict[str, str]]:
     shown = item.pictured([IMAGE] * len(item.pictures)) + item.prompt
     turns = []
     for question in questions:

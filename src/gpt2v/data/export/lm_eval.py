@@ -15,9 +15,9 @@ import yaml
 
 from gpt2v.data.export.base import Files, Format, Gathered, Written
 from gpt2v.data.export.card import card
-from gpt2v.data.export.content import Item
 from gpt2v.data.export.plan import Part, Shard
 from gpt2v.data.export.tables import IMAGE, Columns, listed, parquet, picture, value
+from gpt2v.data.render.examples import Example
 from gpt2v.errors import UserError
 
 PLACEHOLDER = "<image>"  # lm_eval puts the model's own token in its place
@@ -30,12 +30,12 @@ class LmEvalFormat(Format):
     name = "lm-eval"
 
     def check(self, part: Part) -> None:
-        if part.grid.mode == "chained":
+        if part.mode == "chained":
             raise UserError(
                 "grid.mode: lm-eval asks each question by itself; it must be independent"
             )
 
-    def shard(self, part: Part, shard: Shard, items: list[Item]) -> Written:
+    def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         rows = [row for item in items for row in _rows(part, item)]
         asked: dict[str, dict[str, Any]] = {}  # what `finish` must know of each instruction
         for row in rows:
@@ -86,13 +86,13 @@ def _columns(several: bool) -> Columns:
     }
 
 
-def _rows(part: Part, item: Item) -> Iterator[dict[str, Any]]:
+def _rows(part: Part, item: Example) -> Iterator[dict[str, Any]]:
     """A row for each question, which sees the grid only."""
     name = f"{part.folder}{part.split}/{item.index:06d}"
     names = part.picture_names(name, len(item.pictures))
-    pictures = [picture(*both) for both in zip(item.pictures, names, strict=True)]
+    pictures = [picture(*both) for both in zip(item.pngs, names, strict=True)]
     marks = item.pictured([PLACEHOLDER] * len(pictures))
-    for q in item.questions:
+    for q in item.asked:
         yield {
             "prompt": item.table + item.prompt + q.question,
             "prompt_mm": marks + item.prompt + q.question,

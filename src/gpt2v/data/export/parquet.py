@@ -4,9 +4,9 @@ from typing import Any
 
 from gpt2v.data.export.base import Files, Format, Gathered, Written
 from gpt2v.data.export.card import card, front_matter
-from gpt2v.data.export.content import Item
 from gpt2v.data.export.plan import Part, Shard
 from gpt2v.data.export.tables import IMAGE, Columns, listed, parquet, picture, value
+from gpt2v.data.render.examples import Example
 
 
 def _columns(several: bool) -> Columns:
@@ -36,7 +36,7 @@ class ParquetFormat(Format):
 
     name = "parquet"
 
-    def shard(self, part: Part, shard: Shard, items: list[Item]) -> Written:
+    def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         content = parquet(_columns(part.several), [_row(part, item) for item in items])
         return Written({f"{_folder(part)}{shard.file(part.split)}.parquet": content})
 
@@ -55,16 +55,16 @@ def _folder(part: Part) -> str:
     return part.folder or "data/"
 
 
-def _row(part: Part, item: Item) -> dict[str, Any]:
+def _row(part: Part, item: Example) -> dict[str, Any]:
     names = part.picture_names(f"{part.split}-{item.index:06d}", len(item.pictures))
-    pictures = [picture(*both) for both in zip(item.pictures, names, strict=True)]
+    pictures = [picture(*both) for both in zip(item.pngs, names, strict=True)]
     return {
         "index": item.index,
         "split": part.split,
         **({"images": pictures} if part.several else {"image": pictures[0]}),
         "table": item.table,
         "prompt": item.prompt,
-        "questions": [q.row_of_table for q in item.questions],
+        "questions": [q.row_of_table for q in item.asked],
         "classes": item.classes,
         "palette": item.palette,
         "text": item.text,

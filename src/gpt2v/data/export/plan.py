@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
-from gpt2v.config import TilesConfig
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.suites import check_bank, load_suite
-from gpt2v.data.tiles import TileBank
+from gpt2v.config.grids import DocumentGridConfig, HeldOutGridConfig
+from gpt2v.config.measuring import ExportConfig, SuiteExportConfig
+from gpt2v.config.pictures import TilesConfig
+from gpt2v.data.dataset import GridDataset
+from gpt2v.data.suites.load import load_suite
+from gpt2v.data.suites.samples import check_bank
+from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import within
-from gpt2v.measurements import ExportConfig, SuiteExportConfig
-from gpt2v.specs import GridConfig
 
 AnyExport = ExportConfig | SuiteExportConfig
 
@@ -21,11 +20,21 @@ class Part:
     """The first `n_images` samples of one data spec."""
 
     name: str  # of a suite's part; empty where the export is one data spec
-    grid: GridConfig
+    grid: HeldOutGridConfig
     split: str
     seed: int
     n_images: int
     modalities: tuple[str, ...] = ("text", "image")  # in which it may be asked
+
+    def data(self, bank: TileBank) -> GridDataset:
+        """Its samples."""
+        key = "" if self.name else "grid."
+        return GridDataset(self.grid, bank, self.seed, self.split, self.n_images, key)
+
+    @property
+    def mode(self) -> str:
+        """Whether a question sees the earlier ones: `chained`, or `independent`."""
+        return self.grid.mode if isinstance(self.grid, DocumentGridConfig) else "independent"
 
     @property
     def folder(self) -> str:
@@ -90,9 +99,9 @@ class Plan:
         if isinstance(self.config, SuiteExportConfig):
             check_bank(load_suite(self.config.suite), self.config.suite, bank)
         else:
-            with within("grid."):
-                for part in self.parts:
-                    draw_samples(part.grid, bank, part.seed, part.split, np.arange(1))
+            for part in self.parts:
+                with within("grid."):
+                    part.data(bank).first()
 
 
 def plan_of(config: AnyExport) -> Plan:
@@ -105,7 +114,7 @@ def plan_of(config: AnyExport) -> Plan:
         grid = config.grid
         asked = " and ".join(grid.instructions)
         description = (
-            f"Grids of {grid.size} pictured objects, each as text ({grid.shown_as}) and as a "
+            f"Grids of {grid.size} pictured objects, each as text ({grid.shown('text')}) and as a "
             f"picture, with questions ({asked})."
         )
         part = Part("", grid, config.split, config.seed, config.n_images)

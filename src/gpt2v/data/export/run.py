@@ -11,22 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from gpt2v.config import Config
-from gpt2v.configfile import difference, dump
-from gpt2v.data.baselines import pooled
+from gpt2v.config.base import Config, hash_of
+from gpt2v.config.load import difference, dump
+from gpt2v.config.measuring import ExportConfig, SuiteExportConfig
 from gpt2v.data.export.base import Format, Gathered
-from gpt2v.data.export.content import items_of
 from gpt2v.data.export.executors import executor_of
 from gpt2v.data.export.files import WORK, Entry, Place
 from gpt2v.data.export.formats import format_of
 from gpt2v.data.export.plan import AnyExport, Plan, plan_of
 from gpt2v.data.export.shards import Work, bank_of, read_receipt, tally_of, versions
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.stream import data_hash
+from gpt2v.data.grids.baselines import pooled
 from gpt2v.errors import UserError
-from gpt2v.measurements import ExportConfig, SuiteExportConfig
 from gpt2v.progress import progress
 from gpt2v.runs import remove_directory, sync
 
@@ -63,8 +58,8 @@ def export(
     _check_place(place, overwrite)
     bank = bank_of(plan.tiles)
     plan.check(bank)
-    specs = [(p.name, p.grid.model_dump(), p.split, p.seed, p.n_images) for p in plan.parts]
-    making = _Making(format=format_name, data_hash=data_hash(bank, *specs), versions=versions())
+    hashes = [(part.name, part.data(bank).hash) for part in plan.parts]
+    making = _Making(format=format_name, data_hash=hash_of(*hashes), versions=versions())
     if (found := _finished(place)) and not overwrite:  # it was stopped between its last two steps
         if any(found[k] != v for k, v in {**making.model_dump(), **_plain(config)}.items()):
             raise _is_finished(place)
@@ -168,10 +163,7 @@ def _finish(place: Place, plan: Plan, format: Format, making: _Making) -> None:
         for which in range(len(plan.parts))
     ]
     bank = bank_of(plan.tiles)
-    examples = []
-    for part in plan.parts:
-        first = draw_samples(part.grid, bank, part.seed, part.split, np.arange(1))
-        examples += items_of(first, part.grid, bank)
+    examples = [part.data(bank)[0] for part in plan.parts]
     gathered = Gathered(
         plan,
         command=_command(plan.config, making.format),

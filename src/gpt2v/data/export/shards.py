@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from gpt2v import __version__
-from gpt2v.config import TilesConfig
-from gpt2v.data.baselines import Baselines, Tally, tally
-from gpt2v.data.export.content import items_of
+from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.export.files import Place
 from gpt2v.data.export.formats import format_of
 from gpt2v.data.export.plan import Plan, Shard
-from gpt2v.data.samples import draw_samples
-from gpt2v.data.tiles import TileBank, load_bank
+from gpt2v.data.grids.baselines import Baselines, Tally, tally
+from gpt2v.data.render.examples import examples_of
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 
 
@@ -64,9 +64,8 @@ class Work:
                 raise UserError(f"a worker has {name} {here[name]}, but the export {version}")
         shard, place = self.plan.shards[number], Place(Path(self.root))
         part, bank = self.plan.parts[shard.part], bank_of(self.plan.tiles)
-        index = np.arange(shard.start, shard.stop)
-        samples = draw_samples(part.grid, bank, part.seed, part.split, index)
-        items = items_of(samples, part.grid, bank)
+        samples = part.data(bank).samples(np.arange(shard.start, shard.stop))
+        items = examples_of(samples, part.grid, bank)
         written = format_of(self.format).shard(part, shard, items)
         entries = place.write((name, [content]) for name, content in written.files.items())
         lines = "".join(f"{line}\n" for line in written.lines)

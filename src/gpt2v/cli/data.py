@@ -1,0 +1,101 @@
+"""`gpt2v data ...`: look at samples, write them for other tools, list suites, prepare text."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
+from gpt2v.config.load import load
+from gpt2v.config.measuring import ExportConfig, SamplesConfig, SuiteExportConfig, SuiteTilesConfig
+from gpt2v.config.training import LMConfig
+from gpt2v.errors import UserError, within
+
+
+def add_commands(commands: Any) -> None:
+    """Add these commands to argparse's group of commands."""
+    data = commands.add_parser("data", help="look at samples, write them, prepare text")
+    group = data.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    preview = config_command(
+        group, "preview", SamplesConfig, _preview, "print samples, write a PNG"
+    )
+    preview.add_argument("--n", type=int, default=6, help="how many samples")
+    preview.add_argument(
+        "--png", default="preview.png", help="the contact sheet (default preview.png)"
+    )
+
+    export = config_command(
+        group,
+        "export",
+        ExportConfig,
+        _export,
+        "write samples for other tools; a stopped export goes on",
+        "YAML file, or the name of a suite",
+    )
+    export.add_argument("--to", required=True, help="folder for the files")
+    export.add_argument("--format", required=True, help="parquet, llava, lm-eval or folder")
+    export.add_argument(
+        "--executor", default="serial", help="who writes: serial (default), processes or ray"
+    )
+    export.add_argument("--workers", type=int, help="how many at once (default: all cores)")
+    export.add_argument("--overwrite", action="store_true", help="replace an existing export")
+
+    suites = group.add_parser("suites", help="list the named suites, or one suite's parts")
+    suites.add_argument("name", nargs="?", help="a suite: its parts, baselines and hash")
+    describe_fields(suites, SuiteTilesConfig, skip=["suite"])
+    suites.set_defaults(command=_suites)
+
+    tokenize = config_command(
+        group, "tokenize", LMConfig, _tokenize, "tokenize the corpus of an lm configuration once"
+    )
+    tokenize.add_argument("--out", required=True, help="folder for the token files")
+
+
+def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
+    beside = ("n_images", "shard_size", "modalities", "examples", "features")
+    config = load(SamplesConfig, args.config, overrides, beside)
+    from gpt2v.data.preview import preview
+
+    with within(f"{args.config}: "):
+        preview(config, args.n, Path(args.png))
+
+
+def _export(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.data.export.run import export
+    from gpt2v.data.suites.load import suite_names
+
+    config: ExportConfig | SuiteExportConfig
+    if args.config in suite_names():
+        config = load(SuiteExportConfig, None, {**overrides, "suite": args.config})
+    elif not Path(args.config).suffix and not Path(args.config).exists():
+        raise UserError(
+            f"{args.config}: no such file or suite; the suites are {', '.join(suite_names())}"
+        )
+    else:
+        config = load(ExportConfig, args.config, overrides)
+    with within(f"{args.config}: "):
+        to = Path(args.to).resolve()  # of a link, the folder itself
+        export(config, to, args.format, args.executor, args.workers, args.overwrite)
+    print(f"export: {args.to}")
+
+
+def _suites(args: argparse.Namespace, overrides: Overrides) -> None:
+    from gpt2v.data.suites.load import load_suite, suite_names
+    from gpt2v.data.suites.table import aligned, suite_table
+
+    if args.name is None:
+        if overrides:
+            raise UserError(f"--{next(iter(overrides))}: needs the name of a suite")
+        for line in aligned([[name, load_suite(name).description] for name in suite_names()]):
+            print(line)
+        return
+    config = load(SuiteTilesConfig, None, {**overrides, "suite": args.name})
+    for line in suite_table(config):
+        print(line)
+
+
+def _tokenize(args: argparse.Namespace, overrides: Overrides) -> None:
+    config = load(LMConfig, args.config, overrides)
+    from gpt2v.lm_train.train import tokenize
+
+    with within(f"{args.config}: "):
+        tokenize(config, Path(args.out))

@@ -1,0 +1,53 @@
+"""`gpt2v ...`: one command for each module; every field of a configuration is an option.
+
+A user's mistake ends with one line on stderr and exit status 2. Configurations are read and checked
+before torch is imported, which takes seconds.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from gpt2v import __version__
+from gpt2v.cli import data, demo, measuring, training
+from gpt2v.cli.overrides import Parser, overrides_of, take_overrides, top_level
+from gpt2v.errors import Stopped, UserError
+from gpt2v.hardware.memory import keep_freed_memory
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    keep_freed_memory()
+    try:
+        words, overrides = take_overrides(list(sys.argv[1:] if argv is None else argv))
+        args, rest = _parser().parse_known_args(words)
+        args.command(args, {**overrides, **top_level(args), **overrides_of(rest)})
+    except UserError as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes, one speaks
+            print(f"gpt2v: {error}", file=sys.stderr)
+        return 2
+    except Stopped as stopped:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"gpt2v: {stopped}; the same command with --resume goes on", file=sys.stderr)
+        return 128 + stopped.signum
+    except KeyboardInterrupt:
+        print("gpt2v: stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="gpt2v", description="The same grid as text and as a picture.")
+    parser.add_argument("--version", action="version", version=f"gpt2v {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
+    for family in (demo, data, training, measuring):
+        family.add_commands(commands)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""`gpt2v eval|probe|ablate|report`: measure what was trained, and look at it."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
+from gpt2v.cli.running import no_fields, quiet, run_directory, run_options
+from gpt2v.config.base import Config
+from gpt2v.config.load import load, read_mapping
+from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.data.suites.load import suite_names
+from gpt2v.errors import UserError, within
+from gpt2v.runs import new_run
+
+
+def add_commands(commands: Any) -> None:
+    """Add these commands to argparse's group of commands."""
+    evaluate = commands.add_parser("eval", help="measure a model on held-out grids")
+    evaluate.add_argument("model", help="a run or a checkpoint")
+    evaluate.add_argument(
+        "--suite", help="a named suite, or a YAML file; 1,000 3x3 grids if absent"
+    )
+    run_options(evaluate, "runs/eval")
+    describe_fields(evaluate, EvalConfig)
+    evaluate.set_defaults(command=_eval)
+
+    probe = config_command(commands, "probe", ProbeConfig, _probe, "linear probes of the patches")
+    run_options(probe, None)
+    ablate = commands.add_parser("ablate", help="ablations").add_subparsers(
+        required=True, metavar="COMMAND", parser_class=Parser
+    )
+    tokens = config_command(
+        ablate, "tokens", LadderConfig, _ablate_tokens, "the vision-token ladder"
+    )
+    run_options(tokens, None)
+
+    report = commands.add_parser("report", help="write the HTML report of a run")
+    report.add_argument("run", help="a finished run of `gpt2v demo`")
+    report.set_defaults(command=_report)
+
+
+def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
+    config = eval_config(args.suite, overrides)
+    from gpt2v.eval.command import evaluate_model
+
+    quiet()
+    with new_run(args.out, args.overwrite) as run, within(f"{args.suite or 'command line'}: "):
+        found = evaluate_model(args.model, config, run)
+    for row in found["results"]:
+        low, high = row["ci95"]
+        print(
+            f"{row.get('part', ''):12} {row['instruction']:11} {row['modality']:6} "
+            f"{row['accuracy']:.4f} [{low:.4f}, {high:.4f}]  blind {row['blind_accuracy']:.3f}, "
+            f"bag {row['bag_accuracy']:.3f}"
+        )
+
+
+def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEvalConfig:
+    """The evaluation of a YAML file, or of a suite by its name or as a file names it."""
+    if suite in suite_names():
+        return load(SuiteEvalConfig, None, {**overrides, "suite": suite})
+    if suite is None:
+        return load(EvalConfig, None, overrides)
+    if not Path(suite).exists():
+        raise UserError(
+            f"--suite: {suite}: no such file, and no suite; the suites are "
+            f"{', '.join(suite_names())}"
+        )
+    if "suite" in read_mapping(suite):
+        return load(SuiteEvalConfig, suite, overrides)
+    return load(EvalConfig, suite, overrides)
+
+
+def _probe(args: argparse.Namespace, overrides: Overrides) -> None:
+    config = load(ProbeConfig, args.config, overrides)
+    from gpt2v.probe.probe import probe_model
+
+    _measure(config, probe_model, args)
+
+
+def _ablate_tokens(args: argparse.Namespace, overrides: Overrides) -> None:
+    config = load(LadderConfig, args.config, overrides)
+    from gpt2v.ablate.ladder import climb_model
+
+    _measure(config, climb_model, args)
+
+
+def _measure(config: Config, measure: Callable[[Any, Path], Any], args: argparse.Namespace) -> None:
+    quiet()
+    with new_run(run_directory(args), args.overwrite) as run, within(f"{args.config}: "):
+        measure(config, run)
+    print(f"run: {run}")
+
+
+def _report(args: argparse.Namespace, overrides: Overrides) -> None:
+    no_fields(overrides, "the report")
+    from gpt2v.report import write_report
+
+    print(f"report: {write_report(Path(args.run))}")

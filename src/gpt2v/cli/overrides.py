@@ -1,0 +1,89 @@
+"""Every field of a configuration is an option of its command: `--train.lr 3e-4`."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from gpt2v.config.base import Config
+from gpt2v.config.load import describe, read_yaml
+from gpt2v.errors import UserError
+
+Overrides = dict[str, Any]
+
+_FIELD = "field "  # begins the argparse names of a configuration's own fields
+
+
+class Parser(argparse.ArgumentParser):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see {self.prog} --help)")
+
+
+def describe_fields(
+    parser: argparse.ArgumentParser, kind: type[Config], skip: Sequence[str] = ()
+) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "fields, each an option:\n" + "\n".join(describe(kind, skip))
+    taken = {option for action in parser._actions for option in action.option_strings}
+    for name in kind.model_fields:
+        if f"--{name}" not in taken:
+            parser.add_argument(f"--{name}", dest=_FIELD + name, help=argparse.SUPPRESS)
+
+
+def config_command(
+    group: Any,
+    name: str,
+    kind: type[Config],
+    command: Callable[[argparse.Namespace, Overrides], None],
+    text: str,
+    config: str = "YAML file",
+) -> argparse.ArgumentParser:
+    """Add a command that takes a configuration, each of whose fields is an option."""
+    parser: argparse.ArgumentParser = group.add_parser(name, help=text)
+    parser.add_argument("config", help=config)
+    describe_fields(parser, kind)
+    parser.set_defaults(command=command)
+    return parser
+
+
+def take_overrides(words: list[str]) -> tuple[list[str], Overrides]:
+    """Options with a dot in their name are fields wherever they stand; the rest is argparse's."""
+    rest: list[str] = []
+    fields: list[str] = []
+    queue = iter(words)
+    for word in queue:
+        if word.startswith("--") and "." in word.partition("=")[0]:
+            value = [] if "=" in word else [next(queue, None)]
+            fields += [word, *[v for v in value if v is not None]]
+        else:
+            rest.append(word)
+    return rest, overrides_of(fields)
+
+
+def overrides_of(rest: list[str]) -> Overrides:
+    """`--train.lr 3e-4` or `--train.lr=3e-4` for any field of the configuration."""
+    found: Overrides = {}
+    words = iter(rest)
+    for word in words:
+        if not word.startswith("--"):
+            raise UserError(f"unexpected argument: {word}")
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            following = next(words, None)
+            if following is None:
+                raise UserError(f"--{key}: needs a value")
+            value = following
+        found[key] = _value(key, value)
+    return found
+
+
+def top_level(args: argparse.Namespace) -> Overrides:
+    """The fields without a dot that argparse has taken."""
+    given = {k.removeprefix(_FIELD): v for k, v in vars(args).items() if k.startswith(_FIELD)}
+    return {key: _value(key, text) for key, text in given.items() if text is not None}
+
+
+def _value(key: str, text: str) -> Any:
+    return read_yaml(text, f"--{key}") if text else ""

@@ -1,0 +1,96 @@
+"""`gpt2v lm|encoder|mm ...`: train the parts, look at what they learnt, export it."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
+from gpt2v.cli.running import no_fields, quiet, run_options, shared_run
+from gpt2v.config.base import Config
+from gpt2v.config.load import load
+from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig, SampleConfig
+from gpt2v.errors import within
+from gpt2v.runs import FINISHED, write_config
+
+
+def add_commands(commands: Any) -> None:
+    """Add these commands to argparse's group of commands."""
+    for group, kind, command, text in (
+        ("lm", LMConfig, _lm_train, "pre-train a GPT-2"),
+        ("encoder", EncoderConfig, _encoder_train, "pre-train a CLIP encoder"),
+        ("mm", MMConfig, _mm_train, "train a GPT-2v"),
+    ):
+        sub = commands.add_parser(group, help=text).add_subparsers(
+            required=True, metavar="COMMAND", parser_class=Parser
+        )
+        run_options(config_command(sub, "train", kind, command, text), None, resume=True)
+        if group == "lm":
+            sample = sub.add_parser("sample", help="continue prompts, to read what was learnt")
+            sample.add_argument("run", help="a run, a checkpoint or a hub id")
+            sample.add_argument("--prompt", action="append", help="text to continue; repeatable")
+            describe_fields(sample, SampleConfig)
+            sample.set_defaults(command=_lm_sample)
+        if group == "mm":
+            export = sub.add_parser("export", help="write a GPT-2v as a stock LLaVA checkpoint")
+            export.add_argument("run", help="a run or a checkpoint")
+            export.add_argument("--to", required=True, help="folder for the files")
+            export.add_argument("--overwrite", action="store_true", help="replace an export")
+            export.add_argument("--push", metavar="OWNER/NAME", help="upload it to the Hub as well")
+            export.add_argument("--public", action="store_true", help="for all (default: private)")
+            export.set_defaults(command=_mm_export)
+
+
+def _lm_train(args: argparse.Namespace, overrides: Overrides) -> None:
+    config = load(LMConfig, args.config, overrides)
+    from gpt2v.lm_train.train import train_lm
+
+    _train(config, train_lm, args)
+
+
+def _encoder_train(args: argparse.Namespace, overrides: Overrides) -> None:
+    config = load(EncoderConfig, args.config, overrides)
+    from gpt2v.encoder_train.train import train_encoder
+
+    _train(config, train_encoder, args)
+
+
+def _mm_train(args: argparse.Namespace, overrides: Overrides) -> None:
+    config = load(MMConfig, args.config, overrides)
+    from gpt2v.mm_train.train import train_mm
+
+    _train(config, train_mm, args)
+
+
+def _train(config: Config, train: Callable[[Any, Path], Any], args: argparse.Namespace) -> None:
+    from gpt2v.train.distributed import processes, rank
+
+    quiet()
+    with processes(), shared_run(args) as run, within(f"{args.config}: "):
+        if args.resume and (run / FINISHED).is_file():
+            write_config(run, config)
+            print(f"run: {run} is finished already")
+            return
+        train(config, run)
+        if rank() == 0:
+            print(f"run: {run}")
+
+
+def _lm_sample(args: argparse.Namespace, overrides: Overrides) -> None:
+    settings = load(SampleConfig, None, overrides)
+    from gpt2v.lm_train.sample import sample
+
+    quiet()
+    sample(args.run, args.prompt or [], settings)
+
+
+def _mm_export(args: argparse.Namespace, overrides: Overrides) -> None:
+    no_fields(overrides, "mm export")
+    from gpt2v.mm_train.export import check_push, export_llava, push
+
+    check_push(args.push, args.public)
+    quiet()
+    said = export_llava(args.run, Path(args.to), args.overwrite)
+    print(f"export: {args.to}: {said}", flush=True)
+    if args.push:
+        print(f"pushed: {push(Path(args.to), args.push, args.public)}")

@@ -1,0 +1,44 @@
+"""The base of all configurations, and hashes of them."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+# Part of every data hash: a new number where a default or a name changes its meaning.
+DATA_VERSION = 1
+
+
+class Config(BaseModel):
+    """Base of all configurations.
+
+    `elsewhere` has keys that a user may look for here, with what to do instead, for messages.
+    `unhashed` has fields that are names in logs only: hashes leave them out.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    elsewhere: ClassVar[Mapping[str, str]] = {}
+    unhashed: ClassVar[tuple[str, ...]] = ()
+
+
+def hash_of(*parts: object) -> str:
+    """Short hash of strings, plain values and configurations (also in lists): equal where they say
+    the same. Fields that equal their defaults do not count, so a new field changes no hash.
+    """
+    plain = [DATA_VERSION, *map(_plain, parts)]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Config):
+        told = {
+            name: getattr(value, name)
+            for name, field in type(value).model_fields.items()
+            if name not in value.unhashed and getattr(value, name) != field.get_default()
+        }
+        return {name: _plain(inner) for name, inner in told.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    return value

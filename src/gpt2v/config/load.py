@@ -1,0 +1,201 @@
+"""Reading configurations: a YAML file merged with the command line, validated once.
+
+A mistake becomes one line that names the file, the key and what would be right.
+"""
+
+import copy
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
+
+import yaml
+from pydantic import ValidationError
+
+from gpt2v.config.base import Config
+from gpt2v.errors import UserError
+
+C = TypeVar("C", bound=Config)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2: PyYAML's own resolver reads 3e-4 as a string, and of equal keys takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN)$"),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(text: str, source: str) -> Any:
+    """Parse YAML; a mistake names `source` and the line."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise UserError(f"{source}:{line} not valid YAML: {problem}") from None
+
+
+def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
+    """Set dotted keys (`train.lr`, `data.stages.0.steps`) in a copy of a nested mapping."""
+    result = copy.deepcopy(base)
+    for key, value in overrides.items():
+        node: Any = result
+        parts = key.split(".")
+        for part, following in zip(parts, [*parts[1:], None], strict=True):
+            where: Any = part
+            if isinstance(node, list):
+                if not part.isdigit() or int(part) >= len(node):
+                    raise UserError(f"{source}: {key}: '{part}' must be a number under {len(node)}")
+                where = int(part)
+            elif not isinstance(node, dict):
+                raise UserError(f"{source}: {key}: nothing lies below '{part}'")
+            if following is None:
+                node[where] = value
+            elif isinstance(node, dict):
+                if node.get(where) is None:
+                    node[where] = {}
+                node = node[where]
+            else:
+                node = node[where]
+    return result
+
+
+def load(
+    kind: type[C], path: str | Path | None, overrides: dict[str, Any], beside: Sequence[str] = ()
+) -> C:
+    """Read a YAML file (or nothing, without a path), merge the overrides, validate once.
+
+    Top-level keys in `beside` belong to other experiments on the same data, and are left out.
+
+    Raises:
+        UserError: one line with the file, the key and what would be right.
+    """
+    if path is None:
+        return validate(kind, merge({}, overrides, "command line"), "command line")
+    data = {key: value for key, value in read_mapping(path).items() if key not in beside}
+    return validate(kind, merge(data, overrides, str(path)), str(path))
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """What a YAML file holds, before it is validated.
+
+    Raises:
+        UserError: it cannot be read, or is no mapping.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        raise UserError(f"{path}: cannot read the configuration: {reason}") from None
+    data = read_yaml(text, str(path))
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a mapping of keys to values at the top level")
+    return data
+
+
+def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
+    """Validate a mapping; the first mistake becomes the one line of a UserError."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_first_mistake(kind, error)}") from None
+
+
+def _first_mistake(kind: type[Config], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    loc = [part for part in first["loc"] if not _is_tag(part)]
+    key = ".".join(str(part) for part in loc)
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        model = _model_at(kind, first["loc"][:-1])
+        known = ", ".join(model.model_fields)
+        instead = model.elsewhere.get(str(loc[-1]))
+        fault = f"has no meaning here: {instead}" if instead else "unknown key"
+        return f"{key}: {fault}; the keys here are {known}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    told = first["type"] in ("missing", "value_error", "too_short")  # by the message
+    value = "" if told else f", not {given!r}"
+    if "<number>" in first["loc"]:
+        value += "; or a range, [smallest, largest]"
+    return f"{key + ': ' if key else ''}{message}{value}{more}"
+
+
+def _model_at(kind: type[Config], loc: tuple[int | str, ...]) -> type[Config]:
+    """The model that `loc` leads to."""
+    node = [kind]
+    for part in loc:
+        if _is_tag(part):  # of the models that may stand here, the one that was meant
+            node = [model for model in node if str(part)[1:-1] in model.__name__.lower()]
+        elif part in node[0].model_fields:  # else the number or the name of one of several
+            node = _models(node[0].model_fields[str(part)].annotation)
+    return node[0]
+
+
+def _is_tag(part: object) -> bool:
+    return isinstance(part, str) and part.startswith("<")
+
+
+def _models(annotation: Any) -> list[type[Config]]:
+    """The configurations that an annotation holds, at any depth."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
+
+
+def dump(config: Config) -> str:
+    """The resolved configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False)
+
+
+def difference(path: Path, config: Config) -> str:
+    """The first key in which a written configuration differs from this one; empty if none does."""
+    try:
+        written = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError):
+        return "cannot be read"
+    return _differs(written, config.model_dump(), "")
+
+
+def _differs(one: Any, other: Any, key: str) -> str:
+    if isinstance(one, dict) and isinstance(other, dict):
+        pairs = [(name, one.get(name), other.get(name)) for name in {**one, **other}]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+    else:
+        return "" if one == other else f"{key}: {one!r} there, {other!r} now"
+    found = (_differs(a, b, f"{key}.{name}" if key else name) for name, a, b in pairs)
+    return next(filter(None, found), "")
+
+
+def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> list[str]:
+    """One line for every field but `skip`: its dotted name, its default, what it is."""
+    lines = []
+    for name, field in kind.model_fields.items():
+        if prefix + name in skip:
+            continue
+        inner = _models(field.annotation)
+        index = "" if inner and field.annotation is inner[0] else ".0"
+        if get_origin(field.annotation) is dict:
+            index = ".NAME.0"
+        for model in inner:
+            lines += describe(model, skip, f"{prefix}{name}{index}.")
+        if not inner:
+            default = "required" if field.is_required() else f"default {field.get_default()}"
+            lines.append(f"  --{prefix}{name}  {field.description or ''} ({default})")
+    return list({line.split()[0]: line for line in lines}.values())  # alternatives share fields

@@ -1,0 +1,91 @@
+"""Training on a stream of grids (with or without pictures) and plain text, into a run."""
+
+from itertools import pairwise
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from gpt2v import runs
+from gpt2v.config.training import LMConfig, MMConfig
+from gpt2v.curriculum.validation import held_out, merit
+from gpt2v.data.corpus.windows import TextBatch
+from gpt2v.data.render.batches import Batch
+from gpt2v.data.stream import Stream
+from gpt2v.model.files import load_weights, save_pretrained
+from gpt2v.model.flops import stream_flops
+from gpt2v.model.packed import answer_loss
+from gpt2v.model.plain import window_loss
+from gpt2v.model.reader import Reader
+from gpt2v.train.distributed import from_rank_0, rank
+from gpt2v.train.loop import Task, fit
+from gpt2v.train.phases import Phase
+
+
+def fit_stream(
+    kind: str,
+    model: PreTrainedModel,
+    tokenizer: Tokenizer,
+    reader: Reader,
+    stream: Stream,
+    config: LMConfig | MMConfig,
+    run: Path,
+    started: float,
+) -> None:
+    """Train `model`, read through `reader`, on a stream of grids and text.
+
+    The run directory gets the configuration, metrics, checkpoints and results.
+    """
+    from_rank_0(lambda: runs.write_config(run, config))
+    train = config.train
+    task: Task[Batch | TextBatch] = Task(
+        model=model,
+        batch=stream.batch,
+        loss=lambda batch: batch_loss(reader, batch),
+        evaluate=lambda: held_out(reader, stream, train.eval_grids, train.eval_windows),
+        describe=stream.describe,
+        save=lambda folder: save_pretrained(folder, model, tokenizer),
+        load=lambda folder: load_weights(folder, model),
+        merit=merit,
+        flops=lambda batch: stream_flops(reader, batch),
+        compiled=tuple(reader.lm.transformer.h),
+        data_hash=stream.data_hash,
+        unused=model is not reader.lm,  # text leaves a GPT-2v's vision tower alone
+    )
+    found = fit(task, train, stage_plan(config), run, kind)
+    if rank() == 0:
+        runs.write_results(
+            run,
+            kind,
+            started,
+            seed=train.seed,
+            data_hash=stream.data_hash,
+            results=[{"split": "val", "n_images": train.eval_grids, **found}],
+        )
+
+
+def stage_plan(config: LMConfig | MMConfig) -> list[Phase]:
+    """One phase for each stage with groups of its own, with the stages after it that have none."""
+    data, train = config.data, config.train
+    names = data.stage_names
+    starts = [i for i, name in enumerate(names) if i == 0 or name in train.stage_groups]
+    told = len(starts) > 1 or any(stage.name for stage in data.stages)
+    phases: list[Phase] = []
+    for first, end in pairwise([*starts, len(names)]):
+        groups, key = train.groups, "train.groups"
+        if names[first] in train.stage_groups:
+            groups, key = train.stage_groups[names[first]], f"train.stage_groups.{names[first]}"
+        name = "+".join(names[first:end]) if told else ""
+        start = phases[-1].end if phases else 0
+        steps = sum(stage.steps for stage in data.stages[first:end])
+        phases.append(Phase(name, start, steps, groups, key))
+    return phases
+
+
+def batch_loss(reader: Reader, batch: Batch | TextBatch) -> Tensor:
+    """The summed cross-entropy in nats of a batch's answers, or of every token of plain text."""
+    if isinstance(batch, TextBatch):
+        return window_loss(reader.lm, batch)
+    hidden, packed = reader.hidden(batch)
+    return answer_loss(reader.lm, hidden, packed)

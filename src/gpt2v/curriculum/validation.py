@@ -1,0 +1,58 @@
+"""What a training is measured by on held-out data, and which of its checkpoints is the best."""
+
+import math
+
+import numpy as np
+
+from gpt2v.config.data import CorpusConfig
+from gpt2v.data.corpus.windows import token_bytes
+from gpt2v.data.stream import Stream
+from gpt2v.model.plain import window_loss
+from gpt2v.model.reader import Reader
+from gpt2v.model.scoring import accuracy, score_all
+
+_ACCURACY, _BITS = "_accuracy", "_bits_per_byte"  # ends of the names of what is measured
+
+
+def held_out(reader: Reader, stream: Stream, n_grids: int, n_windows: int) -> dict[str, float]:
+    """What each spec of the last stage gives on held-out data.
+
+    Grids give the exact-match accuracy; text gives loss (nats per token), perplexity and bits per
+    byte, over `n_windows` windows at most.
+    """
+    found: dict[str, float] = {}
+    for spec in stream.config.stages[-1].mix:
+        label = spec.label
+        while any(name.startswith(label + "_") for name in found):
+            label += "'"  # specs that differ in what the label does not say
+        if isinstance(spec, CorpusConfig):
+            found |= {f"{label}{k}": v for k, v in _text_scores(reader, stream, spec, n_windows)}
+            continue
+        assert stream.render is not None, "grids need tiles"
+        data = stream.dataset(spec, "val", n_grids)
+        records = score_all(reader, data, stream.layout(spec), stream.render)
+        found[label + _ACCURACY] = accuracy(records)
+    return found
+
+
+def _text_scores(
+    reader: Reader, stream: Stream, spec: CorpusConfig, n_windows: int
+) -> list[tuple[str, float]]:
+    corpus = stream.corpora[spec.text]
+    lengths = token_bytes(corpus.tokenizer)
+    nats = n_tokens = n_bytes = 0.0
+    for batch in corpus.valid.validation_batches(8, n_windows):
+        nats += float(window_loss(reader.lm, batch))
+        n_tokens += batch.n_supervised
+        n_bytes += int(lengths[batch.targets].sum())
+    loss = nats / n_tokens
+    bits = nats / math.log(2) / n_bytes
+    return [("_loss", loss), ("_perplexity", math.exp(min(loss, 700))), (_BITS, bits)]
+
+
+def merit(found: dict[str, float]) -> float:
+    """One number to choose the best checkpoint by: accuracies and bits per byte, more is better."""
+    signs = {_ACCURACY: 1, _BITS: -1}
+    return float(
+        np.mean([sign * v for k, v in found.items() for e, sign in signs.items() if k.endswith(e)])
+    )

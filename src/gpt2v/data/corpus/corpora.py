@@ -1,0 +1,246 @@
+"""Corpora: from what a configuration names to training and validation windows.
+
+A corpus is tokenized once for a tokenizer: into a folder that `gpt2v data tokenize` makes, or into
+a cache (`$XDG_CACHE_HOME/gpt2v/tokens`) that later runs find again. Validation documents are the
+user's own, or a hundredth of the corpus, chosen by a hash of their content, so that no text is in
+both.
+"""
+
+import hashlib
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from tokenizers import Tokenizer
+
+from gpt2v.config.data import CorpusConfig
+from gpt2v.data.corpus.cleaning import HELD_OUT, CleaningReport, clean, content_key, hold_out
+from gpt2v.data.corpus.documents import local_path, read_documents, text_files
+from gpt2v.data.corpus.tokens import (
+    META,
+    TokenFile,
+    TokenMeta,
+    Tokens,
+    TokenWriter,
+    open_tokens,
+    tokenizer_hash,
+)
+from gpt2v.data.corpus.windows import Windows, token_bytes
+from gpt2v.errors import UserError
+from gpt2v.runs import cache_folder, remove_directory, whole_directory
+
+_FORMAT = 1  # of the cache; another number makes everything anew
+_SMALL = 64 << 20  # bytes of files that are known by their content, not by name and time
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Windows of text to train on, and others to measure with."""
+
+    name: str
+    train: Windows
+    valid: Windows
+    tokenizer: Tokenizer
+    meta: TokenMeta  # of the training tokens
+    content_hash: str  # short; equal hashes mean equal tokens
+
+
+def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None = None) -> Corpus:
+    """Open what is tokenized; else tokenize it, and keep that in `cache`.
+
+    Raises:
+        UserError: nothing to read, damaged, made with another tokenizer, or too short.
+    """
+    token_bytes(tokenizer)  # refuses what bits per byte cannot be measured with
+    path = Path(config.corpus).expanduser()
+    name = path.name
+    if _is_pair(path):
+        if config.valid is not None:
+            raise UserError(f"valid: {path} holds validation tokens of its own; leave valid out")
+        files = _open_pair(path, tokenizer)
+    elif _is_tokens(path):
+        train = open_tokens(path, tokenizer)
+        if config.valid is None:  # the last documents
+            first = min(
+                train.meta.n_documents - 1, train.meta.n_documents * (HELD_OUT - 1) // HELD_OUT
+            )
+            cut = int(train.offsets[first])
+            parts = (train.tokens[:cut], train.tokens[cut:])
+            return _corpus(config, name, tokenizer, parts, (train, train))
+        files = train, open_tokens(Path(config.valid).expanduser(), tokenizer, "valid")
+    else:
+        files = _cached(config, tokenizer, cache or cache_folder("tokens"))
+    return _corpus(config, name, tokenizer, (files[0].tokens, files[1].tokens), files)
+
+
+def corpus_texts(config: CorpusConfig, limit_bytes: int = 100_000_000) -> Iterator[str]:
+    """Training documents for a tokenizer: the first `limit_bytes` of them, in UTF-8.
+
+    Raises:
+        UserError: as `read_documents`, or there are only tokens.
+    """
+    _refuse_tokens(config, "its tokenizer must be given: set tokenizer.source")
+    n_bytes = 0
+    for part, document in _labelled(config, {}):
+        if part == "train":
+            yield document
+            n_bytes += len(document.encode())
+            if n_bytes >= limit_bytes:
+                return
+
+
+def tokenize_corpus(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> None:
+    """Write `out/train` and `out/valid`, whole or not at all.
+
+    Raises:
+        UserError: as `read_documents`, or `out` holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: already exists; choose another --out")
+    _refuse_tokens(config, "it needs no tokenizing")
+    try:
+        _write_pair(config, tokenizer, out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+def _refuse_tokens(config: CorpusConfig, what: str) -> None:
+    path = Path(config.corpus).expanduser()
+    if _is_pair(path) or _is_tokens(path):
+        raise UserError(f"corpus: {config.corpus}: holds tokens, not text; {what}")
+
+
+def _is_tokens(path: Path) -> bool:
+    return (path / META).is_file()
+
+
+def _is_pair(path: Path) -> bool:
+    return _is_tokens(path / "train") or _is_tokens(path / "valid")
+
+
+def _open_pair(path: Path, tokenizer: Tokenizer) -> tuple[TokenFile, TokenFile]:
+    return open_tokens(path / "train", tokenizer), open_tokens(path / "valid", tokenizer)
+
+
+def _corpus(
+    config: CorpusConfig,
+    name: str,
+    tokenizer: Tokenizer,
+    parts: tuple[Tokens, Tokens],
+    files: tuple[TokenFile, TokenFile],
+) -> Corpus:
+    train, valid = files
+    checksums = f"{train.meta.sha256}/{valid.meta.sha256}/{len(parts[0])}"
+    return Corpus(
+        name=name,
+        train=Windows(parts[0], config.context, name),
+        valid=Windows(parts[1], config.context, f"the validation part of {name}"),
+        tokenizer=tokenizer,
+        meta=train.meta,
+        content_hash=hashlib.sha256(checksums.encode()).hexdigest()[:16],
+    )
+
+
+# ---- from text to tokens ---------------------------------------------------------------------
+
+
+def _cached(config: CorpusConfig, tokenizer: Tokenizer, cache: Path) -> tuple[TokenFile, TokenFile]:
+    entry = cache / _cache_key(config, tokenizer)
+    if entry.exists():
+        try:
+            return _open_pair(entry, tokenizer)
+        except UserError as error:
+            print(f"gpt2v: {error}; making it again", file=sys.stderr)
+            remove_directory(entry)
+    try:
+        _write_pair(config, tokenizer, entry)
+    except OSError as error:
+        if not entry.exists():  # else another process was first
+            raise UserError(f"{cache}: cannot keep tokens here: {error.strerror}") from None
+    return _open_pair(entry, tokenizer)
+
+
+def _cache_key(config: CorpusConfig, tokenizer: Tokenizer) -> str:
+    sources = [_identity(config.corpus, "corpus")]
+    if config.valid is not None:
+        sources.append(_identity(config.valid, "valid"))
+    parts = (_FORMAT, sources, config.field, config.clean, tokenizer_hash(tokenizer))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _identity(source: str, key: str) -> list[object]:
+    """What changes when a source does; a hub data set is taken to stay as it is."""
+    path = local_path(source, key)
+    if path is None:
+        return [source]
+    files = text_files(path, key)
+    if sum(file.stat().st_size for file in files) > _SMALL:
+        stats = [(str(file.resolve()), file.stat()) for file in files]
+        return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    return [(file.suffix, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
+
+
+def _write_pair(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> None:
+    reports: dict[str, CleaningReport] = {}
+    name = PurePath(config.corpus).name
+    with whole_directory(out) as temporary:
+        writers = {
+            part: TokenWriter(temporary / part, tokenizer, config.corpus)
+            for part in ("train", "valid")
+        }
+        for part, document in _told(_labelled(config, reports), f"tokens: {name}"):
+            writers[part].add(document)
+        for part, writer in writers.items():
+            if not writer.n_documents:
+                raise _nothing_left(config, part, reports.get(part) or reports.get("train"))
+            writer.close(reports.get(part))
+    if "train" in reports:
+        print(f"tokens: {name}: documents: {reports['train']}", flush=True)
+
+
+def _nothing_left(config: CorpusConfig, part: str, report: CleaningReport | None) -> UserError:
+    key = "valid" if part == "valid" and config.valid is not None else "corpus"
+    reason = "no document is left" + (f" ({report})" if report else "")
+    if key == "corpus" and config.valid is None:
+        reason += "; one to train on and one for `valid` are needed, or a file for `valid`"
+    return UserError(f"{key}: {getattr(config, key)}: {reason}")
+
+
+def _labelled(
+    config: CorpusConfig, reports: dict[str, CleaningReport]
+) -> Iterator[tuple[str, str]]:
+    """Each document after `valid` or `train`; `reports` gets the counts of the cleaning."""
+    if config.valid is None:
+        documents: Iterable[str] = read_documents(config.corpus, config.field)
+        if config.clean:
+            documents = clean(documents, reports.setdefault("train", CleaningReport()))
+        yield from hold_out(documents)
+        return
+    held_out: set[bytes] = set()
+    documents = read_documents(config.valid, config.field, "validation", "valid")
+    if config.clean:
+        documents = clean(documents, reports.setdefault("valid", CleaningReport()))
+    for document in documents:
+        held_out.add(content_key(document))
+        yield "valid", document
+    documents = read_documents(config.corpus, config.field)
+    if config.clean:
+        documents = clean(documents, reports.setdefault("train", CleaningReport()), held_out)
+    for document in documents:
+        yield "train", document
+
+
+def _told(documents: Iterable[tuple[str, str]], label: str) -> Iterator[tuple[str, str]]:
+    """Say every ten seconds how much is read; how much there is, a hub does not say."""
+    start = last = time.monotonic()
+    size = 0
+    for part, document in documents:
+        yield part, document
+        size += len(document)
+        now = time.monotonic()
+        if now - last >= 10:
+            last = now
+            rate = size / (now - start) / 1e6
+            print(f"{label}: {size / 1e6:.0f} MB, {rate:.1f} MB/s", file=sys.stderr, flush=True)

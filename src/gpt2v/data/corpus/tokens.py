@@ -1,0 +1,225 @@
+"""Token files: a corpus as one flat array on the disk, mapped into memory when it is read.
+
+A folder holds `tokens.bin` (little-endian uint16, or uint32 for a large vocabulary), `offsets.npy`
+(where each document starts, and the end) and `meta.json` (sizes, checksums, which tokenizer).
+Every document begins with <|endoftext|>. Text that spells a special token stays text.
+"""
+
+import hashlib
+import json
+import re
+from array import array
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+from tokenizers import Tokenizer
+
+from gpt2v.config.base import Config
+from gpt2v.data.corpus.cleaning import CleaningReport
+from gpt2v.data.rng import Ints
+from gpt2v.data.text_pieces import END_OF_TEXT, special_id
+from gpt2v.errors import UserError
+from gpt2v.runs import whole_directory, write_json
+
+Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+
+_TOKENS, _OFFSETS, META = "tokens.bin", "offsets.npy", "meta.json"
+_BATCH = 1 << 20  # characters that are tokenized at once
+_PART = 1 << 20  # characters of a long document that are tokenized at once
+_CUT = re.compile(r"(?<=\S)(?=\n\S)")  # where our pre-tokenizers cut in any case
+
+
+class TokenMeta(Config):
+    """What meta.json says."""
+
+    dtype: Literal["uint16", "uint32"]
+    n_tokens: int = Field(ge=1)  # with one <|endoftext|> for each document
+    n_documents: int = Field(ge=1)
+    n_bytes: int = Field(ge=0)  # of the text in UTF-8, without separators
+    sha256: str  # of tokens.bin
+    offsets_sha256: str  # of offsets.npy
+    tokenizer_hash: str
+    source: str
+    cleaning: dict[str, int] | None  # counts, where the documents were cleaned
+
+
+@dataclass(frozen=True)
+class TokenFile:
+    """A tokenized corpus."""
+
+    tokens: Tokens  # (n_tokens,) memory-mapped
+    offsets: Ints  # (n_documents + 1,)
+    meta: TokenMeta
+
+    def document(self, i: int) -> Ints:
+        """Tokens of one document, <|endoftext|> first."""
+        return np.asarray(self.tokens[self.offsets[i] : self.offsets[i + 1]], np.int64)
+
+
+def tokenizer_hash(tokenizer: Tokenizer) -> str:
+    """SHA-256 of all that decides a text's tokens.
+
+    Truncation, padding and the post-processor do not, but change when a tokenizer is saved.
+    """
+    parts = json.loads(tokenizer.to_str())
+    for name in ("truncation", "padding", "post_processor"):
+        parts.pop(name, None)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class TokenWriter:
+    """Writes one folder of token files, document by document.
+
+    Beware: a folder is whole only after `close`; make it inside `runs.whole_directory`.
+    """
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer, source: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.folder, self.source = folder, source
+        self.n_bytes = 0
+        self._hash = tokenizer_hash(tokenizer)
+        self._end = special_id(tokenizer, END_OF_TEXT)
+        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self._tokenizer.encode_special_tokens = True  # as any other text
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._dtype = np.dtype("<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4")
+        (folder / _TOKENS).touch(exist_ok=False)
+        self._sha256 = hashlib.sha256()
+        self._offsets = array("q", [0])
+        self._waiting: list[list[str]] = []  # the parts of each document
+        self._n_waiting = 0  # characters
+
+    @property
+    def n_documents(self) -> int:
+        """Documents so far."""
+        return len(self._offsets) - 1 + len(self._waiting)
+
+    def add(self, document: str) -> None:
+        """Append one document."""
+        self._waiting.append(_parts(document))
+        self._n_waiting += len(document)
+        self.n_bytes += len(document.encode())
+        if self._n_waiting >= _BATCH or len(self._waiting) >= 1000:
+            self._flush()
+
+    def _flush(self) -> None:
+        parts = [part for document in self._waiting for part in document]
+        encoded = iter(self._tokenizer.encode_batch_fast(parts, add_special_tokens=False))
+        with (self.folder / _TOKENS).open("ab") as file:
+            for document in self._waiting:
+                ids = [np.array(next(encoded).ids, self._dtype) for _ in document]
+                tokens = np.concatenate([np.array([self._end], self._dtype), *ids])
+                file.write(tokens.tobytes())
+                self._sha256.update(tokens.tobytes())
+                self._offsets.append(self._offsets[-1] + len(tokens))
+        self._waiting, self._n_waiting = [], 0
+
+    def close(self, cleaning: CleaningReport | None = None) -> None:
+        """Write the rest, the offsets and meta.json; there must be a document."""
+        self._flush()
+        np.save(self.folder / _OFFSETS, np.array(self._offsets, "<i8"))
+        meta = TokenMeta(
+            dtype="uint16" if self._dtype.itemsize == 2 else "uint32",
+            n_tokens=self._offsets[-1],
+            n_documents=self.n_documents,
+            n_bytes=self.n_bytes,
+            sha256=self._sha256.hexdigest(),
+            offsets_sha256=_sha256(self.folder / _OFFSETS),
+            tokenizer_hash=self._hash,
+            source=self.source,
+            cleaning=None if cleaning is None else asdict(cleaning),
+        )
+        write_json(self.folder / META, meta.model_dump())
+
+
+def _parts(document: str) -> list[str]:
+    """A document cut at line ends into parts of bounded size, whose tokens join to its own."""
+    parts, start = [], 0
+    while len(document) - start > _PART:
+        cut = _CUT.search(document, start + _PART)
+        if cut is None:
+            break
+        parts.append(document[start : cut.start()])
+        start = cut.start()
+    return [*parts, document[start:]]
+
+
+def write_tokens(
+    folder: Path,
+    documents: Iterable[str],
+    tokenizer: Tokenizer,
+    source: str,
+    cleaning: CleaningReport | None = None,
+) -> TokenFile:
+    """Tokenize into a new folder, which appears whole or not at all.
+
+    Args:
+        folder: must not exist, or be empty.
+        documents: read once; a batch of them is in memory at a time.
+        tokenizer: byte-level BPE with our special tokens.
+        source: where the documents come from, for meta.json.
+        cleaning: counts of the cleaning that `documents` goes through.
+
+    Raises:
+        UserError: there are no documents.
+    """
+    with whole_directory(folder) as temporary:
+        writer = TokenWriter(temporary, tokenizer, source)
+        for document in documents:
+            writer.add(document)
+        if not writer.n_documents:
+            raise UserError(f"corpus: {source}: no document to tokenize")
+        writer.close(cleaning)
+    return open_tokens(folder, tokenizer)
+
+
+def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> TokenFile:
+    """Map a folder of token files, after checking every byte of it.
+
+    Raises:
+        UserError: files are missing or damaged, or belong to another tokenizer.
+    """
+    where = f"{key}: {folder}"
+    if not (folder / META).is_file():
+        raise UserError(f"{where}: no {META} here; expected a folder made by `data tokenize`")
+    try:
+        meta = TokenMeta.model_validate_json((folder / META).read_bytes())
+    except (ValidationError, OSError):
+        raise _damaged(where, META) from None
+    wanted = tokenizer_hash(tokenizer)
+    if meta.tokenizer_hash != wanted:
+        raise UserError(
+            f"{where}: was tokenized with another tokenizer (hash {meta.tokenizer_hash[:8]}, not "
+            f"{wanted[:8]}); run gpt2v data tokenize again"
+        )
+    dtype = np.dtype(meta.dtype).newbyteorder("<")
+    try:
+        for name, checksum in ((_TOKENS, meta.sha256), (_OFFSETS, meta.offsets_sha256)):
+            if _sha256(folder / name) != checksum:
+                raise _damaged(where, name)
+        offsets = np.load(folder / _OFFSETS, allow_pickle=False).astype(np.int64)
+        tokens = np.memmap(folder / _TOKENS, dtype, mode="r")
+    except (OSError, ValueError):
+        raise _damaged(where, f"{_TOKENS} or {_OFFSETS}") from None
+    if (len(tokens), len(offsets), offsets[-1]) != (
+        meta.n_tokens,
+        meta.n_documents + 1,
+        meta.n_tokens,
+    ):
+        raise _damaged(where, META)
+    return TokenFile(tokens, offsets, meta)
+
+
+def _damaged(where: str, name: str) -> UserError:
+    return UserError(f"{where}: {name} is damaged or missing; run gpt2v data tokenize again")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

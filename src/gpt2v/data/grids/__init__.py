@@ -1,0 +1,1 @@
+"""What a grid holds and what is asked about it: cells, samples, instructions, baselines."""

@@ -1,0 +1,126 @@
+"""Instructions about many cells at once: `row`, `column`, `transcribe`."""
+
+import numpy as np
+
+from gpt2v.data.grids.cells import Dice, Grids
+from gpt2v.data.grids.instructions.base import (
+    AboutTheWhole,
+    Asked,
+    Fields,
+    Floats,
+    Instruction,
+    Places,
+    Vocabulary,
+    joined,
+)
+from gpt2v.data.rng import Ints
+from gpt2v.data.text_pieces import EMPTY
+
+
+class _ReadsCells(Instruction):
+    """Shared by the questions that several objects in a row answer."""
+
+    def length(self, asked: Asked) -> Ints:
+        """Cells that are read, (N,)."""
+        raise NotImplementedError
+
+    def chance(self, asked: Asked) -> Floats:
+        return asked.n_objects ** (-1.0 * self.length(asked))
+
+    def blind(self, asked: Asked) -> Floats:
+        return self.chance(asked)  # cells are independent and uniform
+
+    def bag(self, asked: Asked) -> Floats:
+        # Objects are put down without replacement: an object that is there m times contributes
+        # m, m-1, ..., and the likeliest sequence takes the largest of all these factors.
+        counts = asked.grids.counts
+        most = int(asked.grids.n_cells.max(initial=0))
+        factors = np.maximum(counts[:, :, None] - np.arange(most), 0).reshape(len(counts), -1)
+        factors = -np.sort(-factors, axis=1)[:, :most]
+        left = np.maximum(asked.grids.n_cells[:, None] - np.arange(most), 1)
+        so_far = np.cumprod(factors / left, axis=1)
+        return np.asarray(so_far[asked.grid, self.length(asked) - 1])
+
+
+class Row(_ReadsCells):
+    """The objects of a row, from left to right. `What objects are in row 1? A: cat, bird, bird`"""
+
+    name = "row"
+    wordings = (
+        "What objects are in row {row}? A:",
+        "List the objects of row {row} from left to right. A:",
+        "Row {row} holds which objects? A:",
+    )
+    held_out = ("Read row {row}. A:",)
+
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return rows
+
+    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
+        order = dice.order("row", grids.inside[:, :, 0])
+        return {"row": places.in_turn(order, grids.rows)}
+
+    def answer(self, asked: Asked, v: Vocabulary) -> Ints:
+        return _listed(asked.grids.classes[asked.grid, asked.row], v)
+
+    def length(self, asked: Asked) -> Ints:
+        return asked.grids.cols[asked.grid]
+
+
+class Column(_ReadsCells):
+    """The objects of a column, from top to bottom.
+    `What objects are in column 0? A: bird, cat, horse`
+    """
+
+    name = "column"
+    wordings = (
+        "What objects are in column {col}? A:",
+        "List the objects of column {col} from top to bottom. A:",
+        "Column {col} holds which objects? A:",
+    )
+    held_out = ("Read column {col}. A:",)
+
+    def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
+        return cols
+
+    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
+        order = dice.order("column", grids.inside[:, 0])
+        return {"col": places.in_turn(order, grids.cols)}
+
+    def answer(self, asked: Asked, v: Vocabulary) -> Ints:
+        return _listed(asked.grids.classes[asked.grid, :, asked.col], v)
+
+    def length(self, asked: Asked) -> Ints:
+        return asked.grids.rows[asked.grid]
+
+
+class Transcribe(AboutTheWhole, _ReadsCells):
+    """The whole grid on one line, row by row (a line break ends every answer).
+    `What does the whole grid hold, row by row? A: bird, frog, frog; cat, bird, bird`
+    """
+
+    name = "transcribe"
+    wordings = (
+        "What does the whole grid hold, row by row? A:",
+        "Write down all objects, row by row. A:",
+        "Transcribe the grid. A:",
+    )
+    held_out = ("Read the whole grid from its first row to its last. A:",)
+
+    def answer(self, asked: Asked, v: Vocabulary) -> Ints:
+        classes = asked.grids.classes[asked.grid]  # (N, R, C)
+        n, rows, cols = classes.shape
+        words = v.words[classes]
+        before = np.full((rows, cols), v.table.id(","))
+        before[:, 0] = v.table.id(";")
+        before[0, 0] = EMPTY
+        before = np.where(classes >= 0, before, EMPTY)
+        return np.stack([before, words], axis=-1).reshape(n, -1)
+
+    def length(self, asked: Asked) -> Ints:
+        return asked.n_cells
+
+
+def _listed(classes: Ints, v: Vocabulary) -> Ints:
+    """` cat, bird, bird` of classes (N, K), -1 where there is none."""
+    return joined(v.words[classes][..., None], classes >= 0, v.table.id(","))

@@ -1,0 +1,273 @@
+"""Rendered batches: token ids, labels, positions, attention segments and pictures, as arrays.
+
+One packed sequence holds a grid once and all its questions. Tokens lie in segments that form a
+tree: a token sees its own segment up to itself, and all of its segment's ancestors. The grid and
+prompt are the root; with independent questions each question is a child of the root, and each
+answer a child of its question, so positions restart after the prefix. Chained questions are one
+segment. Where some answer choice has several tokens, each choice is a further child of the
+question, so that all choices are scored in the same pass. Questions and answers of different
+lengths are padded with empty pieces, which have no tokens.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2v.config.grids import ContentConfig
+from gpt2v.config.pictures import PictureConfig
+from gpt2v.data.grids.samples import Samples
+from gpt2v.data.render.pictures import Pictures
+from gpt2v.data.render.spans import PictureGeometry
+from gpt2v.data.render.text import (
+    answer_pieces,
+    choice_pieces,
+    grid_pieces,
+    prompt_pieces,
+    question_pieces,
+)
+from gpt2v.data.render.views import ImageView, View, view_of
+from gpt2v.data.rng import Ints
+from gpt2v.data.text_pieces import PieceTable
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.image_files import Pixels
+
+IGNORE = -100  # label of an unsupervised position, as in torch.nn.functional.cross_entropy
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The answers among which a question's is, and where their log-probability is read.
+
+    Attributes:
+        pieces: (B, Q, C) the choices as pieces of the renderer's table; EMPTY past their end.
+        position: (B, Q, C, L) the token at this position is followed by ...
+        token: (B, Q, C, L) ... this token of the choice; -1 past the choice's end.
+    """
+
+    pieces: Ints
+    position: Ints
+    token: Ints
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """What stands at the M image positions of a batch, in the order of the flattened batch."""
+
+    sample: Ints  # (M,) row of the batch
+    cell: Ints  # (M,) cell in raster order of the sample's own shape; -1 for all of them
+    patch: Ints  # (M,) patch of the picture, in raster order; -1 for none, or the class token
+    picture: Ints  # (M,) index into the batch's pictures
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rendered batch; every array is plain numpy, and pictures are drawn when they are used."""
+
+    samples: Samples
+    input_ids: Ints  # (B, T); image positions hold the <image> token
+    labels: Ints  # (B, T) the token itself where it is supervised, else IGNORE
+    position_ids: Ints  # (B, T)
+    segments: Ints  # (B, T) -1 at padding
+    sees: NDArray[np.bool_]  # (S, S) sees[i, j]: segment i may attend to segment j
+    answers: Ints  # (B, T) question whose answer a token belongs to, -1 elsewhere
+    hidden_ids: Ints | None  # (B, T) what the image positions stand for in a spliced text view
+    truth: Ints  # (B, Q, A) pieces of each answer, of the renderer's table
+    images: ImageTokens | None
+    pictures: Pictures | None  # all P pictures of all samples
+    choices: Choices | None
+
+    @property
+    def pixels(self) -> Pixels | None:
+        """(P, S, S, 3), drawn when they are first asked for."""
+        return None if self.pictures is None else self.pictures.pixels
+
+    @property
+    def n_supervised(self) -> int:
+        """Number of supervised tokens."""
+        return int((self.labels != IGNORE).sum())
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens without padding."""
+        return int((self.segments >= 0).sum())
+
+    @property
+    def index(self) -> Ints:
+        """Sample indices, (B,)."""
+        return self.samples.index
+
+
+@dataclass(frozen=True)
+class Renderer:
+    """Renders samples of one bank with one tokenizer, for a model with or without eyes."""
+
+    bank: TileBank
+    table: PieceTable
+    geometry: PictureGeometry | None = None  # of the model's pictures, in its vision tokens
+
+    def view(self, spec: ContentConfig, layout: str) -> View:
+        """A layout of a spec's grids, by its name."""
+        return view_of(spec, layout, self.bank.size, self.geometry)
+
+    def __call__(
+        self,
+        samples: Samples,
+        view: View,
+        mode: Literal["chained", "independent"] = "independent",
+        with_choices: bool = False,
+    ) -> Batch:
+        """Render one batch; `with_choices` adds what scoring every listed answer needs."""
+        names, table = self.bank.class_names, self.table
+        n_questions = samples.row.shape[1]
+        layout = _Layout()
+        grid = grid_pieces(samples, view, names, table)
+        layout.add(grid, segment=0)
+        layout.add(prompt_pieces(samples, names, table), segment=0)
+        questions = question_pieces(samples, names, table)
+        answers = answer_pieces(samples, names, table)
+        choices = choice_pieces(samples, names, table, scored=True) if with_choices else None
+        if mode == "chained" and choices is not None:
+            raise ValueError("choices are scored with independent questions")
+        branches = choices is not None and int(table.lengths(choices).max(initial=0)) > 1
+        answer_segment = np.zeros(n_questions, np.int64)
+        branch = np.zeros((n_questions, 0 if choices is None else choices.shape[2]), np.int64)
+        for q in range(n_questions):
+            stem = 0 if mode == "chained" else layout.new_segment(parent=0)
+            answer = 0 if mode == "chained" else layout.new_segment(parent=stem)
+            answer_segment[q] = answer
+            layout.add(questions[:, q], stem)
+            layout.add(answers[:, q], answer, answer_of=q)
+            for c in range(branch.shape[1] if branches else 0):
+                branch[q, c] = layout.new_segment(parent=stem)
+                layout.add(choices[:, q, c : c + 1], int(branch[q, c]))  # type: ignore[index]
+        packed = layout.assemble(table)
+        input_ids = packed.input_ids
+        hidden_ids = None
+        if not isinstance(view, ImageView) and view.spliced:
+            in_grid = np.arange(input_ids.shape[1]) < table.lengths(grid).sum(1)[:, None]
+            hidden_ids = np.where(in_grid, input_ids, 0)
+            input_ids = np.where(in_grid, table.image_id, input_ids)
+        pictures = None
+        if isinstance(view, ImageView) and view.with_pixels:
+            assert self.geometry is not None, "pictures need a vision tower"
+            picture = view.picture or PictureConfig()
+            pictures = Pictures(samples, self.bank, self.geometry.image_size, picture)
+        position_ids = packed.position_ids
+        if samples.position.any():
+            position_ids = position_ids + samples.position[:, None] * (packed.segments >= 0)
+        return Batch(
+            samples=samples,
+            input_ids=input_ids,
+            labels=packed.labels,
+            position_ids=np.array(position_ids),
+            segments=packed.segments,
+            sees=layout.sees(),
+            answers=packed.answer_of,
+            hidden_ids=hidden_ids,
+            truth=answers,
+            images=_image_tokens(samples, view) if isinstance(view, ImageView) else None,
+            pictures=pictures,
+            choices=None
+            if choices is None
+            else self._reads(choices, packed.start[:, answer_segment], packed.start[:, branch]),
+        )
+
+    def _reads(self, choices: Ints, answer: Ints, branch: Ints) -> Choices:
+        """Where choices are read, given where answers (B, Q) and branches (B, Q, C) start."""
+        lengths = self.table.lengths(choices)  # (B, Q, C)
+        longest = max(1, int(lengths.max(initial=1)))
+        token = np.full((*choices.shape, longest), -1, np.int64)
+        token[np.arange(longest) < lengths[..., None]] = self.table.end_to_end(choices.reshape(-1))[
+            0
+        ]
+        # The first token follows the question; every further one its branch's token before it.
+        position = np.repeat((answer - 1)[..., None, None], choices.shape[2], axis=2)
+        position = np.repeat(position, longest, axis=3)
+        inner = branch[..., None] + np.arange(longest - 1)
+        position[..., 1:] = np.where(token[..., 1:] >= 0, inner, position[..., 1:])
+        return Choices(choices, position, token)
+
+
+def _image_tokens(samples: Samples, view: ImageView) -> ImageTokens:
+    shapes, which = samples.shapes
+    spans = [view.span_of(rows, cols) for rows, cols in shapes.tolist()]
+    n_pictures = np.array([span.n_pictures for span in spans])[which]
+    first = np.cumsum(n_pictures) - n_pictures
+    size = np.array([len(span) for span in spans])[which]
+
+    def joined(part: str) -> Ints:
+        if len(spans) == 1:
+            return np.tile(getattr(spans[0], part), len(which))
+        return np.concatenate([getattr(spans[shape], part) for shape in which.tolist()])
+
+    sample = np.repeat(np.arange(len(which)), size)
+    return ImageTokens(sample, joined("cell"), joined("patch"), first[sample] + joined("picture"))
+
+
+@dataclass(frozen=True)
+class _Packed:
+    input_ids: Ints  # (B, T)
+    labels: Ints  # (B, T)
+    segments: Ints  # (B, T)
+    answer_of: Ints  # (B, T)
+    position_ids: Ints  # (B, T)
+    start: Ints  # (B, S) column at which each segment starts
+
+
+class _Layout:
+    """Columns of pieces with their segment, and the tree that the segments form."""
+
+    def __init__(self) -> None:
+        self.parents = [-1]
+        self._pieces: list[Ints] = []
+        self._segments: list[int] = []
+        self._answers: list[int] = []
+
+    def new_segment(self, parent: int) -> int:
+        self.parents.append(parent)
+        return len(self.parents) - 1
+
+    def add(self, pieces: Ints, segment: int, answer_of: int = -1) -> None:
+        """Append columns (B, k) to `segment`, the newest one or the only one."""
+        self._pieces.append(pieces)
+        self._segments += [segment] * pieces.shape[1]
+        self._answers += [answer_of] * pieces.shape[1]
+
+    def sees(self) -> NDArray[np.bool_]:
+        """(S, S) the reflexive ancestor relation."""
+        sees = np.eye(len(self.parents), dtype=bool)
+        for child, parent in enumerate(self.parents):
+            if parent >= 0:
+                sees[child] |= sees[parent]  # parents come before their children
+        return sees
+
+    def assemble(self, table: PieceTable) -> _Packed:
+        """Join the pieces, and say what each token belongs to."""
+        pieces = np.concatenate(self._pieces, axis=1)
+        input_ids, column = table.assemble(pieces)
+        lengths = table.lengths(pieces)  # (B, K)
+        batch = len(lengths)
+        if (lengths == lengths[0]).all():  # one row says how all are laid out
+            lengths, column = lengths[:1], column[:1]
+        real = column >= 0
+        segments = np.where(real, np.array(self._segments)[column], -1)
+        answer_of = np.where(real, np.array(self._answers)[column], -1)
+
+        # A segment's columns are contiguous, and segments lie in the order of their numbers.
+        number = np.arange(len(self.parents))
+        first = np.searchsorted(self._segments, number)
+        after = np.searchsorted(self._segments, number, side="right")
+        before = np.concatenate([np.zeros_like(lengths[:, :1]), np.cumsum(lengths, axis=1)], axis=1)
+        place = before[:, first]  # where each segment starts
+        size = before[:, after] - place  # tokens in it
+        begin = np.zeros_like(size)  # the position at which it starts
+        for child, parent in enumerate(self.parents):
+            if parent >= 0:
+                begin[:, child] = begin[:, parent] + size[:, parent]
+        shift = np.take_along_axis(begin - place, np.maximum(segments, 0), axis=1)
+        positions = np.where(real, np.arange(input_ids.shape[1]) + shift, 0)
+        labels = np.where(answer_of >= 0, input_ids, IGNORE)
+        found = (segments, answer_of, positions, place)
+        return _Packed(input_ids, labels, *(np.broadcast_to(a, (batch, a.shape[1])) for a in found))

@@ -1,0 +1,136 @@
+"""Text forms: how a grid is written. Each is a function from grids to rows of string pieces.
+
+Every piece begins and ends where the tokenizer's pre-tokens do, whatever stands beside it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gpt2v.data import rng
+from gpt2v.data.grids.paraphrases import DELIMITERS
+from gpt2v.data.grids.samples import Samples
+from gpt2v.data.render.spans import patch_tiled_cells
+from gpt2v.data.render.views import TextView
+from gpt2v.data.rng import Ints
+from gpt2v.data.text_pieces import EMPTY, Strings
+
+
+def written_pieces(
+    samples: Samples, view: TextView, names: tuple[str, ...], table: Strings
+) -> Ints:
+    """The lines that show the grid in words, (B, K)."""
+    if view.form == "patch-tiled":
+        return _patch_tiled(samples, view, names, table)
+    return _FORMS[view.form](samples, names, table)
+
+
+def _markdown(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    """`| bird | frog |`"""
+    delimiters = table.ids([f" {d}" for d in DELIMITERS])[samples.delimiter]
+    first = table.ids(list(DELIMITERS))[samples.delimiter]
+    after = np.broadcast_to(delimiters[:, None, None], samples.classes.shape)
+    return _lines(samples, first[:, None], _words(samples, names, table, " "), after, table)
+
+
+def _csv(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    """`bird,frog`"""
+    after = np.full(samples.classes.shape, table.id(","))
+    return _lines(samples, None, _words(samples, names, table, ""), after, table, last=False)
+
+
+def _latex(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    r"""`bird & frog \\`, in a `tabular`."""
+    words = _words(samples, names, table, " ")
+    words[:, :, 0] = _words(samples, names, table, "")[:, :, 0]
+    last = np.arange(samples.classes.shape[2]) == samples.cols[:, None, None] - 1
+    after = np.where(last, table.id(" \\\\"), table.id(" &"))
+    after = np.broadcast_to(after, samples.classes.shape)
+    widths = range(samples.classes.shape[2] + 1)
+    begin = table.ids([f"\\begin{{tabular}}{{{'c' * n}}}\n" for n in widths])[samples.cols]
+    end = np.full((len(begin), 1), table.id("\\end{tabular}\n"))
+    lines = _lines(samples, None, words, after, table)
+    return np.concatenate([begin[:, None], lines, end], axis=1)
+
+
+def _coordinates(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    """`(0, 1): frog`, a line for each cell."""
+    batch, rows, cols = samples.classes.shape
+    at = [[f"({r}, {c}):" for c in range(cols + 1)] for r in range(rows + 1)]
+    places = table.ids([place for row in at for place in row]).reshape(rows + 1, cols + 1)
+    shift = samples.base[:, None]
+    place = places[np.repeat(np.arange(rows), cols) + shift, np.tile(np.arange(cols), rows) + shift]
+    inside = samples.inside.reshape(batch, -1)
+    words = _words(samples, names, table, " ").reshape(batch, -1)
+    parts = [np.where(inside, part, EMPTY) for part in (place, words, table.id("\n"))]
+    return np.stack(parts, axis=-1).reshape(batch, -1)
+
+
+def _plain(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    """`bird frog`"""
+    words = _words(samples, names, table, " ")
+    words[:, :, 0] = _words(samples, names, table, "")[:, :, 0]
+    after = np.full(samples.classes.shape, EMPTY)
+    return _lines(samples, None, words, after, table)
+
+
+def _patch_tiled(samples: Samples, view: TextView, names: tuple[str, ...], table: Strings) -> Ints:
+    """` bird bird frog frog bird bird frog frog`, in one line."""
+    batch, rows, cols = samples.classes.shape
+    shown = samples.classes.reshape(batch, -1)[:, patch_tiled_cells(rows, cols, view.patches)]
+    words = np.append(table.ids([f" {name}" for name in names]), EMPTY)
+    if view.noise:
+        misread = _misread(shown, samples.key, view.noise, len(names))
+        shown = np.where(shown >= 0, misread, shown)
+    newline = np.full((batch, 1), table.id("\n"), np.int64)
+    return np.concatenate([words[shown], newline], axis=1)
+
+
+_FORMS: dict[str, Callable[[Samples, tuple[str, ...], Strings], Ints]] = {
+    "markdown": _markdown,
+    "csv": _csv,
+    "latex": _latex,
+    "coordinates": _coordinates,
+    "plain": _plain,
+}
+
+
+def _words(samples: Samples, names: tuple[str, ...], table: Strings, space: str) -> Ints:
+    """The word of each cell, (B, R, C); EMPTY beyond the grid."""
+    return np.append(table.ids([f"{space}{name}" for name in names]), EMPTY)[samples.classes]
+
+
+def _lines(
+    samples: Samples,
+    before: Ints | None,
+    words: Ints,
+    after: Ints,
+    table: Strings,
+    last: bool = True,
+) -> Ints:
+    """A line for each row: `before` (B, 1), then each word (B, R, C) and what follows it.
+
+    With `last`, something follows the last word of a line too.
+    """
+    batch, rows, cols = words.shape
+    line = np.empty((batch, rows, 2 * cols + 2), np.int64)
+    line[:, :, 0] = EMPTY if before is None else before
+    line[:, :, 1:-1:2] = words
+    ends = np.arange(cols) == samples.cols[:, None, None] - 1
+    line[:, :, 2:-1:2] = after if last else np.where(ends, EMPTY, after)
+    line[:, :, -1] = table.id("\n")
+    if not samples.inside.all():
+        in_row = samples.inside[:, :, 0]
+        line[:, :, 1:-1:2][~samples.inside] = EMPTY
+        line[:, :, 2:-1:2][~samples.inside] = EMPTY
+        line[:, :, 0][~in_row] = EMPTY
+        line[:, :, -1][~in_row] = EMPTY
+    return line.reshape(batch, -1)
+
+
+def _misread(classes: Ints, key: rng.U64, noise: float, n_classes: int) -> Ints:
+    """Classes (B, K), each replaced with chance `noise` by one of all classes at random."""
+    size = classes.shape[1]
+    words = rng.bits(key, 2 * size)
+    other = rng.below(words[:, :size], n_classes)
+    return np.where(rng.unit(words[:, size:]) < noise, other, classes)

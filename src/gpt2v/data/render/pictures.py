@@ -1,0 +1,220 @@
+"""Image rendering: pictures of grids, or of single cells, from tiles; and keys that tell pictures
+apart without drawing them.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2v.config.pictures import PictureConfig, TileAugmentConfig
+from gpt2v.data import rng
+from gpt2v.data.grids.cells import Grids
+from gpt2v.data.render.spans import natural_size
+from gpt2v.data.rng import U64, Ints
+from gpt2v.data.tiles.augment import blur, noise
+from gpt2v.data.tiles.bank import SPLITS, TileBank
+from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.data.tiles.resizing import resize
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """All pictures of some grids, drawn when their pixels are first asked for."""
+
+    grids: Grids
+    bank: TileBank
+    image_size: int
+    picture: PictureConfig
+
+    def __len__(self) -> int:
+        return int(self.grids.inside.sum()) if self.picture.layout == "multi" else self.n_grids
+
+    @property
+    def n_grids(self) -> int:
+        return len(self.grids.index)
+
+    @cached_property
+    def keys(self) -> U64:
+        """(P,) see `picture_keys`."""
+        return picture_keys(self.grids, self.bank, self.picture)
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """(P, S, S, 3)"""
+        return compose(self.grids, self.bank, self.image_size, self.picture)
+
+
+def picture_keys(
+    grids: Grids, bank: TileBank, picture: PictureConfig | None = None, salt: int = 0
+) -> U64:
+    """A key for each picture that `compose` draws of one bank at one size, (P,) uint64.
+
+    Equal keys mean equal pictures, whatever grids, layouts and data sets they are of. It hashes how
+    the picture is drawn, its shape, its tiles, and its cells' random keys where drawing uses them.
+
+    Args:
+        salt: another number gives other keys, by which two pictures that share a key are known.
+    """
+    picture = picture or PictureConfig()
+    cell, in_cells = cell_keys(grids), _draws_cells(grids, bank, picture)
+    row, col = np.indices(cell[0].shape).astype(np.uint64)
+    place = (row << np.uint64(48)) + (col << np.uint64(32))  # whatever shape the arrays have
+    if picture.layout == "multi":  # each a grid of one cell
+        cell, place = cell[grids.inside][:, None], np.zeros(1, np.uint64)
+        tiles = grids.tiles[grids.inside][:, None]
+        rows = cols = np.ones(len(tiles), np.int64)
+    else:
+        cell, place = cell.reshape(len(cell), -1), place.reshape(-1)
+        tiles, rows, cols = grids.tiles.reshape(len(cell), -1), grids.rows, grids.cols
+    drawn = picture.model_copy(update={"layout": "composite"}).model_dump_json()
+    digest = hashlib.sha256(f"{salt}/{drawn}".encode()).digest()
+    start = np.uint64(int.from_bytes(digest[:8], "little"))
+    words = rng.mix(start ^ rng.mix(rng.mix(place) ^ np.maximum(tiles, 0).astype(np.uint64)))
+    if in_cells:
+        words = rng.mix(words ^ cell)
+    words = np.where(tiles >= 0, words, np.uint64(0))
+    shape = (rows * 1000 + cols).astype(np.uint64)
+    found: U64 = rng.mix(start ^ rng.mix(shape) ^ words.sum(1, dtype=np.uint64))
+    if picture.noise:
+        found = rng.mix(found ^ rng.mix(cell[:, 0]))
+    return found
+
+
+def cell_keys(grids: Grids) -> U64:
+    """A random key for each cell, (B, R, C)."""
+    rows, cols = grids.tiles.shape[1:]
+    place = np.arange(rows * cols, dtype=np.uint64).reshape(rows, cols)
+    return rng.mix(grids.key[:, None, None] ^ rng.mix(place + np.uint64(1)))
+
+
+def is_random(grids: Grids, bank: TileBank, picture: PictureConfig) -> bool:
+    """Whether anything but the tiles decides what these grids' pictures look like."""
+    return _draws_cells(grids, bank, picture) or picture.noise > 0
+
+
+def _draws_cells(grids: Grids, bank: TileBank, picture: PictureConfig) -> bool:
+    """Whether a cell's random key decides what it looks like."""
+    moves = picture.scale[0] < picture.scale[1] or picture.jitter > 0
+    return moves or (_trains(grids) and bank.augment != TileAugmentConfig())
+
+
+def _trains(grids: Grids) -> bool:
+    return bool((grids.split == SPLITS.index("train")).all())
+
+
+def compose(
+    grids: Grids, bank: TileBank, image_size: int, picture: PictureConfig | None = None
+) -> Pixels:
+    """Pictures as a vision tower takes them, (P, S, S, 3): each grid's, or each cell's in turn.
+
+    A picture keeps its pixels, at the top left of a canvas of the background's colour; or it is
+    scaled until its longer side fills the canvas.
+    """
+    picture = picture or PictureConfig()
+    sheets = list(_drawn(grids, bank, picture))
+    if len(sheets) == 1 and sheets[0][1].shape[1:3] == (image_size, image_size):
+        return sheets[0][1]
+    total = sum(len(where) for where, _ in sheets)
+    canvas = np.empty((total, image_size, image_size, 3), np.uint8)
+    canvas[:] = np.array(picture.background, np.uint8)
+    for where, sheet in sheets:
+        height, width = sheet.shape[1:3]
+        if picture.resize:
+            longer = max(height, width)
+            height, width = (
+                max(1, (2 * side * image_size + longer) // (2 * longer)) for side in (height, width)
+            )
+            sheet = resize(sheet, height, width)
+        canvas[where, :height, :width] = sheet
+    return canvas
+
+
+def natural_pictures(
+    grids: Grids, bank: TileBank, picture: PictureConfig | None = None
+) -> list[list[Pixels]]:
+    """The pictures of each grid in their own sizes, (H, W, 3) each."""
+    picture = picture or PictureConfig()
+    found: list[Pixels | None] = []
+    for where, sheet in _drawn(grids, bank, picture):
+        found += [None] * (int(where.max(initial=-1)) + 1 - len(found))
+        for place, pixels in zip(where.tolist(), sheet, strict=True):
+            found[place] = pixels
+    counts = grids.n_cells if picture.layout == "multi" else np.ones(len(grids.index), np.int64)
+    ends = np.cumsum(counts)
+    return [
+        [p for p in found[start:end] if p is not None]
+        for start, end in zip((ends - counts).tolist(), ends.tolist(), strict=True)
+    ]
+
+
+def _drawn(grids: Grids, bank: TileBank, picture: PictureConfig) -> Iterator[tuple[Ints, Pixels]]:
+    """Pictures in their own size (n, H, W, 3), those of a size together, and their numbers (n,)."""
+    keys, trains = cell_keys(grids), _trains(grids)
+    if picture.layout == "multi":
+        tiles, keys = grids.tiles[grids.inside], keys[grids.inside]
+        one = (len(tiles), 1, 1)
+        yield (
+            np.arange(len(tiles)),
+            _sheet(tiles.reshape(one), keys.reshape(one), bank, picture, trains),
+        )
+        return
+    if grids.inside.all():
+        yield np.arange(len(keys)), _sheet(grids.tiles, keys, bank, picture, trains)
+        return
+    shapes, which = grids.shapes
+    for number, (n_rows, n_cols) in enumerate(shapes.tolist()):
+        where = np.flatnonzero(which == number)
+        part = (where, slice(n_rows), slice(n_cols))
+        yield where, _sheet(grids.tiles[part], keys[part], bank, picture, trains)
+
+
+def _sheet(tiles: Ints, keys: U64, bank: TileBank, picture: PictureConfig, trains: bool) -> Pixels:
+    """Pictures of grids of one shape: tiles and a key for each cell (n, R, C) -> (n, H, W, 3)."""
+    cell = picture.cell or bank.size
+    given = keys if trains else None
+    n, rows, cols = tiles.shape
+    height, width = natural_size(rows, cols, cell, picture)
+    as_they_are = cell == bank.size and picture.scale == [1.0, 1.0]
+    if as_they_are and (height, width) == (rows * cell, cols * cell):
+        sheet = bank.mosaic(tiles, given)
+    else:
+        pixels = bank.take(tiles, given)  # (n, R, C, s, s, 3)
+        if not as_they_are:
+            pixels = _in_cells(pixels, keys, cell, picture)
+        sheet = np.empty((n, height, width, 3), np.uint8)
+        sheet[:] = np.array(picture.background, np.uint8)
+        pitch = cell + picture.gap
+        for r in range(rows):
+            for c in range(cols):
+                y, x = picture.border + r * pitch, picture.border + c * pitch
+                sheet[:, y : y + cell, x : x + cell] = pixels[:, r, c]
+    if picture.blur:
+        sheet = blur(sheet, np.full(n, picture.blur))
+    if picture.noise:
+        sheet = noise(sheet, np.full(n, picture.noise), rng.mix(keys[:, 0, 0]))
+    return sheet
+
+
+def _in_cells(pixels: Pixels, keys: U64, cell: int, picture: PictureConfig) -> Pixels:
+    """Tiles (n, R, C, s, s, 3) at their own scale and place in cells (n, R, C, cell, cell, 3)."""
+    n, rows, cols = keys.shape
+    words = rng.bits(rng.mix(~keys.reshape(-1)), 3)  # apart from the draws of the augmentation
+    low, high = (max(1, round(cell * scale)) for scale in picture.scale)
+    sides = low + rng.below(words[:, 0], high - low + 1)
+    found = np.empty((len(sides), cell, cell, 3), np.uint8)
+    found[:] = np.array(picture.background, np.uint8)
+    flat = pixels.reshape(len(sides), *pixels.shape[3:])
+    for side in np.unique(sides).tolist():
+        where = np.flatnonzero(sides == side)
+        spare = cell - side
+        reach = min(picture.jitter, spare // 2)
+        y, x = (spare // 2 - reach + rng.below(words[where, k], 2 * reach + 1) for k in (1, 2))
+        inner = np.arange(side)
+        down, right = y[:, None, None] + inner[:, None], x[:, None, None] + inner
+        found[where[:, None, None], down, right] = resize(flat[where], side, side)
+    whole: NDArray[np.uint8] = found.reshape(n, rows, cols, cell, cell, 3)
+    return whole

@@ -1,0 +1,152 @@
+"""Text rendering: a sample as a sequence of pieces, in any text form or with image placeholders."""
+
+import re
+
+import numpy as np
+
+from gpt2v.data import rng
+from gpt2v.data.grids.instructions import ALL
+from gpt2v.data.grids.instructions.base import DIRECTIONS, Asked, Vocabulary
+from gpt2v.data.grids.paraphrases import HELD_OUT_PROMPTS, PALETTE_ENDS, PROMPTS
+from gpt2v.data.grids.samples import Samples
+from gpt2v.data.render.forms import written_pieces
+from gpt2v.data.render.views import TextView, View
+from gpt2v.data.rng import Ints
+from gpt2v.data.text_pieces import EMPTY, IMAGE, Strings
+
+
+def grid_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> Ints:
+    """The lines that show the grid, (B, K)."""
+    if isinstance(view, TextView):
+        return written_pieces(samples, view, names, table)
+    shapes, which = samples.shapes
+    lines = []
+    for rows, cols in shapes.tolist():
+        line = view.span_of(rows, cols).line
+        placeholders = np.full(len(line), table.id(IMAGE))
+        after = np.where(np.diff(line, append=line[-1] + 1), table.id("\n"), EMPTY)
+        lines.append(np.stack([placeholders, after], axis=1).reshape(-1))
+    padded = np.full((len(lines), max(map(len, lines))), EMPTY)
+    for row, pieces in zip(padded, lines, strict=True):
+        row[: len(pieces)] = pieces
+    pictured = padded[which]
+    if view.words is None:
+        return pictured
+    return np.concatenate([pictured, written_pieces(samples, view.words, names, table)], axis=1)
+
+
+def prompt_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    """The line after the grid: its size and the palette in its listed order, (B, K)."""
+    batch = len(samples.index)
+    numbers = {"rows": samples.rows, "cols": samples.cols}
+    sizes = table.ids([f" {n}" for n in range(max(v.max(initial=0) for v in numbers.values()) + 1)])
+    start = np.empty((batch, 5), np.int64)
+    for which, prompt in enumerate(PROMPTS + HELD_OUT_PROMPTS):
+        worded = samples.prompt == which
+        if not worded.any():
+            continue
+        lead, first, middle, second, end = _parts(prompt)
+        start[worded, ::2] = table.ids([lead, middle, end])
+        for column, name in ((1, first), (3, second)):
+            start[worded, column] = sizes[numbers[name][worded]]
+    palette = np.append(table.ids(list(names)), EMPTY)[samples.palette]  # (B, P)
+    listed = np.where(palette[:, :, None] == EMPTY, EMPTY, table.id("', '"))
+    listed = np.concatenate([palette[:, :, None], listed], axis=2).reshape(batch, -1)
+    last = 2 * samples.n_objects - 1
+    listed[np.arange(batch), last] = table.ids(list(PALETTE_ENDS))[samples.base]
+    return np.concatenate([start, listed], axis=1)
+
+
+def question_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    """`What object is in row 2, column 2? A:` for each question, (B, Q, K)."""
+    vocabulary = Vocabulary(table, names)
+    parts = []
+    for number, asked, (grid, place) in samples.asked:
+        wording = samples.question[grid, place]
+        for which in rng.different(wording):
+            pieces = _worded(ALL[number].every_wording[which], asked, vocabulary)
+            chosen = wording == which
+            parts.append(((grid[chosen], place[chosen]), pieces[chosen]))
+    return _scattered(samples, parts)
+
+
+def answer_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+    """` bird` and the newline that ends every answer, (B, Q, A)."""
+    vocabulary = Vocabulary(table, names)
+    parts = []
+    for number, asked, places in samples.asked:
+        answer = ALL[number].answer(asked, vocabulary)
+        newline = np.full((len(answer), 1), table.id("\n"))
+        parts.append((places, np.concatenate([answer, newline], axis=1)))
+    return _scattered(samples, parts)
+
+
+def choice_pieces(
+    samples: Samples, names: tuple[str, ...], table: Strings, scored: bool = False
+) -> Ints:
+    """The answers that each question may have, where they can be listed, (B, Q, C).
+
+    With `scored`, those whose probabilities are worth knowing: of objects, the unlisted ones too.
+    """
+    vocabulary = Vocabulary(table, names)
+    parts = []
+    for number, asked, places in samples.asked:
+        of = ALL[number].scored if scored else ALL[number].choices
+        parts.append((places, of(asked, vocabulary)))
+    return _scattered(samples, parts)
+
+
+def document_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> Ints:
+    """Whole documents, questions chained, (B, K)."""
+    batch = len(samples.index)
+    chat = np.concatenate(
+        [question_pieces(samples, names, table), answer_pieces(samples, names, table)], axis=-1
+    )
+    parts = [
+        grid_pieces(samples, view, names, table),
+        prompt_pieces(samples, names, table),
+        chat.reshape(batch, -1),
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def documents(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> list[str]:
+    """The samples as text, exactly what the models read."""
+    return [table.text(row) for row in document_pieces(samples, view, names, table)]
+
+
+def _worded(template: str, asked: Asked, v: Vocabulary) -> Ints:
+    """A template with each question's fields, (N, K)."""
+    parts = _parts(template)
+    pieces = np.empty((len(asked.grid), len(parts)), np.int64)
+    for k, part in enumerate(parts):
+        pieces[:, k] = _field(part, asked, v) if k % 2 else v.table.id(part)
+    return pieces
+
+
+def _field(name: str, asked: Asked, v: Vocabulary) -> Ints:
+    """The pieces of one field of a template, (N,)."""
+    if name == "object":
+        return v.words[asked.object]
+    if name == "direction":
+        return v.table.ids(list(DIRECTIONS))[asked.direction]
+    return v.numbers(getattr(asked, name) + asked.base)
+
+
+def _parts(template: str) -> list[str]:
+    """What stands before, between and after the fields, and the fields' names, in turns.
+
+    The space before a field belongs to the field.
+    """
+    return re.split(r" \{(\w+)\}", template)
+
+
+def _scattered(samples: Samples, parts: list[tuple[tuple[Ints, Ints], Ints]]) -> Ints:
+    """Rows of pieces (N, k) at their places in (B, Q, K), padded with EMPTY."""
+    if len(parts) == 1 and len(parts[0][1]) == samples.row.size:
+        return parts[0][1].reshape(*samples.row.shape, -1)
+    width = max((pieces.shape[1] for _, pieces in parts), default=0)
+    whole = np.full((*samples.row.shape, width), EMPTY)
+    for (grid, place), pieces in parts:
+        whole[grid, place, : pieces.shape[1]] = pieces
+    return whole

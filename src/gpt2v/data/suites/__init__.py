@@ -1,0 +1,1 @@
+"""Named, versioned benchmark suites: the YAML files of this folder."""

@@ -1,0 +1,29 @@
+"""Suites by their names: benchmark definitions with a version in their name, the YAML files of
+this folder. What a suite asks never changes; a change is a new version.
+"""
+
+from importlib import resources
+
+from gpt2v.config.load import read_yaml, validate
+from gpt2v.config.measuring import SuiteConfig
+from gpt2v.errors import UserError
+
+_FOLDER = resources.files("gpt2v.data.suites")
+
+
+def suite_names() -> list[str]:
+    """Names of the suites."""
+    names = [file.name for file in _FOLDER.iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def load_suite(name: str) -> SuiteConfig:
+    """The suite with this name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in suite_names():
+        raise UserError(f"suite: {name}: no such suite; there are {', '.join(suite_names())}")
+    text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    return validate(SuiteConfig, read_yaml(text, name), name)

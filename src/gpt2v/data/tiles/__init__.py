@@ -1,0 +1,1 @@
+"""Where small pictures of single objects come from: drawn, CIFAR, folders; and how they vary."""

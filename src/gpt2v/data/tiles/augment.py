@@ -1,0 +1,156 @@
+"""Tile augmentation: flip, crop, jitter, blur and noise, as a pure function of pixels and key.
+
+All arithmetic on pixels is in integers, so that it gives the same bits on every machine; shares and
+sigmas are rounded to fixed point before they are used. A picture's result depends on itself and its
+key, never on the others in the batch.
+
+Shapes: N pictures, H x W pixels.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpt2v.config.pictures import TileAugmentConfig
+from gpt2v.data import rng
+from gpt2v.data.rng import U64, Ints
+
+Pixels = NDArray[np.uint8]
+I32 = NDArray[np.int32]
+
+_SHARE = 12  # bits behind the point of shares and of the weights of a blur
+_SIGMAS = 64  # steps of a blur's sigma in a pixel
+_LEVELS = 256  # steps of noise in a grey level
+_LUMA = np.array([19595, 38470, 7471], np.int32)  # ITU-R BT.601's, in 1/65536
+
+# The sum of four uniform 16-bit numbers is normal enough, with this mean and deviation.
+_MEAN = 2 * (2**16 - 1)
+_SCALE = round(2**48 / (((2**32 - 1) / 3) ** 0.5 * _LEVELS))  # 1 / deviation, per step of noise
+
+
+def augment(pixels: Pixels, keys: U64, config: TileAugmentConfig) -> Pixels:
+    """Tiles (N, S, S, 3), each varied by what its key (N,) draws; strengths are drawn too.
+
+    Flip and crop come first, then brightness, contrast and colour, then blur and noise. Each has
+    its own draws, so that one more of them leaves the others as they are.
+    """
+    word = rng.bits(keys, 10).T  # (10, N)
+    if config.flip:
+        mirror = (word[0] >> np.uint64(63)).astype(bool)
+        pixels = np.where(mirror[:, None, None, None], pixels[:, :, ::-1], pixels)
+    if config.crop:
+        size = pixels.shape[1]
+        side = size - rng.below(word[1], int(config.crop * size) + 1)
+        top, left = (rng.below(w, size - side + 1) for w in word[2:4])
+        pixels = _crop(pixels, side, top, left)
+    if config.jitter:
+        most = round(config.jitter * 2**_SHARE)
+        factors = 2**_SHARE - most + rng.below(word[4:7], 2 * most + 1)
+        pixels = _jitter(pixels, factors)
+    if config.blur:
+        most = round(config.blur * _SIGMAS)
+        pixels = blur(pixels, rng.below(word[7], most + 1) / _SIGMAS)
+    if config.noise:
+        most = round(config.noise * _LEVELS)
+        pixels = noise(pixels, rng.below(word[8], most + 1) / _LEVELS, word[9])
+    return pixels
+
+
+def blur(pixels: Pixels, sigma: ArrayLike) -> Pixels:
+    """Gaussian blur of pictures (N, H, W, 3); beyond an edge its pixels are repeated.
+
+    Args:
+        sigma: (N,) or one for all, in pixels, in steps of 1/64; 0 leaves a picture as it is.
+    """
+    kernels = _kernels(np.broadcast_to(sigma, len(pixels)))
+    radius = kernels.shape[1] // 2
+    out = pixels.astype(np.uint32)  # two passes with weights of 12 bits fit: 255 * 2**24 + 2**23
+    for axis in (1, 2):
+        pad = [(0, 0)] * 4
+        pad[axis] = (radius, radius)
+        padded = np.pad(out, pad, mode="edge")
+        length = pixels.shape[axis]
+        out = np.zeros_like(out)
+        for k in range(2 * radius + 1):
+            shifted = padded[:, k : k + length] if axis == 1 else padded[:, :, k : k + length]
+            out += kernels[:, k, None, None, None] * shifted
+    half = np.uint32(1 << (2 * _SHARE - 1))
+    blurred: Pixels = ((out + half) >> np.uint32(2 * _SHARE)).astype(np.uint8)
+    return blurred
+
+
+def _kernels(sigma: NDArray[np.float64]) -> NDArray[np.uint32]:
+    """Weights (N, 2R + 1) that sum to 2**12; each reaches three of its own sigmas."""
+    step = np.rint(np.asarray(sigma) * _SIGMAS).astype(np.int64)
+    reach = (3 * step + _SIGMAS - 1) // _SIGMAS
+    radius = int(reach.max(initial=0))
+    x = np.arange(-radius, radius + 1)
+    width = np.maximum(step, 1)[:, None] / _SIGMAS
+    weight = np.where(np.abs(x) <= reach[:, None], np.exp(-(x**2) / (2 * width**2)), 0)
+    share = weight * 2**_SHARE / weight.sum(1, keepdims=True)
+    fixed: Ints = np.rint(share).astype(np.int64)
+    fixed[:, radius] += 2**_SHARE - fixed.sum(1)
+    return fixed.astype(np.uint32)
+
+
+def noise(pixels: Pixels, std: ArrayLike, key: U64) -> Pixels:
+    """Pictures (N, H, W, 3) with noise that is near to normal (a sum of four uniform numbers).
+
+    Args:
+        std: (N,) or one for all, standard deviation in grey levels, in steps of 1/256; 0 leaves a
+            picture as it is.
+        key: (N,) random keys.
+    """
+    n = len(pixels)
+    step = np.rint(np.broadcast_to(std, n) * _LEVELS).astype(np.int64)
+    words = rng.bits(key, int(np.prod(pixels.shape[1:])))
+    low = np.uint64(0xFFFF)
+    total = sum(((words >> np.uint64(16 * i)) & low).astype(np.int64) for i in range(4))
+    added = (np.asarray(total - _MEAN) * (step * _SCALE)[:, None] + (1 << 47)) >> 48
+    changed: Ints = pixels.astype(np.int64) + added.reshape(pixels.shape)
+    return np.clip(changed, 0, 255).astype(np.uint8)
+
+
+def _crop(pixels: Pixels, side: Ints, top: Ints, left: Ints) -> Pixels:
+    """A square of each tile, resized bilinearly to the whole: weights are in 1/(2S)."""
+    n, size = pixels.shape[:2]
+    unit = 2 * size
+    at = (2 * np.arange(size) + 1) * side[:, None] - size  # (N, S) pixel centres in the square
+    low, share = at // unit, (at % unit).astype(np.int32)
+    pair = [np.clip(low + i, 0, side[:, None] - 1) for i in range(2)]
+    here = np.arange(n)[:, None]
+    out: I32 = pixels.astype(np.int32)
+    first, second = (out[here, place + top[:, None]] for place in pair)
+    w = share[:, :, None, None]
+    out = first * (unit - w) + second * w
+    first, second = (out[here, :, place + left[:, None]] for place in pair)  # (N, S', S, 3)
+    out = first * (unit - w) + second * w
+    out = (out + unit * size) // unit**2
+    return out.swapaxes(1, 2).astype(np.uint8)
+
+
+def _jitter(pixels: Pixels, factors: Ints) -> Pixels:
+    """Brightness, contrast and colour, each by a factor (3, N) in 1/4096.
+
+    They are distances from black, from the tile's mean grey and from each pixel's own grey.
+    """
+    brightness, contrast, colour = factors.astype(np.int32)
+    out = _away(np.zeros((1, 1, 1, 1), np.int32), pixels.astype(np.int32), brightness)
+    grey = _grey(out)
+    n_pixels = grey.shape[1] * grey.shape[2]
+    total = grey.sum((1, 2, 3), dtype=np.int64)
+    mean = ((2 * total + n_pixels) // (2 * n_pixels)).astype(np.int32)
+    out = _away(mean[:, None, None, None], out, contrast)
+    return _away(_grey(out), out, colour).astype(np.uint8)
+
+
+def _away(base: I32, pixels: I32, factor: I32) -> I32:
+    """Pixels at `factor` times their distance from `base`."""
+    change = (pixels - base) * factor[:, None, None, None]
+    return np.clip(base + ((change + (1 << (_SHARE - 1))) >> _SHARE), 0, 255)
+
+
+def _grey(pixels: I32) -> I32:
+    """Brightness of each pixel, (N, H, W, 1)."""
+    red, green, blue = (pixels[..., i : i + 1] * _LUMA[i] for i in range(3))
+    grey: I32 = (red + green + blue + (1 << 15)) >> 16
+    return grey

@@ -1,0 +1,142 @@
+"""Tiles from CIFAR-10 and CIFAR-100 (https://www.cs.toronto.edu/~kriz/cifar.html).
+
+Each is read as parquet in the schema of `uoft-cs/cifar10` and `uoft-cs/cifar100`, from a folder or
+from the Hugging Face hub, or as the binary version. The Python version is not: it is pickled.
+
+A tenth of the training pictures, chosen by a hash of each picture, is the validation split, and a
+training picture that also stands in the test files is left out. The hash is of the picture's file
+(PNG) in parquet and of the raw pixels in the binary version, so the two agree in pixels, labels and
+test pictures, but hold out different training pictures for validation.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from gpt2v.config.pictures import TilesConfig
+from gpt2v.data import rng
+from gpt2v.data.rng import Ints
+from gpt2v.data.tiles import sprites
+from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, TileBank, sorted_by_class
+from gpt2v.data.tiles.cifar_formats import (
+    PARTS,
+    Found,
+    Version,
+    read_binary,
+    read_hub,
+    read_parquet,
+)
+from gpt2v.data.tiles.image_files import Decoded, Pixels, decode_all, digest, refuse_or_skip
+from gpt2v.errors import UserError, first_line
+from gpt2v.runs import looks_local
+
+_VERSIONS = {
+    "cifar10": Version(
+        hub="uoft-cs/cifar10",
+        label="label",
+        train=tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+        test="test_batch.bin",
+        names="batches.meta.txt",
+        label_bytes=1,
+        class_names=sprites.CLASS_NAMES,  # the same ten, in CIFAR-10's order
+    ),
+    "cifar100": Version(
+        hub="uoft-cs/cifar100",
+        label="fine_label",
+        train=("train.bin",),
+        test="test.bin",
+        names="fine_label_names.txt",
+        label_bytes=2,
+    ),
+}
+
+
+def cifar_bank(config: TilesConfig) -> TileBank:
+    """CIFAR-10 or CIFAR-100 from a folder, or from the hub.
+
+    Raises:
+        UserError: nothing there is a whole copy in one of the formats; or, once a split is drawn,
+            pictures in it cannot be read.
+    """
+    found = _read(config, _VERSIONS[config.source])
+    for part in PARTS:
+        _check_labels(found, part)
+    parts = [(part, i) for part in PARTS for i in range(len(found.blobs[part]))]
+    blobs = [blob for part in PARTS for blob in found.blobs[part]]
+    labels = np.concatenate([found.labels[part] for part in PARTS])
+    sources = [f"{found.name}/{part}/{i}" for part, i in parts]
+
+    def decoded(which: Ints, split: str = "", keep: bool = True) -> Decoded:
+        names = [sources[i] for i in which.tolist()]
+        label = f"tiles: {config.source} {split}".rstrip()
+        return decode_all(
+            lambda i: blobs[which[i]], names, config.size, label, found.decode, keep=keep
+        )
+
+    def pixels(which: Ints, split: str) -> Pixels:
+        own = decoded(which, split)
+        refuse_or_skip(own.faults, len(which), found.where, "refuse")
+        assert own.pixels is not None
+        return own.pixels
+
+    readable = np.ones(len(blobs), bool)
+    if config.corrupt == "skip":  # all are tried first, so that it is known which there are
+        tried = decoded(np.arange(len(blobs)), keep=False)
+        refuse_or_skip(tried.faults, len(blobs), found.where, "skip")
+        readable = tried.readable
+    digests = np.array([digest(blob) for blob in blobs], np.uint64)
+    split = np.where(rng.unit(digests) < VAL_SHARE, SPLITS.index("val"), SPLITS.index("train"))
+    is_test = np.arange(len(blobs)) < len(found.blobs["test"])
+    split[is_test] = SPLITS.index("test")
+    keep = readable & (is_test | ~np.isin(digests, digests[is_test]))
+    splits = {}
+    for number, name in enumerate(SPLITS):
+        own = np.flatnonzero(keep & (split == number))
+        splits[name] = sorted_by_class(
+            labels[own],
+            len(found.class_names),
+            [sources[i] for i in own.tolist()],
+            lambda order, own=own, name=name: pixels(own[order], name),  # type: ignore[misc]
+        )
+    return TileBank(config.source, found.class_names, config.size, splits)
+
+
+def _check_labels(found: Found, part: str) -> None:
+    labels, last = found.labels[part], len(found.class_names) - 1
+    if not len(labels):
+        raise UserError(f"tiles.path: {found.where}: the {part} files hold no pictures")
+    wrong = np.flatnonzero((labels < 0) | (labels > last))
+    if len(wrong):
+        raise UserError(
+            f"tiles.path: {found.where}: labels must lie in 0..{last}, but picture {wrong[0]} of "
+            f"the {part} files has {labels[wrong[0]]}"
+        )
+
+
+def _read(config: TilesConfig, version: Version) -> Found:
+    """Tell by what lies at the path how it is to be read."""
+    if config.path is None:
+        return read_hub(version.hub, version, "")
+    root = Path(config.path).expanduser()
+    if not root.is_dir():
+        if root.exists() or looks_local(config.path) or config.path.count("/") != 1:
+            raise UserError(
+                f"tiles.path: {root}: no such folder; expected one with {version.expected}, or a "
+                f"hub id such as {version.hub}"
+            )
+        return read_hub(config.path, version, "no such folder here, and ")
+    try:
+        files = sorted(file for file in root.rglob("*") if file.is_file())
+        parquet = {p: [f for f in files if f.match(f"{p}-*.parquet")] for p in PARTS}
+        if any(parquet.values()):
+            return read_parquet(root, parquet, version)
+        binary = {f.parent for f in files if f.name in (*version.train, version.test)}
+        if binary:
+            return read_binary(root, sorted(binary), version)
+    except OSError as error:
+        raise UserError(
+            f"tiles.path: {error.filename or root}: cannot be read: {first_line(error)}"
+        ) from None
+    raise UserError(
+        f"tiles.path: {root}: expected {version.expected} in it; the Python version is not read"
+    )

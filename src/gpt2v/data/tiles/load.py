@@ -1,0 +1,95 @@
+"""Tile banks by their configuration: sprites, CIFAR-10, CIFAR-100 or folders of pictures.
+
+The pictures of `sprites` are drawn by our own code, those of the others are read.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from gpt2v.config.pictures import MAX_SPRITES, TilesConfig
+from gpt2v.data import rng
+from gpt2v.data.rng import Ints
+from gpt2v.data.tiles import sprites
+from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, SplitTiles, TileBank
+from gpt2v.data.tiles.cifar import cifar_bank
+from gpt2v.data.tiles.folder import folder_bank
+from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.errors import UserError
+from gpt2v.progress import track
+
+_SEPARATORS = ",;|&'"  # of names in lists and tables
+_ANSWERS = ("tie", "none", "yes", "no")  # that are no objects
+
+
+def load_bank(config: TilesConfig) -> TileBank:
+    """Build the bank that the configuration names.
+
+    Raises:
+        UserError: a file is missing or corrupt, or a class has no tile in some split.
+    """
+    bank = replace(_SOURCES[config.source](config), augment=config.augment)
+    empty = np.argwhere(bank.counts == 0)
+    if len(empty):
+        split, label = empty[0]
+        raise UserError(
+            f"tiles.path: {config.path or config.source}: class '{bank.class_names[label]}' "
+            f"has no picture left for the {SPLITS[split]} split; it needs more pictures"
+        )
+    for name in bank.class_names:  # at other borders, tokenizers join a name with its neighbours
+        if not (name and name[0].isalnum() and name[-1].isalnum() and name.isprintable()):
+            raise UserError(
+                f"tiles.path: {config.path or config.source}: class name {name!r} must begin and "
+                "end with a letter or a digit"
+            )
+        if set(name) & set(_SEPARATORS) or name in _ANSWERS:
+            raise UserError(
+                f"tiles.path: {config.path or config.source}: class name {name!r} would be taken "
+                f"for something else; it may hold none of {_SEPARATORS} and be none of "
+                f"{', '.join(_ANSWERS)}"
+            )
+    return bank
+
+
+def _sprite_bank(config: TilesConfig) -> TileBank:
+    """Drawn tiles; the variant number is the source picture.
+
+    Each split counts in a range of its own, so that what one bank holds out is in no other bank's
+    training split, however many tiles they have.
+    """
+    held_out = max(1, round(config.per_class * VAL_SHARE))
+    splits = {
+        split: _sprites(config, split, i * MAX_SPRITES + np.arange(n))
+        for i, (split, n) in enumerate(
+            zip(SPLITS, (config.per_class, held_out, held_out), strict=True)
+        )
+    }
+    return TileBank("sprites", sprites.CLASS_NAMES, config.size, splits)
+
+
+def _sprites(config: TilesConfig, split: str, variants: Ints) -> SplitTiles:
+    """These variants (n,) of every class."""
+    n_classes = len(sprites.CLASS_NAMES)
+    labels = np.repeat(np.arange(n_classes), len(variants))
+    keys = rng.mix(np.tile(variants, n_classes).astype(np.uint64) + np.uint64(config.seed << 32))
+
+    def draw() -> Pixels:
+        chunks = np.array_split(np.arange(len(labels)), max(1, len(labels) // 500))
+        drawn = [
+            sprites.draw_sprites(labels[chunk], keys[chunk], config.size)
+            for chunk in track(chunks, f"tiles: {split} sprites")
+        ]
+        return np.concatenate(drawn)
+
+    pairs = zip(labels.tolist(), np.tile(variants, n_classes).tolist(), strict=True)
+    sources = [f"sprites/{config.seed}/{label}/{variant}" for label, variant in pairs]
+    return SplitTiles(np.full(n_classes, len(variants)), sources, draw)
+
+
+_SOURCES: dict[str, Callable[[TilesConfig], TileBank]] = {
+    "sprites": _sprite_bank,
+    "cifar10": cifar_bank,
+    "cifar100": cifar_bank,
+    "folder": folder_bank,
+}

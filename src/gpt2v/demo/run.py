@@ -1,0 +1,157 @@
+"""The main job end to end: encoder, GPT-2, GPT-2v, evaluation in both modalities, probe, ladder,
+report. `results.json` at the top of the run holds the headline numbers.
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gpt2v import runs
+from gpt2v.ablate.ladder import climb
+from gpt2v.config.base import Config
+from gpt2v.config.grids import LadderGridConfig
+from gpt2v.config.load import dump
+from gpt2v.config.measuring import LadderConfig
+from gpt2v.data.dataset import GridDataset
+from gpt2v.data.render.spans import PictureGeometry
+from gpt2v.data.stream import training_hash
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
+from gpt2v.demo.config import DemoConfig
+from gpt2v.encoder_train.train import scenes_hash, train_encoder
+from gpt2v.errors import within
+from gpt2v.eval.command import held_out
+from gpt2v.eval.evaluate import Part, Readers, evaluate
+from gpt2v.features.sources import picture_source
+from gpt2v.lm_train.train import train_lm
+from gpt2v.mm_train.train import train_mm
+from gpt2v.model.load import load_gpt2v, load_model
+from gpt2v.probe.probe import probe
+from gpt2v.report import write_report
+
+T = TypeVar("T")
+
+
+def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
+    """Run every stage into `run`; returns the headline results.
+
+    A training that `run` already holds, with the same configuration, is kept, or goes on from its
+    last checkpoint; once one is not finished, all that follow are run anew.
+    """
+    started = time.monotonic()
+    seconds: dict[str, float] = {}
+    keep = True
+
+    def stage(name: str, work: Callable[[], T], fresh: bool = True) -> T:
+        print(f"== {name}", flush=True)
+        begin = time.monotonic()
+        if fresh:
+            shutil.rmtree(run / name, ignore_errors=True)
+        (run / name).mkdir(exist_ok=True)
+        done = work()
+        seconds[name] = round(time.monotonic() - begin, 1)
+        return done
+
+    def training(name: str, stage_config: Config, hashed: str, work: Callable[..., Any]) -> None:
+        nonlocal keep
+        begun = keep and _is_begun(run / name, stage_config)
+        finished = (run / name / runs.FINISHED).is_file()
+        same = finished and _results(run / name)["data_hash"] == hashed
+        keep = begun and finished and same
+        if keep:
+            print(f"== {name}: kept as it is", flush=True)
+            seconds[name] = _results(run / name)["seconds"]
+        else:
+            fresh = finished or not begun
+            stage(name, lambda: work(run=run / name, bank=bank), fresh)
+
+    (run / runs.FINISHED).unlink(missing_ok=True)  # of a run that is resumed
+    runs.write_text(run / "config.yaml", dump(config))
+    begin = time.monotonic()
+    bank = load_bank(config.tiles)
+    seconds["tiles"] = round(time.monotonic() - begin, 1)
+    _check_grids(config, bank)
+    encoder, lm, mm = config.encoder, config.lm, config.mm
+    training("encoder", encoder, scenes_hash(encoder, bank), partial(train_encoder, encoder))
+    training("lm", lm, training_hash(lm.data, bank), partial(train_lm, lm))
+    training("mm", mm, training_hash(mm.data, bank), partial(train_mm, mm))
+
+    loaded, model = load_gpt2v(str(run / "mm"))
+    before = load_model(str(run / "lm"))
+    data = held_out(config.eval, bank)
+    picture = picture_source(model, [data], config.eval.features)
+    readers: Readers = {
+        "gpt2v": (loaded.reader(picture), ["text", "image"]),
+        "lm": (before.reader(), ["text"]),
+    }
+    parts, render = [Part(data)], loaded.renderer(bank)
+    measured = stage("eval", lambda: evaluate(readers, parts, render, config.eval, run / "eval"))
+    probed = stage("probe", lambda: probe(model, bank, config.probe, run / "probe"))
+    stage("ladder", lambda: climb(loaded, data, ladder_config(config), run / "ladder"))
+
+    rows = {(row["model"], row["modality"]): row for row in measured["results"]}
+    text, image = rows["gpt2v", "text"], rows["gpt2v", "image"]
+    everywhere = probed["results"][0]
+    seconds["total"] = round(sum(seconds.values()), 1)
+    results = {
+        "preset": preset,
+        "tiles": bank.name,
+        "data_hash": measured["data_hash"],
+        "seed": config.mm.train.seed,
+        "text_accuracy": text["accuracy"],
+        "image_accuracy": image["accuracy"],
+        "gap": measured["gap"],
+        "gap_ci95": measured["gap_ci95"],
+        "lm_text_accuracy": rows["lm", "text"]["accuracy"],
+        "chance": text["chance"],
+        "blind_accuracy": text["blind_accuracy"],
+        "bag_accuracy": text["bag_accuracy"],
+        "probe_accuracy": everywhere["accuracy"],
+        "probe_palette_accuracy": everywhere["palette_accuracy"],
+        "encoder": _results(run / "encoder")["results"][0],
+        "n_images": text["n_images"],
+        "n_questions": text["n_questions"],
+        "results": measured["results"],
+        "seconds": seconds,
+    }
+    found = runs.write_results(run, "demo", started, **results)
+    write_report(run)
+    return found
+
+
+def ladder_config(config: DemoConfig) -> LadderConfig:
+    """The ladder of the demo's GPT-2v, on the evaluation's grids."""
+    shared = {name: getattr(config.eval, name) for name in ("tiles", "split", "seed", "n_images")}
+    grid = config.eval.grid
+    kept = {name: getattr(grid, name) for name in LadderGridConfig.model_fields}
+    return LadderConfig(
+        **shared,
+        grid=LadderGridConfig(**kept),
+        features=config.eval.features,
+        model=config.probe.model,
+    )
+
+
+def _check_grids(config: DemoConfig, bank: TileBank) -> None:
+    """Refuse grids that no trained model could be measured on, before anything is trained."""
+    vision = config.encoder.vision
+    geometry = PictureGeometry(vision.image_size, vision.patch_size * config.mm.pool)
+    for name, grid in (("eval", config.eval.grid), ("probe", config.probe.grid)):
+        with within(f"{name}.grid."):
+            GridDataset(grid, bank, split="test").first()
+            geometry.span(*grid.largest_shape, bank.size, grid.picture)
+
+
+def _is_begun(run: Path, config: Config) -> bool:
+    """Whether a run holds a training with this configuration, to keep or to go on with."""
+    path = run / "config.yaml"
+    return path.is_file() and path.read_text("utf-8") == dump(config)
+
+
+def _results(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / runs.FINISHED).read_text("utf-8"))
+    return found

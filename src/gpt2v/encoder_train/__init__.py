@@ -1,0 +1,1 @@
+"""Contrastive CLIP pre-training of the encoder on captioned scenes."""

@@ -1,0 +1,137 @@
+"""`gpt2v encoder train`: contrastive CLIP pre-training on captioned scenes."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from transformers import CLIPModel
+
+from gpt2v import runs
+from gpt2v.config.base import hash_of
+from gpt2v.config.training import EncoderConfig
+from gpt2v.data.render.spans import PictureGeometry
+from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption, scene_caption
+from gpt2v.data.stream import slice_of_batch
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
+from gpt2v.data.tokenizer import build_tokenizer, grid_texts
+from gpt2v.encoder_train.zero_shot import scoring_grid, zero_shot_accuracy
+from gpt2v.errors import UserError
+from gpt2v.hardware.device import place
+from gpt2v.model import clip as clips
+from gpt2v.model.files import load_weights, save_pretrained
+from gpt2v.model.flops import vision_flops
+from gpt2v.train.distributed import from_rank_0, rank
+from gpt2v.train.loop import Task, fit
+
+
+def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None) -> dict[str, Any]:
+    """Train an encoder into the run directory; `bank` saves loading the tiles twice."""
+    started = time.monotonic()
+    bank = bank or load_bank(config.tiles)
+    geometry = PictureGeometry(config.vision.image_size, config.vision.patch_size)
+    scoring_grid(bank, geometry)  # tiles that do not fit the pictures are refused here
+    tokenizer = build_tokenizer(config.tokenizer, grid_texts(bank))
+    _check_captions(config, bank, tokenizer)
+    torch.manual_seed(config.train.seed)
+    clip = place(clips.new_clip(config, tokenizer))
+    task = _EncoderTask(config, bank, geometry, tokenizer, clip)
+    hashed = scenes_hash(config, bank)
+    from_rank_0(lambda: runs.write_config(run, config))
+    whole = Task(
+        model=clip,
+        batch=task.batch,
+        loss=task.loss,
+        evaluate=task.evaluate,
+        describe=lambda step: "scenes",
+        save=lambda folder: save_pretrained(folder, clip, tokenizer),
+        load=lambda folder: load_weights(folder, clip),
+        merit=lambda found: found["cell_accuracy"],
+        flops=lambda scenes: vision_flops(clip.vision_model, len(scenes.captions)),
+        compiled=(clip.vision_model,),
+        data_hash=hashed,
+        unused=True,  # the scale of a term whose weight is 0, scenes without objects
+    )
+    fit(whole, config.train, config.steps, run, "encoder")
+    if rank() != 0:
+        return {}
+    accuracy = zero_shot_accuracy(clip, tokenizer, bank, geometry, "test", 300)
+    return runs.write_results(
+        run,
+        "encoder",
+        started,
+        seed=config.train.seed,
+        data_hash=hashed,
+        results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
+    )
+
+
+def scenes_hash(config: EncoderConfig, bank: TileBank) -> str:
+    """Short hash of the training data: equal hashes mean equal scenes."""
+    return hash_of(bank.content_hash("train"), config.scenes, config.data_seed)
+
+
+class _EncoderTask:
+    def __init__(
+        self,
+        config: EncoderConfig,
+        bank: TileBank,
+        geometry: PictureGeometry,
+        tokenizer: Tokenizer,
+        clip: CLIPModel,
+    ) -> None:
+        self.config, self.bank, self.geometry = config, bank, geometry
+        self.tokenizer, self.clip = tokenizer, clip
+        self.device = next(clip.parameters()).device
+        self.objects = [object_caption(name) for name in bank.class_names]
+
+    def batch(self, step: int, part: int, parts: int) -> Scenes:
+        """A slice of the step's scenes; each slice is a contrastive batch of its own."""
+        c = self.config
+        index = slice_of_batch(c.batch_size, step, part, parts)
+        return draw_scenes(c.scenes, self.bank, self.geometry, c.data_seed, "train", step, index)
+
+    def loss(self, scenes: Scenes) -> torch.Tensor:
+        captions = [*self.objects, *scenes.captions]
+        ids = clips.caption_ids(captions, self.tokenizer, self.device)
+        text = clips.embed_captions(self.clip, ids)
+        objects, whole = text[: len(self.objects)], text[len(self.objects) :]
+        pixels = clips.normalise(scenes.pixels, self.device)
+        pictures, patches = clips.embed_patches(self.clip, pixels)
+        number = {caption: i for i, caption in enumerate(dict.fromkeys(scenes.captions))}
+        kind = torch.tensor([number[caption] for caption in scenes.captions], device=self.device)
+        same = (kind[:, None] == kind[None, :]).float()
+        region = torch.from_numpy(scenes.patch_slots).to(self.device)
+        target = torch.from_numpy(scenes.classes).to(self.device)
+        c = self.config
+        total: torch.Tensor = c.global_weight * clips.global_loss(self.clip, pictures, whole, same)
+        if (scenes.patch_slots != NOTHING).any():
+            of_region, of_patch = clips.local_losses(self.clip, patches, objects, region, target)
+            total = total + c.region_weight * of_region + c.patch_weight * of_patch
+        return total
+
+    def evaluate(self) -> dict[str, float]:
+        accuracy = zero_shot_accuracy(
+            self.clip,
+            self.tokenizer,
+            self.bank,
+            self.geometry,
+            "val",
+            self.config.train.eval_grids,
+        )
+        return {"cell_accuracy": accuracy}
+
+
+def _check_captions(config: EncoderConfig, bank: TileBank, tokenizer: Tokenizer) -> None:
+    """Refuse scenes whose longest caption exceeds the text tower's context."""
+    slots = max(layout.lattice**2 for layout in config.scenes.layouts)
+    slots *= 2 if config.scenes.cut else 1
+    longest = sorted(bank.class_names, key=len)[-slots:]
+    length = clips.caption_ids([scene_caption(longest)], tokenizer, torch.device("cpu")).shape[1]
+    if length > clips.LONGEST_CAPTION:
+        raise UserError(
+            f"scenes.layouts: captions of up to {slots} objects need {length} tokens, but the text "
+            f"tower takes {clips.LONGEST_CAPTION}"
+        )

@@ -1,0 +1,290 @@
+"""Features of a vision tower that does not train, kept on the disk: computed once per picture.
+
+A cache is a folder with `features.npy` (what `GPT2vModel.vision_features` gives, float32, mapped
+into memory), `keys.npy` (which pictures, by `data.pictures.picture_keys`, sorted) and `meta.json`
+(what it was made from, checksums). Its name is a hash of what it was made from, so that another
+tower, layer, tile bank or set of pictures has another one. Every byte is checked when it is opened:
+that reads the files once, and hashes them on all cores.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field, ValidationError
+
+from gpt2v.config.base import Config, hash_of
+from gpt2v.config.models import FeaturesConfig
+from gpt2v.data.render.pictures import Pictures, picture_keys
+from gpt2v.data.rng import U64, Ints
+from gpt2v.data.tiles.bank import SPLITS, TileBank
+from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.errors import UserError
+from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.progress import progress
+from gpt2v.runs import cache_folder, remove_directory, whole_directory, write_json
+
+Precision = Literal["fp32", "bf16"]
+Listing = Callable[[], Iterator[Pictures]]  # pictures, some at a time; can be gone through twice
+
+_FORMAT = 2  # another number makes everything anew
+FEATURES, KEYS, META = "features.npy", "keys.npy", "meta.json"
+_BATCH = 64  # pictures that the tower sees at once
+_CHUNK = 16 << 20  # bytes that are hashed at once
+_UNSTEADY = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
+
+
+class NotKept(UserError):
+    """Features cannot be kept; the message says why."""
+
+
+class Origin(Config):
+    """What features were made from: where it is equal, they are."""
+
+    format: int = _FORMAT
+    encoder: str  # see `encoder_hash`
+    layer: int = Field(ge=0)  # index into hidden_states
+    class_token: bool
+    image_size: int
+    image_mean: list[float]
+    image_std: list[float]
+    precision: Precision  # that the tower ran in; features are float32 in either case
+    bank: str  # hash of the splits that the pictures are of
+    pictures: str  # SHA-256 of the keys, which say how pictures are drawn
+    n_pictures: int = Field(ge=1)
+    n_tokens: int  # of a picture
+    width: int
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(P, N, D)"""
+        return self.n_pictures, self.n_tokens, self.width
+
+    @property
+    def n_bytes(self) -> int:
+        """Of all features."""
+        return 4 * self.n_pictures * self.n_tokens * self.width
+
+    def __str__(self) -> str:
+        shape = f"{self.n_pictures:,} pictures x {self.n_tokens} x {self.width}"
+        return f"{shape}, {_amount(self.n_bytes)}"
+
+
+class _Meta(Config):
+    """What meta.json says."""
+
+    origin: Origin
+    keys_sha256: str
+    features_sha256: str  # of the SHA-256 of every 16 MiB
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """An open cache."""
+
+    origin: Origin
+    keys: U64  # (P,) sorted
+    features: NDArray[np.float32]  # (P, N, D) mapped from the disk
+
+    def find(self, keys: U64) -> tuple[Ints, NDArray[np.bool_]]:
+        """The row of each picture (n,), and whether it is there (n,)."""
+        rows = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        return rows, self.keys[rows] == keys
+
+
+def open_features(
+    model: GPT2vModel,
+    bank: TileBank,
+    listing: Listing,
+    config: FeaturesConfig,
+    precision: Precision = "fp32",
+    make: bool = True,
+) -> FeatureStore | None:
+    """The cache of these pictures; where it is missing or damaged it is made, or None is returned.
+
+    Args:
+        listing: pictures of `bank`; those that occur again are kept once.
+        precision: that the tower runs in.
+
+    Raises:
+        NotKept: it would be larger than `config.max_gb`, or there is no room for it.
+    """
+    base = Path(config.path).expanduser() if config.path else cache_folder("features")
+    if not make and not base.is_dir():
+        return None
+    keys, splits, n_parts = _different_keys(listing)
+    origin = _origin(model, bank, splits, keys, precision)
+    folder = base / origin.name
+    if folder.exists():
+        fault = verify(folder, origin)
+        if fault is None:
+            print(f"features: {origin}, from {folder}", flush=True)
+            return _open(folder, origin)
+        then = "making it again" if make else "it is not used"
+        print(f"gpt2v: features: {folder}: {fault}; {then}", file=sys.stderr)
+    if not make:
+        return None
+    if origin.n_bytes > config.max_gb * 1e9:
+        raise NotKept(f"{origin}, is more than features.max_gb: {config.max_gb:g}")
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(base).free
+        if origin.n_bytes + keys.nbytes > free:
+            raise NotKept(f"{origin}, but {base} has room for {_amount(free)}; set features.path")
+        print(f"features: {origin}, into {folder}", flush=True)
+        if folder.exists():  # damaged
+            remove_directory(folder)
+        _write(folder, origin, keys, listing, n_parts, model)
+    except OSError as error:
+        if not folder.exists():  # else another process was first, or it cannot be removed
+            raise NotKept(f"{base}: cannot be written: {error.strerror}") from None
+    fault = verify(folder, origin)
+    if fault is not None:
+        raise NotKept(f"{folder}: {fault}")
+    return _open(folder, origin)
+
+
+def _different_keys(listing: Listing) -> tuple[U64, list[str], int]:
+    """The sorted keys of all pictures, the splits that these are of, and in how many parts they
+    are listed.
+    """
+    pairs, splits = [], set()
+    for p in listing():
+        pairs.append(np.stack([p.keys, picture_keys(p.grids, p.bank, p.picture, salt=1)], axis=1))
+        splits |= {SPLITS[number] for number in p.grids.split.tolist()}
+    different = np.unique(np.concatenate(pairs), axis=0)
+    keys = np.unique(different[:, 0])
+    assert len(keys) == len(different), "two pictures have the same key"
+    return keys, sorted(splits), len(pairs)
+
+
+def _origin(
+    model: GPT2vModel, bank: TileBank, splits: list[str], keys: U64, precision: Precision
+) -> Origin:
+    config, vision = model.config, model.config.vision_config
+    return Origin(
+        encoder=encoder_hash(model),
+        layer=config.vision_layer % (vision.num_hidden_layers + 1),
+        class_token=config.class_token,
+        image_size=vision.image_size,
+        image_mean=[float(value) for value in config.image_mean],
+        image_std=[float(value) for value in config.image_std],
+        precision=precision,
+        bank=hash_of(*(bank.content_hash(split) for split in splits)),
+        pictures=hashlib.sha256(keys.astype("<u8").tobytes()).hexdigest(),
+        n_pictures=len(keys),
+        n_tokens=model.geometry.n_patches + config.class_token,
+        width=vision.hidden_size,
+    )
+
+
+def encoder_hash(model: GPT2vModel) -> str:
+    """SHA-256 of the vision tower's configuration and of all its weights."""
+    config = model.vision_tower.config.to_dict()
+    plain = {key: value for key, value in config.items() if key not in _UNSTEADY}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.vision_tower.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+# ---- files -----------------------------------------------------------------------------------
+
+
+def _write(
+    folder: Path, origin: Origin, keys: U64, listing: Listing, n_parts: int, model: GPT2vModel
+) -> None:
+    """Run the tower on every picture once; the folder appears whole or not at all."""
+    done = np.zeros(len(keys), bool)
+    with whole_directory(folder) as temporary, (temporary / FEATURES).open("wb") as file:
+        np.save(temporary / KEYS, keys.astype("<u8"))
+        header = {"descr": "<f4", "fortran_order": False, "shape": origin.shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        start, size = file.tell(), origin.n_bytes // origin.n_pictures
+        with progress("features: vision tower", n_parts) as report:
+            for pictures in listing():
+                rows = np.searchsorted(keys, pictures.keys)
+                new = np.unique(rows, return_index=True)[1]
+                new = new[~done[rows[new]]]
+                for part in np.split(new, range(_BATCH, len(new), _BATCH)) if len(new) else ():
+                    found = _computed(model, pictures.pixels[part], origin.precision)
+                    for row, features in zip(rows[part].tolist(), found, strict=True):
+                        file.seek(start + row * size)
+                        file.write(features.tobytes())
+                done[rows[new]] = True
+                report()
+        assert done.all(), "the second listing lacks pictures of the first"
+        file.flush()
+        meta = _Meta(
+            origin=origin,
+            keys_sha256=_checksum(temporary / KEYS),
+            features_sha256=_checksum(temporary / FEATURES),
+        )
+        write_json(temporary / META, meta.model_dump())
+
+
+@torch.no_grad()
+def _computed(model: GPT2vModel, pixels: Pixels, precision: Precision) -> NDArray[np.float32]:
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        found = model.vision_features(model.normalise(pixels))
+    features: NDArray[np.float32] = found.float().cpu().numpy().astype("<f4", copy=False)
+    return features
+
+
+def verify(folder: Path, origin: Origin) -> str | None:
+    """What is wrong with a cache that should be of this origin: None where nothing is."""
+    try:
+        meta = _Meta.model_validate_json((folder / META).read_bytes())
+    except (ValidationError, OSError):
+        return f"{META} is damaged or missing"
+    for name in Origin.model_fields:
+        if getattr(meta.origin, name) != getattr(origin, name):
+            return f"was made from another {name}"
+    for name, checksum in ((KEYS, meta.keys_sha256), (FEATURES, meta.features_sha256)):
+        try:
+            found = _checksum(folder / name)
+        except OSError:
+            return f"{name} is missing"
+        if found != checksum:
+            return f"{name} is damaged"
+    return None
+
+
+def _open(folder: Path, origin: Origin) -> FeatureStore:
+    keys = np.load(folder / KEYS, allow_pickle=False).astype(np.uint64)
+    mapped = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
+    assert mapped.shape == origin.shape
+    return FeatureStore(origin, keys, mapped.view(np.ndarray))
+
+
+def _checksum(path: Path) -> str:
+    """SHA-256 of the SHA-256 of every chunk, which are read and hashed on all cores."""
+    size = path.stat().st_size
+
+    def digest(start: int) -> bytes:
+        with path.open("rb") as file:
+            file.seek(start)
+            return hashlib.sha256(file.read(_CHUNK)).digest()
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        return hashlib.sha256(b"".join(pool.map(digest, range(0, size, _CHUNK)))).hexdigest()
+
+
+def _amount(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.{0 if n_bytes >= 1e7 else 2}f} MB"

@@ -1,0 +1,1 @@
+"""What a model runs on: device, number formats, compilation, memory, matrix products."""
