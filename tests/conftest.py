@@ -25,6 +25,7 @@ from gpt2v.mm_train.train import train_mm
 from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import quiet_transformers
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.load import LoadedModel
 
 settings.register_profile("gpt2v", deadline=None, max_examples=30)
 settings.load_profile("gpt2v")
@@ -82,6 +83,12 @@ def gpt2v(lm: GPT2LMHeadModel, table: PieceTable) -> GPT2vModel:
     helpers.louder(encoder.tower)
     model = GPT2vModel.from_parts(encoder, lm, vision_layer=-2, image_token_id=table.image_id)
     return model.eval()
+
+
+@pytest.fixture(scope="session")
+def loaded(gpt2v: GPT2vModel, tokenizer: Tokenizer) -> LoadedModel:
+    """That GPT-2v as a measurement opens it."""
+    return LoadedModel(gpt2v.language_model, gpt2v, tokenizer, "")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """What tests build by hand: documents in plain Python, tiny configurations, folders of pictures."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +21,15 @@ from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.training import LMConfig, MMConfig, TrainConfig
 from gpt2v.data.grids.samples import Samples
 from gpt2v.data.stream import slice_of_batch
-from gpt2v.data.tiles.bank import SPLITS, TileBank
+from gpt2v.data.tiles.bank import SPLITS, SplitTiles, TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.model.files import save_pretrained
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import Task
+
+REPO = Path(__file__).parents[1]
+SHARED = REPO.parent / "shared" / "data"  # real data, where it is there
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -226,11 +230,25 @@ def picture_folder(root: Path, names: tuple[str, ...] = ("ant", "bee", "cow"), n
     return root
 
 
+def all_tiles(bank: TileBank) -> np.ndarray:
+    """Ids of the tiles of every split."""
+    return np.concatenate([bank.tiles(split) for split in SPLITS])
+
+
+def repainted(bank: TileBank, paint: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> TileBank:
+    """The same tiles with other pixels: `paint` takes those of a split and the tiles' classes."""
+
+    def other(own: SplitTiles) -> SplitTiles:
+        return dataclasses.replace(own, draw=lambda: paint(np.asarray(own.pixels), own.labels))
+
+    return dataclasses.replace(bank, splits={k: other(own) for k, own in bank.splits.items()})
+
+
 def check_disjoint(bank: TileBank) -> None:
     """No source and no pixels of one split occur in another."""
-    pixels = [tile.tobytes() for tile in bank.take(np.arange(len(bank.labels)))]
-    for kind in (np.array(bank.source), np.array(pixels)):
-        sets = [set(kind[bank.split == s].tolist()) for s in range(len(SPLITS))]
+    sources = [set(bank.splits[split].sources) for split in SPLITS]
+    pixels = [{tile.tobytes() for tile in bank.take(bank.tiles(split))} for split in SPLITS]
+    for sets in (sources, pixels):
         assert all(sets)
         assert sum(map(len, sets)) == len(set.union(*sets))
 

@@ -90,7 +90,7 @@ def build(case, lm, table, **more):
 def batches(model, bank, table):
     """Name -> texts with `<image>` for each picture, and the batch that they are, chained."""
     side = model.geometry.image_size // bank.size
-    render = Renderer(bank, table, model.geometry.image_size)
+    render = Renderer(bank, table, model.token_geometry)
     found = {}
     for name, n, layout, line in (
         ("text", 2, "composite", None),

@@ -1,9 +1,8 @@
 """Cleaning of plain text: one spelling of spaces and lines, nothing garbled, nothing twice.
 
 Garbled text is mostly mojibake: UTF-8 that someone read as Windows-1252, such as `â€™` for a
-typographic apostrophe. What can be turned back is repaired; the rest of it is dropped. Only
-sequences that do not occur in sound text count: a capital letter before a closing quote, as in
-`CAFÉ”` or `Spaß“`, has the bytes of one too.
+typographic apostrophe. `ftfy` turns back what it is sure of; what has characters after that which
+no sound text has is dropped.
 
 What is held out for validation is chosen here as well: by content, as repeats are found.
 """
@@ -14,32 +13,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import asdict, dataclass
 
+from ftfy import fix_encoding
+
 HELD_OUT = 100  # one document of so many is for validation
 
-
-def _as_cp1252(byte: int) -> str:
-    """How software shows a byte as Windows-1252: its five holes stay control characters."""
-    try:
-        return bytes([byte]).decode("cp1252")
-    except UnicodeDecodeError:
-        return chr(byte)
-
-
-_SHOWN = [_as_cp1252(byte) for byte in range(256)]
-_BYTES = {character: byte for byte, character in enumerate(_SHOWN)}
-_BYTES |= {chr(byte): byte for byte in range(0x80, 0xA0)}  # read as Latin-1, they stay themselves
-
-_TAIL = "".join(sorted(c for c, byte in _BYTES.items() if 0x80 <= byte < 0xC0))  # inside a letter
-_QUOTES = "”’“‘„‚…–—»«›‹·\xa0"  # of these, what may follow a capital letter
-_SAFE = "".join(c for c in _TAIL if c not in _QUOTES)
-_MOJIBAKE = re.compile(
-    f"[ÃÂ][{_SAFE}]"  # é ü ñ, no-break space, © °
-    f"|(?<![A-ZÀ-Þ])[ÃÂ][{_QUOTES}]"  # Ó Ö Å, «
-    f"|â[€‚„†‡ˆ‰˜™œž\x80-\x9f][{_TAIL}]"  # ’ “ ” — … € ™ →
-    f"|ï[»¿][¿½]"  # a byte order mark, a replacement character
-    f"|ð[Ÿ\x9f][{_TAIL}][{_TAIL}]"  # emoji
-    f"|(?:[ÐÑ][{_TAIL}]){{2,}}"  # Cyrillic
-)
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
 _PLAIN = str.maketrans(
     {"\xa0": " ", "\u202f": " ", "\u200b": None, "\u2060": None, "\ufeff": None}
@@ -75,31 +52,13 @@ def normalise(text: str) -> str:
 
 
 def looks_broken(text: str) -> bool:
-    """Whether there are replacement or control characters, or what looks like mojibake."""
-    return bool(_CONTROL.search(text) or (not text.isascii() and _MOJIBAKE.search(text)))
+    """Whether there are replacement or control characters, or mojibake that can be turned back."""
+    return bool(_CONTROL.search(text)) or repair(text) != text
 
 
 def repair(text: str) -> str:
-    """Turn mojibake back, where that leaves nothing broken; else the text as it is.
-
-    The whole text is read again as what it was, or else (where sound characters stand beside
-    mojibake) only its garbled sequences; up to three times, as some text is garbled twice.
-    """
-    found = text
-    for _ in range(3):
-        if not looks_broken(found):
-            return found
-        found = _read_again(found) or _MOJIBAKE.sub(
-            lambda match: _read_again(match[0]) or match[0], found
-        )
-    return text if looks_broken(found) else found
-
-
-def _read_again(text: str) -> str | None:
-    try:
-        return bytes(_BYTES[character] for character in text).decode()
-    except (KeyError, UnicodeDecodeError):
-        return None
+    """Turn mojibake back, where ftfy is sure of it; text without it as it is."""
+    return text if text.isascii() else fix_encoding(text)
 
 
 def content_key(text: str) -> bytes:

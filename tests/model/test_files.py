@@ -13,6 +13,7 @@ from gpt2v.config.grids import GridConfig
 from gpt2v.config.training import EncoderConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import ImageView
 from gpt2v.errors import UserError
 from gpt2v.model.clip import IMAGE_MEAN, IMAGE_STD, new_clip
@@ -56,7 +57,9 @@ def test_a_gpt2v_comes_back_with_equal_logits(gpt2v, bank, table, tokenizer, tmp
     assert again.language_model.lm_head.weight is again.language_model.transformer.wte.weight
     assert again.config.projector == projector
     samples = draw_samples(GridConfig(rows=2, cols=2), bank, 0, "test", np.arange(3))
-    batch = Renderer(bank, table, 48)(samples, ImageView(model.geometry.span(2, 2, 16)))
+    batch = Renderer(bank, table, PictureGeometry(48, 8))(
+        samples, ImageView(model.geometry.span(2, 2, 16))
+    )
     with torch.no_grad():
         expected, found = Reader.of(model)(batch)[0], Reader.of(again)(batch)[0]
     torch.testing.assert_close(found, expected, rtol=0, atol=0)

@@ -14,7 +14,7 @@ from gpt2v.errors import UserError
 
 def stream(bank, table, stages, **data):
     config = DataConfig.model_validate({"batch_size": 4, "stages": stages, **data})
-    return Stream(config, Renderer(bank, table, 48), PictureGeometry(48, 8))
+    return Stream(config, Renderer(bank, table, PictureGeometry(48, 8)))
 
 
 SMALL = {"rows": 1, "cols": 2}

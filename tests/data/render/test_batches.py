@@ -90,7 +90,7 @@ def test_choices_are_never_supervised(long_bank, table, samples):
 
 def test_both_views_of_a_sample_hold_the_same_grid_and_questions(bank, table, samples):
     span = PictureGeometry(48, 8).span(2, 3, 16)
-    render = Renderer(bank, table, image_size=48)
+    render = Renderer(bank, table, PictureGeometry(48, 8))
     text, image = render(samples, TextView()), render(samples, ImageView(span))
     np.testing.assert_array_equal(image.pixels, compose(samples, bank, 48))
     np.testing.assert_array_equal(text.samples.classes, image.samples.classes)

@@ -19,6 +19,7 @@ from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.pictures import TileAugmentConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import view_of
 from gpt2v.data.stream import Stream, listed_pictures
 from gpt2v.errors import UserError
@@ -363,7 +364,7 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
     data = DataConfig.model_validate(
         {"batch_size": 4, "stages": [{"steps": 1, "mix": [{**SMALL, "n_images": 6}]}]}
     )
-    stream = Stream(data, Renderer(bank, table, 48), model.token_geometry)
+    stream = Stream(data, Renderer(bank, table, model.token_geometry))
     config = config_of("lm", tmp_path, MIXES["composite"]).model_copy(update={"data": data})
     source = training_source(model, stream, config)
     assert isinstance(source, CachedPicture)
@@ -411,7 +412,7 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
 def test_gradients_reach_the_projector_and_nothing_of_the_tower(gpt2v, bank, tmp_path, table):
     model = copy.deepcopy(gpt2v)
     source = StoredPicture(model, opened(model, bank, tmp_path, n=5))
-    render = Renderer(bank, table, 48)
+    render = Renderer(bank, table, PictureGeometry(48, 8))
     samples = draw_samples(SPEC, bank, 0, "test", np.arange(8))  # three of them are not kept
     batch = render(samples, view_of(SPEC, bank.size, model.token_geometry))
     source(batch).square().sum().backward()

@@ -2,7 +2,6 @@
 
 import io
 import json
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import helpers
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.tiles.bank import SPLITS
 from gpt2v.data.tiles.load import load_bank
@@ -20,7 +20,7 @@ NAMES = ("ant", "bee")
 COLUMN = {"cifar10": "label", "cifar100": "fine_label"}
 SOURCES = list(COLUMN)
 TRAIN, TEST = "train-00000-of-00001.parquet", "test-00000-of-00001.parquet"
-REAL = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
+REAL = helpers.SHARED / "cifar10"
 
 
 def png(pixels, mode="RGB"):

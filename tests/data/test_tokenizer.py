@@ -1,13 +1,12 @@
 """The fast path from pieces to tokens equals the tokenizer on the whole string."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from gpt2v.specs import PictureConfig
 from hypothesis import given
 from hypothesis import strategies as st
 
+import helpers
 from gpt2v.config.grids import AugmentConfig, GridConfig
 from gpt2v.config.models import TokenizerConfig
 from gpt2v.data.grids.instructions import NAMES
@@ -20,7 +19,7 @@ from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer, tr
 from gpt2v.errors import UserError
 from gpt2v.model.files import wrap_tokenizer
 
-GPT2_FILES = Path(__file__).parents[2] / "shared" / "data" / "gpt2-tokenizer"
+GPT2_FILES = helpers.SHARED / "gpt2-tokenizer"
 
 
 @pytest.fixture(scope="module")

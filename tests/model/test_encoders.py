@@ -202,7 +202,7 @@ def test_the_class_token_stands_before_its_pictures_patches(layout, bank, table,
     assert len(span) == n_pictures * (4 + 1)
     assert (span.patch[::5] == -1).all()
     assert (span.patch.reshape(-1, 5)[:, 1:] == range(4)).all()
-    batch = Renderer(bank, table, 32)(
+    batch = Renderer(bank, table, PictureGeometry(32, 8))(
         draw_samples(spec, bank, 0, "test", np.arange(3)), ImageView(span, picture=spec.picture)
     )
     reader = Reader.of(model)

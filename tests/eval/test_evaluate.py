@@ -15,6 +15,7 @@ from gpt2v.config.measuring import EvalConfig
 from gpt2v.curriculum.fit import held_out as measure
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import TextView
 from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
@@ -35,7 +36,7 @@ def brute_force_bag(classes):
 
 
 def test_records_rows_and_examples_of_a_run(lm, gpt2v, bank, table, tmp_path):
-    held_out = HeldOut(CONFIG, Renderer(bank, table, 48), gpt2v.geometry)
+    held_out = HeldOut(CONFIG, Renderer(bank, table, PictureGeometry(48, 8)), gpt2v.geometry)
     readers = {
         "gpt2v": (Reader.of(gpt2v), ["text", "image"]),
         "lm": (Reader(lm, table.image_id), ["text"]),

@@ -7,6 +7,7 @@ import helpers
 from gpt2v.ablate.ladder import climb, climb_model, rungs, splice_difference
 from gpt2v.config.measuring import EvalConfig, LadderConfig
 from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.eval.evaluate import HeldOut
 from gpt2v.model.reader import Reader
 
@@ -16,7 +17,11 @@ GRID = {"rows": 2, "cols": 2}
 @pytest.fixture
 def held_out(gpt2v, bank, table):
     values = {"tiles": helpers.TINY_TILES, "grid": GRID, "n_images": 20}
-    return HeldOut(EvalConfig.model_validate(values), Renderer(bank, table, 48), gpt2v.geometry)
+    return HeldOut(
+        EvalConfig.model_validate(values),
+        Renderer(bank, table, PictureGeometry(48, 8)),
+        gpt2v.geometry,
+    )
 
 
 def test_every_rung_shows_the_same_samples(gpt2v, held_out):

@@ -82,7 +82,7 @@ def test_scores_of_every_instruction_equal_plain_gpt2(lm, named, tokenizer, form
 
 
 def read_alone(gpt2v, bank, table, spec, index, view):
-    render, reader = Renderer(bank, table, 48), Reader.of(gpt2v)
+    render, reader = Renderer(bank, table, PictureGeometry(48, 8)), Reader.of(gpt2v)
     with torch.no_grad():
         return [
             reader(render(draw_samples(spec, bank, 0, "test", np.array([i])), view))[0]
@@ -105,7 +105,7 @@ def test_grids_of_different_sizes_are_read_as_each_by_itself(gpt2v, bank, table,
     )
     view = view_of(spec, bank.size, gpt2v.token_geometry)
     samples = draw_samples(spec, bank, 0, "test", np.arange(N))
-    batch = Renderer(bank, table, 48)(samples, view)
+    batch = Renderer(bank, table, PictureGeometry(48, 8))(samples, view)
     assert len(set(samples.n_cells.tolist())) > 1
     n_pictures = samples.n_cells.sum() if "multi" in str(changes) else N
     assert len(batch.pixels) == n_pictures
@@ -127,7 +127,7 @@ def test_each_cells_picture_stands_at_its_own_placeholders(gpt2v, bank, table):
     )
     view = view_of(spec, bank.size, gpt2v.token_geometry)
     samples = draw_samples(spec, bank, 0, "test", np.arange(4))
-    batch = Renderer(bank, table, 48)(samples, view)
+    batch = Renderer(bank, table, PictureGeometry(48, 8))(samples, view)
     with torch.no_grad():
         found = Reader.of(gpt2v).source(batch)
         expected = []
@@ -205,7 +205,7 @@ def test_a_picture_of_any_size_that_cannot_be_is_refused_before_training(bank, t
     small = dataclasses.replace(bank, pixels=bank.pixels[:, :4, :4])
     spec = {"rows": 1, "cols": [5, 6], "modality": "image", "picture": {"gap": 6}}
     config = DataConfig.model_validate({"batch_size": 8, "stages": [{"steps": 1, "mix": [spec]}]})
-    made = Stream(config, Renderer(small, table, 112), PictureGeometry(112, 8))
+    made = Stream(config, Renderer(small, table, PictureGeometry(112, 8)))
     with pytest.raises(UserError, match=r"data\.stages\.0\.mix\.0\..*no patch"):
         made.check(512)
 

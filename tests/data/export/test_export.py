@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import helpers
 from exports import GRIDS, config_of
 from gpt2v.cli.main import main
 from gpt2v.config.grids import GridConfig
@@ -297,7 +298,7 @@ def test_a_suite_is_described(capsys):
 
 
 def test_the_given_configurations_run(tmp_path):
-    for file in sorted((Path(__file__).parents[1] / "configs" / "data").glob("*.yaml")):
+    for file in sorted((helpers.REPO / "configs" / "data").glob("*.yaml")):
         small = {"tiles.per_class": 20, "n_images": 5, "shard_size": 2}
         config = load(ExportConfig, file, small)
         for format in FORMATS:

@@ -2,12 +2,12 @@
 
 import pytest
 import yaml
+from test_encoders import checkpoint
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import helpers
 from gpt2v.data.tokenizer import train_tokenizer
 from gpt2v.model.files import wrap_tokenizer
-from test_encoders import checkpoint
 
 GRID = {"rows": 2, "cols": 2, "modality": "image"}
 

@@ -1,9 +1,8 @@
 """Configurations: merged first, validated once, one line for a mistake; every file is valid."""
 
-from pathlib import Path
-
 import pytest
 
+import helpers
 from gpt2v.config.base import Config
 from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import GridConfig
@@ -19,7 +18,7 @@ from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
 from gpt2v.demo.config import demo_config, presets
 from gpt2v.errors import UserError
 
-ROOT = Path(__file__).parents[1] / "configs"
+ROOT = helpers.REPO / "configs"
 KINDS: dict[str, type[Config]] = {
     "lm": LMConfig,
     "mm": MMConfig,

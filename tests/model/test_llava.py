@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +19,7 @@ import helpers
 from gpt2v.config.grids import GridConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import ImageView
 from gpt2v.data.text_pieces import END_OF_TEXT, PAD, special_id
 from gpt2v.model.llava import llava_processor
@@ -47,7 +47,7 @@ def cases(models, tokenizer, bank, table, tmp_path_factory):
     (key,) = (k for k in state if k.endswith("multi_modal_projector.linear_2.bias"))
     state[key][3] += 0.1
     save_file(state, weights, metadata={"format": "pt"})
-    reader = Path(__file__).with_name("llava_reader.py")
+    reader = helpers.REPO / "tests" / "llava_reader.py"
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, reader, *(root / name for name in [*models, "spoilt"])],
@@ -146,7 +146,7 @@ def test_independent_questions_are_what_one_prompt_each_gives(case, bank, table,
     spec = GridConfig(rows=side, cols=side)
     samples = draw_samples(spec, bank, 0, "test", np.arange(1))
     span = model.token_geometry.span(side, side, bank.size)
-    batch = Renderer(bank, table, model.geometry.image_size)(samples, ImageView(span))
+    batch = Renderer(bank, table, model.token_geometry)(samples, ImageView(span))
     with torch.no_grad():
         logits, _ = Reader.of(model)(batch)
     processor = llava_processor(model, tokenizer)
@@ -212,8 +212,10 @@ def test_a_square_picture_of_another_size_is_scaled_as_ours_are(bank, table, lm,
     spec = GridConfig.model_validate({"rows": 3, "cols": 3, "picture": {"resize": True}})
     samples = draw_samples(spec, bank, 0, "test", np.arange(1))
     span = model.token_geometry.span(3, 3, bank.size, spec.picture)
-    resized = Renderer(bank, table, 32)(samples, ImageView(span, picture=spec.picture))
-    natural = Renderer(bank, table, 48)(samples, ImageView(span)).pixels[0]
+    resized = Renderer(bank, table, PictureGeometry(32, 8))(
+        samples, ImageView(span, picture=spec.picture)
+    )
+    natural = Renderer(bank, table, PictureGeometry(48, 8))(samples, ImageView(span)).pixels[0]
     inputs = llava_processor(model, tokenizer)(
         images=Image.fromarray(natural), text="<image>", return_tensors="pt"
     )

@@ -13,6 +13,7 @@ import helpers
 from gpt2v.config.grids import GridConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import ImageView, TextView
 from gpt2v.hardware.compilation import compile_modules
 from gpt2v.hardware.onednn import use_onednn
@@ -148,7 +149,7 @@ def test_chained_questions_equal_a_plain_document(attending, long_bank, table, s
 
 def test_pictures_equal_one_question_at_a_time(gpt2v, bank, table, samples):
     span = gpt2v.geometry.span(2, 2, 16)
-    batch = Renderer(bank, table, 48)(samples, ImageView(span))
+    batch = Renderer(bank, table, PictureGeometry(48, 8))(samples, ImageView(span))
     reader = Reader.of(gpt2v)
     with torch.no_grad():
         logits, packed = reader(batch)
@@ -211,7 +212,7 @@ def test_a_span_of_the_wrong_grid_shows_up_in_the_logits(gpt2v, bank, table, sam
     """Planted: the same patches in another order must not give the same answers."""
     span = gpt2v.geometry.span(2, 2, 16)
     turned = dataclasses.replace(span, patch=span.patch[::-1].copy())
-    reader, render = Reader.of(gpt2v), Renderer(bank, table, 48)
+    reader, render = Reader.of(gpt2v), Renderer(bank, table, PictureGeometry(48, 8))
     with torch.no_grad():
         right, wrong = (reader(render(samples, ImageView(s)))[0] for s in (span, turned))
     assert float((right - wrong).abs().max()) > 1e-3

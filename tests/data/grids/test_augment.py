@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_tokenizer import check_tokens, gpt2_table  # noqa: F401  (a fixture)
 
 import helpers
 from gpt2v.config.base import hash_of
@@ -23,7 +24,6 @@ from gpt2v.data.render.views import ImageView, TextView
 from gpt2v.data.stream import Stream
 from gpt2v.data.text_pieces import Strings
 from gpt2v.errors import UserError
-from test_tokenizer import check_tokens, gpt2_table  # noqa: F401  (a fixture)
 
 DELIMITERS = ["|", ",", ";", "/", "&"]
 ALL = AugmentConfig(paraphrase=True, delimiters=DELIMITERS, index_bases=[0, 1])

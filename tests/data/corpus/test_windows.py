@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from test_tokenizer import GPT2_FILES
 from tokenizers import Tokenizer, decoders, models
 
 from gpt2v.data.corpus.windows import Windows, token_bytes
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
-from test_tokenizer import GPT2_FILES
 
 sizes = st.tuples(st.integers(2, 12), st.integers(1, 200)).map(lambda s: (s[0], s[0] + s[1]))
 

@@ -31,7 +31,7 @@ def test_both_kinds_of_attention_give_the_same_logits(gpt2v, bank, table):
     model = copy.deepcopy(gpt2v)
     spec = GridConfig(rows=2, cols=2, modality="image")
     samples = draw_samples(spec, bank, 0, "test", np.arange(3))
-    render = Renderer(bank, table, model.geometry.image_size)
+    render = Renderer(bank, table, model.token_geometry)
     batch = render(samples, view_of(spec, bank.size, model.token_geometry))
     found = []
     for kind in ("eager", "sdpa"):

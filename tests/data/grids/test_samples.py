@@ -1,13 +1,13 @@
 """The samples in the repository are what their command makes, byte for byte."""
 
 import json
-from pathlib import Path
 
 import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+import helpers
 from gpt2v.cli.main import main
 from gpt2v.config.load import load
 from gpt2v.config.measuring import ExportConfig
@@ -16,7 +16,7 @@ from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.pictures import natural_pictures
 from gpt2v.data.tiles.load import load_bank
 
-ROOT = Path(__file__).parents[1]
+ROOT = helpers.REPO
 SAMPLES = ROOT / "samples"
 
 
