@@ -19,7 +19,7 @@ from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
-from gpt2v.data.tokenizer import build_tokenizer, grid_texts
+from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer
 from gpt2v.lm_train.train import new_gpt2, train_lm
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.encoders import new_encoder
@@ -62,6 +62,14 @@ def tokenizer(bank: TileBank) -> Tokenizer:
 @pytest.fixture(scope="session")
 def table(tokenizer: Tokenizer) -> PieceTable:
     return PieceTable(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def gpt2_table() -> PieceTable:
+    """GPT-2's own tokenizer, where its files are there."""
+    if not (helpers.GPT2_FILES / "merges.txt").is_file():
+        pytest.skip(f"GPT-2's vocab.json and merges.txt are not in {helpers.GPT2_FILES}")
+    return PieceTable(load_tokenizer(str(helpers.GPT2_FILES)))
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,14 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from gpt2v.cli.main import main
+from gpt2v.config.grids import SampleSpec
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.training import LMConfig, MMConfig, TrainConfig
-from gpt2v.data.grids.samples import Samples
+from gpt2v.data.grids.samples import Samples, draw_samples
+from gpt2v.data.render.text import document_pieces
+from gpt2v.data.render.views import View
 from gpt2v.data.stream import slice_of_batch
+from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tiles.bank import SPLITS, SplitTiles, TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
@@ -30,6 +34,7 @@ from gpt2v.train.loop import Task
 
 REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared" / "data"  # real data, where it is there
+GPT2_FILES = SHARED / "gpt2-tokenizer"
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -242,6 +247,36 @@ def repainted(bank: TileBank, paint: Callable[[np.ndarray, np.ndarray], np.ndarr
         return dataclasses.replace(own, draw=lambda: paint(np.asarray(own.pixels), own.labels))
 
     return dataclasses.replace(bank, splits={k: other(own) for k, own in bank.splits.items()})
+
+
+def in_grey(pixels: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Tiles like these, each in one grey level: (N, S, S, 3), (N,) -> (N, S, S, 3)."""
+    flat = levels.astype(np.uint8)[:, None, None, None]
+    return np.broadcast_to(flat, pixels.shape).copy()
+
+
+def check_tokens(
+    table: PieceTable,
+    bank: TileBank,
+    names: tuple[str, ...],
+    spec: SampleSpec,
+    view: View,
+    seed: int,
+) -> None:
+    """Assembled tokens equal the tokenizer's on the string that the pieces spell."""
+    samples = draw_samples(spec, bank, seed, "train", np.arange(3))
+    pieces = document_pieces(samples, view, names, table)
+    ids, column = table.assemble(pieces)
+    for i in range(3):
+        text = table.text(pieces[i])
+        expected = table.tokenizer.encode(text, add_special_tokens=False).ids
+        assert ids[i][column[i] >= 0].tolist() == expected
+        assert (ids[i][column[i] < 0] == table.pad_id).all()
+        # Each token came from the piece whose text it spells.
+        lengths = table.lengths(pieces[i])
+        assert (
+            column[i][column[i] >= 0].tolist() == np.repeat(range(len(lengths)), lengths).tolist()
+        )
 
 
 def check_disjoint(bank: TileBank) -> None:

@@ -1,10 +1,9 @@
 """Scenes: pure, captioned with what they show, and each patch labelled with what lies on it."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
+import helpers
 from gpt2v.config.scenes import SceneConfig
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.scenes import NOTHING, draw_scenes, object_caption, scene_caption
@@ -57,7 +56,7 @@ def test_plain_scenes_are_the_tiles_themselves(bank):
         for slot, label in enumerate(found.classes[i]):
             r, c = divmod(slot, 3)
             cell = found.pixels[i, 16 * r : 16 * r + 16, 16 * c : 16 * c + 16]
-            tiles = bank.pixels[bank.members("val", label)]
+            tiles = bank.take(bank.members("val", label))
             assert (tiles == cell).all((1, 2, 3)).any()
             patches = patch_classes(found)[i].reshape(6, 6)[2 * r : 2 * r + 2, 2 * c : 2 * c + 2]
             assert (patches == label).all()
@@ -65,9 +64,8 @@ def test_plain_scenes_are_the_tiles_themselves(bank):
 
 def test_each_patch_is_labelled_with_the_object_painted_there(bank):
     """Each class in a grey of its own: the pixel at a patch's centre says what lies there."""
-    greys = (10 + 20 * bank.labels).astype(np.uint8)
-    painted = dataclasses.replace(
-        bank, pixels=np.broadcast_to(greys[:, None, None, None], bank.pixels.shape).copy()
+    painted = helpers.repainted(
+        bank, lambda pixels, labels: helpers.in_grey(pixels, 10 + 20 * labels)
     )
     objects = empty = 0
     for batch in range(10):
@@ -129,7 +127,7 @@ def test_layouts_are_drawn_by_weight(bank):
 def test_resizing_keeps_a_flat_picture_flat(bank):
     """Rounding, not cutting off: a grey stays itself at every scale."""
     for grey in range(7, 256, 14):
-        flat = dataclasses.replace(bank, pixels=np.full_like(bank.pixels, grey))
+        flat = helpers.repainted(bank, lambda pixels, _, grey=grey: np.full_like(pixels, grey))
         for scale in (0.55, 0.85, 1.3):
             layout = {"lattice": 2, "scale": [scale, scale]}
             found = scenes(flat, layout, jitter=0.0)

@@ -1,33 +1,20 @@
 """The fast path from pieces to tokens equals the tokenizer on the whole string."""
 
-import numpy as np
 import pytest
-from gpt2v.specs import PictureConfig
 from hypothesis import given
 from hypothesis import strategies as st
 
 import helpers
 from gpt2v.config.grids import AugmentConfig, GridConfig
 from gpt2v.config.models import TokenizerConfig
+from gpt2v.config.pictures import PictureConfig
 from gpt2v.data.grids.instructions import NAMES
-from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.spans import PictureGeometry, cell_span
-from gpt2v.data.render.text import document_pieces
 from gpt2v.data.render.views import ImageView, TextView
-from gpt2v.data.text_pieces import IMAGE, SPECIAL_TOKENS, PieceTable
+from gpt2v.data.text_pieces import IMAGE, SPECIAL_TOKENS
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer, train_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.model.files import wrap_tokenizer
-
-GPT2_FILES = helpers.SHARED / "gpt2-tokenizer"
-
-
-@pytest.fixture(scope="module")
-def gpt2_table():
-    if not (GPT2_FILES / "merges.txt").is_file():
-        pytest.skip(f"GPT-2's vocab.json and merges.txt are not in {GPT2_FILES}")
-    return PieceTable(load_tokenizer(str(GPT2_FILES)))
-
 
 FORMS = ("markdown", "csv", "latex", "coordinates", "plain", "patch-tiled")
 GEOMETRY = PictureGeometry(16, 8)
@@ -71,29 +58,12 @@ specs = st.builds(
 )
 
 
-def check_tokens(table, bank, names, spec, view, seed):
-    """Assembled tokens equal the tokenizer's on the string that the pieces spell."""
-    samples = draw_samples(spec, bank, seed, "train", np.arange(3))
-    pieces = document_pieces(samples, view, names, table)
-    ids, column = table.assemble(pieces)
-    for i in range(3):
-        text = table.text(pieces[i])
-        expected = table.tokenizer.encode(text, add_special_tokens=False).ids
-        assert ids[i][column[i] >= 0].tolist() == expected
-        assert (ids[i][column[i] < 0] == table.pad_id).all()
-        # Each token came from the piece whose text it spells.
-        lengths = table.lengths(pieces[i])
-        assert (
-            column[i][column[i] >= 0].tolist() == np.repeat(range(len(lengths)), lengths).tolist()
-        )
-
-
 @given(specs, views, st.integers(0, 9), st.booleans())
 def test_trained_tokens_of_pieces_are_tokens_of_the_string(
     table, bank, long_bank, spec, view, seed, long
 ):
     names = (long_bank if long else bank).class_names
-    check_tokens(table, bank, names, spec, view, seed)
+    helpers.check_tokens(table, bank, names, spec, view, seed)
 
 
 @given(specs, views, st.integers(0, 9), st.booleans())
@@ -101,7 +71,7 @@ def test_gpt2_tokens_of_pieces_are_tokens_of_the_string(
     gpt2_table, bank, long_bank, spec, view, seed, long
 ):
     names = (long_bank if long else bank).class_names
-    check_tokens(gpt2_table, bank, names, spec, view, seed)
+    helpers.check_tokens(gpt2_table, bank, names, spec, view, seed)
 
 
 def test_a_planted_wrong_border_is_seen(table, bank):

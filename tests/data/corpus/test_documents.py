@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpt2v.data import documents
+from gpt2v.data.corpus import documents
 from gpt2v.data.corpus.documents import read_documents
 from gpt2v.errors import UserError
 

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_tokenizer import GPT2_FILES
 from tokenizers import Tokenizer, decoders, models
 
 from gpt2v.data.corpus.windows import Windows, token_bytes
-from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 
 sizes = st.tuples(st.integers(2, 12), st.integers(1, 200)).map(lambda s: (s[0], s[0] + s[1]))
@@ -91,10 +89,8 @@ def test_bytes_of_a_texts_tokens_are_its_bytes(tokenizer, text):
     check_token_bytes(tokenizer, text)
 
 
-def test_bytes_of_gpt2s_tokens():
-    if not (GPT2_FILES / "merges.txt").is_file():
-        pytest.skip("GPT-2's vocab.json and merges.txt are not beside the repository")
-    gpt2 = load_tokenizer(str(GPT2_FILES))
+def test_bytes_of_gpt2s_tokens(gpt2_table):
+    gpt2 = gpt2_table.tokenizer
     check_token_bytes(gpt2, "The café’s 東京 🦜\n\n  100%  done")
     assert token_bytes(gpt2)[50256] == 0
 

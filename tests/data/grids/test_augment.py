@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_tokenizer import check_tokens, gpt2_table  # noqa: F401  (a fixture)
 
 import helpers
 from gpt2v.config.base import hash_of
 from gpt2v.config.data import DataConfig
-from gpt2v.config.grids import AugmentConfig, GridConfig
+from gpt2v.config.grids import AugmentConfig, GridConfig, HeldOutGridConfig
 from gpt2v.config.load import dump, load, validate
 from gpt2v.config.measuring import EvalConfig
 from gpt2v.data.grids.samples import Samples, draw_samples
@@ -118,21 +117,15 @@ def test_trained_tokens_of_pieces_are_tokens_of_the_string(
     table, bank, long_bank, spec, view, seed, long
 ):
     names = (long_bank if long else bank).class_names
-    check_tokens(table, bank, names, spec, view, seed)
+    helpers.check_tokens(table, bank, names, spec, view, seed)
 
 
 @given(specs, views, st.integers(0, 9), st.booleans())
 def test_gpt2_tokens_of_pieces_are_tokens_of_the_string(
-    gpt2_table,  # noqa: F811
-    bank,
-    long_bank,
-    spec,
-    view,
-    seed,
-    long,
+    gpt2_table, bank, long_bank, spec, view, seed, long
 ):
     names = (long_bank if long else bank).class_names
-    check_tokens(gpt2_table, bank, names, spec, view, seed)
+    helpers.check_tokens(gpt2_table, bank, names, spec, view, seed)
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=5), augments)
@@ -241,7 +234,7 @@ def test_nothing_but_words_and_order_changes(bank, mode):
 
 
 def test_without_augmentation_nothing_is_new(bank):
-    """Words, names in logs, the written configuration and the data hash are as before."""
+    """Words, names in logs, the written configuration and the data hash are as without it."""
     spec = GridConfig(rows=2, cols=11, augment=AugmentConfig())
     samples = draw_samples(spec, bank, 0, "train", np.arange(20))
     assert not any(getattr(samples, name).any() for name in WORDING)
@@ -254,9 +247,12 @@ def test_without_augmentation_nothing_is_new(bank):
         lines = helpers.markdown(samples, i, bank.class_names)
         start = helpers.prefix(samples, i, bank.class_names, lines)
         assert text == start + helpers.chat(samples, i, bank.class_names)
-    assert "augment" not in spec.model_dump()
-    assert "augment" not in dump(EvalConfig(grid=spec))
-    assert hash_of(spec) == hash_of(GridConfig(rows=2, cols=11))
+    assert dump(spec) == dump(GridConfig(rows=2, cols=11))
+    given, left_out = {"rows": 2, "cols": 11, "augment": {}}, {"rows": 2, "cols": 11}
+    one, other = (validate(EvalConfig, {"grid": grid}, "x") for grid in (given, left_out))
+    assert dump(one) == dump(other)
+    assert hash_of(one) == hash_of(other) != hash_of(EvalConfig())
+    assert hash_of(spec) == hash_of(GridConfig(rows=2, cols=11)) != hash_of(GridConfig())
     assert spec.label == "text/markdown 2x11"
 
 
@@ -266,8 +262,9 @@ def test_augmentation_is_hashed_named_and_read_back(tmp_path):
     assert spec.label == "text/markdown (augmented) 3x3"
     pictures = GridConfig(modality="image", augment=AugmentConfig(paraphrase=True))
     assert pictures.label == "image (augmented) 3x3"
-    file = helpers.write_yaml(tmp_path / "eval.yaml", dump(EvalConfig(grid=spec)))
-    assert load(EvalConfig, file, {}).grid == spec
+    grid = HeldOutGridConfig(augment=ALL)
+    file = helpers.write_yaml(tmp_path / "eval.yaml", dump(EvalConfig(grid=grid)))
+    assert load(EvalConfig, file, {}).grid == grid
     over = load(EvalConfig, file, {"grid.augment.delimiters": [";"]}).grid.augment
     assert over == ALL.model_copy(update={"delimiters": [";"]})
 
@@ -288,7 +285,8 @@ def test_the_length_check_takes_the_longest_wording(bank, table, mode):
     spec = GridConfig(rows=2, cols=2, mode=mode, augment=ALL)
     config = DataConfig.model_validate({"stages": [{"steps": 1, "mix": [spec.model_dump()]}]})
     stream = Stream(config, Renderer(bank, table))
-    drawn = stream.draw(spec, "train", np.arange(3000))
+    samples = stream.dataset(spec, "train").samples(np.arange(3000))
+    drawn = stream.render(samples, stream.render.view(spec, stream.layout(spec)), spec.mode)
     longest = int(drawn.position_ids.max()) + 1
     stated = _longest_allowed(stream)
     assert longest <= stated
@@ -326,9 +324,20 @@ def _longest_allowed(stream: Stream) -> int:
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(grid, says):
-    with pytest.raises(UserError, match=says) as refused:
-        validate(EvalConfig, {"grid": grid}, "x.yaml")
-    assert "\n" not in str(refused.value)
+    """In the grids of a training, and of an evaluation, which has no modality of one grid."""
+    measured = {k: v for k, v in grid.items() if k != "modality"}
+    stages = [{"steps": 1, "mix": [grid]}]
+    found = []
+    with pytest.raises(UserError) as refused:
+        validate(DataConfig, {"stages": stages}, "x.yaml")
+    found.append(str(refused.value).replace("stages.0.mix.0", "grid"))
+    if measured == grid:
+        with pytest.raises(UserError) as refused:
+            validate(EvalConfig, {"grid": grid}, "x.yaml")
+        found.append(str(refused.value))
+    for message in found:
+        assert re.search(says, message)
+        assert "\n" not in message
 
 
 def test_pictures_and_patch_tiled_words_take_the_other_variants():

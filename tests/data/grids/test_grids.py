@@ -11,7 +11,7 @@ import helpers
 from gpt2v.config.grids import GridConfig
 from gpt2v.data.grids.cells import content_split
 from gpt2v.data.grids.samples import draw_samples
-from gpt2v.data.tiles.bank import SPLITS
+from gpt2v.data.tiles.bank import SPLITS, class_of, split_of
 from gpt2v.errors import UserError
 
 SPEC = GridConfig(questions=5)
@@ -81,8 +81,9 @@ def test_cells_and_palettes_are_uniform_and_the_listed_order_tells_nothing(bank)
 def test_the_tile_shows_the_cells_class_and_comes_from_the_split(bank):
     for split in SPLITS:
         samples = draw_samples(SPEC, bank, 0, split, np.arange(300))
-        np.testing.assert_array_equal(bank.labels[samples.tiles], samples.classes)
-        assert set(bank.split[samples.tiles].reshape(-1)) == {SPLITS.index(split)}
+        np.testing.assert_array_equal(class_of(samples.tiles), samples.classes)
+        assert set(split_of(samples.tiles).reshape(-1)) == {SPLITS.index(split)}
+        assert set(samples.tiles.reshape(-1)) <= set(bank.tiles(split))
 
 
 def contents(samples):

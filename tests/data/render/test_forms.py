@@ -4,11 +4,11 @@ import re
 
 import numpy as np
 import pytest
-from gpt2v.specs import PictureConfig
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt2v.config.grids import AugmentConfig, GridConfig
+from gpt2v.config.pictures import PictureConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.text import documents

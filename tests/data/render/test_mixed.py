@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+import helpers
 from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.data.grids.instructions import ALL, NAMES
@@ -16,7 +17,7 @@ from gpt2v.data.render.pictures import natural_pictures
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.text import grid_pieces, prompt_pieces, question_pieces
 from gpt2v.data.render.views import TextView, view_of
-from gpt2v.data.stream import Stream, validation_batches
+from gpt2v.data.stream import Stream
 from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tiles.resizing import resize
 from gpt2v.errors import UserError
@@ -103,7 +104,7 @@ def test_grids_of_different_sizes_are_read_as_each_by_itself(gpt2v, bank, table,
     spec = GridConfig.model_validate(
         {"rows": [1, 2], "cols": [1, 3], "instructions": {"lookup": 1.0, "count": 1.0}, **changes}
     )
-    view = view_of(spec, bank.size, gpt2v.token_geometry)
+    view = view_of(spec, spec.modality, bank.size, gpt2v.token_geometry)
     samples = draw_samples(spec, bank, 0, "test", np.arange(N))
     batch = Renderer(bank, table, PictureGeometry(48, 8))(samples, view)
     assert len(set(samples.n_cells.tolist())) > 1
@@ -125,7 +126,7 @@ def test_each_cells_picture_stands_at_its_own_placeholders(gpt2v, bank, table):
             "picture": {"layout": "multi", "resize": True},
         }
     )
-    view = view_of(spec, bank.size, gpt2v.token_geometry)
+    view = view_of(spec, spec.modality, bank.size, gpt2v.token_geometry)
     samples = draw_samples(spec, bank, 0, "test", np.arange(4))
     batch = Renderer(bank, table, PictureGeometry(48, 8))(samples, view)
     with torch.no_grad():
@@ -156,7 +157,8 @@ def test_positions_start_anywhere_in_training_only(bank, table):
     assert len(set(shift[:, 0].tolist())) > 3
     offsets = {int(moved.batch(step).samples.position.max()) for step in range(60)}
     assert max(offsets) == 40
-    for batch in validation_batches(moved, moved.spec(0), 20):
+    held_out = moved.dataset(moved.spec(0), "val", 20)
+    for batch in held_out.batches(moved.layout(moved.spec(0)), moved.render):
         assert not batch.samples.position.any()
     needed = int(one.position_ids.max()) + 1
     moved.check(needed + 40)
@@ -202,7 +204,8 @@ def test_the_check_covers_names_and_words_of_every_length(long_bank, table, name
 
 def test_a_picture_of_any_size_that_cannot_be_is_refused_before_training(bank, table):
     """The largest grid may have a patch for each cell where a smaller one has not."""
-    small = dataclasses.replace(bank, pixels=bank.pixels[:, :4, :4])
+    small = helpers.repainted(bank, lambda pixels, _: pixels[:, :4, :4])
+    small = dataclasses.replace(small, size=4)
     spec = {"rows": 1, "cols": [5, 6], "modality": "image", "picture": {"gap": 6}}
     config = DataConfig.model_validate({"batch_size": 8, "stages": [{"steps": 1, "mix": [spec]}]})
     made = Stream(config, Renderer(small, table, PictureGeometry(112, 8)))

@@ -4,19 +4,20 @@ import dataclasses
 
 import numpy as np
 import pytest
-from gpt2v.specs import PictureConfig
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import helpers
 from gpt2v.config.grids import GridConfig
-from gpt2v.config.pictures import TileAugmentConfig
+from gpt2v.config.pictures import PictureConfig, TileAugmentConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.pictures import Pictures, compose, natural_pictures, picture_keys
 from gpt2v.data.render.spans import PictureGeometry, natural_size
 from gpt2v.data.render.text import documents
 from gpt2v.data.render.views import TextView
 from gpt2v.data.text_pieces import Strings
+from gpt2v.data.tiles.bank import class_of, tile_ids
 from gpt2v.data.tiles.resizing import resize
 
 RAGGED = GridConfig(rows=[1, 3], cols=[1, 4], palette=3)
@@ -24,8 +25,9 @@ RAGGED = GridConfig(rows=[1, 3], cols=[1, 4], palette=3)
 
 def nearest_tile(bank, pixels):
     """Class of the tile that looks most like `pixels`."""
-    apart = np.abs(bank.pixels.astype(int) - pixels.astype(int)).sum((1, 2, 3))
-    return bank.class_names[bank.labels[apart.argmin()]], int(apart.min())
+    tiles = helpers.all_tiles(bank)
+    apart = np.abs(bank.take(tiles).astype(int) - pixels.astype(int)).sum((1, 2, 3))
+    return bank.class_names[class_of(tiles[apart.argmin()])], int(apart.min())
 
 
 def table_of(text):
@@ -77,12 +79,7 @@ def test_a_planted_wrong_tile_is_seen(bank):
 
 @given(st.integers(0, 9), st.sampled_from([8, 16, 24]), st.integers(0, 6))
 def test_scaled_and_jittered_tiles_stay_in_their_cells(bank, seed, cell, jitter):
-    flat = dataclasses.replace(
-        bank,
-        pixels=np.broadcast_to(
-            (bank.labels * 20 + 40).astype(np.uint8)[:, None, None, None], bank.pixels.shape
-        ).copy(),
-    )
+    flat = helpers.repainted(bank, lambda pixels, labels: helpers.in_grey(pixels, labels * 20 + 40))
     picture = PictureConfig(cell=cell, scale=[0.5, 0.9], jitter=jitter, background=[0, 0, 0])
     samples = draw_samples(GridConfig(rows=2, cols=3), flat, seed, "test", np.arange(4))
     places = set()
@@ -143,12 +140,14 @@ def test_corruptions_belong_to_the_picture_in_every_split(bank):
 @pytest.mark.parametrize(("border", "gap"), [(0, 0), (3, 1), (10, 6)])
 def test_patches_of_resized_pictures_belong_to_the_nearest_cell(bank, rows, cols, border, gap):
     n = rows * cols
-    colours = np.arange(1, n + 1, dtype=np.uint8) * 25
-    painted = dataclasses.replace(
-        bank, pixels=np.broadcast_to(colours[:, None, None, None], (n, 16, 16, 3)).copy()
+    colours = np.arange(1, 11, dtype=np.uint8) * 25  # of each class
+    painted = helpers.repainted(
+        bank, lambda pixels, labels: helpers.in_grey(pixels, colours[labels])
     )
     samples = draw_samples(GridConfig(rows=rows, cols=cols), bank, 0, "test", np.arange(1))
-    samples = dataclasses.replace(samples, tiles=np.arange(n).reshape(1, rows, cols))
+    samples = dataclasses.replace(
+        samples, tiles=tile_ids("test", np.arange(n), 0).reshape(1, rows, cols)
+    )
     picture = PictureConfig(resize=True, border=border, gap=gap, background=[0, 0, 0])
     pixels = compose(samples, painted, 96, picture)[0, :, :, 0]
     height, width = natural_size(rows, cols, 16, picture)
@@ -178,7 +177,7 @@ def test_several_pictures_have_a_run_of_patches_each(bank):
     np.testing.assert_array_equal(span.line, np.repeat([0, 1], 48))
     samples = draw_samples(GridConfig(rows=2, cols=3), bank, 0, "test", np.arange(3))
     pixels = compose(samples, bank, 32, picture)
-    flat = bank.pixels[samples.tiles.reshape(-1)]
+    flat = bank.take(samples.tiles.reshape(-1))
     np.testing.assert_array_equal(pixels, resize(flat, 32, 32))
 
 
@@ -198,7 +197,7 @@ def test_resizing_does_not_depend_on_the_order_of_sums():
     """Sums of float32 products are whole numbers that float32 holds, so float64 gives the same."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (3, 37, 37, 3), np.uint8)
-    from gpt2v.data import resizing
+    from gpt2v.data.tiles import resizing
 
     found = resize(pixels, 96, 96)
     weights = resizing._weights(37, 96).astype(np.int64)
@@ -211,8 +210,8 @@ def test_resizing_does_not_depend_on_the_order_of_sums():
 def test_size_and_place_are_drawn_apart_from_the_augmentation(bank):
     """Planted would be a key for both: small tiles never mirrored, large ones always."""
     slope = np.arange(0, 160, 10, dtype=np.uint8)[:, None]
-    rising = np.broadcast_to(slope, bank.pixels.shape).copy()
-    varied = dataclasses.replace(bank, pixels=rising, augment=TileAugmentConfig(flip=True))
+    rising = helpers.repainted(bank, lambda pixels, _: np.broadcast_to(slope, pixels.shape).copy())
+    varied = dataclasses.replace(rising, augment=TileAugmentConfig(flip=True))
     picture = PictureConfig(scale=[0.5, 1.0], background=[255, 255, 255])
     samples = draw_samples(GridConfig(), varied, 0, "train", np.arange(200))
     mirrored = {True: [], False: []}
@@ -225,7 +224,7 @@ def test_size_and_place_are_drawn_apart_from_the_augmentation(bank):
 
 
 def test_pictures_have_noise_of_their_own(bank):
-    flat = dataclasses.replace(bank, pixels=np.full_like(bank.pixels, 128))
+    flat = helpers.repainted(bank, lambda pixels, _: np.full_like(pixels, 128))
     samples = draw_samples(GridConfig(), flat, 0, "test", np.arange(8))
     noisy = compose(samples, flat, 48, PictureConfig(noise=9.0))
     assert len({pixels.tobytes() for pixels in noisy}) == 8

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import helpers
 from gpt2v.config.grids import GridConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.pictures import compose
 from gpt2v.data.render.spans import PictureGeometry, cell_span, patch_tiled_cells
+from gpt2v.data.tiles.bank import tile_ids
 from gpt2v.errors import UserError
 
 
@@ -18,6 +20,7 @@ from gpt2v.errors import UserError
 def test_a_picture_is_its_tiles(bank, rows, cols, spare):
     spec = GridConfig(rows=rows, cols=cols, palette=2)
     samples = draw_samples(spec, bank, 0, "test", np.arange(3))
+    tiles = dict(zip(bank.tiles("test").tolist(), bank.splits["test"].pixels, strict=True))
     size = max(rows, cols) * 16 + spare
     pictures = compose(samples, bank, size)
     assert pictures.shape == (3, size, size, 3)
@@ -26,7 +29,7 @@ def test_a_picture_is_its_tiles(bank, rows, cols, spare):
         for r in range(rows):
             for c in range(cols):
                 cell = pictures[i, r * 16 : (r + 1) * 16, c * 16 : (c + 1) * 16]
-                np.testing.assert_array_equal(cell, bank.pixels[samples.tiles[i, r, c]])
+                np.testing.assert_array_equal(cell, tiles[int(samples.tiles[i, r, c])])
     outside = np.ones((size, size), bool)
     outside[: rows * 16, : cols * 16] = False
     assert (pictures[:, outside] == 128).all()
@@ -38,12 +41,14 @@ def test_a_picture_is_its_tiles(bank, rows, cols, spare):
 )
 def test_each_patch_belongs_to_the_cell_painted_there(bank, rows, cols, image, patch):
     n = rows * cols
-    colours = np.arange(1, n + 1, dtype=np.uint8) * 20  # never the background's 128
-    painted = dataclasses.replace(
-        bank, pixels=np.broadcast_to(colours[:, None, None, None], (n, 16, 16, 3)).copy()
+    colours = np.arange(1, 11, dtype=np.uint8) * 20  # of each class, never the background's 128
+    painted = helpers.repainted(
+        bank, lambda pixels, labels: helpers.in_grey(pixels, colours[labels])
     )
     samples = draw_samples(GridConfig(rows=rows, cols=cols), bank, 0, "train", np.arange(1))
-    samples = dataclasses.replace(samples, tiles=np.arange(n).reshape(1, rows, cols))
+    samples = dataclasses.replace(
+        samples, tiles=tile_ids("train", np.arange(n), 0).reshape(1, rows, cols)
+    )
     picture = compose(samples, painted, image)[0, :, :, 0]
     span = PictureGeometry(image, patch).span(rows, cols, 16)
     side = image // patch

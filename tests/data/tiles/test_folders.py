@@ -9,7 +9,7 @@ from PIL import Image
 
 import helpers
 from gpt2v.config.pictures import TileAugmentConfig, TilesConfig
-from gpt2v.data import decoding
+from gpt2v.data.tiles import image_files
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from helpers import check_disjoint, refusal, wrong_tiles
@@ -72,9 +72,9 @@ def test_on_the_fly_decodes_what_is_asked_for_when_it_is(tmp_path, monkeypatch):
     root = helpers.picture_folder(tmp_path / "f")
     bank = load_bank(config(root, decode="on-the-fly"))
     decoded = []
-    decode = decoding.decode
+    decode = image_files.decode
     monkeypatch.setattr(
-        decoding, "decode", lambda blob, size: decoded.append(blob) or decode(blob, size)
+        image_files, "decode", lambda blob, size: decoded.append(blob) or decode(blob, size)
     )
     asked = [5, 2, 5]
     for _ in range(2):  # nothing is kept
@@ -168,8 +168,8 @@ def test_any_byte_may_be_wrong(tmp_path):
             damaged = bytearray(file.getvalue())
             damaged[at] ^= int(rng.integers(1, 256))
             try:
-                found = decoding.decode(bytes(damaged), 16)
-            except decoding.Unreadable:
+                found = image_files.decode(bytes(damaged), 16)
+            except image_files.Unreadable:
                 continue
             assert found.shape == (16, 16, 3)
 
