@@ -29,10 +29,9 @@ from tokenizers import Tokenizer
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import TokenizerConfig
 from gpt2v.config.pictures import TilesConfig
-from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.spans import PictureGeometry
-from gpt2v.data.render.views import view_of
 from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
@@ -47,13 +46,13 @@ Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 def ours(bank: TileBank, tokenizer: Tokenizer, size: int) -> Callable[[int], Tensors]:
     """Batches of `size` samples: ids (B, T), labels (B, T), pixels (B, S, S, 3)."""
-    render = Renderer(bank, PieceTable(tokenizer), SIDE * CELL)
+    render = Renderer(bank, PieceTable(tokenizer), PictureGeometry(SIDE * CELL, 16))
     spec = GridConfig(rows=SIDE, cols=SIDE, modality="image", mode="chained")
-    view = view_of(spec, CELL, PictureGeometry(SIDE * CELL, 16))
+    data = GridDataset(spec, bank)
+    view = data.view("image", render)
 
     def batch(start: int) -> Tensors:
-        index = np.arange(start, start + size)
-        made = render(draw_samples(spec, bank, 0, "train", index), view, spec.mode)
+        made = data.batch(np.arange(start, start + size), view, render, mode=spec.mode)
         assert made.pixels is not None
         return tuple(map(torch.from_numpy, (made.input_ids, made.labels, made.pixels)))  # type: ignore[return-value]
 
@@ -66,8 +65,7 @@ def by_hand(
     """The same tensors from a loop over samples; `encode` gives ids and character offsets."""
     names = bank.class_names
     tiles = [
-        [Image.fromarray(bank.pixels[i]) for i in bank.members("train", c)]
-        for c in range(len(names))
+        list(map(Image.fromarray, bank.take(bank.members("train", c)))) for c in range(len(names))
     ]
     cells = [(r, c) for r in range(SIDE) for c in range(SIDE)]
 
@@ -126,13 +124,13 @@ def measure(
 
 def far_away(bank: TileBank) -> dict[str, Any]:
     """Sample 0 and sample 10^12 - 1: microseconds each, and memory that drawing the last took."""
-    spec = GridConfig(rows=SIDE, cols=SIDE)
+    data = GridDataset(GridConfig(rows=SIDE, cols=SIDE), bank)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds: dict[int, list[float]] = {0: [], 10**12 - 64: []}
     for _ in range(200):
         for first, times in seconds.items():
             start = time.perf_counter()
-            draw_samples(spec, bank, 0, "train", np.arange(first, first + 64))
+            data.samples(np.arange(first, first + 64))
             times.append(time.perf_counter() - start)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     first, last = (statistics.median(times) * 1e6 / 64 for times in seconds.values())

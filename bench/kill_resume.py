@@ -42,15 +42,15 @@ train:
   warmup: 4
 """
 STAGES = """
-- steps: 12
-  mix: [{rows: 2, cols: 2}]
-  groups:
-  - {name: blocks, pattern: "[.]h[.]", lr: 0.01, optimizer: muon}
-  - {name: rest, pattern: "", lr: 0}
-- steps: 12
-  mix: [{rows: 2, cols: 2}, {}]
-  groups:
-  - {name: lm, pattern: "", lr: 0.01, optimizer: muon, weight_decay: 0.1}
+- {steps: 12, mix: [{rows: 2, cols: 2}]}
+- {steps: 12, mix: [{rows: 2, cols: 2}, {}]}
+"""
+STAGE_GROUPS = """
+"0":
+- {name: blocks, pattern: "[.]h[.]", lr: 0.01, optimizer: muon}
+- {name: rest, pattern: "", lr: 0}
+"1":
+- {name: lm, pattern: "", lr: 0.01, optimizer: muon, weight_decay: 0.1}
 """
 
 
@@ -93,6 +93,7 @@ def main() -> None:
     if args.stages:
         content["data"]["stages"] = yaml.safe_load(STAGES)
         del content["train"]["groups"]
+        content["train"]["stage_groups"] = yaml.safe_load(STAGE_GROUPS)
     config.write_text(yaml.safe_dump(content))
     child = start(config, root / "whole")
     begin = time.monotonic()

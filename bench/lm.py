@@ -31,7 +31,7 @@ from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.training import TrainConfig
 from gpt2v.curriculum.fit import batch_loss
 from gpt2v.data.corpus.windows import TextBatch
-from gpt2v.data.render.batches import Batch, Renderer
+from gpt2v.data.render.batches import Renderer
 from gpt2v.data.stream import Stream
 from gpt2v.data.text_pieces import IMAGE, PieceTable, special_id
 from gpt2v.data.tiles.load import load_bank
@@ -165,8 +165,8 @@ def grids(steps: int, tokenizer_source: str) -> dict[str, Callable[[], list[floa
 
     def examples(questions: int, rows: int) -> list[dict[str, Any]]:
         chained = spec.model_copy(update={"mode": "chained", "questions": questions})
-        batch = stream.draw(chained, "train", np.arange(rows * (steps + 1)))
-        assert isinstance(batch, Batch)
+        data = stream.dataset(chained, "train")
+        batch = data.batch(np.arange(rows * (steps + 1)), "text", render, mode="chained")
         lengths = (batch.segments >= 0).sum(1)
         pairs = zip(batch.input_ids, batch.labels, lengths, strict=True)
         return [{"input_ids": i[:n], "labels": label[:n]} for i, label, n in pairs]

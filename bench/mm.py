@@ -32,7 +32,9 @@ from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import GPT2ModelConfig, TokenizerConfig, VisionConfig
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.training import MMConfig
-from gpt2v.data.render.batches import Batch, Renderer
+from gpt2v.data.dataset import GridDataset
+from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.stream import Stream
 from gpt2v.data.text_pieces import IMAGE, PieceTable, special_id
 from gpt2v.data.tiles.bank import TileBank
@@ -87,7 +89,9 @@ class Setting:
     def __init__(self, case: Case, bank: TileBank, tokenizer: Tokenizer, pictures: int) -> None:
         self.case, self.bank, self.tokenizer, self.pictures = case, bank, tokenizer, pictures
         self.cache = tempfile.TemporaryDirectory()
-        self.render = Renderer(bank, PieceTable(tokenizer), case.vision.image_size)
+        vision = case.vision
+        geometry = PictureGeometry(vision.image_size, vision.patch_size)
+        self.render = Renderer(bank, PieceTable(tokenizer), geometry)
         self.steps = case.steps + WARM
 
     def model(self) -> GPT2vModel:
@@ -110,7 +114,7 @@ class Setting:
             }
         )
         model = place(self.model())
-        stream = Stream(config.data, self.render, model.token_geometry)
+        stream = Stream(config.data, self.render)
         for name, p in model.named_parameters():
             p.requires_grad_(not name.startswith("vision_tower"))
         reader = Reader.of(model, training_source(model, stream, config))
@@ -122,14 +126,9 @@ class Setting:
         """The conversations: one sequence for each picture, in which its questions follow."""
         model = self.model()
         spec = GridConfig.model_validate({**SPEC, "mode": "chained"})
-        stages = [{"steps": 1, "mix": [SPEC]}]
-        group = {"name": "all", "pattern": ""}
-        data = MMConfig.model_validate(
-            {"lm": "-", "data": {"stages": stages}, "train": {"groups": [group]}}
-        ).data
-        stream = Stream(data, self.render, model.token_geometry)
-        batch = stream.draw(spec, "train", np.arange(self.case.batch * self.steps))
-        assert isinstance(batch, Batch)
+        index = np.arange(self.case.batch * self.steps)
+        data = GridDataset(spec, self.bank)
+        batch = data.batch(index, "image", self.render, mode="chained")
         assert batch.pixels is not None
         lengths = (batch.segments >= 0).sum(1)
         values = model.normalise(batch.pixels)

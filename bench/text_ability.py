@@ -17,20 +17,22 @@ from typing import Any
 import torch
 
 from gpt2v.config.data import CorpusConfig
-from gpt2v.config.measuring import HeldOutConfig
+from gpt2v.config.measuring import EvalConfig
 from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.data.corpus.corpora import open_corpus
 from gpt2v.data.corpus.windows import token_bytes
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.eval.command import open_gpt2, open_gpt2v
-from gpt2v.eval.evaluate import HeldOut, score_view, summarise
+from gpt2v.eval.command import held_out
+from gpt2v.eval.evaluate import summarise
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.files import find_checkpoint, quiet_transformers
+from gpt2v.model.load import load_model
 from gpt2v.model.plain import window_loss
 from gpt2v.model.reader import Reader
+from gpt2v.model.scoring import score_all
 from gpt2v.runs import FINISHED, versions
 
 TILES = {"source": "sprites", "per_class": 2000}
@@ -97,20 +99,14 @@ def measure(
     name: str, source: str, eyes: bool, bank: TileBank, stories: dict[str, Any], args: Any
 ) -> dict[str, Any]:
     """Text and picture accuracy and bits per byte of one model."""
-    config = HeldOutConfig(n_images=args.grids)
-    if eyes:
-        model, render = open_gpt2v(source, bank)
-        reader, geometry = Reader.of(model), model.token_geometry
-    else:
-        reader, render = open_gpt2(source, bank)
-        geometry = None
-    held_out = HeldOut(config, render, geometry)
+    loaded = load_model(source, kind="gpt2v" if eyes else "gpt2")
+    reader, render = loaded.reader(), loaded.renderer(bank)
+    data = held_out(EvalConfig(n_images=args.grids), bank)
     row: dict[str, Any] = {"model": name}
     for modality in ["text", "image"] if eyes else ["text"]:
         with torch.no_grad():
-            row[modality] = summarise(
-                score_view(reader, held_out, held_out.view(modality), f"{name}: {modality}")
-            )
+            records = score_all(reader, data, modality, render, f"{name}: {modality}")
+            row[modality] = summarise(records)
     row["bits_per_byte"] = bits_per_byte(reader, stories, source, args.windows)
     return row
 

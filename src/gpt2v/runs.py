@@ -20,6 +20,7 @@ from gpt2v.config.load import difference, dump
 from gpt2v.errors import UserError
 
 FINISHED = "results.json"  # the file whose presence makes a run a finished one
+_MARK, _FORMAT = "run.json", 2  # a new number where older runs cannot go on
 
 
 @contextmanager
@@ -37,6 +38,7 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
     if path.exists() and (not path.is_dir() or _holds_something(path)):
         is_run = (path / "config.yaml").is_file()
         if resume and is_run:
+            _check_format(path)
             _check_writable(path)
             yield path
             return
@@ -69,6 +71,23 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
         raise
     if aside is not None:
         shutil.rmtree(aside.parent)
+
+
+def mark(run: Path) -> None:
+    """Say which format of runs this one is in."""
+    write_json(run / _MARK, {"format": _FORMAT, "gpt2v": __version__})
+
+
+def _check_format(run: Path) -> None:
+    try:
+        known = json.loads((run / _MARK).read_text("utf-8"))["format"] == _FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        known = False
+    if not known:
+        raise UserError(
+            f"{run}: was begun by another version of gpt2v, whose runs this one cannot go on with; "
+            "its checkpoints can be opened; choose another --out, or --overwrite it"
+        )
 
 
 def looks_local(source: str) -> bool:
@@ -104,6 +123,7 @@ def write_config(run: Path, config: Config) -> None:
             raise UserError(f"{path}: {changed}; --resume goes on with the same configuration")
     else:
         write_text(path, text)
+        mark(run)
 
 
 def write_text(path: Path, text: str) -> None:

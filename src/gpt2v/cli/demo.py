@@ -33,14 +33,15 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
     tiles = {"tiles.source": args.tiles, "tiles.path": args.tiles_path}
     given = {key: value for key, value in tiles.items() if value}
     config = demo_config(preset, {**given, **overrides}, Path(args.out))
-    before = Path(args.out) / "config.yaml"
-    if args.resume and before.is_file():
-        load(DemoConfig, before, {})  # another kind of run is refused, and left as it is
     from gpt2v.demo.run import run_demo
 
     quiet()
-    with new_run(args.out, args.overwrite, args.resume) as run, within(f"preset {preset}: "):
-        found = run_demo(config, preset, run)
+    with new_run(args.out, args.overwrite, args.resume) as run:
+        before = run / "config.yaml"
+        if before.is_file():
+            load(DemoConfig, before, {})  # another kind of run is refused, and left as it is
+        with within(f"preset {preset}: "):
+            found = run_demo(config, preset, run)
     print(
         f"text {found['text_accuracy']:.1%}, image {found['image_accuracy']:.1%}, "
         f"probe {found['probe_palette_accuracy']:.1%} of {found['n_questions']} questions about "

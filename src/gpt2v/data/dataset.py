@@ -120,7 +120,19 @@ class GridDataset:
         """All samples in one view, or in a layout by its name, `size` at a time."""
         shown = self.view(view, render) if isinstance(view, str) else view
         for index in self.portions(size):
-            yield render(self.samples(index), shown, mode, with_choices)
+            yield self.batch(index, shown, render, with_choices, mode)
+
+    def batch(
+        self,
+        index: Ints,
+        view: View | str,
+        render: Renderer,
+        with_choices: bool = False,
+        mode: Literal["chained", "independent"] = "independent",
+    ) -> Batch:
+        """The samples with these numbers (B,) in one view."""
+        shown = self.view(view, render) if isinstance(view, str) else view
+        return render(self.samples(index), shown, mode, with_choices)
 
     def check(
         self,

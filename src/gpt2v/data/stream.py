@@ -91,9 +91,9 @@ class Stream:
             windows = self.corpora[spec.text].train
             return windows.train_batch(self.config.seed, int(index[0]), len(index))
         numbers = slice_of_batch(self.config.batch_size, step, part, parts)
-        samples = self.dataset(spec, "train").samples(self.index_of(spec, numbers))
         assert self.render is not None, "grids need tiles"
-        return self.render(samples, self.render.view(spec, self.layout(spec)), spec.mode)
+        data, index = self.dataset(spec, "train"), self.index_of(spec, numbers)
+        return data.batch(index, self.layout(spec), self.render, mode=spec.mode)
 
     def layout(self, spec: GridConfig) -> str:
         """How the grids of a spec are shown."""

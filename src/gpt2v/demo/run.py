@@ -71,6 +71,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
 
     (run / runs.FINISHED).unlink(missing_ok=True)  # of a run that is resumed
     runs.write_text(run / "config.yaml", dump(config))
+    runs.mark(run)
     begin = time.monotonic()
     bank = load_bank(config.tiles)
     seconds["tiles"] = round(time.monotonic() - begin, 1)

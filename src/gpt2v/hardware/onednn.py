@@ -3,9 +3,12 @@
 PyTorch's own fp32 products go to MKL, which runs at half speed on AMD processors; oneDNN does not
 look at the vendor. `use_onednn` changes the class of a model's linear layers, nothing else: their
 weights, names and checkpoints stay as they are. Both libraries compute in IEEE fp32, but in another
-order.
+order. `GPT2V_ONEDNN=0` in the environment switches all of it off.
+
+This file alone names the private operator and changes classes.
 """
 
+import os
 from typing import Any
 
 import torch
@@ -14,9 +17,15 @@ from torch import Tensor, nn
 from torch.autograd.function import Function, FunctionCtx
 from transformers.pytorch_utils import Conv1D
 
+SWITCH = "GPT2V_ONEDNN"
+
 
 def _find_product() -> Any:
-    """(M, K) @ (N, K)^T + bias by oneDNN; none where this build of PyTorch has no such operator."""
+    """(M, K) @ (N, K)^T + bias by oneDNN; none where this build of PyTorch has no such operator, or
+    the user wants none.
+    """
+    if os.environ.get(SWITCH) == "0":
+        return None
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     return getattr(torch.ops.mkldnn, "_linear_pointwise", None)

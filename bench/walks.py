@@ -1,0 +1,159 @@
+"""How many files one reads from a command to its tensor: the call stack of five small runs.
+
+    python bench/walks.py                      # of the gpt2v that is installed
+    PYTHONPATH=OTHER/src python bench/walks.py  # of another checkout
+
+A walk is the list of gpt2v's files on the call stack, from the file of the command's own function
+down to the place where the tensor is made: GPT-2's first block (a training, an evaluation, the
+ladder's first rung), the vision tower's first layer (a probe), the bytes of a shard (an export). It
+is read downward where each file is imported by one before it on the walk, and imports none of these.
+Beside it stand all files whose functions ran before the tensor was there, helpers included.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import gpt2v
+
+ROOT = Path(gpt2v.__file__).parent
+TINY = ["--tiles.per_class", "40"]
+Test = Callable[[FrameType], bool]
+
+
+class _Reached(BaseException):
+    """The tensor is there."""
+
+
+def block(kind: str) -> Test:
+    """Whether a call is a module's forward pass, by the name of its class."""
+
+    def reached(frame: FrameType) -> bool:
+        is_forward = frame.f_code.co_name == "forward"
+        return is_forward and type(frame.f_locals.get("self")).__name__ == kind
+
+    return reached
+
+
+def named(name: str) -> Test:
+    """Whether a call is of one of our functions, by its name."""
+    return lambda frame: frame.f_code.co_name == name and own(frame) is not None
+
+
+def own(frame: FrameType) -> str | None:
+    """The file of ours that a call runs in, below the package."""
+    path = Path(frame.f_code.co_filename)
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else None
+
+
+def walk(argv: list[str], reached: Test) -> tuple[list[str], list[str]]:
+    """The files on the stack when the tensor is made, and all that were entered by then."""
+    try:
+        from gpt2v.cli.main import main
+    except ImportError:  # where the command line is one file
+        from gpt2v.cli import main  # type: ignore[no-redef]
+
+    stack: list[str] = []
+    entered: dict[str, None] = {}
+
+    def profile(frame: FrameType, event: str, _: Any) -> None:
+        if event != "call":
+            return
+        here = own(frame)
+        if here is not None and frame.f_code.co_flags & 1:  # CO_OPTIMIZED: no module, no class body
+            entered.setdefault(here)
+        if reached(frame):
+            found: list[tuple[str, str]] = []
+            above: FrameType | None = frame
+            while above is not None:
+                if (file := own(above)) is not None:
+                    found.append((file, above.f_code.co_name))
+                above = above.f_back
+            names = [file for file, name in reversed(found) if name != "main"]
+            stack.extend(file for file in dict.fromkeys(names) if file != "__main__.py")
+            raise _Reached
+
+    sys.setprofile(profile)
+    try:
+        main(argv)
+    except _Reached:
+        pass
+    finally:
+        sys.setprofile(None)
+    return stack, list(entered)
+
+
+def imports(file: str) -> set[str]:
+    """The files of ours that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / file).read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gpt2v"):
+            module = (node.module or "").removeprefix("gpt2v").lstrip(".").replace(".", "/")
+            found |= {f"{module}.py", *(f"{module}/{n.name}.py".lstrip("/") for n in node.names)}
+    return found
+
+
+def climbs(files: list[str]) -> list[str]:
+    """Files of a walk that none before them imports, or that import one before them."""
+    wrong = []
+    for i, file in enumerate(files[1:], 1):
+        before = files[:i]
+        if not any(file in imports(other) for other in before) or imports(file) & set(before):
+            wrong.append(file)
+    return wrong
+
+
+def main() -> None:
+    if len(sys.argv) > 1:  # one walk, in a process of its own
+        case, work = sys.argv[1], Path(sys.argv[2])
+        run, out = str(work / "smoke" / "mm"), str(work / "walk")
+        grids = [*TINY, "--n_images", "20"]
+        config = str(work / "probe.yaml")
+        cases: dict[str, tuple[list[str], Test]] = {
+            "training": (["mm", "train", f"{run}/config.yaml", "--out", out], block("GPT2Block")),
+            "evaluation": (["eval", run, *grids, "--out", out], block("GPT2Block")),
+            "ladder": (
+                ["ablate", "tokens", config, "--model", run, *grids, "--out", out],
+                block("GPT2Block"),
+            ),
+            "probe": (
+                ["probe", config, "--model", run, *TINY, "--out", out],
+                block("CLIPEncoderLayer"),
+            ),
+            "export": (
+                ["data", "export", config, *grids, "--to", out, "--format", "parquet"],
+                named("parquet"),
+            ),
+        }
+        argv, reached = cases[case]
+        stack, entered = walk(argv, reached)
+        wrong = climbs(stack)
+        print(f"WALK | {case} | {len(stack)} | {' > '.join(stack)} | {', '.join(wrong) or '-'} | "
+              f"{len(entered)} |")  # fmt: skip
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        (work / "probe.yaml").write_text("{}\n")
+        demo = [sys.executable, "-m", "gpt2v", "demo", "--preset", "smoke"]
+        subprocess.run(
+            [*demo, "--out", str(work / "smoke")], check=True, capture_output=True, env=os.environ
+        )
+        print(
+            "| | files | the walk | climbs | all files entered |\n| --- | --- | --- | --- | --- |"
+        )
+        for case in ("training", "evaluation", "probe", "ladder", "export"):
+            said = subprocess.run(
+                [sys.executable, __file__, case, folder], capture_output=True, text=True
+            )
+            lines = [line for line in said.stdout.splitlines() if line.startswith("WALK")]
+            print(lines[-1].removeprefix("WALK ") if lines else said.stderr[-500:], flush=True)
+
+
+if __name__ == "__main__":
+    main()
