@@ -5,9 +5,9 @@
 
 A walk is the list of gpt2v's files on the call stack, from the file of the command's own function
 down to the place where the tensor is made: GPT-2's first block (a training, an evaluation, the
-ladder's first rung), the vision tower's first layer (a probe), the bytes of a shard (an export). It
-is read downward where each file is imported by one before it on the walk, and imports none of these.
-Beside it stand all files whose functions ran before the tensor was there, helpers included.
+ladder's first rung), the vision tower's first layer (a probe), the bytes of a shard (an export).
+It is read downward where each file is imported by one before it on the walk, and imports none of
+these. Beside it stand all files whose functions ran before the tensor was there, helpers included.
 """
 
 import ast
@@ -112,7 +112,7 @@ def climbs(files: list[str]) -> list[str]:
 def main() -> None:
     if len(sys.argv) > 1:  # one walk, in a process of its own
         case, work = sys.argv[1], Path(sys.argv[2])
-        run, out = str(work / "smoke" / "mm"), str(work / "walk")
+        run, out = str(work / "smoke" / "mm"), str(work / case)
         grids = [*TINY, "--n_images", "20"]
         config = str(work / "probe.yaml")
         cases: dict[str, tuple[list[str], Test]] = {
