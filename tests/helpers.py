@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pytest
@@ -17,6 +17,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from gpt2v.cli.main import main
+from gpt2v.config.base import Config
 from gpt2v.config.grids import SampleSpec
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.training import LMConfig, MMConfig, TrainConfig
@@ -98,6 +99,13 @@ TINY_ENCODER: dict[str, Any] = {
         "eval_grids": 5,
     },
 }
+
+
+def configs_in(annotation: object) -> list[type[Config]]:
+    """The configurations that the annotation of a field holds, at any depth."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    return [kind for part in get_args(annotation) for kind in configs_in(part)]
 
 
 def lm_config() -> LMConfig:
@@ -238,6 +246,11 @@ def picture_folder(root: Path, names: tuple[str, ...] = ("ant", "bee", "cow"), n
 def all_tiles(bank: TileBank) -> np.ndarray:
     """Ids of the tiles of every split."""
     return np.concatenate([bank.tiles(split) for split in SPLITS])
+
+
+def hashes_of(bank: TileBank) -> dict[str, str]:
+    """What each split's tiles hash to."""
+    return {split: bank.content_hash(split) for split in SPLITS}
 
 
 def repainted(bank: TileBank, paint: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> TileBank:

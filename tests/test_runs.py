@@ -13,6 +13,7 @@ from helpers import train_config
 def finished(path, content="old"):
     with runs.new_run(path) as run:
         runs.write_text(run / "config.yaml", content)
+        runs.mark(run)
         runs.write_json(run / runs.FINISHED, {"kind": content})
     return path
 

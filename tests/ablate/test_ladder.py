@@ -6,42 +6,47 @@ import pytest
 import helpers
 from gpt2v.ablate.ladder import climb, climb_model, rungs, splice_difference
 from gpt2v.config.measuring import EvalConfig, LadderConfig
-from gpt2v.data.render.batches import Renderer
-from gpt2v.data.render.spans import PictureGeometry
-from gpt2v.eval.evaluate import HeldOut
+from gpt2v.data.dataset import GridDataset
 from gpt2v.model.reader import Reader
 
-GRID = {"rows": 2, "cols": 2}
+CONFIG = LadderConfig.model_validate(
+    {
+        "tiles": helpers.TINY_TILES,
+        "grid": {"rows": 2, "cols": 2},
+        "n_images": 20,
+        "model": "x",
+    }
+)
 
 
 @pytest.fixture
-def held_out(gpt2v, bank, table):
-    values = {"tiles": helpers.TINY_TILES, "grid": GRID, "n_images": 20}
-    return HeldOut(
-        EvalConfig.model_validate(values),
-        Renderer(bank, table, PictureGeometry(48, 8)),
-        gpt2v.geometry,
-    )
+def held_out(bank):
+    return GridDataset(CONFIG.grid, bank, CONFIG.seed, CONFIG.split, CONFIG.n_images, "grid.")
 
 
-def test_every_rung_shows_the_same_samples(gpt2v, held_out):
-    batches = [next(held_out.batches(rung.view)) for rung in rungs(gpt2v, held_out)]
+@pytest.fixture
+def render(loaded, bank):
+    return loaded.renderer(bank)
+
+
+def test_every_rung_shows_the_same_samples(loaded, held_out, render):
+    batches = [next(held_out.batches(rung.view, render)) for rung in rungs(loaded, render)]
     for batch in batches[1:]:
         np.testing.assert_array_equal(batch.samples.tiles, batches[0].samples.tiles)
         np.testing.assert_array_equal(batch.samples.row, batches[0].samples.row)
 
 
-def test_the_rungs_have_the_image_positions_that_they_say(gpt2v, held_out, table):
+def test_the_rungs_have_the_image_positions_that_they_say(loaded, held_out, render, table):
     counts = {}
-    for rung in rungs(gpt2v, held_out):
-        batch = next(held_out.batches(rung.view))
+    for rung in rungs(loaded, render):
+        batch = next(held_out.batches(rung.view, render))
         counts[rung.rung] = set((batch.input_ids == table.image_id).sum(1).tolist())
     words = 2 * (2 * 2 + 1 + 1)  # bars, names and the newline of two rows
     assert counts == {"R0": {0}, "R1": {words}, "R2": {4}, "R3": {16}, "R4": {16}}
 
 
-def test_the_splice_changes_nothing_and_a_wrong_one_is_seen(gpt2v, held_out, lm, monkeypatch):
-    assert splice_difference(gpt2v, held_out) == 0.0
+def test_the_splice_changes_nothing_and_a_wrong_one_is_seen(loaded, held_out, monkeypatch):
+    assert splice_difference(loaded, held_out) == 0.0
 
     def other(self, batch):
         return (
@@ -51,11 +56,11 @@ def test_the_splice_changes_nothing_and_a_wrong_one_is_seen(gpt2v, held_out, lm,
         )
 
     monkeypatch.setattr("gpt2v.model.vision_tokens.SplicedText.__call__", other)
-    assert splice_difference(gpt2v, held_out) > 1e-3
+    assert splice_difference(loaded, held_out) > 1e-3
 
 
-def test_rows_of_the_ladder(gpt2v, held_out, tmp_path):
-    rows = climb(gpt2v, held_out, tmp_path)["results"]
+def test_rows_of_the_ladder(loaded, held_out, tmp_path):
+    rows = climb(loaded, held_out, CONFIG, tmp_path)["results"]
     assert [row["rung"] for row in rows] == ["R0", "R1", "R2", "R3", "R4"]
     assert [row["parent"] for row in rows] == [None, "R0", "R1", "R2", "R3"]
     assert rows[1]["accuracy"] == rows[0]["accuracy"]
@@ -87,7 +92,7 @@ def test_a_saved_model_climbs_and_its_ends_are_its_evaluation(mm_run, tmp_path):
     assert rows[-1]["gap_closed"] == 0
 
 
-def test_a_reader_without_a_source_refuses_pictures(gpt2v, held_out, lm, table):
-    batch = next(held_out.batches(held_out.view("image")))
+def test_a_reader_without_a_source_refuses_pictures(held_out, render, lm, table):
+    batch = next(held_out.batches("image", render))
     with pytest.raises(AssertionError, match="no source"):
         Reader(lm, table.image_id)(batch)

@@ -1,6 +1,9 @@
 """Configurations: merged first, validated once, one line for a mistake; every file is valid."""
 
+from typing import get_origin
+
 import pytest
+from pydantic.fields import FieldInfo
 
 import helpers
 from gpt2v.config.base import Config
@@ -91,7 +94,7 @@ def test_the_demo_s_probe_is_tested_on_the_evaluation_s_grids(tmp_path):
         ("lm.tiles.size", 16, "lm.tiles: set tiles"),
         ("eval.modalities", ["text"], "eval.modalities must be"),
         ("eval.grid.form", "patch-tiled", "eval.grid.form must be"),
-        ("probe.grid.mode", "chained", "grid.mode has no meaning here"),
+        ("probe.grid.mode", "chained", r"probe\.grid\.mode: has no meaning here: a probe sees"),
         ("tiles.seed", 20240101120000, "tiles.seed"),
     ],
 )
@@ -102,7 +105,7 @@ def test_options_that_the_demo_would_not_follow_are_refused(key, value, says, tm
 
 def test_the_ladder_takes_tables_only():
     grid = {"form": "patch-tiled"}
-    with pytest.raises(UserError, match=r"grid\.form has no meaning here: the ladder"):
+    with pytest.raises(UserError, match=r"grid\.form: has no meaning here: the ladder"):
         validate(LadderConfig, {"model": "x", "grid": grid}, "x")
 
 
@@ -118,16 +121,17 @@ def test_the_ladder_takes_tables_only():
 )
 def test_only_training_goes_round_a_set_of_samples(kind, needed):
     grid = {"n_images": 9}
-    with pytest.raises(UserError, match=r"grid\.n_images has no meaning here: it is for training"):
+    with pytest.raises(UserError, match=r"grid\.n_images: has no meaning here: it is for training"):
         validate(kind, {**needed, "grid": grid}, "x")
 
 
-def test_features_are_written_where_they_were_chosen_only():
-    plain = EvalConfig()
-    assert "features" not in plain.model_dump()
-    chosen = validate(EvalConfig, read_yaml("features: {mode: off}", "x"), "x")
-    assert chosen.features.mode == "off"
-    assert read_yaml(dump(chosen), "x")["features"]["mode"] == "off"
+def test_features_are_written_as_they_are_whether_they_were_chosen_or_not():
+    for text, mode in (("{}", "auto"), ("features: {mode: off}", "off")):
+        chosen = validate(EvalConfig, read_yaml(text, "x"), "x")
+        assert chosen.features.mode == mode
+        written = read_yaml(dump(chosen), "x")
+        assert written["features"] == {"mode": mode, "path": None, "max_gb": 4.0}
+        assert validate(EvalConfig, written, "x") == chosen
     with pytest.raises(UserError, match=r"features\.mode: .*'auto', 'off' or 'require'"):
         validate(EvalConfig, {"features": {"mode": True}}, "x")
 
@@ -203,15 +207,33 @@ def test_overrides_that_lead_nowhere(key, says):
         ({"model.n_head": 3}, r"model: n_embd 128 must be a multiple of n_head 3"),
         ({"train": {}}, r"train\.groups: required, unless the first stage has its own"),
         ({"train.groups": []}, r"train\.groups: required, unless the first stage has its own"),
-        ({"data.stages.0.groups": GROUPS}, r"train\.groups: never used, since data\.stages\.0"),
-        ({"data.stages.0.groups": []}, r"data\.stages\.0\.groups: .*at least 1 item"),
-        ({"data.stages.0.groups": 3}, r"data\.stages\.0\.groups: .*list, not 3"),
         (
-            {"data.stages.0.groups": [{**GROUPS[0], "nam": 1}]},
-            r"groups\.0\.nam: unknown key; .*name",
+            {"data.stages.0.groups": GROUPS},
+            r"data\.stages\.0\.groups: has no meaning here: set train\.stage_groups, by",
         ),
-        ({"data.stages.0.groups": [{**GROUPS[0], "lr": -1}]}, r"groups\.0\.lr: .*, not -1"),
-        ({"data.stages.0.groups": [{**GROUPS[0], "pattern": "("}]}, r"groups\.0: pattern is not a"),
+        (
+            {"train.stage_groups.0": GROUPS},
+            r"train\.groups: never used, since train\.stage_groups\.0 replaces",
+        ),
+        (
+            {"train.stage_groups.1": GROUPS},
+            r"train\.stage_groups\.1: no stage has this name; there are 0$",
+        ),
+        ({"train.stage_groups.0": []}, r"train\.stage_groups\.0: .*at least 1 item"),
+        ({"train.stage_groups.0": 3}, r"train\.stage_groups\.0: .*list, not 3"),
+        ({"train.stage_groups": 3}, r"train\.stage_groups: .*dictionary, not 3"),
+        (
+            {"train.stage_groups.0": [{**GROUPS[0], "nam": 1}]},
+            r"train\.stage_groups\.0\.0\.nam: unknown key; .*name",
+        ),
+        (
+            {"train.stage_groups.0": [{**GROUPS[0], "lr": -1}]},
+            r"train\.stage_groups\.0\.0\.lr: .*, not -1",
+        ),
+        (
+            {"train.stage_groups.0": [{**GROUPS[0], "pattern": "("}]},
+            r"train\.stage_groups\.0\.0: pattern is not a",
+        ),
         ({"data.stages.0.name": ""}, r"data\.stages\.0\.name: .*at least 1 character"),
     ],
 )
@@ -219,6 +241,20 @@ def test_a_mistake_is_one_line_with_file_and_key(changes, says):
     with pytest.raises(UserError, match=rf"f\.yaml: .*{says}") as caught:
         validate(LMConfig, merge(LM, changes, "f.yaml"), "f.yaml")
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_two_stages_of_one_name_have_no_groups_of_their_own():
+    """A stage is called by its name, or by its number if it has none."""
+    stages = [{"name": "1", "steps": 2, "mix": [{}]}, {"steps": 2, "mix": [{}]}]
+    changes = {"data.stages": stages, "train.stage_groups.1": GROUPS}
+    with pytest.raises(UserError, match=r"train\.stage_groups\.1: several stages have this name"):
+        validate(LMConfig, merge(LM, changes, "f.yaml"), "f.yaml")
+
+
+def test_an_encoder_has_no_stages():
+    content = {"train": {"groups": GROUPS, "stage_groups": {"0": GROUPS}}}
+    with pytest.raises(UserError, match=r"train\.stage_groups: the encoder's training has no stag"):
+        validate(EncoderConfig, content, "f.yaml")
 
 
 def test_an_encoder_needs_groups():
@@ -232,24 +268,22 @@ def test_configurations_cannot_be_changed():
         config.rows = 4
 
 
-def models_in(annotation: object) -> list[type[Config]]:
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        return [annotation]
-    return [n for part in getattr(annotation, "__args__", ()) for n in models_in(part)]
-
-
 @pytest.mark.parametrize("kind", KINDS.values())
 def test_help_has_a_line_for_every_field_that_is_a_real_option(kind):
     lines = describe(kind)
     for line in lines:
         key = line.split()[0].removeprefix("--")
         nodes: list[type[Config]] = [kind]
+        fields: list[FieldInfo] = []
         for part in key.split("."):
             if part.isdigit():
                 continue
+            if part == "NAME":  # of a stage: any string stands there
+                assert [get_origin(field.annotation) for field in fields] == [dict]
+                continue
             fields = [n.model_fields[part] for n in nodes if part in n.model_fields]
             assert fields, f"{key}: no such field"
-            nodes = [n for field in fields for n in models_in(field.annotation)]
+            nodes = [n for field in fields for n in helpers.configs_in(field.annotation)]
         assert not nodes, f"{key} is no leaf"
     assert len(lines) == len({line.split()[0] for line in lines})
 

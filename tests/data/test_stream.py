@@ -1,14 +1,17 @@
 """The stream of batches: a pure function of the step, its curriculum, and what it refuses."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
+import helpers
 from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import GridConfig
-from gpt2v.config.measuring import EvalConfig
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.spans import PictureGeometry
-from gpt2v.data.stream import Stream, data_hash, validation_batches
+from gpt2v.data.stream import Stream, training_hash
+from gpt2v.data.tiles.bank import split_of
 from gpt2v.errors import UserError
 
 
@@ -52,8 +55,8 @@ def test_an_epoch_shows_every_sample_once_in_a_new_order(bank, table):
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
     fresh = stream(bank, table, [{"steps": 9, "mix": [SMALL]}])
-    first = fresh.draw(fresh.spec(0), "train", np.array(epochs[2]))
-    np.testing.assert_array_equal(made.batch(5).samples.tiles, first.samples.tiles[:4])
+    first = fresh.dataset(fresh.spec(0), "train").samples(np.array(epochs[2]))
+    np.testing.assert_array_equal(made.batch(5).samples.tiles, first.tiles[:4])
     other = stream(bank, table, [{"steps": 9, "mix": [{**SMALL, "n_images": 10}]}], seed=1)
     assert other.batch(0).index.tolist() != made.batch(0).index.tolist()
 
@@ -80,11 +83,12 @@ def test_the_data_seed_draws_other_batches(bank, table):
 
 def test_validation_is_held_out_independent_and_complete(bank, table):
     made = stream(bank, table, [{"steps": 1, "mix": [{**SMALL, "mode": "chained"}]}])
-    batches = list(validation_batches(made, made.spec(0), 120))
+    data = made.dataset(made.spec(0), "val", 120)
+    batches = list(data.batches(made.layout(made.spec(0)), made.render))
     index = np.concatenate([b.samples.index for b in batches])
     assert index.tolist() == list(range(120))
     for batch in batches:
-        assert set(bank.split[batch.samples.tiles].reshape(-1)) == {1}
+        assert set(split_of(batch.samples.tiles).reshape(-1)) == {1}
         assert batch.choices is not None
         assert batch.segments.max() > 0  # questions in segments of their own
 
@@ -123,10 +127,62 @@ def test_the_check_covers_every_later_batch(long_bank, table):
         made.check(longest - 1)
 
 
-def test_the_data_hash_follows_the_tiles_and_the_spec(bank, long_bank):
-    base = data_hash(bank, EvalConfig())
-    assert base == data_hash(bank, EvalConfig())
-    assert base != data_hash(long_bank, EvalConfig())
-    assert base != data_hash(bank, EvalConfig(grid=GridConfig(rows=2)))
-    assert "n_images" not in GridConfig().model_dump()
-    assert data_hash(bank, GridConfig()) != data_hash(bank, GridConfig(n_images=9))
+def one_grid(name=None, **grid):
+    """Training data of one spec."""
+    stages = [{"name": name, "steps": 1, "mix": [grid]}]
+    return DataConfig.model_validate({"stages": stages})
+
+
+def test_the_data_hash_follows_the_tiles_and_the_spec(bank, long_bank, table):
+    base = training_hash(one_grid(), bank)
+    assert base == training_hash(one_grid(), bank)
+    assert base == training_hash(one_grid(n_images=None, modality="text", augment={}), bank)
+    assert base == training_hash(one_grid("reading"), bank)  # a name in logs
+    others = [
+        training_hash(one_grid(), long_bank),
+        training_hash(one_grid(rows=2), bank),
+        training_hash(one_grid(n_images=9), bank),
+        training_hash(one_grid(modality="image"), bank),
+    ]
+    assert len({base, *others}) == 5
+    assert Stream(one_grid(), Renderer(bank, table)).data_hash == base
+
+
+def test_of_tiles_that_are_only_written_about_the_names_alone_count(bank, long_bank):
+    """And of tiles that are shown, the training pixels, and nothing of another split."""
+    darker = helpers.repainted(bank, lambda pixels, _: pixels // 2)
+    elsewhere = dataclasses.replace(bank, splits={**darker.splits, "train": bank.splits["train"]})
+    for modality in ("text", "image", "text+image"):
+        config = one_grid(modality=modality)
+        base = training_hash(config, bank)
+        assert (training_hash(config, darker) == base) == (modality == "text")
+        assert training_hash(config, elsewhere) == base
+        assert training_hash(config, long_bank) != base
+
+
+def test_another_layout_shows_the_same_samples(bank, table):
+    """The positions of pictures, as the ladder's blind rung has them: all but the pictures."""
+    stages = [{"steps": 3, "mix": [{"rows": [1, 2], "modality": "image"}, {"rows": 2}]}]
+    shown = stream(bank, table, stages)
+    blind = dataclasses.replace(shown, layouts={"image": "positions"})
+    with_pictures = 0
+    for step in range(8):
+        one, other = shown.batch(step), blind.batch(step)
+        for part in dataclasses.fields(one.samples):
+            mine, theirs = (getattr(batch.samples, part.name) for batch in (one, other))
+            np.testing.assert_array_equal(mine, theirs)
+        for name in ("input_ids", "position_ids", "labels", "segments", "answers", "sees"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert other.pictures is None
+        assert other.pixels is None
+        if one.pictures is None:  # in words
+            assert one.images is other.images is None
+            continue
+        with_pictures += 1
+        for name in ("sample", "cell", "patch", "picture"):
+            places = (getattr(batch.images, name) for batch in (one, other))
+            np.testing.assert_array_equal(*places)
+    assert 0 < with_pictures < 8
+    spec = stages[0]["mix"][0]
+    assert blind.layout(GridConfig.model_validate(spec)) == "positions"
+    assert shown.layout(GridConfig.model_validate(spec)) == "image"

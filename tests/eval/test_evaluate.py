@@ -9,22 +9,23 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import helpers
-from gpt2v.config.grids import GridConfig
+from gpt2v.config.grids import HeldOutGridConfig
 from gpt2v.config.load import load
 from gpt2v.config.measuring import EvalConfig
-from gpt2v.curriculum.fit import held_out as measure
+from gpt2v.curriculum.validation import held_out as measure
+from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
-from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import TextView
 from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
-from gpt2v.eval.command import evaluate_model
-from gpt2v.eval.evaluate import HeldOut, evaluate, gap_between, score_view
+from gpt2v.eval.command import evaluate_model, held_out
+from gpt2v.eval.evaluate import Part, evaluate, gap_between
 from gpt2v.model.reader import Reader
-from gpt2v.model.scoring import score
+from gpt2v.model.scoring import score, score_all
 
-GRID = GridConfig(rows=1, cols=2)
+GRID = HeldOutGridConfig(rows=1, cols=2)
+LARGE = HeldOutGridConfig(rows=16, cols=16, questions=1)
 CONFIG = EvalConfig.model_validate(
     {"tiles": helpers.TINY_TILES, "grid": GRID, "n_images": 70, "examples": 3}
 )
@@ -35,13 +36,14 @@ def brute_force_bag(classes):
     return float(np.mean(best))
 
 
-def test_records_rows_and_examples_of_a_run(lm, gpt2v, bank, table, tmp_path):
-    held_out = HeldOut(CONFIG, Renderer(bank, table, PictureGeometry(48, 8)), gpt2v.geometry)
+def test_records_rows_and_examples_of_a_run(lm, loaded, bank, table, tmp_path):
     readers = {
-        "gpt2v": (Reader.of(gpt2v), ["text", "image"]),
+        "gpt2v": (loaded.reader(), ["text", "image"]),
         "lm": (Reader(lm, table.image_id), ["text"]),
     }
-    found = evaluate(readers, [held_out], CONFIG, tmp_path)
+    found = evaluate(
+        readers, [Part(held_out(CONFIG, bank))], loaded.renderer(bank), CONFIG, tmp_path
+    )
     records = pq.read_table(tmp_path / "records.parquet").to_pandas()
     assert len(records) == 3 * 70 * 2
     samples = draw_samples(GRID, bank, 1, "test", np.arange(70))
@@ -68,13 +70,11 @@ def test_records_rows_and_examples_of_a_run(lm, gpt2v, bank, table, tmp_path):
 
 
 def test_batching_does_not_change_the_records(lm, bank, table):
-    held_out = HeldOut(CONFIG, Renderer(bank, table), None)
+    data, render = held_out(CONFIG, bank), Renderer(bank, table)
     reader = Reader(lm, table.image_id)
-    together = score_view(reader, held_out, TextView(), "x")
-    alone = score(
-        reader, held_out.render(held_out.samples(np.array([63])), TextView(), "independent", True),
-        held_out.render,
-    )  # fmt: skip
+    together = score_all(reader, data, TextView(), render, "x")
+    one = render(data.samples(np.array([63])), TextView(), "independent", True)
+    alone = score(reader, one, render)
     at = [i for i, sample in enumerate(together["sample"]) if sample == 63]
     for key, column in alone.items():
         mine = [together[key][i] for i in at]
@@ -111,7 +111,7 @@ def test_a_gpt2_of_another_tool_is_measured(tmp_path, bank, table):
     (row,) = evaluate_model(str(tmp_path / "hf"), config, tmp_path)["results"]
     assert 0 <= row["accuracy"] < 0.9
     (tmp_path / "hf" / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config.json: not the configuration of a model"):
+    with pytest.raises(UserError, match=r"^model: .*/hf: cannot be loaded: .*config\.json' is"):
         evaluate_model(str(tmp_path / "hf"), config, tmp_path)
 
 
@@ -123,10 +123,9 @@ def test_a_saved_gpt2v_is_measured_in_every_modality(mm_run, tmp_path, modalitie
 
 
 def test_grids_too_large_for_the_model_are_refused(lm, bank, table):
-    config = CONFIG.model_copy(update={"grid": GridConfig(rows=16, cols=16, questions=1)})
-    held_out = HeldOut(config, Renderer(bank, table), None)
+    data = held_out(CONFIG.model_copy(update={"grid": LARGE}), bank)
     with pytest.raises(UserError, match=r"16x16 grid .* n_positions: 512"):
-        held_out.check("text", Reader(lm, table.image_id).n_positions)
+        data.check("text", Renderer(bank, table), Reader(lm, table.image_id).n_positions)
 
 
 def test_validation_counts_every_grid_once(lm_run, bank, table):
@@ -139,7 +138,8 @@ def test_validation_counts_every_grid_once(lm_run, bank, table):
     stream = Stream(helpers.lm_config().data, Renderer(bank, table))
     reader = Reader(lm, table.image_id)
     found = measure(reader, stream, 60, 1)
-    whole = stream.draw(stream.spec(0), "val", np.arange(60), with_choices=True)
+    samples = stream.dataset(stream.spec(0), "val", 60).samples()
+    whole = stream.render(samples, TextView(), "independent", with_choices=True)
     expected = np.mean(score(reader, whole, stream.render)["exact"])
     assert list(found.values()) == [pytest.approx(expected, abs=1e-9)]
 
@@ -158,8 +158,8 @@ def test_the_gaps_interval_knows_that_parts_have_pictures_of_their_own():
 
 def test_a_part_that_does_not_fit_is_refused_before_anything_is_measured(lm, bank, table, tmp_path):
     parts = [
-        HeldOut(CONFIG.model_copy(update={"grid": grid}), Renderer(bank, table), None, name)
-        for name, grid in (("small", GRID), ("large", GridConfig(rows=16, cols=16, questions=1)))
+        Part(GridDataset(grid, bank, 1, "test", 70, f"part {name}: "), name)
+        for name, grid in (("small", GRID), ("large", LARGE))
     ]
     read = []
 
@@ -170,5 +170,5 @@ def test_a_part_that_does_not_fit_is_refused_before_anything_is_measured(lm, ban
 
     readers = {"lm": (Counting(lm, table.image_id), ["text"])}
     with pytest.raises(UserError, match=r"part large: rows, cols: a 16x16 grid"):
-        evaluate(readers, parts, CONFIG, tmp_path)
+        evaluate(readers, parts, Renderer(bank, table), CONFIG, tmp_path)
     assert not read

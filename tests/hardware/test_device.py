@@ -9,7 +9,6 @@ import torch
 from gpt2v.config.grids import GridConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
-from gpt2v.data.render.views import view_of
 from gpt2v.hardware import device as devices
 from gpt2v.model.reader import Reader
 
@@ -32,7 +31,7 @@ def test_both_kinds_of_attention_give_the_same_logits(gpt2v, bank, table):
     spec = GridConfig(rows=2, cols=2, modality="image")
     samples = draw_samples(spec, bank, 0, "test", np.arange(3))
     render = Renderer(bank, table, model.token_geometry)
-    batch = render(samples, view_of(spec, bank.size, model.token_geometry))
+    batch = render(samples, render.view(spec, "image"))
     found = []
     for kind in ("eager", "sdpa"):
         model.set_attn_implementation(kind)

@@ -8,12 +8,15 @@ import pytest
 import torch
 
 import helpers
+from gpt2v.config.grids import SampleSpec
 from gpt2v.config.measuring import ProbeConfig
+from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.errors import UserError
+from gpt2v.model.vision_tokens import Picture
 from gpt2v.probe.probe import collect, probe, probe_model
 
-GRID = {"rows": 1, "cols": 2, "modality": "image"}
+GRID = {"rows": 1, "cols": 2}
 
 
 def config(model="x", **changes):
@@ -38,7 +41,7 @@ class Seeing:
         n, start = len(pixels), self.next[self.split]
         self.next[self.split] += n
         index = np.arange(start, start + n)
-        samples = draw_samples(self.spec, self.bank, self.seed, self.split, index)
+        samples = GridDataset(self.spec, self.bank, self.seed, self.split).grids(index)
         if self.next[self.split] >= 300:
             self.split = "test"
         span = self.geometry.span(self.spec.rows, self.spec.cols, 16)
@@ -81,13 +84,14 @@ def test_each_cell_is_read_from_its_own_patches(gpt2v, bank, tmp_path):
 
 
 def test_features_belong_to_the_samples(gpt2v, bank):
-    settings = config(n_train=60)
-    features, samples = collect(gpt2v, bank, settings, "train", 60)
+    settings, source = config(n_train=60), Picture(gpt2v)
+    sixty, fewer = (GridDataset(settings.grid, bank, settings.seed, n=n) for n in (60, 52))
+    features, grids = collect(gpt2v, source, sixty)
     assert features.shape == (60, 36, 16)
-    again, _ = collect(gpt2v, bank, settings, "train", 52)
+    again, _ = collect(gpt2v, source, fewer)
     np.testing.assert_allclose(features[:52], again, atol=1e-5)
-    drawn = draw_samples(settings.grid, bank, settings.seed, "train", np.arange(60))
-    np.testing.assert_array_equal(samples.tiles, drawn.tiles)
+    drawn = draw_samples(SampleSpec(rows=1, cols=2), bank, settings.seed, "train", np.arange(60))
+    np.testing.assert_array_equal(grids.tiles, drawn.tiles)
 
 
 def test_records_and_results_of_a_saved_model(mm_run, bank, tmp_path):
@@ -95,7 +99,7 @@ def test_records_and_results_of_a_saved_model(mm_run, bank, tmp_path):
     found = probe_model(settings, tmp_path)
     records = pq.read_table(tmp_path / "records.parquet").to_pandas()
     assert len(records) == 120 * 2
-    samples = draw_samples(settings.grid, bank, 1, "test", np.arange(120))
+    samples = draw_samples(SampleSpec(rows=1, cols=2), bank, 1, "test", np.arange(120))
     for i, cell in ((0, 0), (7, 1), (119, 0)):
         (row,) = records[(records["sample"] == i) & (records.col == cell)].to_dict("records")
         assert row["truth"] == bank.class_names[samples.classes[i, 0, cell]]

@@ -126,22 +126,24 @@ def test_steps_that_touch_frozen_parts_only_keep_two_processes_together(tmp_path
 def test_two_processes_exchange_the_gradients_of_what_each_stage_trains(tmp_path, lm_run):
     """The first stage ends with a step that trains nothing: its exchange must not linger."""
     mix = [{"rows": 1, "cols": 2, "modality": "image"}, {"rows": 1, "cols": 2}]
-    stages = [
-        {
-            "steps": steps,
-            "mix": mix,
-            "groups": [
-                {"name": "lm", "pattern": "^language_model", "lr": of_lm},
-                {"name": "rest", "pattern": "", "lr": of_rest},
-            ],
-        }
-        for steps, of_lm, of_rest in ((6, 0, 0.01), (6, 0.003, 0), (6, 0.003, 0.01))
-    ]
+    groups = {
+        str(stage): [
+            {"name": "lm", "pattern": "^language_model", "lr": of_lm},
+            {"name": "rest", "pattern": "", "lr": of_rest},
+        ]
+        for stage, (of_lm, of_rest) in enumerate(((0, 0.01), (0.003, 0), (0.003, 0.01)))
+    }
     content = {
         **TINY_MM,
         "lm": str(lm_run),
-        "data": {"batch_size": 4, "stages": stages},
-        "train": {"log_every": 1, "eval_grids": 4, "tensorboard": False, "warmup": 0},
+        "data": {"batch_size": 4, "stages": [{"steps": 6, "mix": mix}] * 3},
+        "train": {
+            "stage_groups": groups,
+            "log_every": 1,
+            "eval_grids": 4,
+            "tensorboard": False,
+            "warmup": 0,
+        },
     }
     config = write_yaml(tmp_path / "c.yaml", content)
     for processes in (1, 2):

@@ -17,7 +17,7 @@ from gpt2v.errors import Stopped, UserError
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
 from gpt2v.train.phases import Phase
-from helpers import toy_task, train_config
+from helpers import REPO, toy_task, train_config
 
 STEPS = 12
 BORDER = 5
@@ -204,7 +204,7 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[2])
 from gpt2v.train.loop import fit
-from helpers import toy_task, train_config
+from helpers import REPO, toy_task, train_config
 run = Path(sys.argv[1])
 run.mkdir(exist_ok=True)
 print("ready", flush=True)
@@ -213,11 +213,11 @@ fit(toy_task(dropout=0.3, width=4000), config, 60, run, "test")
 """
 
 
-def test_killed_at_random_moments(tmp_path, request):
+def test_killed_at_random_moments(tmp_path):
     """SIGKILL during steps and during saves; `bench/kill_resume.py` does it to real trainings."""
 
     def start(run):
-        command = [sys.executable, "-c", CHILD, str(run), str(request.path.parent)]
+        command = [sys.executable, "-c", CHILD, str(run), str(REPO / "tests")]
         child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert child.stdout.readline() == "ready\n"
         return child

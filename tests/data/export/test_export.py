@@ -1,5 +1,6 @@
 """Exports: every format holds the samples, their pictures and the right answers."""
 
+import dataclasses
 import io
 import json
 import re
@@ -7,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gpt2v.data.export.content import png
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -24,7 +24,7 @@ from gpt2v.data.export.formats import FORMATS
 from gpt2v.data.export.run import export
 from gpt2v.data.grids.instructions import ALL
 from gpt2v.data.grids.samples import Samples, draw_samples
-from gpt2v.data.render.examples import Item, items_of
+from gpt2v.data.render.examples import Example, examples_of
 from gpt2v.data.render.pictures import natural_pictures
 from gpt2v.data.render.text import documents
 from gpt2v.data.render.views import TextView
@@ -62,7 +62,7 @@ What object is in row 0, column 1? A: frog
 """
 
 
-def the_example(bank) -> Item:
+def the_example(bank) -> Example:
     """The sample of the design, made by hand."""
     number = {name: i for i, name in enumerate(bank.class_names)}
     rows = [line.strip("| \n").split(" | ") for line in TABLE.splitlines()]
@@ -77,7 +77,7 @@ def the_example(bank) -> Item:
         row=np.array([[2, 0]]),
         col=np.array([[2, 1]]),
     )
-    return items_of(samples, GridConfig(), bank)[0]
+    return examples_of(samples, GridConfig(), bank)[0]
 
 
 def test_the_two_examples_of_the_design(bank):
@@ -86,20 +86,30 @@ def test_the_two_examples_of_the_design(bank):
     assert markdown_document(item, ["example.png"]) == "![example](example.png)\n" + REST
 
 
+def assert_same(one: Example, other: Example) -> None:
+    assert dataclasses.replace(one, pictures=()) == dataclasses.replace(other, pictures=())
+    assert len(one.pictures) == len(other.pictures)
+    for a, b in zip(one.pictures, other.pictures, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @settings(max_examples=15)
 @given(name=st.sampled_from(list(GRIDS)), seed=st.integers(0, 50), start=st.integers(0, 1000))
 def test_items_are_the_samples(bank, name, seed, start):
     grid = config_of(name).grid
     samples = draw_samples(grid, bank, seed, "val", np.arange(start, start + 5))
-    items = items_of(samples, grid, bank)
+    items = examples_of(samples, grid, bank)
     view = TextView(grid.form, grid.patches, grid.noise)
     assert [i.text for i in items] == documents(samples, view, bank.class_names, Strings())
     for item, own in zip(items, natural_pictures(samples, bank, grid.picture), strict=True):
-        assert all(np.array_equal(decoded(a), b) for a, b in zip(item.pictures, own, strict=True))
+        assert all(np.array_equal(a, b) for a, b in zip(item.pictures, own, strict=True))
+        assert all(np.array_equal(decoded(a), b) for a, b in zip(item.pngs, own, strict=True))
     for b, item in enumerate(items):
         alone = draw_samples(grid, bank, seed, "val", np.array([start + b]))
-        assert items_of(alone, grid, bank)[0] == item  # whatever is drawn beside it
-        for q in item.questions:
+        assert_same(examples_of(alone, grid, bank)[0], item)  # whatever is drawn beside it
+        assert item.questions == [q.question for q in item.asked]
+        assert item.answers == [q.answer for q in item.asked]
+        for q in item.asked:
             if q.choices:
                 assert q.choices.count(q.answer) == 1
             if q.instruction == "lookup":
@@ -113,16 +123,18 @@ def test_items_are_the_samples(bank, name, seed, start):
 
 def test_only_what_a_question_names_is_given(bank):
     grid = config_of("mixed").grid
-    items = items_of(draw_samples(grid, bank, 0, "val", np.arange(60)), grid, bank)
-    given = {(q.instruction, q.row is None, q.col is None) for i in items for q in i.questions}
+    items = examples_of(draw_samples(grid, bank, 0, "val", np.arange(60)), grid, bank)
+    given = {(q.instruction, q.row is None, q.col is None) for i in items for q in i.asked}
     assert ("row", False, True) in given
     assert ("column", True, False) in given
     assert {(row, col) for name, row, col in given if name == "count"} == {(True, True)}
     assert len(given) == len(ALL)
 
 
-def test_pictures_have_no_metadata():
-    image = Image.open(io.BytesIO(png(np.zeros((3, 4, 3), np.uint8))))
+def test_pictures_have_no_metadata(bank):
+    pixels = np.zeros((3, 4, 3), np.uint8)
+    (png,) = dataclasses.replace(the_example(bank), pictures=(pixels,)).pngs
+    image = Image.open(io.BytesIO(png))
     assert image.size == (4, 3)
     assert image.info == {}
 

@@ -172,7 +172,10 @@ def small(tmp_path):
         (["--format", "llava", "--executor", "slurm"], "--executor: slurm: no such executor"),
         (["--format", "llava", "--workers", "2"], "--workers: needs --executor processes or ray"),
         (["--format", "llava", "--grid.size", "2"], "grid.size: unknown key"),
-        (["--format", "llava", "--grid.modality", "image"], "grid.modality has no meaning"),
+        (
+            ["--format", "llava", "--grid.modality", "image"],
+            "grid.modality: has no meaning here: both views are shown; the keys here are rows",
+        ),
         (["--format", "llava", "--n_images", "0"], "n_images: "),
         (["--format", "llava", "--grid.palette", "11"], "palette: 11 objects"),
         (["--format", "lm-eval", "--grid.mode", "chained"], "grid.mode: lm-eval asks"),

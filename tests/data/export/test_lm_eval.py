@@ -28,7 +28,7 @@ from gpt2v.config.measuring import ExportConfig
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.export.run import export
 from gpt2v.data.grids.samples import draw_samples
-from gpt2v.data.render.examples import Item, items_of
+from gpt2v.data.render.examples import Example, examples_of
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.model.files import save_pretrained
 
@@ -41,12 +41,12 @@ TILES = TilesConfig(per_class=20, size=16)
 ASKED = {"lookup": 2.0, "count": 1.0, "locate": 1.0, "compare": 1.0}
 
 
-def exported(to: Path, **grid) -> tuple[Path, list[Item]]:
+def exported(to: Path, **grid) -> tuple[Path, list[Example]]:
     spec = GridConfig(rows=[1, 2], cols=2, instructions=ASKED, questions=4, **grid)
     config = ExportConfig(tiles=TILES, grid=spec, n_images=8, shard_size=5)
     export(config, to, "lm-eval")
     bank = load_bank(TILES)
-    return to, items_of(draw_samples(spec, bank, 1, "test", np.arange(8)), spec, bank)
+    return to, examples_of(draw_samples(spec, bank, 1, "test", np.arange(8)), spec, bank)
 
 
 def lm_eval(tasks: Path, elsewhere: Path, model: str, checkpoint: Path, names: str) -> dict:
@@ -73,8 +73,8 @@ def lm_eval(tasks: Path, elsewhere: Path, model: str, checkpoint: Path, names: s
     return found
 
 
-def rows(items: list[Item], instruction: str) -> list[tuple[Item, object]]:
-    return [(item, q) for item in items for q in item.questions if q.instruction == instruction]
+def rows(items: list[Example], instruction: str) -> list[tuple[Example, object]]:
+    return [(item, q) for item in items for q in item.asked if q.instruction == instruction]
 
 
 def test_words_are_asked_and_scored_as_ours_are(tmp_path, lm, tokenizer):
@@ -187,9 +187,9 @@ def test_whoever_knows_the_answers_has_every_point(tmp_path, monkeypatch):
     answers = {}
     for item in items:
         pictured = item.pictured(["<image>"] * len(item.pictures))
-        for q in item.questions:
+        for q in item.asked:
             answers[item.table + item.prompt + q.question] = f" {q.answer}"
-            answers[pictured + item.prompt + q.question, item.pictures[0]] = f" {q.answer}"
+            answers[pictured + item.prompt + q.question, item.pngs[0]] = f" {q.answer}"
 
     class Oracle(LM):
         MULTIMODAL = True

@@ -14,8 +14,8 @@ from gpt2v.data.grids.baselines import baselines
 from gpt2v.data.grids.cells import content_split
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.suites.load import load_suite, suite_names
-from gpt2v.data.suites.samples import check_bank, part_samples, suite_hash
-from gpt2v.data.tiles.bank import SPLITS
+from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
+from gpt2v.data.tiles.bank import SPLITS, split_of
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 
@@ -59,12 +59,20 @@ def test_what_a_model_is_shown_changes_the_hash(tiles):
 
 def test_one_grey_level_or_one_word_changes_the_hash(tiles):
     suite = load_suite("multi-image-v1")
-    used = np.concatenate(
-        [s.tiles[s.tiles >= 0] for s in part_samples(suite, suite.parts[0], tiles)]
+    shown = part_data(suite, suite.parts[0], tiles).samples().tiles
+    used = np.flatnonzero(tiles.tiles("test") == shown[shown >= 0][0])
+    assert len(used) == 1
+
+    def changed(pixels, _):
+        pixels = pixels.copy()
+        pixels[used, 3, 3, 1] ^= 1
+        return pixels
+
+    other = dataclasses.replace(
+        tiles,
+        splits={**tiles.splits, "test": helpers.repainted(tiles, changed).splits["test"]},
     )
-    pixels = tiles.pixels.copy()
-    pixels[used[0], 3, 3, 1] ^= 1
-    assert suite_hash(suite, dataclasses.replace(tiles, pixels=pixels)) != HASHES["multi-image-v1"]
+    assert suite_hash(suite, other) != HASHES["multi-image-v1"]
     names = ("aeroplane", *tiles.class_names[1:])
     renamed = dataclasses.replace(tiles, class_names=names)
     assert suite_hash(suite, renamed) != HASHES["multi-image-v1"]
@@ -76,10 +84,17 @@ def test_nothing_of_a_suite_is_trained_on(tiles, name):
     suite = load_suite(name)
     assert suite.split == "test"
     for part in suite.parts:
-        for samples in part_samples(suite, part, tiles):
-            assert set(tiles.split[samples.tiles].reshape(-1)) == {SPLITS.index("test")}
+        data = part_data(suite, part, tiles)
+        seen = 0
+        for index in data.portions():
+            samples = data.samples(index)
+            seen += len(samples.index)
+            shown = samples.tiles[samples.tiles >= 0]
+            assert set(split_of(shown)) == {SPLITS.index("test")}
+            assert set(shown.tolist()) <= set(tiles.tiles("test").tolist())
             if samples.n_cells.min() >= 9:
                 assert set(content_split(samples.classes, samples.palette)) == {2}
+        assert seen == part.n_images
 
 
 @pytest.mark.parametrize("name", HASHES)

@@ -14,7 +14,8 @@ from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.tiles.bank import SPLITS
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tiles.sprites import CLASS_NAMES
-from helpers import check_disjoint, wrong_tiles
+from gpt2v.errors import UserError
+from helpers import check_disjoint, hashes_of, wrong_tiles
 
 NAMES = ("ant", "bee")
 COLUMN = {"cifar10": "label", "cifar100": "fine_label"}
@@ -82,6 +83,19 @@ def write_binary(root, source="cifar10", **options):
     return written
 
 
+def tiles_of(bank):
+    """Pixels, class and split of every tile, by where it comes from, e.g. `train/7`."""
+    found = {}
+    for split in SPLITS:
+        own = bank.splits[split]
+        assert (np.diff(own.labels) >= 0).all()  # class after class
+        for source, pixels, label in zip(own.sources, own.pixels, own.labels, strict=True):
+            place = "/".join(source.split("/")[-2:])
+            assert place not in found
+            found[place] = (pixels, int(label), split)
+    return found
+
+
 def cifar(path, source="cifar10", **changes):
     return TilesConfig(source=source, path=None if path is None else str(path), **changes)
 
@@ -93,13 +107,15 @@ def test_pictures_labels_names_and_splits(tmp_path, source, write):
     bank = load_bank(cifar(tmp_path, source))
     assert (bank.name, bank.class_names) == (source, NAMES)
     check_disjoint(bank)
-    assert len(bank.labels) == 210
-    test = bank.split == SPLITS.index("test")
-    for part, which in (("test", test), ("train", ~test)):
-        pixels, labels = written[part]
-        np.testing.assert_array_equal(bank.pixels[which], pixels)
-        np.testing.assert_array_equal(bank.labels[which], labels)
-    assert 5 < (bank.split == SPLITS.index("val")).sum() < 40  # a tenth of 200, about
+    found = tiles_of(bank)
+    assert len(found) == 210
+    for part, (pixels, labels) in written.items():
+        for i, (tile, label) in enumerate(zip(pixels, labels, strict=True)):
+            own, own_label, split = found[f"{part}/{i}"]
+            np.testing.assert_array_equal(own, tile)
+            assert own_label == label
+            assert (split == "test") == (part == "test")
+    assert 5 < bank.counts[SPLITS.index("val")].sum() < 40  # a tenth of 200, about
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_binary])
@@ -108,10 +124,11 @@ def test_the_split_of_a_training_picture_is_of_its_content(tmp_path, write):
     write(tmp_path / "a")
     write(tmp_path / "b", n=150)  # the same pictures, but fewer
     one, two = (load_bank(cifar(tmp_path / name)) for name in "ab")
-    where = {tile.tobytes(): s for tile, s in zip(one.pixels, one.split, strict=True)}
-    trained = two.split != SPLITS.index("test")
-    assert trained.sum() == 150
-    assert [where[tile.tobytes()] for tile in two.pixels[trained]] == two.split[trained].tolist()
+    where = {tile.tobytes(): split for tile, _, split in tiles_of(one).values()}
+    trained = [(tile, split) for tile, _, split in tiles_of(two).values() if split != "test"]
+    assert len(trained) == 150
+    assert {split for _, split in trained} == {"train", "val"}
+    assert all(where[tile.tobytes()] == split for tile, split in trained)
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_binary])
@@ -120,7 +137,8 @@ def test_training_pictures_that_are_in_the_test_files_are_left_out(tmp_path, sou
     write(tmp_path / "c", source, shared=4)
     bank = load_bank(cifar(tmp_path / "c", source))
     check_disjoint(bank)
-    assert len(bank.labels) == 210 - 4
+    assert len(tiles_of(bank)) == bank.counts.sum() == 210 - 4
+    assert not set(tiles_of(bank)) & {f"train/{i}" for i in range(4)}
 
 
 def test_both_formats_are_resized_alike(tmp_path):
@@ -128,8 +146,12 @@ def test_both_formats_are_resized_alike(tmp_path):
     write_binary(tmp_path / "b")
     one, two = (load_bank(cifar(tmp_path / name, size=12)) for name in "pb")
     assert one.size == 12
-    np.testing.assert_array_equal(one.pixels, two.pixels)
-    np.testing.assert_array_equal(one.labels, two.labels)
+    one, two = tiles_of(one), tiles_of(two)
+    assert one.keys() == two.keys()
+    for place, (pixels, label, _) in one.items():  # the splits are of the files' own bytes
+        assert pixels.shape == (12, 12, 3)
+        np.testing.assert_array_equal(pixels, two[place][0])
+        assert label == two[place][1]
 
 
 def test_parquet_without_names_has_cifar10_s_own(tmp_path):
@@ -151,10 +173,13 @@ def test_the_real_cifar10_is_what_it_was():
         pytest.skip("the parquet of uoft-cs/cifar10 is not beside the repository")
     bank = load_bank(cifar(REAL))
     assert bank.class_names == CLASS_NAMES
-    if len(bank.labels) != 55_000:
+    if bank.counts.sum() != 55_000:
         pytest.skip("the hash is of 50,000 training and 5,000 test pictures")
-    content = "d56fd53da82e4ab289d7ba4295c2151f4ea72d2f2678390f303e0f664505e567"
-    assert bank.content_hash == content
+    assert hashes_of(bank) == {
+        "train": "99785d67fda762593dea41bcec90365d5296fdf4c916e14e71e2d8807e07d362",
+        "val": "3fea6af9b9c4e557c4f824abdb85f1454ca38cc157d29ec9e2502b393e4cda30",
+        "test": "1c31a2e3dc11a15ec3bc91220c9aa83c6feb81f80682f2e0d9186187573c2863",
+    }
 
 
 # ---- the hub -----------------------------------------------------------------------------------
@@ -186,9 +211,9 @@ def test_the_hub_is_read_as_a_folder_is(tmp_path, monkeypatch, hub, source):
     for path, name in ((None, names[0]), (names[1], names[1])):
         found = load_bank(cifar(path, source))
         expected = load_bank(cifar(tmp_path / name, source))
-        assert found.content_hash == expected.content_hash
+        assert hashes_of(found) == hashes_of(expected)
         assert found.class_names == NAMES
-        assert found.source[0] == f"{name}/test/0"
+        assert found.splits["test"].sources[0] == f"{name}/test/0"
     assert set(hub) == {(name, part) for name in names for part in ("train", "test")}
 
 
@@ -265,7 +290,8 @@ def test_parquet_columns_of_another_type_are_refused(tmp_path, columns, says):
     wrong_tiles(cifar(tmp_path), tmp_path / TRAIN, says)
 
 
-def test_pictures_that_cannot_be_read_are_counted_over_all_files_or_left_out(tmp_path, capsys):
+def test_pictures_that_cannot_be_read_are_counted_over_a_split_or_left_out(tmp_path, capsys):
+    """A split's are found when its pixels are first asked for; to leave them out, at load."""
     write_parquet(tmp_path)
     for part, bad in ((TEST, {4: b"x"}), (TRAIN, {0: b"", 7: "RGBA", 8: "CMYK"})):
         table = pq.read_table(tmp_path / part)
@@ -274,18 +300,35 @@ def test_pictures_that_cannot_be_read_are_counted_over_all_files_or_left_out(tmp
             pixels = np.asarray(Image.open(io.BytesIO(images[i]["bytes"])))
             images[i]["bytes"] = blob if isinstance(blob, bytes) else png(pixels, blob)
         pq.write_table(table.set_column(0, "img", pa.array(images)), tmp_path / part)
-    names = [f"{tmp_path.name}/{name}" for name in ("test/4", "train/0", "train/7")]
-    wrong_tiles(
-        cifar(tmp_path), "4 pictures cannot be read", *names, "mode RGBA; convert it to RGB"
-    )
+    names = [f"{tmp_path.name}/{name}" for name in ("test/4", "train/0", "train/7", "train/8")]
+    whole = load_bank(cifar(tmp_path))
+    assert whole.counts.sum() == 210
+    counted = []
+    for split in SPLITS:
+        bad = [name for name in names if name in whole.splits[split].sources]
+        if not bad:
+            assert len(whole.splits[split].pixels) == whole.counts[SPLITS.index(split)].sum()
+            continue
+        for _ in range(2):  # it stays refused
+            with pytest.raises(UserError) as caught:
+                _ = whole.splits[split].pixels
+        message = str(caught.value)
+        assert "\n" not in message
+        several = "s" if bad[1:] else ""
+        assert f"tiles.path: {tmp_path}: {len(bad)} picture{several} cannot be read" in message
+        assert all(name in message for name in bad)
+        if f"{tmp_path.name}/train/7" in bad:
+            assert "mode RGBA; convert it to RGB" in message
+        counted += bad
+    assert len(counted) == 4
     bank = load_bank(cifar(tmp_path, corrupt="skip"))
     said = capsys.readouterr()
     assert said.err.splitlines() == [
         f"tiles.path: {tmp_path}: left out 4 pictures of 210 that cannot be read"
     ]
     assert said.out == ""
-    assert len(bank.labels) == len(bank.pixels) == len(bank.source) == 206
-    assert not set(names) & set(bank.source)
+    assert len(tiles_of(bank)) == bank.counts.sum() == 206
+    assert not set(names) & {source for own in bank.splits.values() for source in own.sources}
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -302,7 +345,7 @@ def test_binary_files_that_are_not_whole(tmp_path, source):
         if file.suffix == ".bin":
             wrong_tiles(config, f"{file}: {len(content) - 1} bytes are no multiple of {record}")
         file.write_bytes(content)
-    assert len(load_bank(config).labels) == 210
+    assert load_bank(config).counts.sum() == 210
 
 
 def test_binary_files_that_are_missing_twice_there_or_wrong(tmp_path):
@@ -321,4 +364,4 @@ def test_binary_files_that_are_missing_twice_there_or_wrong(tmp_path):
     wrong_tiles(cifar(tmp_path), "batches.meta.txt is missing")
     write_binary(tmp_path / "d")
     wrong_tiles(cifar(tmp_path), "in 2 folders; name one", tmp_path / "c")
-    assert len(load_bank(cifar(tmp_path / "d")).labels) == 210
+    assert load_bank(cifar(tmp_path / "d")).counts.sum() == 210

@@ -10,9 +10,10 @@ from PIL import Image
 import helpers
 from gpt2v.config.pictures import TileAugmentConfig, TilesConfig
 from gpt2v.data.tiles import image_files
+from gpt2v.data.tiles.bank import SPLITS
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
-from helpers import check_disjoint, refusal, wrong_tiles
+from helpers import check_disjoint, hashes_of, refusal, wrong_tiles
 
 
 def config(root, **changes):
@@ -30,12 +31,14 @@ def test_classes_splits_and_pixels(tmp_path):
     bank = load_bank(config(root, size=24))
     assert bank.class_names == ("ant", "bee", "cow")
     check_disjoint(bank)
-    assert bank.pixels.shape == (36, 24, 24, 3)
-    for i in (0, 20):
-        with Image.open(bank.source[i]) as picture:
-            expected = picture.resize((24, 24), Image.Resampling.BICUBIC)
-            np.testing.assert_array_equal(bank.pixels[i], np.asarray(expected))
-        assert bank.class_names[bank.labels[i]] in bank.source[i]
+    assert bank.counts.sum() == 36
+    for own in bank.splits.values():
+        assert own.pixels.shape == (len(own.sources), 24, 24, 3)
+        for source, pixels, label in zip(own.sources, own.pixels, own.labels, strict=True):
+            with Image.open(source) as picture:
+                expected = picture.resize((24, 24), Image.Resampling.BICUBIC)
+                np.testing.assert_array_equal(pixels, np.asarray(expected))
+            assert bank.class_names[label] == Path(source).parent.name
 
 
 @pytest.mark.parametrize("decode", ["once", "on-the-fly"])
@@ -52,19 +55,26 @@ def test_copies_of_a_picture_stay_in_one_split(tmp_path, decode):
 def test_on_the_fly_is_the_same_bank(tmp_path, monkeypatch):
     root = helpers.picture_folder(tmp_path / "f", n=5)
     once, lazy = (load_bank(config(root, decode=d)) for d in ("once", "on-the-fly"))
-    assert isinstance(once.pixels, np.ndarray)
+    for split in SPLITS:
+        assert isinstance(once.splits[split].pixels, np.ndarray)
+        assert isinstance(lazy.splits[split].pixels, image_files.PictureFiles)
+        assert lazy.splits[split].sources == once.splits[split].sources
+        np.testing.assert_array_equal(lazy.splits[split].labels, once.splits[split].labels)
     monkeypatch.setattr("gpt2v.data.tiles.bank._CHUNK", 4)
-    assert lazy.content_hash == once.content_hash
-    assert (lazy.size, lazy.source, lazy.class_names) == (16, once.source, once.class_names)
-    np.testing.assert_array_equal(lazy.split, once.split)
-    np.testing.assert_array_equal(lazy.labels, once.labels)
-    for tiles in (np.array(3), np.array([], np.int64), np.array([[[4, 0]], [[4, -1]]])):
-        np.testing.assert_array_equal(lazy.take(tiles), once.pixels[tiles])
+    assert hashes_of(lazy) == hashes_of(once)
+    assert (lazy.size, lazy.class_names) == (16, once.class_names)
+    np.testing.assert_array_equal(lazy.counts, once.counts)
+    tiles = helpers.all_tiles(once)
+    assert len(tiles) == 15
+    pixels = np.concatenate([once.splits[split].pixels for split in SPLITS])
+    for places in (np.array(3), np.array([], np.int64), np.array([[[4, 0]], [[4, -1]]])):
+        np.testing.assert_array_equal(lazy.take(tiles[places]), pixels[places])
     augment = TileAugmentConfig(blur=1.0, noise=9.0)
     varied = [load_bank(config(root, decode=d, augment=augment)) for d in ("once", "on-the-fly")]
-    assert varied[0].content_hash == varied[1].content_hash != once.content_hash
+    assert hashes_of(varied[0]) == hashes_of(varied[1])
+    assert varied[0].content_hash("train") != once.content_hash("train")
     keys = np.arange(15, dtype=np.uint64)
-    one, two = (bank.take(np.arange(15), keys) for bank in varied)
+    one, two = (bank.take(tiles, keys) for bank in varied)
     np.testing.assert_array_equal(one, two)
 
 
@@ -76,23 +86,24 @@ def test_on_the_fly_decodes_what_is_asked_for_when_it_is(tmp_path, monkeypatch):
     monkeypatch.setattr(
         image_files, "decode", lambda blob, size: decoded.append(blob) or decode(blob, size)
     )
-    asked = [5, 2, 5]
+    tiles, sources = bank.tiles("train"), bank.splits["train"].sources
     for _ in range(2):  # nothing is kept
-        bank.take(np.array(asked))
-    files = [Path(bank.source[i]).read_bytes() for i in (2, 5)]
+        bank.take(tiles[[5, 2, 5]])
+    files = [Path(sources[i]).read_bytes() for i in (2, 5)]
     assert decoded == files * 2
 
 
 def test_on_the_fly_notices_files_that_change(tmp_path):
     root = helpers.picture_folder(tmp_path / "f")
     bank = load_bank(config(root, decode="on-the-fly"))
-    noise("RGB").save(bank.source[2])
-    with pytest.raises(UserError, match=f"tiles.path: {bank.source[2]}: was changed"):
-        bank.take(np.arange(4))
-    (root / "ant" / "2.png").unlink()
-    with pytest.raises(UserError, match=f"tiles.path: {bank.source[2]}: cannot be read any more"):
-        bank.take(np.arange(4))
-    assert bank.take(np.array([0, 1])).shape == (2, 16, 16, 3)
+    tiles, file = bank.tiles("train"), bank.splits["train"].sources[2]
+    noise("RGB").save(file)
+    with pytest.raises(UserError, match=f"tiles.path: {file}: was changed"):
+        bank.take(tiles[:4])
+    Path(file).unlink()
+    with pytest.raises(UserError, match=f"tiles.path: {file}: cannot be read any more"):
+        bank.take(tiles[:4])
+    assert bank.take(tiles[:2]).shape == (2, 16, 16, 3)
 
 
 # ---- pictures that are no tiles ----------------------------------------------------------------
@@ -123,8 +134,8 @@ def test_skipping_leaves_out_exactly_them(tmp_path, capsys, decode):
         f"tiles.path: {root}: left out 2 pictures of 26 that cannot be read"
     ]
     expected = load_bank(config(clean))
-    assert found.content_hash == expected.content_hash
-    assert len(found.source) == 24
+    assert hashes_of(found) == hashes_of(expected)
+    assert sum(len(own.sources) for own in found.splits.values()) == found.counts.sum() == 24
     load_bank(config(clean, corrupt="skip"))
     assert capsys.readouterr().err == ""
 
@@ -180,8 +191,13 @@ def test_modes_that_convert_exactly_are_accepted(tmp_path, mode):
     picture = noise(mode, size=(16, 16))
     picture.save(root / "ant" / "a.png")
     bank = load_bank(config(root))
-    place = [source.endswith("a.png") for source in bank.source].index(True)
-    np.testing.assert_array_equal(bank.pixels[place], np.asarray(picture.convert("RGB")))
+    (found,) = [
+        pixels
+        for own in bank.splits.values()
+        for source, pixels in zip(own.sources, own.pixels, strict=True)
+        if source.endswith("a.png")
+    ]
+    np.testing.assert_array_equal(found, np.asarray(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +217,7 @@ def test_other_modes_are_refused_with_what_would_be_right(tmp_path, mode, name, 
     picture.save(root / "ant" / name, **options)
     seen = f"mode {mode}{' with transparency' if options else ''}; convert it to RGB"
     wrong_tiles(config(root), root / "ant" / name, seen)
-    assert len(load_bank(config(root, corrupt="skip")).labels) == 18
+    assert load_bank(config(root, corrupt="skip")).counts.sum() == 18
 
 
 # ---- the folder itself -------------------------------------------------------------------------
@@ -216,7 +232,7 @@ def test_missing_paths(tmp_path):
 def test_a_folder_named_like_a_picture_is_passed_over(tmp_path):
     root = helpers.picture_folder(tmp_path / "f")
     (root / "ant" / "old.png").mkdir()
-    assert len(load_bank(config(root)).labels) == 18
+    assert load_bank(config(root)).counts.sum() == 18
 
 
 def test_too_few_class_folders_or_pictures(tmp_path):

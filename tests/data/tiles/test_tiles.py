@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpt2v.config.base import hash_of
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.load import dump, load, validate
 from gpt2v.config.pictures import TileAugmentConfig, TilesConfig
@@ -17,14 +18,23 @@ from gpt2v.data.render.pictures import compose
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.scenes import draw_scenes
 from gpt2v.data.tiles.augment import augment
-from gpt2v.data.tiles.bank import SPLITS
+from gpt2v.data.tiles.bank import SPLITS, class_of, split_of
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
-from helpers import check_disjoint
+from helpers import all_tiles, check_disjoint, hashes_of, repainted
 
 AUGMENTED = TileAugmentConfig(flip=True, crop=0.3, jitter=0.2, blur=1, noise=5)
 # SHA-256 of sprites with `per_class: 20, size: 16`: results refer to it
-SPRITES = "41a5bdbd37b61e2cef2c4237547dfd7955628cc9b20a45a0deff33b405af070d"
+SPRITES = {
+    "train": "c45f0d5c16a4bdd0731c3ab4598cbfc796641225ba8c0ec1a5122a7e6f18fceb",
+    "val": "95597001276e2605a1d006d748f34e5a7f87253c006d44b94d0c5017941c56ba",
+    "test": "243401195026ca4d824b5f5faf4bc1f2e161f5482a033cb22afb2e865be02323",
+}
+
+
+def every_pixel(bank):
+    """(N, S, S, 3) of the splits one after another, in the order of `all_tiles`."""
+    return np.concatenate([bank.splits[split].pixels for split in SPLITS])
 
 
 def test_sprite_splits_are_disjoint_and_of_the_asked_size(bank):
@@ -38,16 +48,29 @@ def test_what_one_bank_holds_out_no_other_bank_trains_on(bank):
     """Whatever the number of sprites: a model of one bank may be measured on another's."""
     more = load_bank(TilesConfig(per_class=40, size=16))
     for one, other in ((bank, more), (more, bank)):
-        trained = {p.tobytes() for p in one.pixels[one.split == 0]}
-        held_out = [p.tobytes() for p in other.pixels[other.split > 0]]
+        trained = {p.tobytes() for p in one.splits["train"].pixels}
+        held_out = [p.tobytes() for name in ("val", "test") for p in other.splits[name].pixels]
+        assert held_out
         assert not trained.intersection(held_out)
 
 
 def test_members_have_the_split_and_the_label(bank):
     for split in SPLITS:
         members = bank.members(split, 3)
-        assert set(bank.labels[members]) == {3}
-        assert set(bank.split[members]) == {SPLITS.index(split)}
+        assert set(class_of(members)) == {3}
+        assert set(split_of(members)) == {SPLITS.index(split)}
+        assert len(set(members.tolist())) == len(members)
+
+
+def test_the_tiles_of_a_split_are_those_of_its_classes_one_after_another(bank):
+    for split in SPLITS:
+        own, tiles = bank.splits[split], bank.tiles(split)
+        members = [bank.members(split, label) for label in range(10)]
+        np.testing.assert_array_equal(tiles, np.concatenate(members))
+        np.testing.assert_array_equal(class_of(tiles), own.labels)
+        assert len(own.sources) == len(own.pixels) == len(tiles)
+    everything = all_tiles(bank)
+    assert len(set(everything.tolist())) == len(everything) == bank.counts.sum()
 
 
 def test_pick_reaches_every_member_and_no_other(bank):
@@ -58,31 +81,54 @@ def test_pick_reaches_every_member_and_no_other(bank):
 
 def test_the_seed_of_the_tiles_draws_other_sprites_and_the_hash_says_so(bank):
     other = load_bank(TilesConfig(per_class=20, size=16, seed=1))
-    assert not {p.tobytes() for p in bank.pixels} & {p.tobytes() for p in other.pixels}
-    assert other.content_hash != bank.content_hash
+    assert not {p.tobytes() for p in every_pixel(bank)} & {p.tobytes() for p in every_pixel(other)}
     again = load_bank(TilesConfig(per_class=20, size=16))
-    assert again.content_hash == bank.content_hash
+    for split in SPLITS:
+        assert other.content_hash(split) != bank.content_hash(split)
+        assert again.content_hash(split) == bank.content_hash(split)
 
 
 def test_the_hash_is_of_all_that_the_tiles_are_and_stays_what_it_was(bank):
-    assert bank.content_hash == SPRITES
-    pixels = bank.pixels.copy()
-    pixels[-1, -1, -1, -1] ^= 1
-    changes = [
-        {"pixels": pixels},
-        {"labels": np.roll(bank.labels, 1)},
-        {"split": np.roll(bank.split, 1)},
-        {"class_names": bank.class_names[::-1]},
-        {"augment": AUGMENTED},
-        {"augment": TileAugmentConfig(noise=5)},
+    def flipped(pixels, _):
+        pixels = pixels.copy()
+        pixels[-1, -1, -1, -1] ^= 1
+        return pixels
+
+    assert hashes_of(bank) == SPRITES
+    others = repainted(bank, flipped).splits
+    for split, following in zip(SPLITS, (*SPLITS[1:], SPLITS[0]), strict=True):
+        own = bank.splits[split]
+        one_more = np.where(np.arange(10) == 0, 1, np.where(np.arange(10) == 9, -1, 0))
+        relabelled = dataclasses.replace(own, counts=own.counts + one_more)
+        changes = [
+            {"splits": {**bank.splits, split: others[split]}},
+            {"splits": {**bank.splits, split: relabelled}},
+            {"splits": {**bank.splits, split: bank.splits[following]}},
+            {"splits": {**bank.splits, following: own}},
+        ]
+        found = [hashes_of(dataclasses.replace(bank, **change)) for change in changes]
+        for hashes in found[:3]:  # of this split, and of no other
+            assert {k for k, v in hashes.items() if v != SPRITES[k]} == {split}
+        assert found[3][following] != SPRITES[split]  # the same tiles in another split
+        alone = {hashes[split] for hashes in found[:3]} | {found[3][following], SPRITES[split]}
+        assert len(alone) == 5
+    renamed = hashes_of(dataclasses.replace(bank, class_names=bank.class_names[::-1]))
+    assert all(renamed[split] != SPRITES[split] for split in SPLITS)
+    varied = [
+        hashes_of(dataclasses.replace(bank, augment=augment))
+        for augment in (AUGMENTED, TileAugmentConfig(noise=5))
     ]
-    hashes = {dataclasses.replace(bank, **change).content_hash for change in changes}
-    assert len(hashes | {SPRITES}) == len(changes) + 1
+    assert len({hashes["train"] for hashes in (*varied, renamed, SPRITES)}) == 4
+    for hashes in varied:  # only training tiles ever vary
+        assert {k for k, v in hashes.items() if v != SPRITES[k]} == {"train"}
 
 
-def test_configurations_with_nothing_new_are_written_as_they_were(tmp_path):
+def test_configurations_are_written_whole_and_what_is_left_out_changes_no_hash(tmp_path):
     plain = validate(TilesConfig, {"seed": 3}, "x")
-    assert list(plain.model_dump()) == ["source", "path", "size", "per_class", "seed"]
+    told = plain.model_dump()
+    assert list(told) == list(TilesConfig.model_fields)
+    assert validate(TilesConfig, told, "x") == plain
+    assert hash_of(validate(TilesConfig, told, "x")) == hash_of(plain) != hash_of(TilesConfig())
     given = {"source": "folder", "decode": "on-the-fly", "corrupt": "skip", "augment": {"blur": 1}}
     file = tmp_path / "c.yaml"
     file.write_text(dump(validate(TilesConfig, given, "x")))
@@ -108,30 +154,32 @@ def test_tiles_that_make_no_sense_are_refused(given, says):
 @given(st.lists(st.integers(0, 3), max_size=3), st.integers(0, 2**32))
 def test_take_gives_tiles_of_any_shape(bank, shape, seed):
     """With augmentation, each tile by its own key; without keys or augmentation, as they are."""
-    tiles = np.random.default_rng(seed).integers(0, len(bank.labels), shape)
+    pixels = every_pixel(bank)
+    places = np.random.default_rng(seed).integers(0, len(pixels), shape)
+    tiles, expected = all_tiles(bank)[places], pixels[places]
     keys = rng.keys(seed, "test", tiles.reshape(-1)).reshape(shape)
     varied = dataclasses.replace(bank, augment=AUGMENTED)
     for found in (bank.take(tiles), bank.take(tiles, keys), varied.take(tiles)):
-        np.testing.assert_array_equal(found, bank.pixels[tiles])
+        np.testing.assert_array_equal(found, expected)
     found = varied.take(tiles, keys)
     assert found.shape == (*shape, 16, 16, 3)
     assert found.dtype == np.uint8
     for where in np.ndindex(*shape):
-        alone = augment(bank.pixels[tiles[where]][None], keys[where][None], AUGMENTED)
+        alone = augment(expected[where][None], keys[where][None], AUGMENTED)
         np.testing.assert_array_equal(found[where], alone[0])
 
 
 def test_take_refuses_keys_of_another_shape(bank):
     varied = dataclasses.replace(bank, augment=AUGMENTED)
     with pytest.raises(ValueError, match="must have the shape"):
-        varied.take(np.arange(6).reshape(2, 3), np.arange(6, dtype=np.uint64))
+        varied.take(bank.tiles("train")[:6].reshape(2, 3), np.arange(6, dtype=np.uint64))
 
 
 def test_the_configuration_s_augmentation_reaches_grids_and_scenes(bank):
     """The same objects in the same places, each tile seen anew, and always in the same way."""
     varied = load_bank(TilesConfig(per_class=20, size=16, augment=AUGMENTED))
     assert varied.augment == AUGMENTED
-    np.testing.assert_array_equal(varied.pixels, bank.pixels)
+    np.testing.assert_array_equal(varied.take(all_tiles(bank)), bank.take(all_tiles(bank)))
 
     spec = GridConfig(rows=2, cols=2)
     samples = draw_samples(spec, varied, 0, "train", np.arange(4))

@@ -1,0 +1,323 @@
+"""Every field of every configuration: it is written, read back, and counted in hashes."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import yaml
+
+import helpers
+from gpt2v import runs
+from gpt2v.cli.measuring import eval_config
+from gpt2v.config.base import Config, hash_of
+from gpt2v.config.grids import GridConfig
+from gpt2v.config.load import load, merge, validate
+from gpt2v.config.measuring import (
+    EvalConfig,
+    ExportConfig,
+    LadderConfig,
+    ProbeConfig,
+    SuiteConfig,
+    SuiteEvalConfig,
+    SuiteExportConfig,
+)
+from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig, SampleConfig
+from gpt2v.data.suites.load import suite_names
+from gpt2v.demo.config import DemoConfig, demo_config, presets
+
+TILES = {"source": "folder", "path": "pictures"}
+PICTURE = {"scale": [0.5, 0.9], "jitter": 1}
+GRID = {"rows": 2, "picture": PICTURE, "augment": {"paraphrase": True}}
+IN_PATCHES = {"rows": [1, 2], "cols": [1, 2], "palette": [2, 4], "form": "patch-tiled"}
+GROUPS = [{"name": "a", "pattern": ""}]
+STAGES = [
+    {"name": "align", "steps": 1, "mix": [GRID, IN_PATCHES, {"corpus": "x.txt"}]},
+    {"name": "tune", "steps": 2, "mix": [{}]},
+]
+TRAIN = {"groups": GROUPS, "stage_groups": {"tune": GROUPS}}
+LM = {"tiles": TILES, "data": {"stages": STAGES}, "train": TRAIN}
+MM = {**LM, "lm": "x"}
+ENCODER = {"tiles": TILES, "train": {"groups": GROUPS}}
+MEASURED = {"tiles": TILES, "grid": GRID}
+PROBE = {"tiles": TILES, "grid": {"picture": PICTURE}, "model": "x"}
+PARTS = [{"name": "a", "n_images": 9, "grid": grid} for grid in (GRID, IN_PATCHES)]
+BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
+    (LMConfig, [LM]),
+    (MMConfig, [MM]),
+    (EncoderConfig, [ENCODER]),
+    (SampleConfig, [{}]),
+    (EvalConfig, [MEASURED, {"grid": IN_PATCHES}]),
+    (SuiteEvalConfig, [{"tiles": TILES, "suite": "grid-3x3-v1"}]),
+    (LadderConfig, [{**MEASURED, "model": "x"}]),
+    (ProbeConfig, [PROBE]),
+    (ExportConfig, [MEASURED, {"grid": IN_PATCHES}]),
+    (SuiteExportConfig, [{"tiles": TILES, "suite": "grid-3x3-v1"}]),
+    (SuiteConfig, [{"description": "x", "parts": PARTS}]),
+    (
+        DemoConfig,
+        [
+            {
+                "tiles": TILES,
+                "encoder": ENCODER,
+                "lm": LM,
+                "mm": MM,
+                "eval": MEASURED,
+                "probe": PROBE,
+            }
+        ],
+    ),
+]
+# What has one value only, as the rest of the configuration is.
+FIXED = {
+    LMConfig: ["data.stages.*.mix.*.modality"],
+    EncoderConfig: ["train.stage_groups"],
+    ProbeConfig: ["grid.picture.layout"],
+    DemoConfig: ["eval.grid.form", "eval.grid.noise"],
+}
+FIXED[DemoConfig] += ["lm." + FIXED[LMConfig][0], "encoder." + FIXED[EncoderConfig][0]]
+FIXED[DemoConfig] += ["probe." + FIXED[ProbeConfig][0]]
+
+
+def literals(annotation: object) -> set[str]:
+    """The strings that an annotation lists."""
+    found = {part for part in get_args(annotation) if isinstance(part, str)}
+    return found.union(*(literals(part) for part in get_args(annotation)))
+
+
+def known_strings(kind: type[Config]) -> set[str]:
+    """Those of all fields of a configuration and of what it is made of."""
+    found: set[str] = set()
+    for field in kind.model_fields.values():
+        found |= literals(field.annotation)
+        for inner in helpers.configs_in(field.annotation):
+            found |= known_strings(inner)
+    return found
+
+
+def leaves(value: Any, key: str = "") -> dict[str, Any]:
+    """Dotted key -> value of all that a written configuration holds."""
+    below: dict[str, Any] = {}
+    if isinstance(value, dict):
+        below = {str(name): inner for name, inner in value.items()}
+    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        below = {str(place): inner for place, inner in enumerate(value)}
+    if not below:
+        return {key: value}
+    place = f"{key}." if key else ""
+    return {k: v for name, inner in below.items() for k, v in leaves(inner, place + name).items()}
+
+
+def others(value: Any, strings: list[str]) -> list[Any]:
+    """Values that may stand in the place of this one."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value + 1, value - 1, value * 2, value // 2, [1, 3]]
+    if isinstance(value, float):
+        return [value / 2, value * 2, value + 0.25]
+    lists = [[1, 3], [0.25, 0.5], [1, 2, 3], [0, 1], ["|", ","], ["text"], ["image", "text"]]
+    if isinstance(value, str):
+        return [*strings, value + "x"]
+    return [*lists, True, 8, 0.5, *strings] if value is None else lists
+
+
+@dataclass(frozen=True)
+class Varied:
+    """A configuration, and others that differ from it in one field each.
+
+    Attributes:
+        written: dotted key -> value of all that the first one holds.
+        changed: dotted key -> one with another value there; none where that cannot be.
+    """
+
+    config: Config
+    written: dict[str, Any]
+    changed: dict[str, Config]
+
+
+def vary(kind: type[Config], base: dict[str, Any]) -> Varied:
+    config = kind.model_validate(base)
+    whole, strings = config.model_dump(), sorted(known_strings(kind))
+    written, changed = leaves(whole), {}
+    for key, value in written.items():
+        for other in others(value, strings):
+            try:
+                found = kind.model_validate(merge(whole, {key: other}, "x"))
+            except ValueError:
+                continue
+            if found != config:
+                changed[key] = found
+                break
+    return Varied(config, written, changed)
+
+
+@pytest.fixture(scope="module", params=BASES, ids=lambda pair: pair[0].__name__)
+def varied(request):
+    """A kind of configuration, and some with all that differ from each in one field."""
+    kind, bases = request.param
+    return kind, [vary(kind, base) for base in bases]
+
+
+def test_every_field_can_be_changed(varied):
+    """So that the tests below speak of every field."""
+    kind, found = varied
+
+    def places(keys):
+        return {re.sub(r"\b\d+\b", "*", key) for key in keys}
+
+    every = set().union(*(places(one.written) for one in found))
+    changed = set().union(*(places(one.changed) for one in found))
+    assert every - changed == set(FIXED.get(kind, []))
+
+
+def test_a_change_of_any_field_but_a_stage_s_name_changes_the_hash(varied):
+    for one in varied[1]:
+        plain = hash_of(one.config)
+        hashes = {key: hash_of(other) for key, other in one.changed.items()}
+        names = [key for key in hashes if re.search(r"stages\.\d+\.name$", key)]
+        assert all(hashes.pop(key) == plain for key in names)
+        assert bool(names) == ("stages" in str(one.written))
+        assert len({plain, *hashes.values()}) == 1 + len(hashes)
+
+
+def test_what_equals_its_default_is_not_hashed(varied):
+    """Whether it was given or not."""
+    kind, found = varied
+    for one in found:
+        short = kind.model_validate(one.config.model_dump(exclude_defaults=True))
+        assert len(leaves(short.model_dump(exclude_unset=True))) < len(one.written)
+        assert hash_of(short) == hash_of(one.config)
+
+
+class Before(Config):
+    a: int = 1
+    grid: GridConfig = GridConfig()
+    grids: list[GridConfig] = [GridConfig()]  # noqa: RUF012
+
+
+class Wider(GridConfig):
+    later: int = 3
+
+
+class After(Config):
+    a: int = 1
+    grid: Wider = Wider()
+    grids: list[Wider] = [Wider()]  # noqa: RUF012
+    b: str = "x"
+    inner: Wider = Wider(later=5)
+
+
+def test_a_new_field_changes_no_hash_before_it_is_used():
+    for given in ({}, {"a": 2}, {"grid": {"rows": 2}}, {"grids": [{}, {"cols": 5}]}):
+        old, new = Before.model_validate(given), After.model_validate(given)
+        assert hash_of(old, [old]) == hash_of(new, [new])
+    used = [
+        {"b": "y"},
+        {"grid": {"later": 4}},
+        {"grids": [{"later": 4}]},
+        {"inner": {}},
+        {"inner": {"later": 4}},
+    ]
+    hashes = {hash_of(After.model_validate(given)) for given in [{}, *used]}
+    assert len(hashes) == 1 + len(used)
+
+
+def test_hashes_tell_the_order_of_parts_and_strings_from_numbers():
+    parts = [("a", "b"), ("b", "a"), ("ab",), (["a", "b"],), ("1",), (1,), (None,), ("a", None)]
+    assert len({hash_of(*given) for given in parts}) == len(parts)
+    assert (
+        hash_of("tiles", GridConfig(rows=2), 3) == "88146fb5a5ace828"
+    )  # the same wherever it is computed
+
+
+# ---- written and read back -------------------------------------------------------------------
+
+
+def all_changed(one: Varied) -> Config:
+    """With another value than usual wherever the others allow it."""
+    kind, found = type(one.config), one.config
+    for key, other in one.changed.items():
+        value = leaves(other.model_dump()).get(key)
+        try:
+            found = kind.model_validate(merge(found.model_dump(), {key: value}, "x"))
+        except ValueError:
+            continue
+    return found
+
+
+def written(folder: Path, config: Config) -> Path:
+    """The resolved configuration in a run's directory."""
+    runs.write_config(folder, config)
+    return folder / "config.yaml"
+
+
+def given_back(kind: type[Config], path: Path) -> Config:
+    """What the command of this kind reads."""
+    if kind in (EvalConfig, SuiteEvalConfig):
+        return eval_config(str(path), {})
+    if kind is DemoConfig:
+        moved = demo_config(str(path), {}, path.parent)
+        parts = {"mm.lm": "lm", "mm.encoder": "encoder", "probe.model": "mm"}
+        there = {key: str(path.parent / name) for key, name in parts.items()}
+        assert moved == validate(kind, merge(load(kind, path, {}).model_dump(), there, "x"), "x")
+    return load(kind, path, {})
+
+
+def test_what_is_written_is_complete_and_is_read_back(varied, tmp_path):
+    kind, found = varied
+    for number, one in enumerate(found):
+        changed = all_changed(one)
+        same = [key for key, value in leaves(changed.model_dump()).items()
+                if one.written.get(key) == value]  # fmt: skip
+        assert len(same) < len(one.written) / 4
+        for name, config in (("as it is", one.config), ("changed", changed)):
+            path = written(tmp_path / f"{name} {number}", config)
+            assert leaves(yaml.safe_load(path.read_text())) == leaves(config.model_dump())
+            assert given_back(kind, path) == config
+
+
+FILES = sorted((helpers.REPO / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.stem}")
+def test_every_file_in_configs_is_read_back(file, tmp_path):
+    kinds = {"lm": LMConfig, "mm": MMConfig, "encoder": EncoderConfig, "eval": EvalConfig}
+    kinds |= {"probe": ProbeConfig, "ablate": LadderConfig, "data": ExportConfig}
+    kind = kinds[file.parent.name]
+    config = load(kind, file, {})
+    assert given_back(kind, written(tmp_path, config)) == config
+
+
+@pytest.mark.parametrize("suite", suite_names())
+def test_a_suite_s_configuration_is_read_back(suite, tmp_path):
+    overrides = {"tiles.per_class": 150, "modalities": ["image"], "parts": ["x"], "examples": 3}
+    config = eval_config(suite, overrides)
+    assert isinstance(config, SuiteEvalConfig)
+    assert given_back(SuiteEvalConfig, written(tmp_path, config)) == config
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_a_demo_s_configuration_is_a_preset(preset, tmp_path):
+    overrides = {"tiles.per_class": 70, "eval.seed": 7, "lm.data.stages.0.steps": 3}
+    config = demo_config(preset, overrides, tmp_path)
+    path = written(tmp_path, config)
+    assert demo_config(str(path), {}, tmp_path) == config
+    elsewhere = demo_config(str(path), {"mm.train.seed": 5}, tmp_path / "other").model_dump()
+    moved = {
+        "mm.lm": str(tmp_path / "other" / "lm"),
+        "mm.encoder": str(tmp_path / "other" / "encoder"),
+        "probe.model": str(tmp_path / "other" / "mm"),
+        "mm.train.seed": 5,
+    }
+    assert elsewhere == merge(config.model_dump(), moved, "x")
+
+
+@pytest.mark.parametrize(
+    "text", ["1e3", "1.5e3", ".5", "3e-4", "12", "off", "null", "", "a: b", "é"]
+)
+def test_a_string_comes_back_as_a_string(text, tmp_path):
+    """Also where YAML 1.2 would read it as a number."""
+    config = LadderConfig(model=text)
+    assert given_back(LadderConfig, written(tmp_path, config)) == config
