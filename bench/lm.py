@@ -40,7 +40,7 @@ from gpt2v.hardware.device import place
 from gpt2v.hardware.memory import keep_freed_memory
 from gpt2v.hardware.onednn import product
 from gpt2v.model.files import quiet_transformers
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 from gpt2v.runs import versions
 from gpt2v.train.loop import Task, fit
 from peers import Peer, hf_seconds

@@ -48,7 +48,7 @@ from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import quiet_transformers
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.llava import llava_model
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 from gpt2v.runs import versions
 from lm import WARM, measure, our_seconds, table
 from peers import Peer, hf_seconds

@@ -24,14 +24,13 @@ from gpt2v.data.corpus.windows import token_bytes
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.eval.command import held_out
-from gpt2v.eval.evaluate import summarise
+from gpt2v.eval.evaluate import held_out, summarise
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.files import find_checkpoint, quiet_transformers
 from gpt2v.model.load import load_model
+from gpt2v.model.packed import Reader
 from gpt2v.model.plain import window_loss
-from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import score_all
 from gpt2v.runs import FINISHED, versions
 

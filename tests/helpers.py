@@ -1,7 +1,7 @@
 """What tests build by hand: documents in plain Python, tiny configurations, folders of pictures."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -21,6 +21,8 @@ from gpt2v.config.base import Config
 from gpt2v.config.grids import SampleSpec
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.training import LMConfig, MMConfig, TrainConfig
+from gpt2v.data.corpus.cleaning import CleaningReport
+from gpt2v.data.corpus.tokens import TokenFile, TokenWriter, open_tokens
 from gpt2v.data.grids.samples import Samples, draw_samples
 from gpt2v.data.render.text import document_pieces
 from gpt2v.data.render.views import View
@@ -30,6 +32,8 @@ from gpt2v.data.tiles.bank import SPLITS, SplitTiles, TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.model.files import save_pretrained
+from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.runs import whole_directory
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import Task
 
@@ -388,3 +392,37 @@ def answered(
         return top[0] if len(top) == 1 else "tie"
     assert name == "transcribe"
     return "; ".join(", ".join(row) for row in grid)
+
+
+def write_tokens(
+    folder: Path,
+    documents: Iterable[str],
+    tokenizer: Tokenizer,
+    source: str,
+    cleaning: CleaningReport | None = None,
+) -> TokenFile:
+    """Tokenize into a new folder, which appears whole or not at all.
+
+    Args:
+        folder: must not exist, or be empty.
+        documents: read once; a batch of them is in memory at a time.
+        tokenizer: byte-level BPE with our special tokens.
+        source: where the documents come from, for meta.json.
+        cleaning: counts of the cleaning that `documents` goes through.
+
+    Raises:
+        UserError: there are no documents.
+    """
+    with whole_directory(folder) as temporary:
+        writer = TokenWriter(temporary, tokenizer, source)
+        for document in documents:
+            writer.add(document)
+        if not writer.n_documents:
+            raise UserError(f"corpus: {source}: no document to tokenize")
+        writer.close(cleaning)
+    return open_tokens(folder, tokenizer)
+
+
+def patch_features(model: GPT2vModel, pixel_values: torch.Tensor) -> torch.Tensor:
+    """Patch embeddings before the projector: (B, 3, S, S) -> (B, N, D), no class token."""
+    return model.vision_features(pixel_values)[:, : model.geometry.n_patches]

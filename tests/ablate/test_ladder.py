@@ -7,7 +7,7 @@ import helpers
 from gpt2v.ablate.ladder import climb, climb_model, rungs, splice_difference
 from gpt2v.config.measuring import EvalConfig, LadderConfig
 from gpt2v.data.dataset import GridDataset
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 
 CONFIG = LadderConfig.model_validate(
     {
@@ -75,7 +75,7 @@ def test_rows_of_the_ladder(loaded, held_out, tmp_path):
 
 
 def test_a_saved_model_climbs_and_its_ends_are_its_evaluation(mm_run, tmp_path):
-    from gpt2v.eval.command import evaluate_model
+    from gpt2v.eval.evaluate import evaluate_model
 
     values = {"tiles": helpers.TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 60}
     for name in ("ladder", "eval"):

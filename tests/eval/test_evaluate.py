@@ -19,9 +19,8 @@ from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.views import TextView
 from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
-from gpt2v.eval.command import evaluate_model, held_out
-from gpt2v.eval.evaluate import Part, evaluate, gap_between
-from gpt2v.model.reader import Reader
+from gpt2v.eval.evaluate import Part, evaluate, evaluate_model, gap_between, held_out
+from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import score, score_all
 
 GRID = HeldOutGridConfig(rows=1, cols=2)

@@ -23,7 +23,7 @@ from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import view_of
 from gpt2v.data.stream import Stream, listed_pictures
 from gpt2v.errors import UserError
-from gpt2v.eval.command import evaluate_model
+from gpt2v.eval.evaluate import evaluate_model
 from gpt2v.features import store as store_module
 from gpt2v.features.sources import CachedPicture, StoredPicture, training_source
 from gpt2v.features.store import FEATURES, KEYS, META, open_features
@@ -31,7 +31,7 @@ from gpt2v.mm_train.train import train_mm
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.flops import stream_flops
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import Picture
 from gpt2v.probe.probe import collect
 

@@ -10,7 +10,7 @@ from gpt2v.config.grids import GridConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
 from gpt2v.hardware import device as devices
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 
 
 def attention(model):

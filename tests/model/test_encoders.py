@@ -34,8 +34,8 @@ from gpt2v.mm_train.train import build_gpt2v
 from gpt2v.model.encoders import load_encoder, resample_positions
 from gpt2v.model.files import load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.packed import Reader
 from gpt2v.model.projector import PROJECTORS
-from gpt2v.model.reader import Reader
 
 TOWER = {
     "image_size": 32,
@@ -109,7 +109,7 @@ def test_features_are_the_named_hidden_states_without_or_with_the_class_token(
         model.eval()
         with torch.no_grad():
             found = model.vision_features(model.normalise(pixels))
-            patches = model.patch_features(model.normalise(pixels))
+            patches = helpers.patch_features(model, model.normalise(pixels))
         expected = torch.cat([states[:, n:], states[:, : n * class_token]], dim=1)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(patches, states[:, n:], rtol=1e-4, atol=1e-4)

@@ -20,8 +20,8 @@ from gpt2v.model.clip import IMAGE_MEAN, IMAGE_STD, new_clip
 from gpt2v.model.encoders import Encoder
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.packed import Reader
 from gpt2v.model.projector import PROJECTORS
-from gpt2v.model.reader import Reader
 from helpers import save_checkpoint
 
 TEXT = "| cat | dog |\nThe grid above is size 1 by 2. A: cat\n"

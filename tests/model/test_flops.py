@@ -9,7 +9,7 @@ from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.views import TextView
 from gpt2v.model.flops import stream_flops
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 
 
 def test_plain_text_takes_6_n_and_12_l_d_t(lm, table):

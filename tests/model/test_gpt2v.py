@@ -17,7 +17,7 @@ from gpt2v.model.clip import normalise
 from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import CellEmbedding, SplicedText
 
 SPEC = GridConfig(rows=2, cols=2)
@@ -35,7 +35,7 @@ def test_patch_features_are_the_hidden_states_of_the_named_layer(gpt2v):
     x = normalise(pixels, torch.device("cpu"))
     with torch.no_grad():
         states = gpt2v.vision_tower(x, output_hidden_states=True).hidden_states
-        found = gpt2v.patch_features(x)
+        found = helpers.patch_features(gpt2v, x)
     assert found.shape == (2, 36, 16)
     torch.testing.assert_close(found, states[-2][:, 1:], rtol=0, atol=0)
     assert not torch.allclose(found, states[-1][:, 1:])
@@ -156,7 +156,7 @@ def test_pooled_vision_tokens_are_means_of_squares_of_patches(gpt2v):
     try:
         with torch.no_grad():
             found = gpt2v.vision_tokens(pixels)
-            patches = gpt2v.patch_features(pixels).reshape(2, side, side, -1)
+            patches = helpers.patch_features(gpt2v, pixels).reshape(2, side, side, -1)
             for token in range((side // 2) ** 2):
                 r, c = divmod(token, side // 2)
                 square = patches[:, 2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean((1, 2))

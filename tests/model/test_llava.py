@@ -23,7 +23,7 @@ from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import ImageView
 from gpt2v.data.text_pieces import END_OF_TEXT, PAD, special_id
 from gpt2v.model.llava import llava_processor
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 from llava_cases import CASES, STD, Case, batches, build, write
 
 ATOL = 1e-5  # of logits of a few units; up to 7e-7 is what is found

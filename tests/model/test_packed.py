@@ -18,8 +18,7 @@ from gpt2v.data.render.views import ImageView, TextView
 from gpt2v.hardware.compilation import compile_modules
 from gpt2v.hardware.onednn import use_onednn
 from gpt2v.model.clip import normalise
-from gpt2v.model.packed import answer_loss, attention_mask, pack, read_hidden, read_logits
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader, answer_loss, attention_mask, pack, read_hidden
 from gpt2v.model.scoring import score
 
 SPEC = GridConfig(rows=2, cols=2, questions=3)
@@ -63,7 +62,7 @@ def packed_answers(lm, batch):
     """Logits before every answer token, by (sample, question): (answer length, V)."""
     with torch.no_grad():
         packed = pack(batch, torch.device("cpu"))
-        logits = read_logits(lm, packed)
+        logits = lm.lm_head(read_hidden(lm, packed))
     number = np.full(batch.input_ids.shape, -1)
     number[packed.read.numpy()] = np.arange(len(logits))
     found = {}
@@ -205,7 +204,7 @@ def test_the_head_runs_at_answers_only(lm, bank, table, samples):
     batch = Renderer(bank, table)(samples, TextView())
     packed = pack(batch, torch.device("cpu"))
     assert int(packed.read.sum()) == batch.n_supervised == N * 3 * 2
-    assert len(read_logits(lm, packed)) == N * 3 * 2
+    assert len(lm.lm_head(read_hidden(lm, packed))) == N * 3 * 2
 
 
 def test_a_span_of_the_wrong_grid_shows_up_in_the_logits(gpt2v, bank, table, samples):

@@ -19,7 +19,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.eval.evaluate import summarise
 from gpt2v.features.sources import picture_source
 from gpt2v.model.load import LoadedModel, load_model
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import score_all
 from gpt2v.model.vision_tokens import CellEmbedding, Picture, SplicedText, VisionTokenSource
 

@@ -43,7 +43,7 @@ def add_commands(commands: Any) -> None:
 
 def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
     config = eval_config(args.suite, overrides)
-    from gpt2v.eval.command import evaluate_model
+    from gpt2v.eval.evaluate import evaluate_model
 
     quiet()
     with new_run(args.out, args.overwrite) as run, within(f"{args.suite or 'command line'}: "):

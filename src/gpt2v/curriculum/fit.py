@@ -15,9 +15,8 @@ from gpt2v.data.render.batches import Batch
 from gpt2v.data.stream import Stream
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import stream_flops
-from gpt2v.model.packed import answer_loss
+from gpt2v.model.packed import Reader, answer_loss
 from gpt2v.model.plain import window_loss
-from gpt2v.model.reader import Reader
 from gpt2v.train.distributed import from_rank_0, rank
 from gpt2v.train.loop import Task, fit
 from gpt2v.train.phases import Phase

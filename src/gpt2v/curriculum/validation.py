@@ -7,8 +7,8 @@ import numpy as np
 from gpt2v.config.data import CorpusConfig
 from gpt2v.data.corpus.windows import token_bytes
 from gpt2v.data.stream import Stream
+from gpt2v.model.packed import Reader
 from gpt2v.model.plain import window_loss
-from gpt2v.model.reader import Reader
 from gpt2v.model.scoring import accuracy, score_all
 
 _ACCURACY, _BITS = "_accuracy", "_bits_per_byte"  # ends of the names of what is measured

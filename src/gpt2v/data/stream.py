@@ -59,11 +59,6 @@ class Stream:
     corpora: Mapping[CorpusConfig, Corpus] = field(default_factory=dict)  # by their `text`
     layouts: Mapping[str, str] = field(default_factory=dict)  # modality -> layout
 
-    @property
-    def steps(self) -> int:
-        """Steps of all stages together."""
-        return sum(stage.steps for stage in self.config.stages)
-
     def _stage(self, step: int) -> int:
         ends = np.cumsum([stage.steps for stage in self.config.stages])
         return min(int(np.searchsorted(ends, step, side="right")), len(ends) - 1)

@@ -24,8 +24,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.demo.config import DemoConfig
 from gpt2v.encoder_train.train import scenes_hash, train_encoder
 from gpt2v.errors import within
-from gpt2v.eval.command import held_out
-from gpt2v.eval.evaluate import Part, Readers, evaluate
+from gpt2v.eval.evaluate import Part, Readers, evaluate, held_out
 from gpt2v.features.sources import picture_source
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.train import train_mm

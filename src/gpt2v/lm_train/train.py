@@ -24,7 +24,7 @@ from gpt2v.errors import UserError, within
 from gpt2v.hardware.device import place
 from gpt2v.model.files import wrap_tokenizer
 from gpt2v.model.load import load_model
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 from gpt2v.train.distributed import rank_0_first
 
 

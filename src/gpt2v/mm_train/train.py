@@ -22,8 +22,8 @@ from gpt2v.model.encoders import family_of, load_encoder, new_encoder
 from gpt2v.model.files import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v, load_model
+from gpt2v.model.packed import Reader
 from gpt2v.model.projector import PROJECTORS
-from gpt2v.model.reader import Reader
 from gpt2v.model.vision_tokens import VisionTokenSource
 from gpt2v.train.distributed import rank_0_first
 

@@ -146,10 +146,6 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
             return hidden[:, first:]
         return torch.cat([hidden[:, first:], hidden[:, :first]], dim=1)
 
-    def patch_features(self, pixel_values: Tensor) -> Tensor:
-        """Patch embeddings before the projector: (B, 3, S, S) -> (B, N, D), no class token."""
-        return self.vision_features(pixel_values)[:, : self.geometry.n_patches]
-
     def project(self, features_BND: Tensor) -> Tensor:
         """Vision tokens of `vision_features`: (B, M, d_text), and the class token's after them."""
         words: Tensor = self.language_model.transformer.wte.weight

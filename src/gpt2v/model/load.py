@@ -15,7 +15,7 @@ from gpt2v.errors import UserError, first_line
 from gpt2v.hardware.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import Picture
 
 

@@ -1,4 +1,5 @@
-"""The packed forward pass: many questions about one grid in one sequence, one prefix.
+"""The packed forward pass: many questions about one grid in one sequence, one prefix. A `Reader`
+makes it: a GPT-2 by itself, or a GPT-2v with what stands at its image positions.
 
 Attention follows the batch's segment tree through a 4-D additive float mask (transformers' eager
 attention is silently wrong with boolean ones). The vocabulary head runs only at positions whose
@@ -16,7 +17,9 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from gpt2v.data.render.batches import IGNORE, Batch
 from gpt2v.hardware.onednn import affine
+from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.head import head_loss
+from gpt2v.model.vision_tokens import Picture, VisionTokenSource
 
 
 @dataclass(frozen=True)
@@ -113,13 +116,51 @@ class _Everywhere:
         return self.found
 
 
-def read_logits(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None = None) -> Tensor:
-    """Logits (n_read, V) at the positions that are read, and nowhere else."""
-    logits: Tensor = lm.lm_head(read_hidden(lm, packed, embeds_BTD))
-    return logits
-
-
 def answer_loss(lm: GPT2LMHeadModel, hidden_RD: Tensor, packed: Packed) -> Tensor:
     """Sum over supervised tokens of the cross-entropy in nats, from what `read_hidden` gave."""
     supervised = packed.targets != IGNORE
     return head_loss(hidden_RD[supervised], lm.lm_head.weight, packed.targets[supervised])
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Calls the language model on batches; image positions are filled by `source`."""
+
+    lm: GPT2LMHeadModel
+    image_id: int
+    source: VisionTokenSource | None = None
+
+    @classmethod
+    def of(cls, model: GPT2vModel, picture: Picture | None = None) -> "Reader":
+        """GPT-2v on pictures (as `picture` gives their features) and on text."""
+        source = picture or Picture(model)
+        return cls(model.language_model, model.config.image_token_id, source)
+
+    @property
+    def device(self) -> torch.device:
+        found: torch.device = self.lm.device
+        return found
+
+    @property
+    def n_positions(self) -> int:
+        found: int = self.lm.config.n_positions
+        return found
+
+    def __call__(self, batch: Batch) -> tuple[Tensor, Packed]:
+        """Logits (n_read, V) where the batch is read, and the packed batch that they belong to."""
+        hidden, packed = self.hidden(batch)
+        logits: Tensor = self.lm.lm_head(hidden)
+        return logits, packed
+
+    def hidden(self, batch: Batch) -> tuple[Tensor, Packed]:
+        """Final hidden states (n_read, D) where the batch is read, and the packed batch."""
+        packed = pack(batch, self.device)
+        is_image = packed.input_ids == self.image_id
+        if not is_image.any():
+            return read_hidden(self.lm, packed), packed
+        assert self.source is not None, "this batch has image positions, but no source for them"
+        # A neutral id below the placeholders: their own embedding never takes part.
+        words = self.lm.get_input_embeddings()(packed.input_ids.masked_fill(is_image, 0))
+        tokens = self.source(batch).to(words.dtype)
+        embeds = words.masked_scatter(is_image[..., None], tokens)
+        return read_hidden(self.lm, packed, embeds), packed

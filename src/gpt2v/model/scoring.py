@@ -16,7 +16,7 @@ from gpt2v.data.grids.samples import NOT_ASKED
 from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.views import View
 from gpt2v.data.text_pieces import EMPTY
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 from gpt2v.progress import progress
 
 Records = dict[str, list[Any]]

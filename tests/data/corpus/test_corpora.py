@@ -9,9 +9,9 @@ import helpers
 from gpt2v.config.data import CorpusConfig
 from gpt2v.data.corpus import corpora
 from gpt2v.data.corpus.corpora import corpus_texts, open_corpus, tokenize_corpus
-from gpt2v.data.corpus.tokens import write_tokens
 from gpt2v.data.tokenizer import train_tokenizer
 from gpt2v.errors import UserError
+from helpers import write_tokens
 
 STORIES = helpers.SHARED / "tinystories"
 TEXTS = [f"Story {i}: the bird saw {i * i} cats and {i} dogs by the river." for i in range(300)]

@@ -10,12 +10,13 @@ from tokenizers import Tokenizer
 
 from gpt2v.data.corpus import tokens as module
 from gpt2v.data.corpus.cleaning import CleaningReport
-from gpt2v.data.corpus.tokens import open_tokens, tokenizer_hash, write_tokens
+from gpt2v.data.corpus.tokens import open_tokens, tokenizer_hash
 from gpt2v.data.corpus.windows import token_bytes
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.data.tokenizer import load_tokenizer, train_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.model.files import wrap_tokenizer
+from helpers import write_tokens
 
 TEXTS = ["Once upon a time.\nThe end.", "Ñandú 東京 🦜", "", "12 birds | cat"]
 

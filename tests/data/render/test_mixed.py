@@ -22,7 +22,7 @@ from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tiles.resizing import resize
 from gpt2v.errors import UserError
 from gpt2v.model.clip import normalise
-from gpt2v.model.reader import Reader
+from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import score
 
 EVERYTHING = GridConfig(

@@ -9,7 +9,6 @@ import hashlib
 import json
 import re
 from array import array
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,7 +23,7 @@ from gpt2v.data.corpus.cleaning import CleaningReport
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.errors import UserError
-from gpt2v.runs import whole_directory, write_json
+from gpt2v.runs import write_json
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
@@ -148,35 +147,6 @@ def _parts(document: str) -> list[str]:
         parts.append(document[start : cut.start()])
         start = cut.start()
     return [*parts, document[start:]]
-
-
-def write_tokens(
-    folder: Path,
-    documents: Iterable[str],
-    tokenizer: Tokenizer,
-    source: str,
-    cleaning: CleaningReport | None = None,
-) -> TokenFile:
-    """Tokenize into a new folder, which appears whole or not at all.
-
-    Args:
-        folder: must not exist, or be empty.
-        documents: read once; a batch of them is in memory at a time.
-        tokenizer: byte-level BPE with our special tokens.
-        source: where the documents come from, for meta.json.
-        cleaning: counts of the cleaning that `documents` goes through.
-
-    Raises:
-        UserError: there are no documents.
-    """
-    with whole_directory(folder) as temporary:
-        writer = TokenWriter(temporary, tokenizer, source)
-        for document in documents:
-            writer.add(document)
-        if not writer.n_documents:
-            raise UserError(f"corpus: {source}: no document to tokenize")
-        writer.close(cleaning)
-    return open_tokens(folder, tokenizer)
 
 
 def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> TokenFile:
