@@ -22,7 +22,7 @@ test: install
 	$(BIN)/python -m pytest
 
 e2e: install
-	$(BIN)/python -m pytest -m e2e
+	$(BIN)/python -m pytest -m e2e -n 0
 
 lint: install
 	$(BIN)/ruff check .

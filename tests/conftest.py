@@ -3,12 +3,16 @@
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a network
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core, with one thread each
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
@@ -26,6 +30,10 @@ from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import quiet_transformers
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import LoadedModel
+from gpt2v.runs import FINISHED
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 settings.register_profile("gpt2v", deadline=None, max_examples=30)
 settings.load_profile("gpt2v")
@@ -99,17 +107,28 @@ def loaded(gpt2v: GPT2vModel, tokenizer: Tokenizer) -> LoadedModel:
     return LoadedModel(gpt2v.language_model, gpt2v, tokenizer, "")
 
 
+def _shared(
+    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]
+) -> Path:
+    """A run that the first process to want it makes, for all; nobody writes into it."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    run = root / f"shared-{name}"
+    with FileLock(f"{run}.lock"):
+        if not (run / FINISHED).is_file():
+            run.mkdir(exist_ok=True)
+            make(run)
+    return run
+
+
 @pytest.fixture(scope="session")
 def lm_run(bank: TileBank, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny GPT-2 that has begun to learn 1x2 grids."""
-    run = tmp_path_factory.mktemp("lm")
-    train_lm(helpers.lm_config(), run, bank)
-    return run
+    return _shared(tmp_path_factory, "lm", lambda run: train_lm(helpers.lm_config(), run, bank))
 
 
 @pytest.fixture(scope="session")
 def mm_run(bank: TileBank, lm_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A GPT-2v of that GPT-2, after a few steps on pictures."""
-    run = tmp_path_factory.mktemp("mm")
-    train_mm(helpers.mm_config(lm_run), run, bank)
-    return run
+    config = helpers.mm_config(lm_run)
+    return _shared(tmp_path_factory, "mm", lambda run: train_mm(config, run, bank))

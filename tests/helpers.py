@@ -1,6 +1,7 @@
 """What tests build by hand: documents in plain Python, tiny configurations, folders of pictures."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    PreTrainedModel,
+    SiglipConfig,
+    SiglipModel,
+)
 
 from gpt2v.cli.main import main
 from gpt2v.config.base import Config
@@ -63,6 +72,16 @@ TINY_VISION = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
 }
+TOWER = {
+    "image_size": 32,
+    "patch_size": 8,
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+TOWER_WORDS = {**TOWER, "vocab_size": 99}
+TOWER_MEAN, TOWER_STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
 TINY_LM: dict[str, Any] = {
     "tiles": TINY_TILES,
     "model": {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": 256},
@@ -184,6 +203,23 @@ def louder(model: M, factor: float = 4.0) -> M:
             if p.ndim > 1:
                 p.mul_(factor)
     return model
+
+
+def tower_checkpoint(family: str, folder: Path, processor: bool = True) -> str:
+    """A tiny checkpoint of a family with the files that a hub download has."""
+    torch.manual_seed(0)
+    if family == "clip":
+        ends = {"bos_token_id": 97, "eos_token_id": 98}
+        model = CLIPModel(CLIPConfig(vision_config=TOWER, text_config=TOWER_WORDS | ends))
+    elif family == "siglip":
+        model = SiglipModel(SiglipConfig(vision_config=TOWER, text_config=TOWER_WORDS))
+    else:
+        model = Dinov2Model(Dinov2Config(**TOWER, mlp_ratio=2))
+    louder(model).save_pretrained(folder)
+    if processor:
+        values = {"image_mean": TOWER_MEAN, "image_std": TOWER_STD}
+        (folder / "preprocessor_config.json").write_text(json.dumps(values))
+    return str(folder)
 
 
 def prefix(samples: Samples, i: int, names: tuple[str, ...], grid_lines: str) -> str:

@@ -316,7 +316,8 @@ def test_pictures_for_a_gpt2_without_eyes(place, lm_run, capsys):
     assert "modalities" in refusal(capsys, *argv)
     assert not (place / "run").exists()
     config = write_yaml(place / "probe.yaml", {"model": str(lm_run), "tiles": TINY_TILES})
-    assert "GPT2vModel" in refusal(capsys, "probe", config, "--out", "run")
+    said = refusal(capsys, "probe", config, "--out", "run")
+    assert "a gpt2 checkpoint; expected a GPT-2v" in said
     assert not (place / "run").exists()
 
 

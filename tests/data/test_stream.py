@@ -39,7 +39,7 @@ def test_a_step_is_pure_and_steps_share_no_sample(bank, table):
 
 def test_stages_follow_each_other_and_the_last_goes_on(bank, table):
     made = stream(bank, table, STAGES)
-    assert made.steps == 5
+    assert sum(stage.steps for stage in made.config.stages) == 5
     shapes = [(made.spec(step).rows, made.spec(step).cols) for step in range(60)]
     assert shapes[:3] == [(1, 2)] * 3
     assert set(shapes[3:]) == {(2, 2), (3, 3)}

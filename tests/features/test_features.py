@@ -17,15 +17,18 @@ from gpt2v.config.grids import GridConfig
 from gpt2v.config.measuring import EvalConfig, ProbeConfig
 from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.pictures import TileAugmentConfig
-from gpt2v.data.grids.samples import draw_samples
+from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer
-from gpt2v.data.render.spans import PictureGeometry
-from gpt2v.data.render.views import view_of
-from gpt2v.data.stream import Stream, listed_pictures
+from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import evaluate_model
 from gpt2v.features import store as store_module
-from gpt2v.features.sources import CachedPicture, StoredPicture, training_source
+from gpt2v.features.sources import (
+    CachedPicture,
+    StoredPicture,
+    picture_source,
+    training_source,
+)
 from gpt2v.features.store import FEATURES, KEYS, META, open_features
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.files import find_checkpoint, load_pretrained
@@ -45,7 +48,7 @@ SMALL = {"rows": 1, "cols": 2, "modality": "image"}
 
 
 def listing(bank, spec=SPEC, n=60):
-    return lambda: listed_pictures(spec, bank, 48, 0, "test", n)
+    return lambda: GridDataset(spec, bank, split="test", n=n).pictures(48)
 
 
 def opened(gpt2v, bank, path, spec=SPEC, n=60, **options):
@@ -116,7 +119,7 @@ def test_what_is_frozen_has_no_dropout(gpt2v):
 def test_pictures_that_are_not_kept_are_seen_by_the_tower_alone(gpt2v, bank, tmp_path, monkeypatch):
     source = StoredPicture(gpt2v, opened(gpt2v, bank, tmp_path, n=30))
     with torch.no_grad():
-        (mixed,) = listed_pictures(SPEC, bank, 48, 0, "test", 40)
+        (mixed,) = listing(bank, n=40)()
         n_new = len(set(mixed.keys.tolist()) - set(source.store.keys.tolist()))
         assert 5 < n_new <= 10
         expected = Picture(gpt2v).features(mixed)
@@ -191,9 +194,13 @@ def changed(what, gpt2v, bank):
     elif what == "precision":
         options["precision"] = "bf16"
     elif what == "bank":
-        pixels = bank.pixels.copy()
-        pixels[-1, 0, 0, 0] ^= 1
-        bank = dataclasses.replace(bank, pixels=pixels)
+
+        def paint(pixels, labels):
+            painted = pixels.copy()
+            painted[-1, 0, 0, 0] ^= 1
+            return painted
+
+        bank = helpers.repainted(bank, paint)
     else:
         spec = SPEC.model_copy(update={"picture": SPEC.picture.model_copy(update={"gap": 1})})
     return model, bank, spec, options
@@ -412,9 +419,9 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
 def test_gradients_reach_the_projector_and_nothing_of_the_tower(gpt2v, bank, tmp_path, table):
     model = copy.deepcopy(gpt2v)
     source = StoredPicture(model, opened(model, bank, tmp_path, n=5))
-    render = Renderer(bank, table, PictureGeometry(48, 8))
-    samples = draw_samples(SPEC, bank, 0, "test", np.arange(8))  # three of them are not kept
-    batch = render(samples, view_of(SPEC, bank.size, model.token_geometry))
+    render = Renderer(bank, table, model.token_geometry)
+    data = GridDataset(SPEC, bank, split="test", n=8)  # three of them are not kept
+    (batch,) = data.batches("image", render, with_choices=False)
     source(batch).square().sum().backward()
     assert all(p.grad is None for p in model.vision_tower.parameters())
     assert all(float(p.grad.abs().sum()) > 0 for p in model.projector.parameters())
@@ -448,15 +455,17 @@ def test_an_evaluation_and_a_probe_share_what_is_kept(mm_run, bank, tmp_path, mo
     assert (watched.seen, watched.drawn) == (0, 0)
 
     model = load_pretrained(GPT2vModel, find_checkpoint(str(mm_run), "mm"), "mm").eval()
-    probe = ProbeConfig.model_validate(
-        {**values, "model": "x", "grid": {**grid, "modality": "image"}, "features": kept}
-    )
-    found, _ = collect(model, bank, probe, "test", 60)
+    probe = ProbeConfig.model_validate({**values, "model": "x", "grid": grid, "features": kept})
+
+    def collected(features, n):
+        data = GridDataset(probe.grid, bank, probe.seed, "test", n)
+        return collect(model, picture_source(model, [data], features), data)[0]
+
+    found = collected(probe.features, 60)
     assert watched.seen == 0
-    off = probe.model_copy(update={"features": FeaturesConfig(mode="off")})
-    expected, _ = collect(model, bank, off, "test", 60)
+    expected = collected(FeaturesConfig(mode="off"), 60)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    collect(model, bank, probe, "test", 59)  # other pictures
+    collected(probe.features, 59)  # other pictures
     assert watched.seen == 60 + 59
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 import yaml
-from test_encoders import checkpoint
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import helpers
@@ -41,7 +40,7 @@ def small_gpt2(folder, tokenizer, vocab_size, n_positions=512):
 
 
 def test_more_vision_tokens_than_the_context_holds(refused, tokenizer, tmp_path):
-    clip = checkpoint("clip", tmp_path / "clip")
+    clip = helpers.tower_checkpoint("clip", tmp_path / "clip")
     lm = small_gpt2(tmp_path / "short", tokenizer, tokenizer.get_vocab_size(), n_positions=300)
     grid = {**GRID, "picture": {"resize": True}}
     stages = {"stages": [{"steps": 1, "mix": [grid]}]}
@@ -59,7 +58,7 @@ def test_more_vision_tokens_than_the_context_holds(refused, tokenizer, tmp_path)
     ],
 )
 def test_what_does_not_fit_the_encoder(refused, tmp_path, changes, words):
-    assert words in refused(encoder=checkpoint("clip", tmp_path / "clip"), **changes)
+    assert words in refused(encoder=helpers.tower_checkpoint("clip", tmp_path / "clip"), **changes)
 
 
 def test_sizes_without_an_encoder(refused):
@@ -70,12 +69,12 @@ def test_sizes_without_an_encoder(refused):
 
 
 def test_checkpoints_of_another_architecture(refused, tmp_path):
-    clip = checkpoint("clip", tmp_path / "clip")
+    clip = helpers.tower_checkpoint("clip", tmp_path / "clip")
     assert "expected CLIP, SigLIP or DINOv2" in refused(encoder=str(tmp_path / "lm"))
     assert "cannot be loaded as GPT2LMHeadModel" in refused(lm=clip, encoder=clip)
     line = refused(encoder=clip, projector_from=clip)
     assert "projector_from: " in line
-    assert "GPT2vModel" in line
+    assert "a clip checkpoint; expected a GPT-2v, of `mm train`" in line
 
 
 def test_a_tokenizer_of_another_gpt2_leaves_no_room_for_image(refused, bank, tmp_path):

@@ -34,19 +34,27 @@ ALIGN = {
     "name": "align",
     "steps": 3,
     "mix": [PICTURES],
-    "groups": groups(vision_tower=0.0, projector=0.01, language_model=0.0),
 }
 TUNE = {
     "name": "fine-tune",
     "steps": 4,
     "mix": [PICTURES, TEXT],
-    "groups": groups(vision_tower=0.001, projector=0.0, language_model=0.01),
+}
+OWN = {
+    "align": groups(vision_tower=0.0, projector=0.01, language_model=0.0),
+    "fine-tune": groups(vision_tower=0.001, projector=0.0, language_model=0.01),
 }
 PLAN = {
     "tiles": TINY_MM["tiles"],
     "vision": TINY_MM["vision"],
     "data": {"batch_size": 4, "stages": [ALIGN, TUNE]},
-    "train": {"warmup": 0, "log_every": 1, "eval_grids": 4, "tensorboard": False},
+    "train": {
+        "stage_groups": OWN,
+        "warmup": 0,
+        "log_every": 1,
+        "eval_grids": 4,
+        "tensorboard": False,
+    },
 }
 
 
@@ -66,12 +74,18 @@ def test_stages_without_groups_go_on_as_the_one_before():
     assert seen(plan_of([plain, plain], groups=every)) == [("", 0, 4, "train.groups", ["every"])]
     named = plan_of([{**plain, "name": "small"}, plain], groups=every)
     assert seen(named) == [("small+1", 0, 4, "train.groups", ["every"])]
-    mixed = [plain, {**plain, "steps": 5, "name": "b", "groups": own}, plain]
-    assert seen(plan_of(mixed, groups=every)) == [
+    mixed = [plain, {**plain, "steps": 5, "name": "b"}, plain]
+    assert seen(plan_of(mixed, groups=every, stage_groups={"b": own})) == [
         ("0", 0, 2, "train.groups", ["every"]),
-        ("b+2", 2, 7, "data.stages.1.groups", ["own"]),
+        ("b+2", 2, 7, "train.stage_groups.b", ["own"]),
     ]
-    assert seen(plan_of([ALIGN, TUNE]))[0] == ("align", 0, 3, "data.stages.0.groups", [*PARTS])
+    assert seen(plan_of([plain, plain, plain], groups=every, stage_groups={"1": own})) == [
+        ("0", 0, 2, "train.groups", ["every"]),
+        ("1+2", 2, 4, "train.stage_groups.1", ["own"]),
+    ]
+    align, tune = seen(plan_of([ALIGN, TUNE], stage_groups=OWN))
+    assert align == ("align", 0, 3, "train.stage_groups.align", [*PARTS])
+    assert tune == ("fine-tune", 3, 4, "train.stage_groups.fine-tune", [*PARTS])
 
 
 STAGES = [
@@ -80,24 +94,26 @@ STAGES = [
 ]
 
 
-def test_the_data_hash_does_not_follow_names_and_groups(bank, table):
+def test_the_data_hash_does_not_follow_names(bank, table):
     hashes = []
-    for more in ({}, {"name": "align"}, {"groups": ALIGN["groups"]}):
-        stages = [{**STAGES[0], **more}, STAGES[1]]
-        config = DataConfig.model_validate({"stages": stages})
-        assert hash_of("tiles", config.drawn) == "d0216cceaa042563"  # as before there were any
+    for more in ({}, {"name": "align"}, {"name": "0"}):
+        config = DataConfig.model_validate({"stages": [{**STAGES[0], **more}, STAGES[1]]})
+        assert hash_of("tiles", config) == "22d73700f323eab5"  # always
         hashes.append(Stream(config, Renderer(bank, table)).data_hash)
-        assert config.drawn.stages[0].mix == config.stages[0].mix
     assert len(set(hashes)) == 1
     longer = DataConfig.model_validate({"stages": [{**STAGES[0], "steps": 4}, STAGES[1]]})
     assert Stream(longer, Renderer(bank, table)).data_hash != hashes[0]
 
 
-def test_stages_are_written_as_they_were_before_they_could_have_names_and_groups():
+def test_stages_are_written_with_their_names_and_groups_with_the_training():
     written = yaml.safe_load(dump(DataConfig.model_validate({"stages": STAGES})))
-    assert [list(stage) for stage in written["stages"]] == [["steps", "mix"]] * 2
+    assert [list(stage) for stage in written["stages"]] == [["name", "steps", "mix"]] * 2
+    assert [stage["name"] for stage in written["stages"]] == [None, None]
     plan = validate(MMConfig, {**PLAN, "lm": "x"}, "f.yaml")
-    assert validate(MMConfig, yaml.safe_load(dump(plan)), "again") == plan
+    written = yaml.safe_load(dump(plan))
+    assert [stage["name"] for stage in written["data"]["stages"]] == ["align", "fine-tune"]
+    assert list(written["train"]["stage_groups"]) == ["align", "fine-tune"]
+    assert validate(MMConfig, written, "again") == plan
 
 
 @pytest.fixture(scope="module")
@@ -175,23 +191,27 @@ main(sys.argv[1:])
 
 
 def test_a_plan_that_cannot_be_is_one_line(tmp_path, lm_run, capsys):
-    def line(stages, *options):
-        content = {**PLAN, "lm": str(lm_run), "data": {"batch_size": 4, "stages": stages}}
-        config = write_yaml(tmp_path / "c.yaml", content)
+    def line(own, *options):
+        train = {**PLAN["train"], "stage_groups": own}
+        config = write_yaml(tmp_path / "c.yaml", {**PLAN, "lm": str(lm_run), "train": train})
         return refusal(capsys, "mm", "train", config, "--out", tmp_path / "r", *options)
 
-    bare = {k: v for k, v in ALIGN.items() if k != "groups"}
-    assert "c.yaml: train.groups: required, unless" in line([bare, TUNE])
-    said = line([ALIGN, {**TUNE, "groups": groups(projector=0.1)}])
-    assert "data.stages.1.groups: no pattern matches the parameter vision_tower" in said
+    only = {"fine-tune": OWN["fine-tune"]}
+    assert "c.yaml: train.groups: required, unless" in line(only)
+    said = line({**OWN, "fine-tune": groups(projector=0.1)})
+    assert "train.stage_groups.fine-tune: no pattern matches the parameter vision_tower" in said
     still = groups(vision_tower=0.0, projector=0.0, language_model=0.0)
-    assert "data.stages.1.groups: every group is frozen" in line([ALIGN, {**TUNE, "groups": still}])
-    assert "data.stages.1.groups.0.lr" in line([ALIGN, TUNE], "--data.stages.1.groups.0.lr", "-1")
+    said = line({**OWN, "fine-tune": still})
+    assert "train.stage_groups.fine-tune: every group is frozen" in said
+    rate = "train.stage_groups.fine-tune.0.lr"
+    assert f"{rate}: Input should be greater" in line(OWN, f"--{rate}", "-1")
+    said = line({**OWN, "tune": still})
+    assert "train.stage_groups.tune: no stage has this name; there are align, fine-tune" in said
     assert not (tmp_path / "r").exists()
 
 
 def test_resuming_with_other_groups_is_refused(made, capsys):
     config, run = made
     argv = ("mm", "train", config, "--out", run, "--resume")
-    said = refusal(capsys, *argv, "--data.stages.1.groups.2.lr", "0.5")
-    assert "data.stages.1.groups.2.lr: 0.01 there, 0.5 now" in said
+    said = refusal(capsys, *argv, "--train.stage_groups.fine-tune.2.lr", "0.5")
+    assert "train.stage_groups.fine-tune.2.lr: 0.01 there, 0.5 now" in said

@@ -14,12 +14,6 @@ from transformers import (
     AutoModel,
     BertConfig,
     BertModel,
-    CLIPConfig,
-    CLIPModel,
-    Dinov2Config,
-    Dinov2Model,
-    SiglipConfig,
-    SiglipModel,
 )
 
 import helpers
@@ -37,35 +31,9 @@ from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.projector import PROJECTORS
 
-TOWER = {
-    "image_size": 32,
-    "patch_size": 8,
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-}
-WORDS = {**TOWER, "vocab_size": 99}
-MEAN, STD = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+MEAN, STD = helpers.TOWER_MEAN, helpers.TOWER_STD
 N_CLASS = {"clip": 1, "siglip": 0, "dinov2": 1}
 DEFAULT_MEAN = {"clip": 0.48145466, "siglip": 0.5, "dinov2": 0.485}
-
-
-def checkpoint(family, folder, processor=True):
-    """A tiny checkpoint of a family with the files that a hub download has."""
-    torch.manual_seed(0)
-    if family == "clip":
-        ends = {"bos_token_id": 97, "eos_token_id": 98}
-        model = CLIPModel(CLIPConfig(vision_config=TOWER, text_config=WORDS | ends))
-    elif family == "siglip":
-        model = SiglipModel(SiglipConfig(vision_config=TOWER, text_config=WORDS))
-    else:
-        model = Dinov2Model(Dinov2Config(**TOWER, mlp_ratio=2))
-    helpers.louder(model).save_pretrained(folder)
-    if processor:
-        values = {"image_mean": MEAN, "image_std": STD}
-        (folder / "preprocessor_config.json").write_text(json.dumps(values))
-    return str(folder)
 
 
 def config(encoder, lm_path, **more):
@@ -89,7 +57,7 @@ def lm_path(lm, tokenizer, tmp_path_factory):
 @pytest.fixture(scope="module", params=["clip", "siglip", "dinov2"])
 def family(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    return request.param, checkpoint(request.param, folder)
+    return request.param, helpers.tower_checkpoint(request.param, folder)
 
 
 @pytest.mark.parametrize("layer", [-1, -2, 1])
@@ -144,7 +112,7 @@ def test_resampling_keeps_class_tokens_and_constants(before, side, n_class):
 
 def test_the_normalisation_within_a_saved_processor_is_read(tmp_path):
     """transformers 5 writes one file for the whole processor, and none for its image processor."""
-    path = checkpoint("clip", tmp_path, processor=False)
+    path = helpers.tower_checkpoint("clip", tmp_path, processor=False)
     values = {"image_processor": {"image_mean": MEAN, "image_std": STD}}
     (tmp_path / "processor_config.json").write_text(json.dumps(values))
     assert load_encoder(path).mean == tuple(MEAN)
@@ -169,7 +137,10 @@ def test_placeholders_must_be_as_many_as_vision_tokens(gpt2v):
 
 @pytest.mark.parametrize("name", list(N_CLASS))
 def test_without_a_processor_the_familys_normalisation_holds(name, tmp_path):
-    assert load_encoder(checkpoint(name, tmp_path, processor=False)).mean[0] == DEFAULT_MEAN[name]
+    assert (
+        load_encoder(helpers.tower_checkpoint(name, tmp_path, processor=False)).mean[0]
+        == DEFAULT_MEAN[name]
+    )
 
 
 def test_a_saved_gpt2v_of_each_family_comes_back(family, lm_path, tokenizer, tmp_path):
@@ -191,7 +162,9 @@ def test_a_saved_gpt2v_of_each_family_comes_back(family, lm_path, tokenizer, tmp
 
 @pytest.mark.parametrize("layout", ["composite", "multi"])
 def test_the_class_token_stands_before_its_pictures_patches(layout, bank, table, lm_path, tmp_path):
-    model, _ = build_gpt2v(config(checkpoint("clip", tmp_path), lm_path, class_token=True, pool=2))
+    model, _ = build_gpt2v(
+        config(helpers.tower_checkpoint("clip", tmp_path), lm_path, class_token=True, pool=2)
+    )
     model.eval()
     picture = {"layout": layout, "resize": True}
     spec = GridConfig.model_validate(
@@ -271,8 +244,8 @@ def refused(line, *args, **more):
 
 
 def test_what_does_not_fit_an_encoder_is_refused(lm_path, tmp_path):
-    clip = checkpoint("clip", tmp_path / "clip")
-    siglip = checkpoint("siglip", tmp_path / "siglip")
+    clip = helpers.tower_checkpoint("clip", tmp_path / "clip")
+    siglip = helpers.tower_checkpoint("siglip", tmp_path / "siglip")
     BertModel(
         BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     ).save_pretrained(tmp_path / "bert")
@@ -297,7 +270,7 @@ def test_what_does_not_fit_an_encoder_is_refused(lm_path, tmp_path):
 
 
 def test_a_projector_is_taken_from_another_gpt2v_if_it_fits(lm_path, tokenizer, tmp_path):
-    clip = checkpoint("clip", tmp_path / "clip")
+    clip = helpers.tower_checkpoint("clip", tmp_path / "clip")
     first, _ = build_gpt2v(config(clip, lm_path))
     saved = str(helpers.save_checkpoint(tmp_path / "first", 1, first, tokenizer))
     second, _ = build_gpt2v(config(clip, lm_path, projector_from=saved))

@@ -41,4 +41,6 @@ def _plain(value: object) -> Any:
         return {name: _plain(inner) for name, inner in told.items()}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
     return value
