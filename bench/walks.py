@@ -6,8 +6,9 @@
 A walk is the list of gpt2v's files on the call stack, from the file of the command's own function
 down to the place where the tensor is made: GPT-2's first block (a training, an evaluation, the
 ladder's first rung), the vision tower's first layer (a probe), the bytes of a shard (an export).
-It is read downward where each file is imported by one before it on the walk, and imports none of
-these. Beside it stand all files whose functions ran before the tensor was there, helpers included.
+It is read downward where no file imports one before it on the walk, directly or not, and each is
+reached so from one before it. Beside it stands how many files had functions that ran before the
+tensor was there, helpers included.
 """
 
 import ast
@@ -99,14 +100,24 @@ def imports(file: str) -> set[str]:
     return found
 
 
+def reach(file: str) -> set[str]:
+    """The files of ours that a file imports, directly or not."""
+    found: set[str] = set()
+    todo = [file]
+    while todo:
+        new = {other for other in imports(todo.pop()) if (ROOT / other).is_file()} - found
+        found |= new
+        todo += new
+    return found
+
+
 def climbs(files: list[str]) -> list[str]:
-    """Files of a walk that none before them imports, or that import one before them."""
-    wrong = []
-    for i, file in enumerate(files[1:], 1):
-        before = files[:i]
-        if not any(file in imports(other) for other in before) or imports(file) & set(before):
-            wrong.append(file)
-    return wrong
+    """Files of a walk that import one before them, or that none before them leads to."""
+    return [
+        file
+        for i, file in enumerate(files[1:], 1)
+        if reach(file) & set(files[:i]) or not any(file in reach(f) for f in files[:i])
+    ]
 
 
 def main() -> None:

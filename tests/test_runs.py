@@ -149,6 +149,31 @@ def test_a_run_is_resumed_as_it_is(tmp_path):
         pytest.fail("was entered")
 
 
+@pytest.mark.parametrize("mark", [None, "{", "[]", "{}", '{"format": 1}'])
+def test_a_run_of_another_version_is_opened_or_replaced_but_not_resumed(tmp_path, mark):
+    run = finished(tmp_path / "r")
+    (run / "run.json").unlink()
+    if mark is not None:
+        (run / "run.json").write_text(mark)
+    before = {path.name: path.read_text() for path in run.iterdir()}
+    with (
+        pytest.raises(UserError, match="was begun by another version") as caught,
+        runs.new_run(run, resume=True),
+    ):
+        pytest.fail("was entered")
+    assert "--overwrite" in str(caught.value)
+    assert {path.name: path.read_text() for path in run.iterdir()} == before
+    with runs.new_run(run, overwrite=True) as fresh:
+        assert list(fresh.iterdir()) == []
+
+
+def test_a_configuration_marks_its_run(tmp_path):
+    with runs.new_run(tmp_path / "r") as run:
+        runs.write_config(run, train_config())
+    with runs.new_run(run, resume=True) as again:
+        assert (again / "config.yaml").is_file()
+
+
 def test_what_an_interrupted_write_leaves_is_nothing(tmp_path):
     """A process was killed between making the directory and writing config.yaml."""
     (tmp_path / "r").mkdir()

@@ -85,6 +85,27 @@ def test_a_field_without_a_dot_may_stand_before_the_configuration(place, lm_yaml
     assert "\nbatch_size: 3\n" in written
 
 
+def test_a_run_s_configuration_is_one_to_run(place, mm_run, lm_run, capsys):
+    """Of every command: its config.yaml gives another run the same one."""
+    measured = {"tiles": TINY_TILES, "model": str(mm_run), "grid": {"rows": 1, "cols": 2}}
+    short = changed(TINY_LM, "data.stages.0.steps", 1)
+    commands = {
+        "lm train": changed(short, "train.eval_grids", 2),
+        "encoder train": TINY_ENCODER,
+        "mm train": {**TINY_MM, "lm": str(lm_run)},
+        "probe": {**measured, "n_train": 20, "n_test": 10},
+        "ablate tokens": {**measured, "n_images": 4},
+        f"eval {mm_run} --suite": EVAL,
+    }
+    for number, (command, content) in enumerate(commands.items()):
+        config = write_yaml(place / "c.yaml", content)
+        for run in (f"{number}", f"{number}-again"):
+            assert main([*command.split(), str(config), "--out", run]) == 0
+            config = place / run / "config.yaml"
+        assert config.read_text() == (place / f"{number}" / "config.yaml").read_text()
+    capsys.readouterr()
+
+
 def test_an_empty_value_is_one(place, lm_yaml):
     options = ["--train.groups.0.pattern", "", "--data.stages.0.steps", "1"]
     assert main(["lm", "train", str(lm_yaml), *options]) == 0

@@ -204,7 +204,7 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[2])
 from gpt2v.train.loop import fit
-from helpers import REPO, toy_task, train_config
+from helpers import toy_task, train_config
 run = Path(sys.argv[1])
 run.mkdir(exist_ok=True)
 print("ready", flush=True)
