@@ -73,6 +73,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     runs.mark(run)
     begin = time.monotonic()
     bank = load_bank(config.tiles)
+    bank.content_hash("train")  # draws them
     seconds["tiles"] = round(time.monotonic() - begin, 1)
     _check_grids(config, bank)
     encoder, lm, mm = config.encoder, config.lm, config.mm
