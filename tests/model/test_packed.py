@@ -33,7 +33,9 @@ def samples(bank):
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
 def attending(request, lm):
     """The tiny GPT-2 with either implementation of attention."""
-    model = GPT2LMHeadModel._from_config(lm.config, attn_implementation=request.param)
+    model = GPT2LMHeadModel._from_config(
+        copy.deepcopy(lm.config), attn_implementation=request.param
+    )
     model.load_state_dict(lm.state_dict())
     assert model.config._attn_implementation == request.param
     return model.eval()

@@ -5,6 +5,7 @@ embeddings. Which vision tokens is the business of a source (see `sources`); by 
 the projected patches of the picture.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -100,8 +101,8 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
             options: further fields of GPT2vConfig.
         """
         config = GPT2vConfig(
-            encoder.tower.config,
-            language_model.config,
+            copy.deepcopy(encoder.tower.config),  # the parts' own stay as they are
+            copy.deepcopy(language_model.config),
             image_mean=encoder.mean,
             image_std=encoder.std,
             **options,
