@@ -39,6 +39,11 @@ settings.register_profile("gpt2v", deadline=None, max_examples=30)
 settings.load_profile("gpt2v")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait for processes of their own."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:
     quiet_transformers()
