@@ -88,6 +88,13 @@ def test_stages_without_groups_go_on_as_the_one_before():
     assert tune == ("fine-tune", 3, 4, "train.stage_groups.fine-tune", [*PARTS])
 
 
+def test_a_stage_is_named_by_its_number_however_yaml_reads_it():
+    plain, own = {"steps": 2, "mix": [TEXT]}, [{"name": "own", "pattern": ""}]
+    plans = [plan_of([plain, plain], stage_groups={0: own, key: own}) for key in (1, "1")]
+    assert seen(plans[0]) == seen(plans[1])
+    assert [phase.key for phase in plans[0]] == ["train.stage_groups.0", "train.stage_groups.1"]
+
+
 STAGES = [
     {"steps": 3, "mix": [SMALL]},
     {"steps": 2, "mix": [{"modality": "image"}, {"corpus": "x.txt"}]},

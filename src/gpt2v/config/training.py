@@ -1,9 +1,9 @@
 """One configuration for each kind of training, and for sampling from what was trained."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.config.data import DataConfig
@@ -41,12 +41,21 @@ class GroupConfig(Config):
         return self
 
 
+def _by_name(groups: Any) -> Any:
+    """A stage's number is its name, however YAML reads it."""
+    if not isinstance(groups, dict):
+        return groups
+    return {str(key) if isinstance(key, int) else key: value for key, value in groups.items()}
+
+
 class TrainConfig(Config):
     """The training loop."""
 
     seed: int = Field(0, ge=0, description="seed of weights and dropout")
     groups: list[GroupConfig] = Field([], description="parameter groups, in order")
-    stage_groups: dict[str, Annotated[list[GroupConfig], Field(min_length=1)]] = Field(
+    stage_groups: Annotated[
+        dict[str, Annotated[list[GroupConfig], Field(min_length=1)]], BeforeValidator(_by_name)
+    ] = Field(
         {},
         description="groups of single stages, by name or number, each with a fresh optimizer and a "
         "schedule over its own steps; a stage without goes on as the one before it",
