@@ -4,14 +4,17 @@ import json
 import socket
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 
+from gpt2v.cli.main import main
 from gpt2v.data.stream import slice_of_batch
 from gpt2v.errors import UserError
 from gpt2v.train.loop import fit
-from helpers import TINY_MM, toy_task, train_config, write_yaml
+from helpers import REPO, TINY_MM, toy_task, train_config, write_yaml
 
 STEPS = 20
 
@@ -59,117 +62,151 @@ CONFIG = {
 }  # fmt: skip
 
 
-def train(config, run, *options, processes=1, kind="lm"):
-    """`gpt2v lm train` in one process, or in two that torchrun starts."""
-    command = [sys.executable, "-m"]
-    if processes > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        command += ["torch.distributed.run", "--nproc-per-node", str(processes)]
-        command += ["--master-addr", "127.0.0.1", "--master-port", str(port), "-m"]
-    command += ["gpt2v", kind, "train", str(config), "--out", str(run), *options]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+IMAGE = {"rows": 1, "cols": 2, "modality": "image"}
+BOTH = [IMAGE, {"rows": 1, "cols": 2}]
 
 
-def test_one_process_accumulation_and_two_processes_give_the_same_losses(tmp_path):
-    config = write_yaml(tmp_path / "c.yaml", CONFIG)
-    runs = {
-        "one": train(config, tmp_path / "one"),
-        "accumulate": train(config, tmp_path / "accumulate", "--train.accumulate", "2"),
-        "two": train(config, tmp_path / "two", processes=2),
-    }
-    for name, done in runs.items():
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert len(losses(tmp_path / name)) == STEPS
-    one = losses(tmp_path / "one")
-    assert one[-1] < one[0]
-    for name in ("accumulate", "two"):
-        torch.testing.assert_close(losses(tmp_path / name), one, rtol=2e-3, atol=2e-4)
-    found = [json.loads((tmp_path / name / "results.json").read_text()) for name in runs]
-    assert found[0]["data_hash"] == found[2]["data_hash"]
-    assert runs["two"].stdout.count("what trains") == 1
+def groups_of(of_lm, of_rest):
+    return [
+        {"name": "lm", "pattern": "^language_model", "lr": of_lm},
+        {"name": "rest", "pattern": "", "lr": of_rest},
+    ]
 
 
-def test_two_processes_refuse_an_existing_run_with_one_line(tmp_path):
-    config = write_yaml(tmp_path / "c.yaml", CONFIG)
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "config.yaml").write_text("kept")
-    done = train(config, tmp_path / "r", processes=2)
-    assert done.returncode != 0
-    assert sum(line.startswith("gpt2v: ") for line in done.stderr.splitlines()) == 1
-    assert (tmp_path / "r" / "config.yaml").read_text() == "kept"
-
-
-def test_steps_that_touch_frozen_parts_only_keep_two_processes_together(tmp_path, lm_run):
-    """Text leaves the vision tower alone; with the GPT-2 frozen nothing trains in such a step."""
-    mix = [{"rows": 1, "cols": 2, "modality": "image"}, {"rows": 1, "cols": 2}]
-    groups = [{"name": "lm", "pattern": "^language_model", "lr": 0}]
-    groups.append({"name": "rest", "pattern": "", "lr": 0.001})
-    content = {
+def mm(stages, **train):
+    return {
         **TINY_MM,
-        "lm": str(lm_run),
-        "data": {"batch_size": 4, "stages": [{"steps": 10, "mix": mix}]},
-        "train": {"groups": groups, "log_every": 1, "eval_grids": 4, "tensorboard": False},
+        "data": {"batch_size": 4, "stages": stages},
+        "train": {"log_every": 1, "eval_grids": 4, "tensorboard": False, **train},
     }
-    config = write_yaml(tmp_path / "c.yaml", content)
-    for processes in (1, 2):
-        done = train(config, tmp_path / str(processes), processes=processes, kind="mm")
-        assert done.returncode == 0, done.stderr[-3000:]
-    one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
-    torch.testing.assert_close(two, one, rtol=2e-3, atol=2e-4)
-    lines = (tmp_path / "1" / "metrics.jsonl").read_text()
-    assert '"total": 0.0' in lines  # there was such a step
-    assert len(set(one)) > 5
 
 
-def test_two_processes_exchange_the_gradients_of_what_each_stage_trains(tmp_path, lm_run):
-    """The first stage ends with a step that trains nothing: its exchange must not linger."""
-    mix = [{"rows": 1, "cols": 2, "modality": "image"}, {"rows": 1, "cols": 2}]
-    groups = {
-        str(stage): [
-            {"name": "lm", "pattern": "^language_model", "lr": of_lm},
-            {"name": "rest", "pattern": "", "lr": of_rest},
+FROZEN_TOWER = [
+    {"name": "vision_tower", "pattern": "^vision_tower", "lr": 0},
+    {"name": "rest", "pattern": "", "lr": 0.001},
+]
+CASES = {
+    "grids": ("lm", CONFIG),
+    "frozen": ("mm", mm([{"steps": 10, "mix": BOTH}], groups=groups_of(0, 0.001))),
+    "stages": (
+        "mm",
+        mm(
+            [{"steps": 6, "mix": BOTH}] * 3,
+            stage_groups={
+                "0": groups_of(0, 0.01),
+                "1": groups_of(0.003, 0),
+                "2": groups_of(0.003, 0.01),
+            },
+            warmup=0,
+        ),
+    ),
+    "features": (
+        "mm",
+        mm([{"steps": 8, "mix": [{**IMAGE, "n_images": 10}]}], groups=FROZEN_TOWER),
+    ),
+}
+
+
+@dataclass
+class Cases:
+    """A folder with each case's configuration, and its runs: `CASE-1` alone, `CASE-2` in two."""
+
+    root: Path
+    kept: Path
+
+    def argv(self, case: str, processes: int, *options: str) -> list[str]:
+        out = self.root / f"{case}-{processes}"
+        return [CASES[case][0], "train", f"{self.root / case}.yaml", "--out", str(out), *options]
+
+    def alone(self, case: str, *options: str) -> Path:
+        assert main(self.argv(case, 1, *options)) == 0
+        return self.root / f"{case}-1"
+
+    def ended(self, case: str) -> list[tuple[int, str, str]]:
+        """Status, standard output and standard error of either process."""
+        return [
+            tuple(json.loads((self.root / f"{case}.{rank}.json").read_text())) for rank in (0, 1)
         ]
-        for stage, (of_lm, of_rest) in enumerate(((0, 0.01), (0.003, 0), (0.003, 0.01)))
-    }
-    content = {
-        **TINY_MM,
-        "lm": str(lm_run),
-        "data": {"batch_size": 4, "stages": [{"steps": 6, "mix": mix}] * 3},
-        "train": {
-            "stage_groups": groups,
-            "log_every": 1,
-            "eval_grids": 4,
-            "tensorboard": False,
-            "warmup": 0,
-        },
-    }
-    config = write_yaml(tmp_path / "c.yaml", content)
-    for processes in (1, 2):
-        done = train(config, tmp_path / str(processes), processes=processes, kind="mm")
-        assert done.returncode == 0, done.stderr[-3000:]
-        assert done.stdout.count("what trains") == 3
-    one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
-    torch.testing.assert_close(two, one, rtol=2e-3, atol=2e-4)
+
+    def in_two(self, case: str) -> Path:
+        for status, _, stderr in self.ended(case):
+            assert status == 0, stderr
+        return self.root / f"{case}-2"
 
 
-def test_two_processes_read_the_same_features_of_a_frozen_tower(tmp_path, lm_run):
-    groups = [{"name": "vision_tower", "pattern": "^vision_tower", "lr": 0}]
-    groups.append({"name": "rest", "pattern": "", "lr": 0.001})
-    mix = [{"rows": 1, "cols": 2, "modality": "image", "n_images": 10}]
-    content = {
-        **TINY_MM,
-        "lm": str(lm_run),
-        "data": {"batch_size": 4, "stages": [{"steps": 8, "mix": mix}]},
-        "train": {"groups": groups, "log_every": 1, "eval_grids": 4, "tensorboard": False},
-    }
-    config = write_yaml(tmp_path / "c.yaml", content)
-    plain = train(config, tmp_path / "1", "--features.mode", "off", kind="mm")
-    assert plain.returncode == 0, plain.stderr[-3000:]
-    kept = ("--features.mode", "require", "--features.path", str(tmp_path / "kept"))
-    done = train(config, tmp_path / "2", *kept, processes=2, kind="mm")
+def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a script, or `-m` and a module, in two processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    start += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    done = subprocess.run([*start, *command], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
-    torch.testing.assert_close(losses(tmp_path / "2"), losses(tmp_path / "1"), rtol=2e-3, atol=2e-4)
-    assert done.stdout.count(", into ") == 1
-    assert len(list((tmp_path / "kept").iterdir())) == 1
+    return done
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory, lm_run) -> Cases:
+    """The cases, and most of them run in two processes, started once: starting takes longest."""
+    found = Cases(tmp_path_factory.mktemp("cases"), tmp_path_factory.mktemp("kept") / "features")
+    for case, (kind, content) in CASES.items():
+        more = {"lm": str(lm_run)} if kind == "mm" else {}
+        write_yaml(found.root / f"{case}.yaml", {**content, **more})
+    commands = {case: found.argv(case, 2) for case in ("frozen", "stages", "features")}
+    commands["features"] += ["--features.mode", "require", "--features.path", str(found.kept)]
+    (found.root / "old-2").mkdir()
+    (found.root / "old-2" / "config.yaml").write_text("kept")
+    commands["old"] = [*found.argv("grids", 2)[:-1], str(found.root / "old-2")]
+    (found.root / "commands.json").write_text(json.dumps(commands))
+    torchrun(str(REPO / "tests" / "commands_in_turn.py"), str(found.root))
+    return found
+
+
+def test_one_process_accumulation_and_two_processes_give_the_same_losses(cases):
+    one = cases.alone("grids")
+    accumulated = cases.root / "accumulated"
+    argv = [*cases.argv("grids", 1)[:-1], str(accumulated), "--train.accumulate", "2"]
+    assert main(argv) == 0
+    two = cases.root / "grids-2"
+    done = torchrun("-m", "gpt2v", *cases.argv("grids", 2))
+    assert len(losses(one)) == STEPS
+    assert losses(one)[-1] < losses(one)[0]
+    for other in (accumulated, two):
+        torch.testing.assert_close(losses(other), losses(one), rtol=2e-3, atol=2e-4)
+    found = [json.loads((run / "results.json").read_text()) for run in (one, two)]
+    assert found[0]["data_hash"] == found[1]["data_hash"]
+    assert done.stdout.count("what trains") == 1
+
+
+def test_two_processes_refuse_an_existing_run_with_one_line(cases):
+    ended = cases.ended("old")
+    assert [status for status, _, _ in ended] == [2, 2]
+    lines = [line for _, _, stderr in ended for line in stderr.splitlines()]
+    assert sum(line.startswith("gpt2v: ") for line in lines) == 1
+    assert [file.name for file in (cases.root / "old-2").iterdir()] == ["config.yaml"]
+    assert (cases.root / "old-2" / "config.yaml").read_text() == "kept"
+
+
+def test_steps_that_touch_frozen_parts_only_keep_two_processes_together(cases):
+    """Text leaves the vision tower alone; with the GPT-2 frozen nothing trains in such a step."""
+    one, two = cases.alone("frozen"), cases.in_two("frozen")
+    torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
+    assert '"total": 0.0' in (one / "metrics.jsonl").read_text()  # there was such a step
+    assert len(set(losses(one))) > 5
+
+
+def test_two_processes_exchange_the_gradients_of_what_each_stage_trains(cases, capsys):
+    """The first stage ends with a step that trains nothing: its exchange must not linger."""
+    one = cases.alone("stages")
+    assert capsys.readouterr().out.count("what trains") == 3
+    two = cases.in_two("stages")
+    assert sum(stdout.count("what trains") for _, stdout, _ in cases.ended("stages")) == 3
+    torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
+
+
+def test_two_processes_read_the_same_features_of_a_frozen_tower(cases):
+    one, two = cases.alone("features", "--features.mode", "off"), cases.in_two("features")
+    torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
+    assert sum(stdout.count(", into ") for _, stdout, _ in cases.ended("features")) == 1
+    assert len(list(cases.kept.iterdir())) == 1

@@ -1,11 +1,10 @@
 """A training that was cut off anywhere ends with the same weights, bit for bit."""
 
 import json
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -17,7 +16,8 @@ from gpt2v.errors import Stopped, UserError
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
 from gpt2v.train.phases import Phase
-from helpers import REPO, toy_task, train_config
+from gpt2v.train.throughput import matmul_peak
+from helpers import toy_task, train_config
 
 STEPS = 12
 BORDER = 5
@@ -82,22 +82,28 @@ def run_until(path, stop_at, plan=STEPS, **changes):
     return weights(task)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Each case trained without a break: its weights and its directory."""
+    root = tmp_path_factory.mktemp("whole")
+    return {case: (run_until(root / case, None, **CASES[case]), root / case) for case in CASES}
+
+
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("stop_at", [1, 3, BORDER, 7, 11])
-def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path, case, stop_at):
-    changes = CASES[case]
-    whole = run_until(tmp_path / "whole", None, **changes)
-    assert run_until(tmp_path / "cut", stop_at, **changes) is None
-    resumed = run_until(tmp_path / "cut", None, **changes)
-    assert torch.equal(whole, resumed)
+def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path, whole, case, stop_at):
+    expected, run = whole[case]
+    cut = tmp_path / "cut"
+    assert run_until(cut, stop_at, **CASES[case]) is None
+    assert torch.equal(run_until(cut, None, **CASES[case]), expected)
 
-    def lines(name):
-        text = (tmp_path / name / "metrics.jsonl").read_text()
+    def lines(run):
+        text = (run / "metrics.jsonl").read_text()
         keep = ("step", "loss", "lr", "grad_norm", "val/accuracy")
         return [{k: v for k, v in json.loads(x).items() if k in keep} for x in text.splitlines()]
 
-    assert lines("whole") == lines("cut")
-    assert states(tmp_path / "whole") == states(tmp_path / "cut")
+    assert lines(cut) == lines(run)
+    assert states(cut) == states(run)
 
 
 def test_a_signal_between_two_phases(tmp_path):
@@ -197,29 +203,26 @@ def test_the_averaged_weights_are_measured_and_saved(tmp_path):
     assert torch.equal(weights(fresh), weights(task))
 
 
-CHILD = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-sys.path.insert(0, sys.argv[2])
-from gpt2v.train.loop import fit
-from helpers import toy_task, train_config
-run = Path(sys.argv[1])
-run.mkdir(exist_ok=True)
-print("ready", flush=True)
-config = train_config(save_every=2, log_every=1, tensorboard=False)
-fit(toy_task(dropout=0.3, width=4000), config, 60, run, "test")
-"""
+def train_wide(run, ready):
+    """What is killed: wide enough for a save to take as long as some steps."""
+    torch.set_num_threads(1)
+    matmul_peak(torch.device("cpu"), torch.float32)  # no part of what is to be interrupted
+    run.mkdir(exist_ok=True)
+    ready.set()
+    config = train_config(save_every=2, log_every=1, tensorboard=False)
+    fit(toy_task(dropout=0.3, width=4000), config, 300, run, "test")
 
 
 def test_killed_at_random_moments(tmp_path):
     """SIGKILL during steps and during saves; `bench/kill_resume.py` does it to real trainings."""
+    processes = multiprocessing.get_context("forkserver")  # torch is imported once for all
+    processes.set_forkserver_preload(["gpt2v.mm_train.train", "torch._dynamo"])
 
     def start(run):
-        command = [sys.executable, "-c", CHILD, str(run), str(REPO / "tests")]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert child.stdout.readline() == "ready\n"
+        ready = processes.Event()
+        child = processes.Process(target=train_wide, args=(run, ready))
+        child.start()
+        assert ready.wait(60)
         return child
 
     def ended(run):
@@ -228,16 +231,16 @@ def test_killed_at_random_moments(tmp_path):
 
     child = start(tmp_path / "whole")
     begin = time.monotonic()
-    child.communicate()
+    child.join()
     length = time.monotonic() - begin
     draw = random.Random(0)
-    for _ in range(3):
+    for _ in range(6):
         child = start(tmp_path / "cut")
-        time.sleep(draw.uniform(0.1, 0.5) * length)
+        time.sleep(draw.uniform(0.05, 0.2) * length)
         child.kill()
-        child.communicate()
+        child.join()
         ended(tmp_path / "cut")
     child = start(tmp_path / "cut")
-    child.communicate()
-    assert child.returncode == 0
+    child.join()
+    assert child.exitcode == 0
     assert ended(tmp_path / "cut") == ended(tmp_path / "whole") != b""

@@ -1,5 +1,6 @@
 """How fast a training runs: samples and tokens a second, share of the matmul peak, memory."""
 
+import functools
 import sys
 import time
 
@@ -10,8 +11,12 @@ from gpt2v.hardware.onednn import product
 _SIDE = 1536  # of the matrices whose product is the peak
 
 
+@functools.cache
 def matmul_peak(device: torch.device, dtype: torch.dtype, repetitions: int = 3) -> float:
-    """Floating-point operations per second of a large matrix product, the best of a few."""
+    """Floating-point operations per second of a large matrix product, the best of a few.
+
+    Measured once in a process: it takes longer than many a small training.
+    """
     a = torch.ones(_SIDE, _SIDE, device=device, dtype=dtype)
     best = 0.0
     for multiply in (product, torch.mm):  # oneDNN's where that applies, and torch's own
