@@ -2,8 +2,8 @@
 
 import os
 
-for _offline in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):  # no test may reach a network
-    os.environ.setdefault(_offline, "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a network
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core, with one thread each
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 

@@ -50,7 +50,7 @@ def exported(to: Path, **grid) -> tuple[Path, list[Example]]:
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_gc():
-    """The harness collects garbage after every batch: let it not walk through all that was there."""
+    """The harness collects garbage after every batch; what is there already need not be walked."""
     gc.freeze()
     yield
     gc.unfreeze()
