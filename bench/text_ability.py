@@ -25,6 +25,7 @@ from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.eval.evaluate import held_out, summarise
+from gpt2v.eval.records import record_table
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.files import find_checkpoint, quiet_transformers
@@ -99,14 +100,14 @@ def measure(
 ) -> dict[str, Any]:
     """Text and picture accuracy and bits per byte of one model."""
     loaded = load_model(source, kind="gpt2v" if eyes else "gpt2")
-    reader, render = loaded.reader(), loaded.renderer(bank)
+    scorer = loaded.scorer(bank)
     data = held_out(EvalConfig(n_images=args.grids), bank)
     row: dict[str, Any] = {"model": name}
     for modality in ["text", "image"] if eyes else ["text"]:
         with torch.no_grad():
-            records = score_all(reader, data, modality, render, f"{name}: {modality}")
-            row[modality] = summarise(records)
-    row["bits_per_byte"] = bits_per_byte(reader, stories, source, args.windows)
+            records = score_all(scorer, data, modality, f"{name}: {modality}")
+            row[modality] = summarise(record_table(records))
+    row["bits_per_byte"] = bits_per_byte(scorer.reader, stories, source, args.windows)
     return row
 
 

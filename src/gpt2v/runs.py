@@ -18,6 +18,7 @@ from gpt2v import __version__
 from gpt2v.config.base import Config
 from gpt2v.config.load import difference, dump
 from gpt2v.errors import UserError
+from gpt2v.extensions import check_imports, copies
 
 FINISHED = "results.json"  # the file whose presence makes a run a finished one
 _MARK, _FORMAT = "run.json", 2  # a new number where older runs cannot go on
@@ -39,6 +40,7 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
         is_run = (path / "config.yaml").is_file()
         if resume and is_run:
             _check_format(path)
+            check_imports(path)
             _check_writable(path)
             yield path
             return
@@ -74,8 +76,10 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
 
 
 def mark(run: Path) -> None:
-    """Say which format of runs this one is in."""
+    """Say which format of runs this one is in, and keep the user's own files that it uses."""
     write_json(run / _MARK, {"format": _FORMAT, "gpt2v": __version__})
+    for name, content in copies().items():
+        write_text(run / name, content.decode())
 
 
 def _check_format(run: Path) -> None:
@@ -120,7 +124,7 @@ def write_config(run: Path, config: Config) -> None:
     if path.is_file():
         changed = difference(path, config)
         if changed:
-            raise UserError(f"{path}: {changed}; --resume goes on with the same configuration")
+            raise UserError(f"{path}: {changed}; --resume needs the same configuration")
     else:
         write_text(path, text)
         mark(run)

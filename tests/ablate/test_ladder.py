@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import helpers
-from gpt2v.ablate.ladder import climb, climb_model, rungs, splice_difference
+from gpt2v.ablate.ladder import climb, climb_model, logit_difference, rungs_of, scorer_of
 from gpt2v.config.measuring import EvalConfig, LadderConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.model.packed import Reader
@@ -30,7 +30,8 @@ def render(loaded, bank):
 
 
 def test_every_rung_shows_the_same_samples(loaded, held_out, render):
-    batches = [next(held_out.batches(rung.view, render)) for rung in rungs(loaded, render)]
+    rungs = rungs_of(CONFIG).values()
+    batches = [next(held_out.batches(rung.layout, render)) for rung in rungs]
     for batch in batches[1:]:
         np.testing.assert_array_equal(batch.samples.tiles, batches[0].samples.tiles)
         np.testing.assert_array_equal(batch.samples.row, batches[0].samples.row)
@@ -38,15 +39,20 @@ def test_every_rung_shows_the_same_samples(loaded, held_out, render):
 
 def test_the_rungs_have_the_image_positions_that_they_say(loaded, held_out, render, table):
     counts = {}
-    for rung in rungs(loaded, render):
-        batch = next(held_out.batches(rung.view, render))
-        counts[rung.rung] = set((batch.input_ids == table.image_id).sum(1).tolist())
+    for name, rung in rungs_of(CONFIG).items():
+        batch = next(held_out.batches(rung.layout, render))
+        counts[name] = set((batch.input_ids == table.image_id).sum(1).tolist())
     words = 2 * (2 * 2 + 1 + 1)  # bars, names and the newline of two rows
     assert counts == {"R0": {0}, "R1": {words}, "R2": {4}, "R3": {16}, "R4": {16}}
 
 
-def test_the_splice_changes_nothing_and_a_wrong_one_is_seen(loaded, held_out, monkeypatch):
-    assert splice_difference(loaded, held_out) == 0.0
+def test_the_splice_changes_nothing_and_a_wrong_one_is_seen(loaded, held_out, render, monkeypatch):
+    rungs = rungs_of(CONFIG)
+    pair = [
+        (scorer_of(rungs[name], loaded.gpt2v, render, None), rungs[name].layout)
+        for name in ("R0", "R1")
+    ]
+    assert logit_difference(held_out, *pair) == 0.0
 
     def other(self, batch):
         return (
@@ -56,7 +62,7 @@ def test_the_splice_changes_nothing_and_a_wrong_one_is_seen(loaded, held_out, mo
         )
 
     monkeypatch.setattr("gpt2v.model.vision_tokens.SplicedText.__call__", other)
-    assert splice_difference(loaded, held_out) > 1e-3
+    assert logit_difference(held_out, *pair) > 1e-3
 
 
 def test_rows_of_the_ladder(loaded, held_out, tmp_path):

@@ -9,7 +9,6 @@ import pytest
 import helpers
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.mm_train.train import train_mm
-from gpt2v.model.vision_tokens import CellEmbedding
 
 
 class Unseen(TileBank):
@@ -38,6 +37,7 @@ def test_a_rung_is_trained_without_a_picture(bank, lm_run, tmp_path):
     mix = [{"rows": 1, "cols": 2, "modality": "image"}]
     config = helpers.mm_config(
         lm_run,
+        vision_tokens="cell-embeddings",
         data={"batch_size": 16, "stages": [{"steps": 30, "mix": mix}]},
         train={
             "groups": [{"name": "language_model", "pattern": "^language_model", "lr": 0.003},
@@ -47,15 +47,7 @@ def test_a_rung_is_trained_without_a_picture(bank, lm_run, tmp_path):
             "eval_grids": 20,
         },
     )  # fmt: skip
-    train_mm(
-        config,
-        tmp_path,
-        unseen(bank),
-        layouts={"image": "positions"},
-        source=lambda model, render: CellEmbedding(
-            model.language_model, render.table, render.bank.class_names
-        ),
-    )
+    train_mm(config, tmp_path, unseen(bank))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert len(losses) == 30

@@ -9,7 +9,8 @@ import helpers
 from gpt2v.config.base import Config
 from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import GridConfig
-from gpt2v.config.load import describe, dump, load, merge, read_yaml, validate
+from gpt2v.config.describe import describe
+from gpt2v.config.load import dump, load, merge, read_yaml, validate
 from gpt2v.config.measuring import (
     EvalConfig,
     ExportConfig,

@@ -12,6 +12,7 @@ import helpers
 from gpt2v import runs
 from gpt2v.cli.measuring import eval_config
 from gpt2v.config.base import Config, hash_of
+from gpt2v.config.describe import registries_of
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.load import load, merge, validate
 from gpt2v.config.measuring import (
@@ -91,6 +92,7 @@ def known_strings(kind: type[Config]) -> set[str]:
     found: set[str] = set()
     for field in kind.model_fields.values():
         found |= literals(field.annotation)
+        found = found.union(*(registry.names() for registry in registries_of(field)))
         for inner in helpers.configs_in(field.annotation):
             found |= known_strings(inner)
     return found
@@ -120,6 +122,8 @@ def others(value: Any, strings: list[str]) -> list[Any]:
     lists = [[1, 3], [0.25, 0.5], [1, 2, 3], [0, 1], ["|", ","], ["text"], ["image", "text"]]
     if isinstance(value, str):
         return [*strings, value + "x"]
+    if isinstance(value, list):
+        lists += [value[:-1], *([name] for name in strings)]
     return [*lists, True, 8, 0.5, *strings] if value is None else lists
 
 

@@ -21,7 +21,7 @@ from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import Part, evaluate, evaluate_model, gap_between, held_out
 from gpt2v.model.packed import Reader
-from gpt2v.model.scoring import score, score_all
+from gpt2v.model.scoring import PackedScorer, score, score_all
 
 GRID = HeldOutGridConfig(rows=1, cols=2)
 LARGE = HeldOutGridConfig(rows=16, cols=16, questions=1)
@@ -36,13 +36,9 @@ def brute_force_bag(classes):
 
 
 def test_records_rows_and_examples_of_a_run(lm, loaded, bank, table, tmp_path):
-    readers = {
-        "gpt2v": (loaded.reader(), ["text", "image"]),
-        "lm": (Reader(lm, table.image_id), ["text"]),
-    }
-    found = evaluate(
-        readers, [Part(held_out(CONFIG, bank))], loaded.renderer(bank), CONFIG, tmp_path
-    )
+    alone = PackedScorer(Reader(lm, table.image_id), Renderer(bank, table))
+    scorers = {"gpt2v": (loaded.scorer(bank), ["text", "image"]), "lm": (alone, ["text"])}
+    found = evaluate(scorers, [Part(held_out(CONFIG, bank))], CONFIG, tmp_path)
     records = pq.read_table(tmp_path / "records.parquet").to_pandas()
     assert len(records) == 3 * 70 * 2
     samples = draw_samples(GRID, bank, 1, "test", np.arange(70))
@@ -71,7 +67,7 @@ def test_records_rows_and_examples_of_a_run(lm, loaded, bank, table, tmp_path):
 def test_batching_does_not_change_the_records(lm, bank, table):
     data, render = held_out(CONFIG, bank), Renderer(bank, table)
     reader = Reader(lm, table.image_id)
-    together = score_all(reader, data, TextView(), render, "x")
+    together = score_all(PackedScorer(reader, render), data, "text", "x")
     one = render(data.samples(np.array([63])), TextView(), "independent", True)
     alone = score(reader, one, render)
     at = [i for i, sample in enumerate(together["sample"]) if sample == 63]
@@ -167,7 +163,7 @@ def test_a_part_that_does_not_fit_is_refused_before_anything_is_measured(lm, ban
             read.append(batch)
             return super().hidden(batch)
 
-    readers = {"lm": (Counting(lm, table.image_id), ["text"])}
+    scorer = PackedScorer(Counting(lm, table.image_id), Renderer(bank, table))
     with pytest.raises(UserError, match=r"part large: rows, cols: a 16x16 grid"):
-        evaluate(readers, parts, Renderer(bank, table), CONFIG, tmp_path)
+        evaluate({"lm": (scorer, ["text"])}, parts, CONFIG, tmp_path)
     assert not read

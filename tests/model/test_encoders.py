@@ -29,7 +29,7 @@ from gpt2v.model.encoders import load_encoder, resample_positions
 from gpt2v.model.files import load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
-from gpt2v.model.projector import PROJECTORS
+from gpt2v.registry import PROJECTORS
 
 MEAN, STD = helpers.TOWER_MEAN, helpers.TOWER_STD
 N_CLASS = {"clip": 1, "siglip": 0, "dinov2": 1}

@@ -50,14 +50,14 @@ def test_normalising_is_clips(gpt2v):
 
 
 @pytest.mark.parametrize("name", ["bank", "long_bank"])
-def test_spliced_text_gives_the_logits_of_the_text(lm, table, name, request):
+def test_spliced_text_gives_the_logits_of_the_text(gpt2v, lm, table, name, request):
     bank = request.getfixturevalue(name)
     samples = draw_samples(SPEC, bank, 0, "test", np.arange(4))
     render = Renderer(bank, table)
     with torch.no_grad():
         plain, _ = Reader(lm, table.image_id)(render(samples, TextView()))
         spliced = render(samples, TextView(spliced=True))
-        source = SplicedText(lm, table.image_id)
+        source = SplicedText(gpt2v, render)
         found, _ = Reader(lm, table.image_id, source)(spliced)
     torch.testing.assert_close(found, plain, rtol=0, atol=0)
     spliced.hidden_ids[:, 3] = table.tokens(" xyz")[0]  # planted: one other word
@@ -66,10 +66,11 @@ def test_spliced_text_gives_the_logits_of_the_text(lm, table, name, request):
     assert float((wrong - plain).abs().max()) > 1e-3
 
 
-def test_cell_embeddings_follow_the_span(lm, bank, table):
+def test_cell_embeddings_follow_the_span(gpt2v, lm, bank, table):
     samples = draw_samples(SPEC, bank, 0, "test", np.arange(4))
-    source = CellEmbedding(lm, table, bank.class_names)
-    batch = Renderer(bank, table)(samples, ImageView(cell_span(4, 3), with_pixels=False))
+    render = Renderer(bank, table)
+    source = CellEmbedding(gpt2v, render)
+    batch = render(samples, ImageView(cell_span(4, 3), with_pixels=False))
     found = source(batch).reshape(4, 12, -1)
     for i in range(4):
         for k, cell in enumerate(np.repeat(range(4), 3)):

@@ -1,5 +1,5 @@
-"""A short vision-token ladder: the same grids and the same GPT-2v weights, with what stands at the
-image positions changed one step at a time, from the text itself to the picture.
+"""A vision-token ladder: the same grids and the same GPT-2v weights, with what stands at the image
+positions changed one step at a time, from the text itself to the picture.
 
 Every rung is read as it is, without further training: a rung whose layout the language model never
 met in training shows that too.
@@ -7,63 +7,25 @@ met in training shows that too.
 
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from gpt2v import runs
+from gpt2v.ablate.rungs import Rung
 from gpt2v.config.measuring import LadderConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.eval.evaluate import summarise
+from gpt2v.eval.records import record_table
 from gpt2v.features.sources import picture_source
-from gpt2v.model.load import LoadedModel, load_model
+from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.load import LoadedModel, load_gpt2v
 from gpt2v.model.packed import Reader
-from gpt2v.model.scoring import score_all
-from gpt2v.model.vision_tokens import CellEmbedding, Picture, SplicedText, VisionTokenSource
-
-
-class Rung(NamedTuple):
-    """What stands at the image positions."""
-
-    rung: str
-    name: str
-    description: str
-    view: str  # a layout's name
-    source: VisionTokenSource | None
-
-
-def rungs(loaded: LoadedModel, render: Renderer, picture: Picture | None = None) -> list[Rung]:
-    """The short ladder, from text to picture, which `picture` gives the features of."""
-    lm, model = loaded.lm, loaded.gpt2v
-    assert model is not None, "a ladder ends with pictures"
-    fixed = CellEmbedding(lm, render.table, render.bank.class_names)
-    return [
-        Rung("R0", "text", "the table as text", "text", None),
-        Rung(
-            "R1",
-            "text through the splice",
-            "the table's own word embeddings, put in at image positions",
-            "spliced",
-            SplicedText(lm, render.table.image_id),
-        ),
-        Rung(
-            "R2",
-            "one embedding per cell",
-            "one fixed embedding of the object for each cell, no delimiters",
-            "cells",
-            fixed,
-        ),
-        Rung(
-            "R3",
-            "one embedding per vision token",
-            "the cell's fixed embedding at each of its vision tokens, laid out as in a picture",
-            "positions",
-            fixed,
-        ),
-        Rung("R4", "picture", "the projected patches", "image", picture or Picture(model)),
-    ]
+from gpt2v.model.scoring import PackedScorer, score_all
+from gpt2v.model.vision_tokens import Picture, VisionTokenSource
+from gpt2v.registry import RUNGS, TOKEN_SOURCES, choose
 
 
 def climb(
@@ -72,25 +34,30 @@ def climb(
     """Measure every rung; writes results."""
     started = time.monotonic()
     runs.write_config(run, config)
+    model = loaded.gpt2v
+    assert model is not None, "a ladder ends with pictures"
     render = loaded.renderer(data.bank)
     for layout in ("text", "image"):
         data.check(layout, render, loaded.lm.config.n_positions)
-    assert loaded.gpt2v is not None, "a ladder ends with pictures"
+    picture = picture_source(model, [data], config.features)
+    rungs = rungs_of(config)
+    scorers = {name: scorer_of(rung, model, render, picture) for name, rung in rungs.items()}
     rows: list[dict[str, Any]] = []
-    for rung in rungs(loaded, render, picture_source(loaded.gpt2v, [data], config.features)):
-        reader = Reader(loaded.lm, render.table.image_id, rung.source)
-        records = score_all(reader, data, rung.view, render, f"ladder: {rung.rung} {rung.name}")
+    for name, rung in rungs.items():
+        label = f"ladder: {name} {rung.title}"
+        records = record_table(score_all(scorers[name], data, rung.layout, label))
         row = {
-            "rung": rung.rung,
-            "parent": rows[-1]["rung"] if rows else None,
-            "name": rung.name,
-            "description": rung.description,
+            "rung": name,
+            "parent": rung.parent if rung.parent in rungs else None,
+            "name": rung.title,
+            "description": RUNGS[name].summary,
             "protocol": "zero-shot",
             "seed": data.seed,
             **summarise(records),
         }
-        if rung.rung == "R1":
-            row["max_logit_difference"] = splice_difference(loaded, data)
+        if rung.equals_parent and rung.parent in rungs:
+            pair = [(scorers[n], rungs[n].layout) for n in (rung.parent, name)]
+            row["max_logit_difference"] = logit_difference(data, *pair)
         rows.append(row)
     first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
     for row in rows:
@@ -101,22 +68,37 @@ def climb(
     )
 
 
+def rungs_of(config: LadderConfig) -> dict[str, Rung]:
+    """The configured rungs, by name."""
+    return {str(name): name.load()() for name in config.rungs}
+
+
+def scorer_of(rung: Rung, model: GPT2vModel, render: Renderer, picture: Picture) -> PackedScorer:
+    """What answers questions on a rung; `picture` gives the features of pictures."""
+    source: VisionTokenSource | None = None
+    if rung.source is not None:
+        source = choose(TOKEN_SOURCES, rung.source).load()(model, render)
+    if isinstance(source, Picture):
+        source = picture
+    return PackedScorer(Reader(model.language_model, render.table.image_id, source), render)
+
+
 def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:
     """`gpt2v ablate tokens`: the ladder of a saved GPT-2v."""
-    loaded = load_model(config.model, kind="gpt2v")
+    loaded, _ = load_gpt2v(config.model)
     c, bank = config, load_bank(config.tiles)
     data = GridDataset(c.grid, bank, c.seed, c.split, c.n_images, "grid.")
     return climb(loaded, data, config, run)
 
 
 @torch.no_grad()
-def splice_difference(loaded: LoadedModel, data: GridDataset) -> float:
-    """Largest difference of any logit between R0 and R1, over the first batch of grids."""
-    render = loaded.renderer(data.bank)
-    text, spliced = (
-        Reader(loaded.lm, render.table.image_id, rung.source)(
-            next(data.batches(rung.view, render))
-        )[0]
-        for rung in rungs(loaded, render)[:2]
+def logit_difference(data: GridDataset, *scorers: tuple[PackedScorer, str]) -> float:
+    """Largest difference of any logit between two rungs, over the first batch of grids.
+
+    Args:
+        scorers: of either rung, with its layout.
+    """
+    one, other = (
+        scorer.reader(next(data.batches(layout, scorer.render)))[0] for scorer, layout in scorers
     )
-    return float((text - spliced).abs().max())
+    return float((one - other).abs().max())

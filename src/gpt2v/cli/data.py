@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
-from gpt2v.config.load import load
+from gpt2v.config.load import load, read_yaml
 from gpt2v.config.measuring import ExportConfig, SamplesConfig, SuiteExportConfig, SuiteTilesConfig
 from gpt2v.config.training import LMConfig
 from gpt2v.errors import UserError, within
+from gpt2v.registry import EXECUTORS, FORMATS
 
 
 def add_commands(commands: Any) -> None:
@@ -32,9 +33,12 @@ def add_commands(commands: Any) -> None:
         "YAML file, or the name of a suite",
     )
     export.add_argument("--to", required=True, help="folder for the files")
-    export.add_argument("--format", required=True, help="parquet, llava, lm-eval or folder")
+    export.add_argument("--format", required=True, help=", ".join(FORMATS.names()))
     export.add_argument(
-        "--executor", default="serial", help="who writes: serial (default), processes or ray"
+        "--executor",
+        default="serial",
+        help=f"what writes the shards: {', '.join(EXECUTORS.names())} (default serial), or "
+        "'{name: NAME, option: value}'",
     )
     export.add_argument("--workers", type=int, help="how many at once (default: all cores)")
     export.add_argument("--overwrite", action="store_true", help="replace an existing export")
@@ -74,7 +78,8 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> None:
         config = load(ExportConfig, args.config, overrides)
     with within(f"{args.config}: "):
         to = Path(args.to).resolve()  # of a link, the folder itself
-        export(config, to, args.format, args.executor, args.workers, args.overwrite)
+        executor = read_yaml(args.executor, "--executor")
+        export(config, to, args.format, executor, args.workers, args.overwrite)
     print(f"export: {args.to}")
 
 

@@ -9,6 +9,7 @@ from gpt2v.cli.running import quiet, run_options
 from gpt2v.config.load import load
 from gpt2v.demo.config import STAGES, DemoConfig, demo_config
 from gpt2v.errors import within
+from gpt2v.registry import TILE_SOURCES
 from gpt2v.runs import new_run
 
 
@@ -20,8 +21,7 @@ def add_commands(commands: Any) -> None:
         "--preset",
         help="default, photographs or smoke (by --tiles if not given), or a demo's config.yaml",
     )
-    sources = ["sprites", "cifar10", "cifar100", "folder"]
-    demo.add_argument("--tiles", choices=sources, help="default sprites")
+    demo.add_argument("--tiles", choices=TILE_SOURCES.names(), help="default sprites")
     demo.add_argument("--tiles-path", help="where the tiles are, if not sprites")
     describe_fields(demo, DemoConfig, skip=[f"{stage}.tiles" for stage in STAGES])
     demo.set_defaults(command=_demo)

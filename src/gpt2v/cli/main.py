@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from gpt2v import __version__
 from gpt2v.cli import data, demo, measuring, training
-from gpt2v.cli.overrides import Parser, overrides_of, take_overrides, top_level
+from gpt2v.cli.overrides import Parser, overrides_of, take_imports, take_overrides, top_level
 from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.memory import keep_freed_memory
 
@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     keep_freed_memory()
     try:
-        words, overrides = take_overrides(list(sys.argv[1:] if argv is None else argv))
+        words = take_imports(list(sys.argv[1:] if argv is None else argv))
+        words, overrides = take_overrides(words)
         args, rest = _parser().parse_known_args(words)
         args.command(args, {**overrides, **top_level(args), **overrides_of(rest)})
     except UserError as error:
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except Stopped as stopped:
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"gpt2v: {stopped}; the same command with --resume goes on", file=sys.stderr)
+            print(f"gpt2v: {stopped}; rerun with --resume to continue", file=sys.stderr)
         return 128 + stopped.signum
     except KeyboardInterrupt:
         print("gpt2v: stopped", file=sys.stderr)
@@ -41,7 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = Parser(prog="gpt2v", description="The same grid as text and as a picture.")
+    parser = Parser(
+        prog="gpt2v",
+        description="The same grid as text and as a picture.",
+        epilog="Every command takes --import FILE.py: your own projectors, metrics, rungs ...",
+    )
     parser.add_argument("--version", action="version", version=f"gpt2v {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     for family in (demo, data, training, measuring):

@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from gpt2v.config.base import Config
-from gpt2v.config.load import describe, read_yaml
+from gpt2v.config.describe import describe
+from gpt2v.config.load import read_yaml
 from gpt2v.errors import UserError
+from gpt2v.extensions import import_file
 
 Overrides = dict[str, Any]
 
@@ -46,6 +48,26 @@ def config_command(
     describe_fields(parser, kind)
     parser.set_defaults(command=command)
     return parser
+
+
+def take_imports(words: list[str]) -> list[str]:
+    """Import every file of `--import FILE.py`; returns the other words.
+
+    Raises:
+        UserError: a file is missing, does not run, or registers a name that is taken.
+    """
+    rest: list[str] = []
+    queue = iter(words)
+    for word in queue:
+        option, equals, file = word.partition("=")
+        if option != "--import":
+            rest.append(word)
+            continue
+        file = file if equals else next(queue, "")
+        if not file:
+            raise UserError("--import: needs a file")
+        import_file(file)
+    return rest
 
 
 def take_overrides(words: list[str]) -> tuple[list[str], Overrides]:

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
+from gpt2v.registry import Choice
+
 # Part of every data hash: a new number where a default or a name changes its meaning.
 DATA_VERSION = 1
 
@@ -32,15 +34,23 @@ def hash_of(*parts: object) -> str:
 
 
 def _plain(value: object) -> Any:
+    if isinstance(value, Choice):
+        return value.hashed()
     if isinstance(value, Config):
-        told = {
-            name: getattr(value, name)
+        fields = {
+            name: (_plain(getattr(value, name)), _plain(field.get_default()))
             for name, field in type(value).model_fields.items()
-            if name not in value.unhashed and getattr(value, name) != field.get_default()
+            if name not in value.unhashed
         }
-        return {name: _plain(inner) for name, inner in told.items()}
+        return {name: now for name, (now, default) in fields.items() if now != default}
     if isinstance(value, list | tuple):
         return [_plain(inner) for inner in value]
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: _plain_share(key, inner) for key, inner in value.items()}
     return value
+
+
+def _plain_share(key: object, share: object) -> Any:
+    """A value, and before it its key if that is a choice with more than a name."""
+    choice = _plain(key)
+    return [choice, share] if isinstance(choice, dict) else _plain(share)

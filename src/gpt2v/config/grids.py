@@ -11,12 +11,14 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from gpt2v.config.base import Config
+from gpt2v.config.choice import OneOf, SharesOf
 from gpt2v.config.pictures import PictureConfig
+from gpt2v.registry import INSTRUCTIONS, TEXT_FORMS, Choice
 
 LARGEST = 16  # rows, columns
 Delimiter = Literal["|", ",", ";", "/", "&"]
 Modality = Literal["text", "image", "text+image"]
-Form = Literal["markdown", "csv", "latex", "coordinates", "plain", "patch-tiled"]
+Form = Annotated[Choice, OneOf(TEXT_FORMS, "markdown")]
 
 
 def bounds(size: int | list[int]) -> tuple[int, int]:
@@ -113,8 +115,16 @@ class AugmentConfig(Config):
 class QuestionsConfig(Config):
     """What is asked about a grid, and in which words."""
 
-    instructions: dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]] = Field(
-        {"lookup": 1.0}, min_length=1, description="what is asked, each with its share"
+    instructions: Annotated[
+        dict[
+            Annotated[Choice, OneOf(INSTRUCTIONS)],
+            Annotated[float, Field(gt=0, allow_inf_nan=False)],
+        ],
+        SharesOf(INSTRUCTIONS),
+    ] = Field(
+        {Choice("lookup", INSTRUCTIONS): 1.0},
+        min_length=1,
+        description="what is asked, each with its share",
     )
     questions: int | None = Field(
         None,
@@ -133,7 +143,10 @@ class PicturedConfig(Config):
 class ViewConfig(PicturedConfig):
     """How a grid is shown: in words and as a picture."""
 
-    form: Form = Field("markdown", description="text form; plain: words and line breaks only")
+    form: Form = Field(
+        Choice("markdown", TEXT_FORMS),
+        description="text form; plain: words and line breaks only",
+    )
     patches: int = Field(2, ge=1, le=16, description="patch-tiled: patches along a cell's side")
     noise: float = Field(
         0.0, ge=0, lt=1, description="patch-tiled: chance that a word is any object's, at random"

@@ -7,13 +7,15 @@ import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from gpt2v.config.base import Config
+from gpt2v.config.mistakes import first_mistake
 from gpt2v.errors import UserError
+from gpt2v.extensions import check_imports
 
 C = TypeVar("C", bound=Config)
 
@@ -102,8 +104,9 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     """What a YAML file holds, before it is validated.
 
     Raises:
-        UserError: it cannot be read, or is no mapping.
+        UserError: it cannot be read, is no mapping, or is of a run that needs the user's own files.
     """
+    check_imports(Path(path).parent)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -120,49 +123,7 @@ def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{source}: {_first_mistake(kind, error)}") from None
-
-
-def _first_mistake(kind: type[Config], error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    loc = [part for part in first["loc"] if not _is_tag(part)]
-    key = ".".join(str(part) for part in loc)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        model = _model_at(kind, first["loc"][:-1])
-        known = ", ".join(model.model_fields)
-        instead = model.elsewhere.get(str(loc[-1]))
-        fault = f"has no meaning here: {instead}" if instead else "unknown key"
-        return f"{key}: {fault}; the keys here are {known}{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    given = first.get("input")
-    told = first["type"] in ("missing", "value_error", "too_short")  # by the message
-    value = "" if told else f", not {given!r}"
-    if "<number>" in first["loc"]:
-        value += "; or a range, [smallest, largest]"
-    return f"{key + ': ' if key else ''}{message}{value}{more}"
-
-
-def _model_at(kind: type[Config], loc: tuple[int | str, ...]) -> type[Config]:
-    """The model that `loc` leads to."""
-    node = [kind]
-    for part in loc:
-        if _is_tag(part):  # of the models that may stand here, the one that was meant
-            node = [model for model in node if str(part)[1:-1] in model.__name__.lower()]
-        elif part in node[0].model_fields:  # else the number or the name of one of several
-            node = _models(node[0].model_fields[str(part)].annotation)
-    return node[0]
-
-
-def _is_tag(part: object) -> bool:
-    return isinstance(part, str) and part.startswith("<")
-
-
-def _models(annotation: Any) -> list[type[Config]]:
-    """The configurations that an annotation holds, at any depth."""
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
+        raise UserError(f"{source}: {first_mistake(kind, error)}") from None
 
 
 def dump(config: Config) -> str:
@@ -188,21 +149,3 @@ def _differs(one: Any, other: Any, key: str) -> str:
         return "" if one == other else f"{key}: {one!r} there, {other!r} now"
     found = (_differs(a, b, f"{key}.{name}" if key else name) for name, a, b in pairs)
     return next(filter(None, found), "")
-
-
-def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> list[str]:
-    """One line for every field but `skip`: its dotted name, its default, what it is."""
-    lines = []
-    for name, field in kind.model_fields.items():
-        if prefix + name in skip:
-            continue
-        inner = _models(field.annotation)
-        index = "" if inner and field.annotation is inner[0] else ".0"
-        if get_origin(field.annotation) is dict:
-            index = ".NAME.0"
-        for model in inner:
-            lines += describe(model, skip, f"{prefix}{name}{index}.")
-        if not inner:
-            default = "required" if field.is_required() else f"default {field.get_default()}"
-            lines.append(f"  --{prefix}{name}  {field.description or ''} ({default})")
-    return list({line.split()[0]: line for line in lines}.values())  # alternatives share fields

@@ -1,10 +1,11 @@
 """One configuration for each kind of measurement: evaluations, exports, probes, ladders, suites."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
 from gpt2v.config.base import Config
+from gpt2v.config.choice import OneOf
 from gpt2v.config.grids import (
     DocumentGridConfig,
     HeldOutGridConfig,
@@ -13,9 +14,12 @@ from gpt2v.config.grids import (
 )
 from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.pictures import TilesConfig
+from gpt2v.registry import CONTROLS, METRICS, RUNGS, Choice
+
+N = TypeVar("N", bound=str)
 
 
-def _each_once(names: list[str]) -> list[str]:
+def _each_once(names: list[N]) -> list[N]:
     if len(set(names)) < len(names):
         raise ValueError("must name each once")
     return names
@@ -24,6 +28,9 @@ def _each_once(names: list[str]) -> list[str]:
 Modalities = Annotated[
     list[Literal["text", "image", "text+image"]], Field(min_length=1), AfterValidator(_each_once)
 ]
+_Metrics = Annotated[list[Annotated[Choice, OneOf(METRICS)]], AfterValidator(_each_once)]
+_Rungs = Annotated[list[Annotated[Choice, OneOf(RUNGS)]], AfterValidator(_each_once)]
+_Controls = Annotated[list[Annotated[Choice, OneOf(CONTROLS)]], AfterValidator(_each_once)]
 
 
 class _DrawnConfig(Config):
@@ -59,6 +66,9 @@ class EvalConfig(_HeldOutConfig):
 
     grid: HeldOutGridConfig = HeldOutGridConfig()
     modalities: Modalities = Field(["text", "image"], description="how the grids are shown")
+    metrics: _Metrics = Field(
+        [Choice("accuracy", METRICS)], description="what is computed from the records"
+    )
     examples: int = Field(24, ge=0, description="pictures kept for the report")
 
 
@@ -67,6 +77,11 @@ class LadderConfig(_HeldOutConfig):
 
     grid: LadderGridConfig = LadderGridConfig()
     model: str = Field(description="run of `mm train`, or its checkpoint")
+    rungs: _Rungs = Field(
+        [Choice(name, RUNGS) for name in ("R0", "R1", "R2", "R3", "R4")],
+        min_length=1,
+        description="what stands at the image positions, from text to picture",
+    )
 
 
 class ProbeConfig(Config):
@@ -78,6 +93,10 @@ class ProbeConfig(Config):
     n_train: int = Field(4000, ge=10, description="training pictures")
     n_test: int = Field(1000, ge=10, description="held-out pictures")
     seed: int = Field(1, ge=0, description="data set seed; the test pictures are `eval`'s")
+    controls: _Controls = Field(
+        [Choice("shuffled-labels", CONTROLS)],
+        description="what a probe must not find anything in, beside the labels themselves",
+    )
     features: FeaturesConfig = Field(FeaturesConfig(), description="kept of the vision tower")
 
 
@@ -119,6 +138,9 @@ class SuiteEvalConfig(SuiteTilesConfig):
 
     parts: list[str] | None = Field(None, min_length=1, description="measure these alone")
     modalities: Modalities = Field(["text", "image"], description="how the grids are shown")
+    metrics: _Metrics = Field(
+        [Choice("accuracy", METRICS)], description="what is computed from the records"
+    )
     examples: int = Field(24, ge=0, description="pictures kept for the report")
     features: FeaturesConfig = Field(FeaturesConfig(), description="kept of the vision tower")
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gpt2v.config.base import Config
+from gpt2v.config.choice import OneOf
+from gpt2v.registry import TILE_SOURCES, Choice
 
 MAX_SPRITES = 2**30  # of one class in one split; three splits and 2**32 seeds fill 64 bits
 
@@ -28,8 +30,8 @@ class TileAugmentConfig(Config):
 class TilesConfig(Config):
     """Where the small pictures of single objects come from."""
 
-    source: Literal["sprites", "cifar10", "cifar100", "folder"] = Field(
-        "sprites", description="tile bank"
+    source: Annotated[Choice, OneOf(TILE_SOURCES, "sprites")] = Field(
+        Choice("sprites", TILE_SOURCES), description="where tiles come from"
     )
     path: str | None = Field(
         None,

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from gpt2v.config.base import Config
+from gpt2v.config.choice import OneOf
 from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import (
@@ -16,7 +17,9 @@ from gpt2v.config.models import (
     VisionConfig,
 )
 from gpt2v.config.pictures import TilesConfig
+from gpt2v.config.projectors import MLPOptions
 from gpt2v.config.scenes import SceneConfig
+from gpt2v.registry import PROJECTORS, TOKEN_SOURCES, Choice
 
 Schedule = Literal["constant", "linear", "cosine", "wsd"]
 
@@ -197,10 +200,11 @@ class MMConfig(Config):
     vision_layer: int = Field(-1, description="index into the vision tower's hidden_states")
     class_token: bool = Field(False, description="show the encoder's class token too")
     pool: int = Field(1, ge=1, description="patches along a side that become one vision token")
-    projector: str = Field(
-        "mlp",
-        description="from vision to GPT-2's width: linear, mlp (of averaged patches), average "
-        "(after the mlp), pixel-shuffle (joined patches), convex (mixtures of words)",
+    projector: Annotated[Choice, OneOf(PROJECTORS, "mlp")] = Field(
+        Choice("mlp", PROJECTORS, MLPOptions()), description="from vision to GPT-2's width"
+    )
+    vision_tokens: Annotated[Choice, OneOf(TOKEN_SOURCES, "patches")] = Field(
+        Choice("patches", TOKEN_SOURCES), description="what stands at the image positions"
     )
     projector_from: str | None = Field(
         None, description="GPT-2v (a run or a checkpoint) whose projector this one starts from"

@@ -9,7 +9,7 @@ from gpt2v.data.corpus.windows import token_bytes
 from gpt2v.data.stream import Stream
 from gpt2v.model.packed import Reader
 from gpt2v.model.plain import window_loss
-from gpt2v.model.scoring import accuracy, score_all
+from gpt2v.model.scoring import PackedScorer, accuracy, score_all
 
 _ACCURACY, _BITS = "_accuracy", "_bits_per_byte"  # ends of the names of what is measured
 
@@ -30,7 +30,8 @@ def held_out(reader: Reader, stream: Stream, n_grids: int, n_windows: int) -> di
             continue
         assert stream.render is not None, "grids need tiles"
         data = stream.dataset(spec, "val", n_grids)
-        records = score_all(reader, data, stream.layout(spec), stream.render)
+        scorer = PackedScorer(reader, stream.render)
+        records = score_all(scorer, data, stream.layout(spec))
         found[label + _ACCURACY] = accuracy(records)
     return found
 

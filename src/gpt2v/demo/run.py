@@ -24,7 +24,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.demo.config import DemoConfig
 from gpt2v.encoder_train.train import scenes_hash, train_encoder
 from gpt2v.errors import within
-from gpt2v.eval.evaluate import Part, Readers, evaluate, held_out
+from gpt2v.eval.evaluate import Part, Scorers, evaluate, held_out
 from gpt2v.features.sources import picture_source
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.train import train_mm
@@ -85,12 +85,11 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     before = load_model(str(run / "lm"))
     data = held_out(config.eval, bank)
     picture = picture_source(model, [data], config.eval.features)
-    readers: Readers = {
-        "gpt2v": (loaded.reader(picture), ["text", "image"]),
-        "lm": (before.reader(), ["text"]),
+    scorers: Scorers = {
+        "gpt2v": (loaded.scorer(bank, picture), ["text", "image"]),
+        "lm": (before.scorer(bank), ["text"]),
     }
-    parts, render = [Part(data)], loaded.renderer(bank)
-    measured = stage("eval", lambda: evaluate(readers, parts, render, config.eval, run / "eval"))
+    measured = stage("eval", lambda: evaluate(scorers, [Part(data)], config.eval, run / "eval"))
     probed = stage("probe", lambda: probe(model, bank, config.probe, run / "probe"))
     stage("ladder", lambda: climb(loaded, data, ladder_config(config), run / "ladder"))
 

@@ -18,19 +18,19 @@ from gpt2v.config.base import hash_of
 from gpt2v.config.measuring import EvalConfig, SuiteEvalConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.baselines import Tally, tally
-from gpt2v.data.render.batches import Renderer
 from gpt2v.data.suites.load import load_suite
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
+from gpt2v.eval.records import record_table
 from gpt2v.features.sources import picture_source
 from gpt2v.model.load import load_model
-from gpt2v.model.packed import Reader
-from gpt2v.model.scoring import Records, score_all
-from gpt2v.stats import cluster_interval, paired_interval
+from gpt2v.model.scoring import Records, Scorer, score_all
+from gpt2v.registry import METRICS, choose
+from gpt2v.stats import paired_interval
 
-Readers = Mapping[str, tuple[Reader, list[str]]]  # by name, each with its modalities
+Scorers = Mapping[str, tuple[Scorer, list[str]]]  # by name, each with its modalities
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ def evaluate_model(source: str, config: EvalConfig | SuiteEvalConfig, run: Path)
         shown = [part.data for part in parts if set(part.modalities) != {"text"}]
         picture = picture_source(loaded.gpt2v, shown, config.features)
     name = "lm" if loaded.gpt2v is None else "gpt2v"
-    readers: Readers = {name: (loaded.reader(picture), list(config.modalities))}
-    return evaluate(readers, parts, loaded.renderer(bank), config, run)
+    scorers: Scorers = {name: (loaded.scorer(bank, picture), list(config.modalities))}
+    return evaluate(scorers, parts, config, run)
 
 
 def parts_of(config: EvalConfig | SuiteEvalConfig, bank: TileBank) -> list[Part]:
@@ -93,48 +93,51 @@ def held_out(config: EvalConfig, bank: TileBank) -> GridDataset:
     return GridDataset(c.grid, bank, c.seed, c.split, c.n_images, "grid.")
 
 
-def summarise(records: Records, instruction: str | None = None) -> dict[str, Any]:
-    """Accuracy with its clustered interval, over all questions or those of one instruction."""
-    chosen = np.full(len(records["exact"]), True)
-    if instruction is not None:
-        chosen = np.array(records["instruction"]) == instruction
-    right = np.array(records["exact"])[chosen]
-    pictures = np.array(records["sample"])[chosen]
-    return {
-        "accuracy": float(right.mean()),
-        "ci95": list(cluster_interval(right, pictures)),
-        "n_images": len(np.unique(pictures)),
-        "n_questions": len(right),
-    }
+def summarise(records: pa.Table, metrics: Sequence[str] = ("accuracy",)) -> dict[str, Any]:
+    """What each metric gives for some records.
+
+    Raises:
+        UserError: two metrics give a value with the same key.
+    """
+    row: dict[str, Any] = {}
+    for metric in metrics:
+        values = choose(METRICS, metric).load()(records)
+        if twice := row.keys() & values.keys():
+            raise UserError(f"metrics: {metric}: another metric gives '{min(twice)}' too")
+        row |= values
+    return row
 
 
 def evaluate(
-    readers: Readers,
+    scorers: Scorers,
     parts: Sequence[Part],
-    render: Renderer,
     config: EvalConfig | SuiteEvalConfig,
     run: Path,
 ) -> dict[str, Any]:
-    """Measure named readers, each in its modalities; writes records, examples and results."""
+    """Measure named models, each in its modalities; writes records, examples and results."""
     started = time.monotonic()
     runs.write_config(run, config)
-    for reader, modalities in readers.values():
+    for scorer, modalities in scorers.values():
         for part in parts:
             for modality in part.shown(modalities):
-                part.data.check(modality, render, reader.n_positions)
+                scorer.check(part.data, modality)
     known = [tally(part.data.samples()) for part in parts]
     rows, tables = [], []
     gap: dict[str, Any] = {}
-    for model, (reader, modalities) in readers.items():
+    for model, (scorer, modalities) in scorers.items():
         pairs = []
         for number, part in enumerate(parts):
             by_modality: dict[str, Records] = {}
             for modality in part.shown(modalities):
                 label = f"eval: {model}, {modality}" + (f", {part.name}" if part.name else "")
-                records = score_all(reader, part.data, modality, render, label)
+                records = score_all(scorer, part.data, modality, label)
                 by_modality[modality] = records
-                rows += _rows(model, modality, part, records, known[number])
-                tables.append(_table(model, modality, part, records))
+                named = {"model": model, "modality": modality}
+                if part.name is not None:
+                    named["part"] = part.name
+                table = record_table(records, **named)
+                rows += _rows(named, part, table, known[number], config.metrics)
+                tables.append(table)
             if {"text", "image"} <= set(by_modality):
                 pairs.append((by_modality["text"], by_modality["image"]))
         if pairs:
@@ -144,7 +147,7 @@ def evaluate(
     hashed = [part.data.hash for part in parts]
     suite: dict[str, Any] = {}
     if isinstance(config, SuiteEvalConfig):
-        whole = suite_hash(load_suite(config.suite), render.bank)
+        whole = suite_hash(load_suite(config.suite), parts[0].data.bank)
         suite = {"suite": config.suite, "suite_hash": whole}
     return runs.write_results(
         run,
@@ -159,40 +162,26 @@ def evaluate(
 
 
 def _rows(
-    model: str, modality: str, part: Part, records: Records, known: Tally
+    named: Mapping[str, str], part: Part, table: pa.Table, known: Tally, metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
     """A row of results for each instruction."""
-    found = []
-    for instruction in dict.fromkeys(records["instruction"]):
+    rows = []
+    asked = table["instruction"].to_numpy()
+    for instruction in dict.fromkeys(asked.tolist()):
         base = known[instruction][1]
-        found.append(
+        rows.append(
             {
-                "model": model,
-                **({} if part.name is None else {"part": part.name}),
-                "modality": modality,
+                **named,
                 "instruction": instruction,
                 "questions": "independent",
                 "split": part.data.split,
-                **summarise(records, instruction),
+                **summarise(table.filter(pa.array(asked == instruction)), metrics),
                 "chance": base.chance,
                 "blind_accuracy": base.blind,
                 "bag_accuracy": base.bag,
             }
         )
-    return found
-
-
-def _table(model: str, modality: str, part: Part, records: Records) -> pa.Table:
-    n = len(records["exact"])
-    named = {"model": [model] * n, "modality": [modality] * n}
-    if part.name is not None:
-        named["part"] = [part.name] * n
-    strings = {name: pa.array(records[name], pa.string()) for name in ("truth", "prediction")}
-    lists = {
-        "choices": pa.array(records["choices"], pa.list_(pa.string())),
-        "logprobs": pa.array(records["logprobs"], pa.list_(pa.float64())),
-    }
-    return pa.table({**named, **records, **strings, **lists})
+    return rows
 
 
 def gap_between(pairs: Sequence[tuple[Records, Records]]) -> dict[str, Any]:

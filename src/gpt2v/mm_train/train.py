@@ -1,7 +1,6 @@
 """`gpt2v mm train`: a vision tower and a projector in front of a trained GPT-2."""
 
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -23,24 +22,15 @@ from gpt2v.model.files import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.model.packed import Reader
-from gpt2v.model.projector import PROJECTORS
-from gpt2v.model.vision_tokens import VisionTokenSource
+from gpt2v.model.vision_tokens import Picture, token_source
 from gpt2v.train.distributed import rank_0_first
 
 
-def train_mm(
-    config: MMConfig,
-    run: Path,
-    bank: TileBank | None = None,
-    layouts: Mapping[str, str] | None = None,
-    source: Callable[[GPT2vModel, Renderer], VisionTokenSource] | None = None,
-) -> None:
+def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
     """Train into the run directory.
 
     Args:
         bank: saves loading the tiles twice.
-        layouts: shows the grids of a modality in another layout, as `{"image": "positions"}`.
-        source: makes what stands at the image positions; none: the projected patches.
     """
     started = time.monotonic()
     bank = bank or load_bank(config.tiles)
@@ -50,12 +40,12 @@ def train_mm(
     table = PieceTable(tokenizer)
     renderer = Renderer(bank, table, model.token_geometry)
     corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
-    stream = Stream(config.data, renderer, corpora, layouts or {})
+    source = token_source(model, renderer)
+    stream = Stream(config.data, renderer, corpora, {"image": source.layout})
     stream.check(model.config.text_config.n_positions)
-    if source is None:
-        reader = Reader.of(model, training_source(model, stream, config))
-    else:
-        reader = Reader(model.language_model, table.image_id, source(model, renderer))
+    if isinstance(source, Picture):
+        source = training_source(model, stream, config)
+    reader = Reader(model.language_model, table.image_id, source)
     fit_stream("mm", model, tokenizer, reader, stream, config, run, started)
 
 
@@ -74,7 +64,8 @@ def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
     model = GPT2vModel.from_parts(
         encoder,
         lm,
-        projector=config.projector,
+        projector=config.projector.plain(defaults=False),
+        vision_tokens=config.vision_tokens.plain(defaults=False),
         vision_layer=config.vision_layer,
         image_token_id=special_id(tokenizer, IMAGE),
         pool=config.pool,
@@ -98,8 +89,6 @@ def _check_parts(config: MMConfig, vision: PreTrainedConfig) -> None:
     side = vision.image_size // vision.patch_size
     if side % config.pool:
         raise UserError(f"pool: {config.pool} must divide the {side} patches along a side")
-    if config.projector not in PROJECTORS:
-        raise UserError(f"projector: {config.projector} is none of {', '.join(PROJECTORS)}")
     if config.class_token and not n_class_tokens:
         raise UserError(f"class_token: {config.encoder} has none; use class_token: false")
     if config.class_token and config.projector == "pixel-shuffle" and config.pool > 1:

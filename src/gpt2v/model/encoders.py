@@ -18,54 +18,16 @@ from transformers import (
     AutoConfig,
     CLIPVisionConfig,
     CLIPVisionModel,
-    Dinov2Config,
-    Dinov2Model,
     PreTrainedConfig,
     PreTrainedModel,
-    SiglipVisionConfig,
-    SiglipVisionModel,
 )
 from transformers.utils import cached_file
 
 from gpt2v.config.models import VisionConfig
 from gpt2v.errors import UserError, first_line
-from gpt2v.model.clip import IMAGE_MEAN, IMAGE_STD
+from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained
-
-Channels = tuple[float, float, float]  # red, green, blue
-
-
-@dataclass(frozen=True)
-class Family:
-    """What differs between the kinds of vision tower."""
-
-    name: str
-    model: type[PreTrainedModel]
-    config: type[PreTrainedConfig]
-    positions: str  # how the name of its position embeddings ends
-    n_class_tokens: int  # before the patches
-    mean: Channels  # that it was trained with, where its files do not say
-    std: Channels
-
-
-_CLIP = Family(
-    "CLIP", CLIPVisionModel, CLIPVisionConfig, "position_embedding.weight", 1, IMAGE_MEAN, IMAGE_STD
-)
-_HALF = (0.5, 0.5, 0.5)
-_SIGLIP = Family(
-    "SigLIP", SiglipVisionModel, SiglipVisionConfig, "position_embedding.weight", 0, _HALF, _HALF
-)
-_IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_DINOV2 = Family(
-    "DINOv2", Dinov2Model, Dinov2Config, "embeddings.position_embeddings", 1, *_IMAGENET
-)
-_BY_TYPE = {
-    "clip": _CLIP,
-    "clip_vision_model": _CLIP,
-    "siglip": _SIGLIP,
-    "siglip_vision_model": _SIGLIP,
-    "dinov2": _DINOV2,
-}
+from gpt2v.registry import ENCODER_FAMILIES
 
 
 @dataclass(frozen=True)
@@ -81,11 +43,12 @@ def family_of(config: PreTrainedConfig) -> Family:
     """The family of a vision tower's configuration.
 
     Raises:
-        ValueError: it is of none of them.
+        ValueError: no family has its type.
     """
-    if config.model_type not in _BY_TYPE:
-        raise ValueError(f"{config.model_type} is none of {', '.join(_BY_TYPE)}")
-    return _BY_TYPE[config.model_type]
+    family = family_by_type(config.model_type)
+    if family is None:
+        raise ValueError(f"{config.model_type} is none of {', '.join(known_types())}")
+    return family
 
 
 def parse_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrainedConfig:
@@ -93,10 +56,12 @@ def parse_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrained
     if isinstance(config, PreTrainedConfig):
         return config
     values = dict(config or {})
-    kind = values.pop("model_type", "clip_vision_model")
-    if kind not in _BY_TYPE:
-        raise ValueError(f"vision_config: {kind} is none of {', '.join(_BY_TYPE)}")
-    return _BY_TYPE[kind].config(**values)
+    model_type = values.pop("model_type", "clip_vision_model")
+    family = family_by_type(model_type)
+    if family is None:
+        raise ValueError(f"vision_config: {model_type} is none of {', '.join(known_types())}")
+    parsed: PreTrainedConfig = family.config_class(**values)
+    return parsed
 
 
 def new_encoder(config: VisionConfig) -> Encoder:
@@ -105,7 +70,7 @@ def new_encoder(config: VisionConfig) -> Encoder:
     tower = CLIPVisionModel(
         CLIPVisionConfig(**values, intermediate_size=4 * config.hidden_size, hidden_act="gelu")
     )
-    return Encoder(tower, _CLIP.mean, _CLIP.std)
+    return Encoder(tower, CLIP.mean, CLIP.std)
 
 
 def load_encoder(path: str, image_size: int | None = None, key: str = "encoder") -> Encoder:
@@ -115,17 +80,17 @@ def load_encoder(path: str, image_size: int | None = None, key: str = "encoder")
         UserError: the checkpoint is of another architecture, or a size does not fit.
     """
     try:
-        kind = AutoConfig.from_pretrained(path).model_type
+        model_type = AutoConfig.from_pretrained(path).model_type
     except Exception as error:  # hub, file and format errors have no common type
         raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
-    if kind not in _BY_TYPE:
+    family = family_by_type(model_type)
+    if family is None:
+        names = [entry.at.name for entry in ENCODER_FAMILIES]
         raise UserError(
-            f"{key}: {path}: a {kind} checkpoint; expected CLIP, SigLIP or DINOv2, with or without "
-            "its text tower"
+            f"{key}: {path}: a {model_type} checkpoint; expected {', '.join(names[:-1])} or "
+            f"{names[-1]}, with or without its text tower"
         )
-    family = _BY_TYPE[kind]
-    options = {"vision_use_head": False} if family is _SIGLIP else {}  # never read here
-    tower = load_pretrained(family.model, path, key, **options)
+    tower = load_pretrained(family.model_class, path, key, **family.options)
     found = _normalisation(path)
     mean, std = found if found else (family.mean, family.std)
     if image_size is not None and image_size != tower.config.image_size:
@@ -173,7 +138,7 @@ def resampled(tower: PreTrainedModel, image_size: int) -> PreTrainedModel:
     state[name] = resample_positions(
         state[name], family.n_class_tokens, image_size // config.patch_size
     )
-    other = family.model(config)
+    other: PreTrainedModel = family.model_class(config)
     other.load_state_dict(state)
     return other
 

@@ -23,7 +23,7 @@ from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.model.clip import IMAGE_MEAN, IMAGE_STD, normalise
 from gpt2v.model.encoders import Encoder, family_of, parse_config
-from gpt2v.model.projector import PROJECTORS
+from gpt2v.registry import PROJECTORS, choose
 
 
 class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -32,7 +32,8 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
     Args:
         vision_config: of a CLIP, SigLIP or DINOv2 vision tower.
         text_config: of the GPT-2.
-        projector: a name in `projector.PROJECTORS`.
+        projector: a name in `registry.PROJECTORS`, or a mapping with a name and options.
+        vision_tokens: likewise, in `registry.TOKEN_SOURCES`: what it was trained to read.
         vision_layer: index into the vision tower's `hidden_states`.
         image_token_id: the placeholder of one vision token.
         pool: patches along a side that become one vision token.
@@ -48,7 +49,8 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
         self,
         vision_config: dict[str, Any] | PreTrainedConfig | None = None,
         text_config: dict[str, Any] | GPT2Config | None = None,
-        projector: str = "mlp",
+        projector: str | dict[str, Any] = "mlp",
+        vision_tokens: str | dict[str, Any] = "patches",
         vision_layer: int = -1,
         image_token_id: int = 0,
         pool: int = 1,
@@ -62,6 +64,7 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
             text_config = GPT2Config(**(text_config or {}))
         self.text_config: GPT2Config = text_config
         self.projector = projector
+        self.vision_tokens = vision_tokens
         self.vision_layer = vision_layer
         self.image_token_id = image_token_id
         self.pool = pool
@@ -84,8 +87,8 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: GPT2vConfig) -> None:
         super().__init__(config)
-        self.vision_tower = family_of(config.vision_config).model(config.vision_config)
-        self.projector = PROJECTORS[config.projector](
+        self.vision_tower = family_of(config.vision_config).model_class(config.vision_config)
+        self.projector = choose(PROJECTORS, config.projector).load()(
             config.vision_config.hidden_size, config.text_config.n_embd, config.pool
         )
         self.language_model = GPT2LMHeadModel(config.text_config)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from tokenizers import Tokenizer
@@ -12,11 +13,13 @@ from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
+from gpt2v.extensions import check_imports
 from gpt2v.hardware.device import place
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
 from gpt2v.model.packed import Reader
-from gpt2v.model.vision_tokens import Picture
+from gpt2v.model.scoring import PackedScorer
+from gpt2v.model.vision_tokens import Picture, token_source
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,20 @@ class LoadedModel:
         """What renders grids of a tile bank for it."""
         return Renderer(bank, self.table, self.gpt2v and self.gpt2v.token_geometry)
 
-    def reader(self, picture: Picture | None = None) -> Reader:
-        """What answers batches; pictures as `picture` gives their features."""
+    def scorer(self, bank: TileBank, picture: Picture | None = None) -> PackedScorer:
+        """What answers questions about grids of a tile bank, as the model was trained to.
+
+        Args:
+            picture: gives the features of pictures; none: the vision tower does.
+        """
+        render = self.renderer(bank)
         if self.gpt2v is None:
-            return Reader(self.lm, self.table.image_id)
-        return Reader.of(self.gpt2v, picture)
+            return PackedScorer(Reader(self.lm, self.table.image_id), render)
+        source = token_source(self.gpt2v, render)
+        layouts = {"image": source.layout}
+        if isinstance(source, Picture):
+            source = picture or source
+        return PackedScorer(Reader(self.lm, self.table.image_id, source), render, layouts)
 
 
 def load_model(
@@ -61,6 +73,8 @@ def load_model(
         UserError: nothing is there, it is damaged, or of another kind.
     """
     path = find_checkpoint(source, key)
+    for folder in (Path(path), *list(Path(path).parents)[:2]):  # checkpoint, checkpoints/, run
+        check_imports(folder)
     found = _kind(source, path, key)
     if kind == "gpt2v" and found != GPT2vConfig.model_type:
         raise UserError(f"{key}: {source}: a {found} checkpoint; expected a GPT-2v, of `mm train`")

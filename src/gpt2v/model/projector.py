@@ -1,13 +1,20 @@
 """Projectors: from a vision tower's patches to vision tokens of the language model's width.
 
-Each is one class with its name in `PROJECTORS`. Letters in shapes: B pictures, N patches in raster
-order, M = N / pool**2 vision tokens, d_vision and d_text wide; V words.
+Each is one class; names, descriptions and options are in `config.projectors`. Widths are written
+d_vision and d_text.
+
+Shapes: B samples of a batch, N patches of a picture, M vision tokens, D width of a hidden state,
+V words of the vocabulary.
 """
 
 import math
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from gpt2v.config.projectors import MLPOptions
+
+_PLAIN = MLPOptions()
 
 
 class Projector(nn.Module):
@@ -45,11 +52,14 @@ class LinearProjector(Projector):
 class MLPProjector(Projector):
     """LLaVA-1.5's two layers (Liu et al. 2023, https://arxiv.org/abs/2310.03744)."""
 
-    def __init__(self, d_vision: int, d_text: int, pool: int = 1) -> None:
+    def __init__(
+        self, d_vision: int, d_text: int, pool: int = 1, options: MLPOptions = _PLAIN
+    ) -> None:
         super().__init__(d_vision, d_text, pool)
-        self.linear_1 = nn.Linear(d_vision, d_text)
+        hidden_size = options.hidden_size or d_text
+        self.linear_1 = nn.Linear(d_vision, hidden_size)
         self.act = nn.GELU()
-        self.linear_2 = nn.Linear(d_text, d_text)
+        self.linear_2 = nn.Linear(hidden_size, d_text)
 
     def each(self, x: Tensor, words_VD: Tensor) -> Tensor:
         y: Tensor = self.linear_2(self.act(self.linear_1(x)))
@@ -68,8 +78,10 @@ class PixelShuffleProjector(MLPProjector):
     (space to depth, as in InternVL 1.5, Chen et al. 2024, https://arxiv.org/abs/2404.16821).
     """
 
-    def __init__(self, d_vision: int, d_text: int, pool: int = 1) -> None:
-        super().__init__(d_vision * pool**2, d_text, pool)
+    def __init__(
+        self, d_vision: int, d_text: int, pool: int = 1, options: MLPOptions = _PLAIN
+    ) -> None:
+        super().__init__(d_vision * pool**2, d_text, pool, options)
 
     def forward(self, patches_BND: Tensor, words_VD: Tensor) -> Tensor:
         return self.each(joined_regions(patches_BND, self.pool), words_VD)
@@ -93,15 +105,6 @@ class ConvexProjector(Projector):
         scores = self.norm(self.linear_1(x)) @ words_VD.T.to(x.dtype)
         mixture: Tensor = scores.float().softmax(-1).to(x.dtype) @ words_VD.to(x.dtype)
         return mixture
-
-
-PROJECTORS: dict[str, type[Projector]] = {
-    "linear": LinearProjector,
-    "mlp": MLPProjector,
-    "average": AverageProjector,
-    "pixel-shuffle": PixelShuffleProjector,
-    "convex": ConvexProjector,
-}
 
 
 def mean_of_regions(x_BND: Tensor, pool: int) -> Tensor:

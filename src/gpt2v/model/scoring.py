@@ -4,18 +4,22 @@ Under greedy decoding an exact match of the canonical answer equals "teacher-for
 at every answer token", so one pass without generation scores a batch.
 """
 
+from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from gpt2v.data.dataset import GridDataset
-from gpt2v.data.grids.instructions import NAMES
-from gpt2v.data.grids.samples import NOT_ASKED
+from gpt2v.config.grids import ContentConfig
+from gpt2v.data.dataset import PORTION, GridDataset
+from gpt2v.data.grids.instructions import ALL
+from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.views import View
 from gpt2v.data.text_pieces import EMPTY
+from gpt2v.errors import within
 from gpt2v.model.packed import Reader
 from gpt2v.progress import progress
 
@@ -71,7 +75,7 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
         palette = samples.palette[i]
         row = (
             int(samples.index[i]),
-            NAMES[samples.instruction[i, q]],
+            ALL[samples.instruction[i, q]].name,
             int(samples.row[i, q]),
             int(samples.col[i, q]),
             truth,
@@ -86,14 +90,62 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
     return records
 
 
+class Scorer(Protocol):
+    """Anything that answers questions about grids; every evaluation takes one."""
+
+    def view(self, spec: ContentConfig, layout: str) -> View:
+        """How it reads the grids of a spec in a layout, by the layout's name."""
+
+    def check(self, data: GridDataset, layout: str) -> None:
+        """Refuse data of which some sample is too long or cannot be drawn.
+
+        Raises:
+            UserError: the key of the spec and what would be right.
+        """
+
+    def score(self, samples: Samples, view: View) -> Records:
+        """One row per question, in columns (`COLUMNS`)."""
+
+
+@dataclass(frozen=True)
+class PackedScorer:
+    """A GPT-2, or a GPT-2v, that reads every grid once, with all its questions.
+
+    Attributes:
+        layouts: layouts that stand in for others, as `{"image": "positions"}`.
+    """
+
+    reader: Reader
+    render: Renderer
+    layouts: Mapping[str, str] = field(default_factory=dict)
+
+    def view(self, spec: ContentConfig, layout: str) -> View:
+        return self.render.view(spec, self.layouts.get(layout, layout))
+
+    def check(self, data: GridDataset, layout: str) -> None:
+        layout = self.layouts.get(layout, layout)
+        data.check(layout, self.render, self.reader.n_positions)
+
+    def score(self, samples: Samples, view: View) -> Records:
+        batch = self.render(samples, view, with_choices=True)
+        return score(self.reader, batch, self.render)
+
+
 def score_all(
-    reader: Reader, data: GridDataset, view: View | str, render: Renderer, label: str = ""
+    scorer: Scorer, data: GridDataset, layout: str, label: str = "", size: int = PORTION
 ) -> Records:
-    """The records of a whole data set in one view; with a `label` it reports progress."""
+    """The records of a whole data set in one layout.
+
+    Args:
+        label: shows progress under this name.
+        size: samples that are scored together.
+    """
     columns: Records = {column: [] for column in COLUMNS}
-    with progress(label, data.n_portions()) if label else nullcontext() as report:
-        for batch in data.batches(view, render):
-            for column, values in score(reader, batch, render).items():
+    with within(data.key):
+        view = scorer.view(data.spec, layout)
+    with progress(label, data.n_portions(size)) if label else nullcontext() as report:
+        for index in data.portions(size):
+            for column, values in scorer.score(data.samples(index), view).items():
                 columns[column] += values
             if report:
                 report()

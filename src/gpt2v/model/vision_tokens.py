@@ -1,23 +1,32 @@
-"""What stands at the image positions of the language model's input: one class per rung of the
-vision-token ladder, all behind one call.
+"""Token sources: what stands at the image positions of the language model's input.
+
+Each is one class; its name and description are in `config.vision_tokens`.
 """
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import GPT2LMHeadModel
 
 from gpt2v.data.grids.samples import Samples
-from gpt2v.data.render.batches import Batch, ImageTokens
+from gpt2v.data.render.batches import Batch, ImageTokens, Renderer
 from gpt2v.data.render.pictures import Pictures
-from gpt2v.data.text_pieces import PieceTable
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.registry import TOKEN_SOURCES, choose
 
 
 class VisionTokenSource(Protocol):
-    """Gives the embeddings of a batch's image positions."""
+    """Gives the embeddings of a batch's image positions.
+
+    It is made from a GPT-2v and the renderer of its batches.
+
+    Attributes:
+        layout: of the batches that a model reads in place of pictures, a name in
+            `data.render.views.LAYOUTS`.
+    """
+
+    layout: ClassVar[str]
 
     def __call__(self, batch: Batch) -> Tensor:
         """(number of image positions, D), in the order of the flattened batch."""
@@ -26,8 +35,11 @@ class VisionTokenSource(Protocol):
 class SplicedText:
     """The word embeddings of the text that the placeholders stand for (a spliced text view)."""
 
-    def __init__(self, lm: GPT2LMHeadModel, image_id: int) -> None:
-        self.wte, self.image_id = lm.get_input_embeddings(), image_id
+    layout: ClassVar[str] = "spliced"
+
+    def __init__(self, model: GPT2vModel, render: Renderer) -> None:
+        self.wte = model.language_model.get_input_embeddings()
+        self.image_id = render.table.image_id
 
     def __call__(self, batch: Batch) -> Tensor:
         assert batch.hidden_ids is not None, "spliced text needs a spliced text view"
@@ -42,11 +54,12 @@ class CellEmbedding:
     The class token's place, which is no cell's, holds the mean of the grid's.
     """
 
-    def __init__(
-        self, lm: GPT2LMHeadModel, table: PieceTable, class_names: tuple[str, ...]
-    ) -> None:
-        wte = lm.get_input_embeddings().weight
-        words = [wte[table.tokens(f" {name}")].mean(0) for name in class_names]
+    layout: ClassVar[str] = "positions"
+
+    def __init__(self, model: GPT2vModel, render: Renderer) -> None:
+        wte = model.language_model.get_input_embeddings().weight
+        names = [f" {name}" for name in render.bank.class_names]
+        words = [wte[render.table.tokens(name)].mean(0) for name in names]
         self.embeddings = nn.Parameter(torch.stack(words).detach(), requires_grad=False)
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -69,7 +82,9 @@ class CellEmbedding:
 class Picture:
     """The projected patches of the picture."""
 
-    def __init__(self, model: GPT2vModel) -> None:
+    layout: ClassVar[str] = "image"
+
+    def __init__(self, model: GPT2vModel, render: Renderer | None = None) -> None:
         self.model = model
 
     def __call__(self, batch: Batch) -> Tensor:
@@ -90,3 +105,11 @@ def placed(tokens_PND: Tensor, images: ImageTokens) -> Tensor:
     """The vision tokens of P pictures, one for each image position, (M, D)."""
     picture, patch = (torch.from_numpy(a) for a in (images.picture, images.patch))
     return tokens_PND[picture.to(tokens_PND.device), patch.to(tokens_PND.device)]
+
+
+def token_source(model: GPT2vModel, render: Renderer) -> VisionTokenSource:
+    """What this model was trained to read at image positions."""
+    source: VisionTokenSource = choose(TOKEN_SOURCES, model.config.vision_tokens).load()(
+        model, render
+    )
+    return source

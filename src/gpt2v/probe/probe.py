@@ -29,6 +29,7 @@ from gpt2v.model.load import load_gpt2v
 from gpt2v.model.vision_tokens import Picture
 from gpt2v.probe.ridge import RidgeProblem
 from gpt2v.progress import progress
+from gpt2v.registry import CONTROLS, choose
 from gpt2v.stats import cluster_interval
 
 
@@ -64,11 +65,11 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
     )
     allowed = np.zeros((config.n_test, n_classes), bool)
     np.put_along_axis(allowed, test.palette, True, axis=1)
-    shuffle = np.random.Generator(np.random.PCG64(config.seed)).permutation(config.n_train)
+    controls = {str(name): choose(CONTROLS, name).load() for name in config.controls}
 
     n_cells = n_rows * n_cols
     truth = test.classes.reshape(-1, n_cells)
-    found = {"none": np.empty_like(truth), "shuffled-labels": np.empty_like(truth)}
+    found = {control: np.empty_like(truth) for control in ("none", *controls)}
     in_palette = {control: np.empty_like(truth) for control in found}
     with progress("probe: ridge fits", n_cells) as report:
         for cell in range(n_cells):
@@ -77,7 +78,11 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
             x_test = test_x[:, patches].reshape(config.n_test, -1).astype(np.float64)
             problem = RidgeProblem(x)
             labels = train.classes.reshape(-1, n_cells)[:, cell]
-            for control, y in (("none", labels), ("shuffled-labels", labels[shuffle])):
+            for control in found:
+                y = labels
+                if control in controls:
+                    generator = np.random.Generator(np.random.PCG64(config.seed))
+                    y = controls[control](labels, generator)
                 scores = problem.fit(y, n_classes).scores(x_test)
                 found[control][:, cell] = scores.argmax(1)
                 in_palette[control][:, cell] = np.where(allowed, scores, -np.inf).argmax(1)

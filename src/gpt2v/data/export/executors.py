@@ -1,7 +1,9 @@
-"""Who writes the shards: this process, several of this machine, or Ray's of many machines.
+"""Executors: this process, several processes of this machine, or Ray's on many machines.
 
-A new executor is one function and its place in EXECUTORS. Each yields the number of every shard
-once it is written, in any order.
+An executor is a function registered in `EXECUTORS`, called as `executor(work, numbers, workers)`.
+It calls `work.write(number)` for every number, in any process, and yields each number once its
+shard is written, in any order. A `Work` can be pickled; the process that unpickles it imports the
+user's own files (`--import`) first.
 """
 
 import importlib.util
@@ -13,18 +15,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from typing import Any
 
+from gpt2v.config.choice import OneOf
 from gpt2v.data.export.shards import Work
 from gpt2v.errors import UserError
+from gpt2v.registry import EXECUTORS
 
 Executor = Callable[[Work, Sequence[int], int | None], Iterator[int]]
 
 
+@EXECUTORS.register("serial")
 def serial(work: Work, numbers: Sequence[int], workers: int | None) -> Iterator[int]:
     """One after another, in this process."""
     yield from map(work.write, numbers)
 
 
+@EXECUTORS.register("processes")
 def processes(work: Work, numbers: Sequence[int], workers: int | None) -> Iterator[int]:
     """By processes of this machine, as many as it has cores unless told."""
     count = min(workers or os.cpu_count() or 1, len(numbers))
@@ -36,7 +43,7 @@ def processes(work: Work, numbers: Sequence[int], workers: int | None) -> Iterat
                 yield future.result()
         except BrokenProcessPool:
             raise UserError(
-                "--executor processes: a worker was killed; the same command goes on"
+                "--executor processes: a worker was killed; rerun the same command to continue"
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -55,6 +62,7 @@ def _begin() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
+@EXECUTORS.register("ray")
 def with_ray(work: Work, numbers: Sequence[int], workers: int | None) -> Iterator[int]:
     """By Ray's workers, on every machine of the cluster that RAY_ADDRESS names or on this one.
 
@@ -69,7 +77,7 @@ def with_ray(work: Work, numbers: Sequence[int], workers: int | None) -> Iterato
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", **cores)
     try:
         write = ray.remote(_write).remote
-        known = ray.put(work.elsewhere())
+        known = ray.put(work)
         limit = workers or len(numbers)
         running = [write(known, number) for number in numbers[:limit]]
         later = iter(numbers[limit:])
@@ -84,7 +92,7 @@ def with_ray(work: Work, numbers: Sequence[int], workers: int | None) -> Iterato
         raise
     except ray.exceptions.RayError as error:
         raise UserError(
-            f"--executor ray: {type(error).__name__}; the same command goes on"
+            f"--executor ray: {type(error).__name__}; rerun the same command to continue"
         ) from None
     finally:
         if not here:
@@ -95,21 +103,21 @@ def _write(work: Work, number: int) -> int:
     return work.write(number)
 
 
-EXECUTORS: dict[str, Executor] = {"serial": serial, "processes": processes, "ray": with_ray}
-
-
-def executor_of(name: str, workers: int | None) -> Executor:
-    """The executor with this name.
+def executor_of(name: Any, workers: int | None) -> Executor:
+    """The executor with this name, or of a mapping of a name and options.
 
     Raises:
-        UserError: there is none, it is not installed, or it cannot have so many workers.
+        UserError: no such executor, it is not installed, or it cannot have so many workers.
     """
-    if name not in EXECUTORS:
-        raise UserError(f"--executor: {name}: no such executor; there are {', '.join(EXECUTORS)}")
-    if workers is not None and name == "serial":
-        raise UserError("--workers: needs --executor processes or ray")
+    try:
+        choice = OneOf(EXECUTORS).validate(name)
+    except ValueError as error:
+        raise UserError(f"--executor: {error}") from None
+    if workers is not None and choice == "serial":
+        raise UserError("--workers: serial has one; choose another --executor")
     if workers is not None and workers < 1:
         raise UserError(f"--workers: {workers} must be at least 1")
-    if name == "ray" and importlib.util.find_spec("ray") is None:
+    if choice == "ray" and importlib.util.find_spec("ray") is None:
         raise UserError("--executor ray: ray is not installed; pip install 'gpt2v[ray]'")
-    return EXECUTORS[name]
+    executor: Executor = choice.load()
+    return executor

@@ -22,6 +22,7 @@ from gpt2v.data.export.plan import AnyExport, Plan, plan_of
 from gpt2v.data.export.shards import Work, bank_of, read_receipt, tally_of, versions
 from gpt2v.data.grids.baselines import pooled
 from gpt2v.errors import UserError
+from gpt2v.extensions import copies
 from gpt2v.progress import progress
 from gpt2v.runs import remove_directory, sync
 
@@ -41,14 +42,14 @@ def export(
     config: AnyExport,
     to: Path,
     format_name: str,
-    executor: str = "serial",
+    executor: Any = "serial",
     workers: int | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write an export, or the rest of one; returns its manifest.
 
     Raises:
-        UserError: something is asked for that there is not, or `to` holds what may not be replaced.
+        UserError: an argument is wrong, or `to` holds something that may not be replaced.
     """
     format, work_with = format_of(format_name), executor_of(executor, workers)
     plan = plan_of(config)
@@ -176,6 +177,7 @@ def _finish(place: Place, plan: Plan, format: Format, making: _Making) -> None:
     for receipt in receipts:
         entries |= receipt["files"]
     entries |= place.write(format.finish(gathered))
+    entries |= place.write((name, [content]) for name, content in copies().items())
     if isinstance(plan.config, ExportConfig):
         entries |= place.write([(_CONFIG, [dump(plan.config).encode()])])
     manifest = {

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from gpt2v import __version__
+from gpt2v.config.measuring import ExportConfig, SuiteExportConfig
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.export.files import Place
 from gpt2v.data.export.formats import format_of
-from gpt2v.data.export.plan import Plan, Shard
+from gpt2v.data.export.plan import Plan, Shard, plan_of
 from gpt2v.data.grids.baselines import Baselines, Tally, tally
 from gpt2v.data.render.examples import examples_of
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
+from gpt2v.extensions import import_all, imported
 
 
 @lru_cache(maxsize=1)
@@ -42,14 +44,22 @@ class Work:
     root: str
     versions: dict[str, str]
 
-    def elsewhere(self) -> "Work":
-        """The same for a worker that may run in another folder."""
-        tiles = self.plan.tiles
-        if tiles.path and Path(tiles.path).exists():
-            tiles = tiles.model_copy(update={"path": str(Path(tiles.path).absolute())})
-        config = self.plan.config.model_copy(update={"tiles": tiles})
-        plan = replace(self.plan, config=config)
-        return replace(self, plan=plan, root=str(Path(self.root).absolute()))
+    def __reduce__(self) -> Any:
+        """Pickled as text, for a worker that may run in another folder."""
+        config = self.plan.config
+        content = config.model_dump()
+        path = config.tiles.path
+        if path and Path(path).exists():
+            content["tiles"]["path"] = str(Path(path).absolute())
+        work = {
+            "suite": isinstance(config, SuiteExportConfig),
+            "config": content,
+            "format": self.format,
+            "root": str(Path(self.root).absolute()),
+            "versions": self.versions,
+            "imports": imported(),
+        }
+        return _work_of, (json.dumps(work),)
 
     def write(self, number: int) -> int:
         """Write one shard of the plan; returns its number.
@@ -73,6 +83,16 @@ class Work:
         receipt = {"files": entries, "tally": tally(samples)}
         place.write([(place.receipt(shard.name), [json.dumps(receipt).encode()])])
         return number
+
+
+@lru_cache(maxsize=4)
+def _work_of(text: str) -> Work:
+    """A pickled Work, once the user's own files are imported."""
+    work = json.loads(text)
+    import_all(work["imports"])
+    kind = SuiteExportConfig if work["suite"] else ExportConfig
+    plan = plan_of(kind.model_validate(work["config"]))
+    return Work(plan, work["format"], work["root"], work["versions"])
 
 
 def read_receipt(place: Place, shard: Shard) -> dict[str, Any] | None:

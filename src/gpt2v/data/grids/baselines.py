@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpt2v.data.grids.instructions import ALL, NAMES
+from gpt2v.data.grids.instructions import ALL, drawing_order, number_of
 from gpt2v.data.grids.samples import Samples
 
 
@@ -57,5 +57,7 @@ def pooled(tallies: Iterable[Tally]) -> Tally:
             totals[name] = before + n, [a + n * x for a, x in zip(sums, found, strict=True)]
     return {
         name: (n, Baselines(*(total / n for total in sums)))
-        for name, (n, sums) in sorted(totals.items(), key=lambda item: NAMES.index(item[0]))
+        for name, (n, sums) in sorted(
+            totals.items(), key=lambda item: drawing_order(number_of(item[0]))
+        )
     }

@@ -8,7 +8,7 @@ import numpy as np
 from gpt2v.config.grids import SampleSpec, bounds
 from gpt2v.data import rng
 from gpt2v.data.grids.cells import Dice, Grids, draw_grids
-from gpt2v.data.grids.instructions import ALL, number_of
+from gpt2v.data.grids.instructions import ALL, drawing_order, number_of
 from gpt2v.data.grids.instructions.base import FIELDS, Asked, Places
 from gpt2v.data.grids.paraphrases import draw_wording
 from gpt2v.data.rng import Ints
@@ -102,7 +102,7 @@ def draw_samples(spec: SampleSpec, bank: TileBank, seed: int, split: str, index:
 
 def _draw_instructions(spec: SampleSpec, grids: Grids, dice: Dice) -> Ints:
     """Which instruction each question of each grid has, (B, Q)."""
-    numbers = sorted(number_of(name) for name in spec.instructions)
+    numbers = sorted((number_of(name) for name in spec.instructions), key=drawing_order)
     smallest = bounds(spec.rows)[0] * bounds(spec.cols)[0]
     for number in numbers:
         if smallest < ALL[number].smallest():
@@ -127,7 +127,8 @@ def _draw_instructions(spec: SampleSpec, grids: Grids, dice: Dice) -> Ints:
     asked = np.arange(width) < wanted[:, None]
     if len(numbers) == 1:
         return np.where(asked, numbers[0], NOT_ASKED)
-    shares = np.array([spec.instructions[ALL[number].name] for number in numbers])
+    by_name = {str(name): share for name, share in spec.instructions.items()}
+    shares = np.array([by_name[ALL[number].name] for number in numbers])
     drawn = rng.unit(dice.words("instructions", width))
     found = np.full(asked.shape, NOT_ASKED)
     for place in range(width):

@@ -1,9 +1,10 @@
-"""Text forms: how a grid is written. Each is a function from grids to rows of string pieces.
+"""Text forms: how a grid is written. Each is a function from grids to rows of text pieces.
 
-Every piece begins and ends where the tokenizer's pre-tokens do, whatever stands beside it.
+A form is registered in `TEXT_FORMS` and called as `form(samples, names, table, view)`, with B
+samples, the names of all classes and the table of pieces; it returns the pieces of the lines that
+show each grid, (B, K), padded with EMPTY. Every piece must begin and end where the tokenizer's
+pre-tokens do, whatever is next to it.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 
@@ -14,18 +15,20 @@ from gpt2v.data.render.spans import patch_tiled_cells
 from gpt2v.data.render.views import TextView
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY, Strings
+from gpt2v.registry import TEXT_FORMS, choose
 
 
 def written_pieces(
     samples: Samples, view: TextView, names: tuple[str, ...], table: Strings
 ) -> Ints:
     """The lines that show the grid in words, (B, K)."""
-    if view.form == "patch-tiled":
-        return _patch_tiled(samples, view, names, table)
-    return _FORMS[view.form](samples, names, table)
+    form = choose(TEXT_FORMS, view.form).load()
+    pieces: Ints = form(samples, names, table, view)
+    return pieces
 
 
-def _markdown(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+@TEXT_FORMS.register("markdown")
+def _markdown(samples: Samples, names: tuple[str, ...], table: Strings, view: TextView) -> Ints:
     """`| bird | frog |`"""
     delimiters = table.ids([f" {d}" for d in DELIMITERS])[samples.delimiter]
     first = table.ids(list(DELIMITERS))[samples.delimiter]
@@ -33,13 +36,15 @@ def _markdown(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
     return _lines(samples, first[:, None], _words(samples, names, table, " "), after, table)
 
 
-def _csv(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+@TEXT_FORMS.register("csv")
+def _csv(samples: Samples, names: tuple[str, ...], table: Strings, view: TextView) -> Ints:
     """`bird,frog`"""
     after = np.full(samples.classes.shape, table.id(","))
     return _lines(samples, None, _words(samples, names, table, ""), after, table, last=False)
 
 
-def _latex(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+@TEXT_FORMS.register("latex")
+def _latex(samples: Samples, names: tuple[str, ...], table: Strings, view: TextView) -> Ints:
     r"""`bird & frog \\`, in a `tabular`."""
     words = _words(samples, names, table, " ")
     words[:, :, 0] = _words(samples, names, table, "")[:, :, 0]
@@ -53,7 +58,8 @@ def _latex(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
     return np.concatenate([begin[:, None], lines, end], axis=1)
 
 
-def _coordinates(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+@TEXT_FORMS.register("coordinates")
+def _coordinates(samples: Samples, names: tuple[str, ...], table: Strings, view: TextView) -> Ints:
     """`(0, 1): frog`, a line for each cell."""
     batch, rows, cols = samples.classes.shape
     at = [[f"({r}, {c}):" for c in range(cols + 1)] for r in range(rows + 1)]
@@ -66,7 +72,8 @@ def _coordinates(samples: Samples, names: tuple[str, ...], table: Strings) -> In
     return np.stack(parts, axis=-1).reshape(batch, -1)
 
 
-def _plain(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
+@TEXT_FORMS.register("plain")
+def _plain(samples: Samples, names: tuple[str, ...], table: Strings, view: TextView) -> Ints:
     """`bird frog`"""
     words = _words(samples, names, table, " ")
     words[:, :, 0] = _words(samples, names, table, "")[:, :, 0]
@@ -74,7 +81,8 @@ def _plain(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
     return _lines(samples, None, words, after, table)
 
 
-def _patch_tiled(samples: Samples, view: TextView, names: tuple[str, ...], table: Strings) -> Ints:
+@TEXT_FORMS.register("patch-tiled")
+def _patch_tiled(samples: Samples, names: tuple[str, ...], table: Strings, view: TextView) -> Ints:
     """` bird bird frog frog bird bird frog frog`, in one line."""
     batch, rows, cols = samples.classes.shape
     shown = samples.classes.reshape(batch, -1)[:, patch_tiled_cells(rows, cols, view.patches)]
@@ -84,15 +92,6 @@ def _patch_tiled(samples: Samples, view: TextView, names: tuple[str, ...], table
         shown = np.where(shown >= 0, misread, shown)
     newline = np.full((batch, 1), table.id("\n"), np.int64)
     return np.concatenate([words[shown], newline], axis=1)
-
-
-_FORMS: dict[str, Callable[[Samples, tuple[str, ...], Strings], Ints]] = {
-    "markdown": _markdown,
-    "csv": _csv,
-    "latex": _latex,
-    "coordinates": _coordinates,
-    "plain": _plain,
-}
 
 
 def _words(samples: Samples, names: tuple[str, ...], table: Strings, space: str) -> Ints:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Self
 
 from gpt2v.config.base import Config
-from gpt2v.config.grids import ContentConfig, Form, PicturedConfig, ViewConfig
+from gpt2v.config.grids import ContentConfig, PicturedConfig, ViewConfig
 from gpt2v.config.pictures import PictureConfig
 from gpt2v.data.render.spans import ImageSpan, PictureGeometry, Spans, cell_span
 from gpt2v.errors import UserError
@@ -26,7 +26,7 @@ class TextView:
     same embeddings reach the language model through the image splice.
     """
 
-    form: Form = "markdown"
+    form: str = "markdown"  # a name in TEXT_FORMS, or a choice with options
     patches: int = 1
     noise: float = 0.0
     spliced: bool = False

@@ -1,9 +1,9 @@
 """Tile banks by their configuration: sprites, CIFAR-10, CIFAR-100 or folders of pictures.
 
-The pictures of `sprites` are drawn by our own code, those of the others are read.
+Sprites are drawn by our own code, the others are read. A tile source is registered in
+`TILE_SOURCES` and called as `source(config)` with a `TilesConfig`; it returns a `TileBank`.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from gpt2v.data.tiles.folder import folder_bank
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError
 from gpt2v.progress import track
+from gpt2v.registry import TILE_SOURCES
 
 _SEPARATORS = ",;|&'"  # of names in lists and tables
 _ANSWERS = ("tie", "none", "yes", "no")  # that are no objects
@@ -29,7 +30,8 @@ def load_bank(config: TilesConfig) -> TileBank:
     Raises:
         UserError: a file is missing or corrupt, or a class has no tile in some split.
     """
-    bank = replace(_SOURCES[config.source](config), augment=config.augment)
+    made: TileBank = config.source.load()(config)
+    bank = replace(made, augment=config.augment)
     empty = np.argwhere(bank.counts == 0)
     if len(empty):
         split, label = empty[0]
@@ -52,7 +54,8 @@ def load_bank(config: TilesConfig) -> TileBank:
     return bank
 
 
-def _sprite_bank(config: TilesConfig) -> TileBank:
+@TILE_SOURCES.register("sprites")
+def sprite_bank(config: TilesConfig) -> TileBank:
     """Drawn tiles; the variant number is the source picture.
 
     Each split counts in a range of its own, so that what one bank holds out is in no other bank's
@@ -87,9 +90,6 @@ def _sprites(config: TilesConfig, split: str, variants: Ints) -> SplitTiles:
     return SplitTiles(np.full(n_classes, len(variants)), sources, draw)
 
 
-_SOURCES: dict[str, Callable[[TilesConfig], TileBank]] = {
-    "sprites": _sprite_bank,
-    "cifar10": cifar_bank,
-    "cifar100": cifar_bank,
-    "folder": folder_bank,
-}
+for _name in ("cifar10", "cifar100"):
+    TILE_SOURCES.register(_name)(cifar_bank)
+TILE_SOURCES.register("folder")(folder_bank)

@@ -1,34 +1,47 @@
-"""The registry of instructions: every type of question. A new one is one class in one of these
-files, and its name in `ALL`.
+"""Instructions: every type of question. Each is a class registered in `INSTRUCTIONS`.
+
+Samples hold an instruction's number, its index in `ALL`.
 """
 
 from gpt2v.data.grids.instructions.base import Instruction
 from gpt2v.data.grids.instructions.cells import Compare, Locate, Lookup, Neighbour
 from gpt2v.data.grids.instructions.counting import Count, Exists, Majority
 from gpt2v.data.grids.instructions.lines import Column, Row, Transcribe
-from gpt2v.errors import UserError
+from gpt2v.registry import INSTRUCTIONS, Choice, choose
 
-ALL: tuple[Instruction, ...] = (
-    Lookup(),
-    Count(),
-    Exists(),
-    Locate(),
-    Row(),
-    Column(),
-    Neighbour(),
-    Compare(),
-    Majority(),
-    Transcribe(),
-)
-NAMES = tuple(instruction.name for instruction in ALL)
+ALL: list[Instruction] = []  # by number; grows where an instruction is first used
+_NUMBERS: dict[Choice, int] = {}
+
+for _class in (
+    Lookup, Count, Exists, Locate, Row, Column, Neighbour, Compare, Majority, Transcribe,
+):  # fmt: skip
+    INSTRUCTIONS.register(_class.name)(_class)
+
+# The built-in ones. Their order is part of what data are drawn; others come after them, by name.
+NAMES = ("lookup", "count", "exists", "locate", "row", "column", "neighbour", "compare",
+         "majority", "transcribe")  # fmt: skip
 
 
-def number_of(name: str) -> int:
-    """Index into ALL.
+def number_of(instruction: str) -> int:
+    """Index into ALL of an instruction's name, or of a choice with options.
 
     Raises:
-        UserError: there is no such instruction.
+        UserError: no such instruction.
     """
-    if name not in NAMES:
-        raise UserError(f"instructions: {name}: no such instruction; there are {', '.join(NAMES)}")
-    return NAMES.index(name)
+    choice = choose(INSTRUCTIONS, instruction)
+    if choice not in _NUMBERS:
+        made: Instruction = choice.load()()
+        made.name = str(choice)
+        _NUMBERS[choice] = len(ALL)
+        ALL.append(made)
+    return _NUMBERS[choice]
+
+
+def drawing_order(number: int) -> tuple[int, str]:
+    """Key that sorts instructions in the order in which they share out a grid's questions."""
+    name = ALL[number].name
+    return (NAMES.index(name) if name in NAMES else len(NAMES)), name
+
+
+for _name in NAMES:
+    number_of(_name)

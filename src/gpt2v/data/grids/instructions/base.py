@@ -113,7 +113,7 @@ class Instruction(ABC):
     and the only one without augmentation.
     """
 
-    name: ClassVar[str]
+    name: str
     wordings: ClassVar[tuple[str, ...]]  # trained on
     held_out: ClassVar[tuple[str, ...]]  # never trained on
 

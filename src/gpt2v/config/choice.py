@@ -1,0 +1,94 @@
+"""Fields whose value is the name of a registered thing, with or without options of its own.
+
+`projector: mlp` and `projector: {name: mlp, hidden_size: 64}` are both valid.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, core_schema
+
+from gpt2v.config.mistakes import first_mistake
+from gpt2v.errors import UserError
+from gpt2v.registry import Choice, Registry, choose
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Annotation of a `Choice`.
+
+    Attributes:
+        default: the name that a mapping of options without a name belongs to.
+    """
+
+    registry: Registry
+    default: str | None = None
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(Choice.plain),
+        )
+
+    def validate(self, value: Any) -> Choice:
+        """The choice that a name, or a mapping with options, stands for.
+
+        Raises:
+            ValueError: no such name or option.
+        """
+        if isinstance(value, Mapping) and "name" not in value and self.default is not None:
+            value = {"name": self.default, **value}
+        try:
+            return choose(self.registry, value)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        except ValidationError as error:
+            options = self.registry[value["name"] if isinstance(value, Mapping) else value].options
+            assert options is not None
+            raise ValueError(first_mistake(options, error)) from None
+
+
+@dataclass(frozen=True)
+class SharesOf:
+    """Annotation of a mapping from `Choice` to its share.
+
+    `{lookup: 2}` and, with options, `{mine: {weight: 2, ...}}` are both valid.
+    """
+
+    registry: Registry
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(
+            self._split,
+            handler(source),
+            serialization=core_schema.plain_serializer_function_ser_schema(_joined),
+        )
+
+    def _split(self, value: Any) -> Any:
+        """Options move from the values to the keys."""
+        if not isinstance(value, Mapping):
+            return value
+        shares: dict[Any, Any] = {}
+        for name, share in value.items():
+            if isinstance(share, Mapping):
+                options = {key: option for key, option in share.items() if key != "weight"}
+                try:
+                    name = OneOf(self.registry).validate({"name": name, **options})
+                except ValueError as error:
+                    raise ValueError(f"{name}: {error}") from None
+                share = share.get("weight", 1.0)
+            shares[name] = share
+        return shares
+
+
+def _joined(shares: Mapping[Choice, float]) -> dict[str, Any]:
+    return {
+        str(name): share if name.options is None else {"weight": share, **name.options.model_dump()}
+        for name, share in shares.items()
+    }

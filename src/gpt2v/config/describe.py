@@ -1,0 +1,71 @@
+"""The fields of a configuration in words, for `--help`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from gpt2v.config.base import Config
+from gpt2v.config.choice import OneOf, SharesOf
+from gpt2v.config.mistakes import models_in
+from gpt2v.registry import Registry
+
+
+def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> list[str]:
+    """One line for every field but `skip`: its dotted name, its meaning, its default.
+
+    Where a field names a registered thing, the names and the options of each are listed too.
+    """
+    lines = []
+    for name, field in kind.model_fields.items():
+        if prefix + name in skip:
+            continue
+        inner = models_in(field.annotation)
+        index = "" if inner and field.annotation is inner[0] else ".0"
+        if get_origin(field.annotation) is dict:
+            index = ".NAME.0"
+        for model in inner:
+            lines += describe(model, skip, f"{prefix}{name}{index}.")
+        if not inner:
+            default = "required" if field.is_required() else f"default {_default(field)}"
+            registries = list(registries_of(field))
+            names = "".join(f": {', '.join(registry.names())}" for registry in registries)
+            lines.append(f"  --{prefix}{name}  {field.description or ''}{names} ({default})")
+            for registry in registries:
+                lines += _options(registry, f"{prefix}{name}")
+    return list({line.split()[0]: line for line in lines}.values())  # alternatives share fields
+
+
+def _default(field: FieldInfo) -> Any:
+    default = field.get_default()
+    if isinstance(default, list):
+        return f"[{', '.join(map(str, default))}]"
+    if isinstance(default, dict):
+        return f"{{{', '.join(f'{key}: {value}' for key, value in default.items())}}}"
+    return default
+
+
+def registries_of(field: FieldInfo) -> Iterator[Registry]:
+    """The registry whose names a field holds, alone or in a list."""
+    for mark in [*field.metadata, *_metadata_in(field.annotation)]:
+        if isinstance(mark, OneOf | SharesOf):
+            yield mark.registry
+            return
+
+
+def _metadata_in(annotation: Any) -> Iterator[Any]:
+    yield from getattr(annotation, "__metadata__", ())
+    for part in get_args(annotation):
+        yield from _metadata_in(part)
+
+
+def _options(registry: Registry, key: str) -> list[str]:
+    """A line for each option of each registered thing."""
+    lines = []
+    for entry in registry:
+        for name, field in entry.options.model_fields.items() if entry.options else ():
+            default = "required" if field.is_required() else f"default {field.get_default()}"
+            lines.append(
+                f"  --{key}.{name}  of {entry.name}: {field.description or ''} ({default})"
+            )
+    return lines

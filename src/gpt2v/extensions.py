@@ -1,0 +1,139 @@
+"""`--import FILE.py`: a user's own projectors, metrics, rungs ..., and the record of them in a run.
+
+The file is executed once, before any configuration is read. A run keeps a copy and a hash of it in
+`imports/`. The copy is never executed by itself: whoever opens the run imports the file again.
+"""
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+from gpt2v.errors import UserError
+from gpt2v.registry import registered_by
+
+FOLDER = "imports"  # in a run, with a copy of each file
+RECORD = "imports.json"  # in that folder: name and sha256 of each
+
+
+class Imported(NamedTuple):
+    """A user's file that this process has executed."""
+
+    path: str  # absolute
+    sha256: str
+    content: bytes
+
+    @property
+    def copy_name(self) -> str:
+        """Name of its copy in a run."""
+        return f"{self.sha256[:12]}-{Path(self.path).name}"
+
+
+_imported: dict[str, Imported] = {}  # by hash
+
+
+def import_file(path: str | Path, expected: str | None = None) -> None:
+    """Execute a file that registers things; of equal files only the first is executed.
+
+    Args:
+        expected: sha256 that the file must have.
+
+    Raises:
+        UserError: the file cannot be read or has changed, does not run, or registers a name that
+            is taken.
+    """
+    where = f"--import: {path}"
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{where}: cannot be read: {error.strerror}") from None
+    sha256 = hashlib.sha256(content).hexdigest()
+    if expected is not None and sha256 != expected:
+        raise UserError(f"{where}: has changed (sha256 {sha256[:12]}, expected {expected[:12]})")
+    if sha256 in _imported:
+        return
+    name = f"gpt2v_import_{sha256[:12]}"
+    module = ModuleType(name)
+    module.__file__ = str(Path(path).absolute())
+    sys.modules[name] = module  # dataclasses and pydantic look their module up
+    try:
+        with registered_by(sha256):
+            exec(compile(content, module.__file__, "exec"), module.__dict__)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
+    except (Exception, SystemExit) as error:
+        lines = (str(error).strip() or "no message").splitlines()
+        raise UserError(
+            f"{where}: {_line(error, module.__file__)}{type(error).__name__}: {lines[0]}"
+        ) from None
+    _imported[sha256] = Imported(module.__file__, sha256, content)
+
+
+def _line(error: BaseException, file: str) -> str:
+    """The last line of the file that an exception passed through."""
+    number = error.lineno if isinstance(error, SyntaxError) else None
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            number = trace.tb_lineno
+        trace = trace.tb_next
+    return f"line {number}: " if number else ""
+
+
+def imported() -> list[tuple[str, str]]:
+    """Path and sha256 of every imported file, for processes that work for this one."""
+    return [(one.path, one.sha256) for one in _imported.values()]
+
+
+def import_all(files: Iterable[Iterable[str]]) -> None:
+    """Import what `imported` gave in another process.
+
+    Raises:
+        UserError: a file is missing, has changed or does not run.
+    """
+    for path, sha256 in files:
+        import_file(path, sha256)
+
+
+def copies() -> dict[str, bytes]:
+    """The files that record the imports in a run, by their names in it; empty without imports."""
+    if not _imported:
+        return {}
+    record = [
+        {"file": Path(one.path).name, "copy": one.copy_name, "sha256": one.sha256}
+        for one in _imported.values()
+    ]
+    files = {f"{FOLDER}/{one.copy_name}": one.content for one in _imported.values()}
+    return {**files, f"{FOLDER}/{RECORD}": (json.dumps(record, indent=1) + "\n").encode()}
+
+
+def check_imports(run: Path) -> None:
+    """Refuse to open a run that was made with a file which this process has not imported.
+
+    Raises:
+        UserError: a file is missing or has changed.
+    """
+    path = run / FOLDER / RECORD
+    try:
+        record = json.loads(path.read_bytes())
+        needed = [(str(one["file"]), str(one["copy"]), str(one["sha256"])) for one in record]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: cannot be read") from None
+    for name, copy, sha256 in needed:
+        if sha256 in _imported:
+            continue
+        for one in _imported.values():
+            if Path(one.path).name == name:
+                raise UserError(
+                    f"{run}: was made with --import {name} (sha256 {sha256[:12]}), which has "
+                    f"changed since (now {one.sha256[:12]}); its copy is {run / FOLDER / copy}"
+                )
+        raise UserError(
+            f"{run}: was made with --import {name} (sha256 {sha256[:12]}); add --import with this "
+            f"file, of which a copy is {run / FOLDER / copy}"
+        )

@@ -1,0 +1,105 @@
+"""Families of vision towers: CLIP, SigLIP, DINOv2. Nothing here imports transformers by itself.
+
+A family is a class registered in `ENCODER_FAMILIES`; the type that a checkpoint's configuration
+names (`model_type`) says which family it belongs to.
+"""
+
+from functools import cached_property
+from typing import Any, ClassVar
+
+from gpt2v.registry import ENCODER_FAMILIES
+
+Channels = tuple[float, float, float]  # red, green, blue
+
+CLIP_MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD: Channels = (0.26862954, 0.26130258, 0.27577711)
+
+
+class Family:
+    """What differs between the types of vision tower.
+
+    Attributes:
+        name: in messages.
+        model_types: of its checkpoints, with or without a text tower.
+        model: name of the tower's class in transformers, or the class itself.
+        config: likewise of its configuration's class.
+        options: arguments of the tower's `from_pretrained`.
+        positions: how the name of its position embeddings ends.
+        n_class_tokens: tokens before the patches.
+        mean: of each channel, that it was trained with, where its files do not say.
+        std: likewise.
+    """
+
+    name: ClassVar[str]
+    model_types: ClassVar[tuple[str, ...]]
+    model: ClassVar[Any]
+    config: ClassVar[Any]
+    options: ClassVar[dict[str, Any]] = {}
+    positions: ClassVar[str] = "position_embedding.weight"
+    n_class_tokens: ClassVar[int] = 1
+    mean: ClassVar[Channels] = CLIP_MEAN
+    std: ClassVar[Channels] = CLIP_STD
+
+    @cached_property
+    def model_class(self) -> Any:
+        """The tower's class."""
+        return _transformers_class(self.model)
+
+    @cached_property
+    def config_class(self) -> Any:
+        """The class of its configuration."""
+        return _transformers_class(self.config)
+
+
+def _transformers_class(named: Any) -> Any:
+    if not isinstance(named, str):
+        return named
+    import transformers
+
+    return getattr(transformers, named)
+
+
+@ENCODER_FAMILIES.register("clip")
+class CLIP(Family):
+    """CLIP (Radford et al. 2021, https://arxiv.org/abs/2103.00020)."""
+
+    name = "CLIP"
+    model_types = ("clip", "clip_vision_model")
+    model, config = "CLIPVisionModel", "CLIPVisionConfig"
+
+
+@ENCODER_FAMILIES.register("siglip")
+class SigLIP(Family):
+    """SigLIP (Zhai et al. 2023, https://arxiv.org/abs/2303.15343)."""
+
+    name = "SigLIP"
+    model_types = ("siglip", "siglip_vision_model")
+    model, config = "SiglipVisionModel", "SiglipVisionConfig"
+    options: ClassVar = {"vision_use_head": False}  # the pooling head is never read
+    n_class_tokens = 0
+    mean = std = (0.5, 0.5, 0.5)
+
+
+@ENCODER_FAMILIES.register("dinov2")
+class DINOv2(Family):
+    """DINOv2 (Oquab et al. 2023, https://arxiv.org/abs/2304.07193)."""
+
+    name = "DINOv2"
+    model_types = ("dinov2",)
+    model, config = "Dinov2Model", "Dinov2Config"
+    positions = "embeddings.position_embeddings"
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def family_by_type(model_type: str) -> Family | None:
+    """The family of a checkpoint's type; none if no family has it."""
+    for entry in ENCODER_FAMILIES:
+        if model_type in entry.at.model_types:
+            family: Family = entry.at()
+            return family
+    return None
+
+
+def known_types() -> list[str]:
+    """Every type that some family has."""
+    return [kind for entry in ENCODER_FAMILIES for kind in entry.at.model_types]

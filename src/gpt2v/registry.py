@@ -1,0 +1,242 @@
+"""Registries: the things that a user can add from a file of their own, each under its name.
+
+A built-in is registered in the registry's home module, which is imported when a name is first
+needed. Homes do not import torch: a built-in whose class needs it says where the class is, and
+the class is imported when it is first used.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from gpt2v.errors import UserError
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+# sha256 of the user's file that is being imported, if one is.
+_importing: ContextVar[str | None] = ContextVar("_importing", default=None)
+
+
+@contextmanager
+def registered_by(sha256: str) -> Iterator[None]:
+    """What is registered in this block comes from a user's file with this hash."""
+    token = _importing.set(sha256)
+    try:
+        yield
+    finally:
+        _importing.reset(token)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered thing.
+
+    Attributes:
+        summary: first line of its docstring.
+        options: the model of its own options; none: it has no options.
+        at: the thing itself, or `module:name` of a built-in that is not imported yet.
+        sha256: of the user's file that registered it; none: it is built in.
+    """
+
+    name: str
+    summary: str
+    options: type[BaseModel] | None
+    at: Any
+    sha256: str | None = None
+
+    def load(self) -> Any:
+        """The registered class or function."""
+        if not isinstance(self.at, str):
+            return self.at
+        module, _, attribute = self.at.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+class Registry:
+    """Classes or functions of one type, each registered under a name by a decorator.
+
+    Args:
+        title: what one of them is called, for messages and tables.
+        home: module that registers the built-ins.
+        where: how a user chooses one, for tables.
+    """
+
+    def __init__(self, title: str, home: str, where: str) -> None:
+        self.title, self.where = title, where
+        self._home: str | None = home
+        self._entries: dict[str, Entry] = {}
+
+    def register(
+        self, name: str, *, options: type[BaseModel] | None = None, at: str | None = None
+    ) -> Callable[[T], T]:
+        """A decorator that registers a class or a function.
+
+        Args:
+            options: a `gpt2v.config.base.Config` with its options; an instance of it is passed
+                as the keyword argument `options`.
+            at: `module:name` of the class or function itself, where the decorated one only
+                describes it.
+
+        Raises:
+            UserError: the name is taken.
+        """
+        self._load_home()
+
+        def add(thing: T) -> T:
+            if name in self._entries:
+                raise UserError(f"the {self.title} '{name}' exists already; choose another name")
+            summary = (thing.__doc__ or "").strip().partition("\n")[0]
+            self._entries[name] = Entry(name, summary, options, at or thing, _importing.get())
+            return thing
+
+        return add
+
+    def names(self) -> list[str]:
+        """Every name, built-ins first."""
+        self._load_home()
+        return list(self._entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        self._load_home()
+        return iter(list(self._entries.values()))
+
+    def __contains__(self, name: object) -> bool:
+        self._load_home()
+        return name in self._entries
+
+    def __getitem__(self, name: str) -> Entry:
+        """The entry with this name.
+
+        Raises:
+            UserError: no such name.
+        """
+        if name not in self:
+            raise UserError(
+                f"no such {self.title}: '{name}'; choose from {', '.join(self.names())}"
+            )
+        return self._entries[name]
+
+    def __reduce__(self) -> Any:
+        return _titled, (self.title,)
+
+    def _load_home(self) -> None:
+        if self._home is not None:
+            home, self._home = self._home, None
+            token = _importing.set(None)
+            try:
+                importlib.import_module(home)
+            finally:
+                _importing.reset(token)
+
+
+class Choice(str):
+    """The name of a registered thing, with its options.
+
+    It equals the same name as a string; two choices are equal if their options are equal too.
+    """
+
+    registry: Registry
+    options: BaseModel | None
+
+    def __new__(cls, name: str, registry: Registry, options: BaseModel | None = None) -> "Choice":
+        choice = super().__new__(cls, name)
+        choice.registry, choice.options = registry, options
+        return choice
+
+    def __eq__(self, other: object) -> bool:
+        same_name = isinstance(other, str) and str.__eq__(self, other)
+        return same_name and (not isinstance(other, Choice) or self.options == other.options)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return str.__hash__(self)
+
+    def __reduce__(self) -> Any:
+        return choose, (self.registry, self.plain())
+
+    def load(self) -> Any:
+        """The registered class or function; if it has options, these are bound to it."""
+        thing = self.registry[self].load()
+        return thing if self.options is None else partial(thing, options=self.options)
+
+    def plain(self, defaults: bool = True) -> Any:
+        """The name, or a mapping of the name and every option.
+
+        Args:
+            defaults: whether to include options that equal their defaults.
+        """
+        if self.options is None:
+            return str(self)
+        options = self.options.model_dump(exclude_defaults=not defaults)
+        return {"name": str(self), **options} if options else str(self)
+
+    def hashed(self) -> Any:
+        """What a hash is made of: options that differ from their defaults, and a user's file."""
+        plain, sha256 = self.plain(defaults=False), self.registry[self].sha256
+        return plain if sha256 is None else {"choice": plain, "file": sha256}
+
+
+def choose(registry: Registry, value: Any) -> Choice:
+    """The choice that a name, or a mapping of a name and options, stands for.
+
+    Raises:
+        UserError: no such name, or the thing has no options.
+        pydantic.ValidationError: an option is wrong.
+    """
+    if isinstance(value, Choice):
+        return value
+    options = dict(value) if isinstance(value, Mapping) else {"name": value}
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise UserError(f"expected the name of a {registry.title}, or {{name: ..., options}}")
+    entry = registry[name]
+    if entry.options is None:
+        if options:
+            raise UserError(f"{next(iter(options))}: the {registry.title} '{name}' has no options")
+        return Choice(name, registry)
+    return Choice(name, registry, entry.options.model_validate(options))
+
+
+PROJECTORS = Registry("projector", "gpt2v.config.projectors", "`projector` of `mm train`")
+INSTRUCTIONS = Registry("instruction", "gpt2v.data.grids.instructions", "`instructions` of a grid")
+TEXT_FORMS = Registry("text form", "gpt2v.data.render.forms", "`form` of a grid")
+TOKEN_SOURCES = Registry(
+    "token source", "gpt2v.config.vision_tokens", "`vision_tokens` of `mm train`; a rung's `source`"
+)
+RUNGS = Registry("rung", "gpt2v.ablate.rungs", "`rungs` of `ablate tokens`")
+CONTROLS = Registry("control", "gpt2v.probe.controls", "`controls` of `probe`")
+METRICS = Registry("metric", "gpt2v.eval.metrics", "`metrics` of `eval`")
+SECTIONS = Registry("report section", "gpt2v.report.sections", "`report`, by the runs' kinds")
+ENCODER_FAMILIES = Registry(
+    "encoder family", "gpt2v.model.families", "`encoder` of `mm train`, by the checkpoint's type"
+)
+TILE_SOURCES = Registry("tile source", "gpt2v.data.tiles.load", "`tiles.source`")
+EXECUTORS = Registry("executor", "gpt2v.data.export.executors", "`--executor` of `data export`")
+FORMATS = Registry("export format", "gpt2v.data.export.formats", "`--format` of `data export`")
+
+REGISTRIES = (
+    TILE_SOURCES,
+    INSTRUCTIONS,
+    TEXT_FORMS,
+    ENCODER_FAMILIES,
+    PROJECTORS,
+    TOKEN_SOURCES,
+    METRICS,
+    CONTROLS,
+    RUNGS,
+    SECTIONS,
+    FORMATS,
+    EXECUTORS,
+)
+
+
+def _titled(title: str) -> Registry:
+    return next(registry for registry in REGISTRIES if registry.title == title)
