@@ -1,4 +1,4 @@
-"""A corpus is tokenized once, found again, made anew when damaged; no text is on both sides."""
+"""A corpus is tokenized once and again if damaged; no text is in both parts."""
 
 import os
 from pathlib import Path
@@ -32,7 +32,7 @@ def config(corpus, **changes):
 
 
 def words(tokens, tokenizer):
-    """The documents that an array of tokens spells."""
+    """The documents in an array of tokens."""
     text = tokenizer.decode(list(tokens), skip_special_tokens=False)
     return text.split("<|endoftext|>")[1:]
 
@@ -70,7 +70,7 @@ def test_the_default_cache(source, tokenizer, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_what_changes_makes_another_entry(source, tokenizer, tmp_path, monkeypatch, large):
+def test_each_change_makes_another_cache_entry(source, tokenizer, tmp_path, monkeypatch, large):
     if large:
         monkeypatch.setattr(corpora, "_SMALL", 0)
     keys = {corpora._cache_key(config(source, **c), tokenizer) for c in ({}, {"clean": False})}
@@ -81,7 +81,7 @@ def test_what_changes_makes_another_entry(source, tokenizer, tmp_path, monkeypat
     keys.add(corpora._cache_key(config(source), tokenizer))
     assert len(keys) == 6
     before = corpora._cache_key(config(source), tokenizer)
-    os.utime(source, ns=(0, 0))  # only large files are known by their time
+    os.utime(source, ns=(0, 0))  # only large files are identified by their time
     assert (corpora._cache_key(config(source), tokenizer) != before) == large
 
 
@@ -102,7 +102,7 @@ def test_a_damaged_entry_is_made_again(source, tokenizer, tmp_path, capsys):
 def test_another_process_may_be_first(source, tokenizer, tmp_path, monkeypatch):
     def both(*args):
         tokenize_pair(*args)
-        tokenize_pair(*args)  # cannot take the place of what is there
+        tokenize_pair(*args)  # the entry exists already
 
     tokenize_pair = corpora._write_pair
     monkeypatch.setattr(corpora, "_write_pair", both)
@@ -131,8 +131,8 @@ def test_validation_documents_do_not_train(source, tokenizer, tmp_path, capsys):
 
 
 def test_texts_for_a_tokenizer_are_bounded(source):
-    found = list(corpus_texts(config(source), limit_bytes=200))
-    assert 3 <= len(found) <= 5
+    texts = list(corpus_texts(config(source), limit_bytes=200))
+    assert 3 <= len(texts) <= 5
 
 
 def test_a_tokenized_folder_equals_the_file(source, tokenizer, tmp_path):
@@ -212,7 +212,7 @@ def test_tinystories(tmp_path):
     assert not set(train) & set(valid)
     assert sum(len(text.encode()) for text in train) == corpus.meta.n_bytes
     raw = (STORIES / "train.txt").read_text(encoding="utf-8").split("<|endoftext|>")
-    squeezed = {" ".join(text.split()) for text in raw}  # nothing but spaces is ever changed
+    squeezed = {" ".join(text.split()) for text in raw}  # cleaning changes nothing but spaces here
     assert {" ".join(text.split()) for text in train} <= squeezed
     assert {corpus.meta.cleaning[name] for name in ("empty", "broken", "repaired")} == {0}
     assert corpus.train.train_batch(0, 0, 4).tokens.shape == (4, 257)

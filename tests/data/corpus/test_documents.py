@@ -1,4 +1,4 @@
-"""Documents come out of every format as they went in, and what is no text is refused by place."""
+"""Every format returns the documents that were written; errors name the line or byte."""
 
 import json
 
@@ -34,11 +34,11 @@ def refused(source, match, **options):
 
 
 @given(st.lists(texts, min_size=1), st.integers(1, 40), st.booleans())
-def test_txt_equals_a_split_of_the_whole_whatever_the_chunk(tmp_path_factory, found, chunk, spaced):
+def test_txt_equals_a_split_of_the_whole_text_for_any_chunk(tmp_path_factory, parts, chunk, spaced):
     path = tmp_path_factory.mktemp("txt") / "a.txt"
-    text = (f"\n{SEPARATOR}\n" if spaced else SEPARATOR).join(found)
+    text = (f"\n{SEPARATOR}\n" if spaced else SEPARATOR).join(parts)
     source = write(path, text)
-    expected = [piece.strip("\r\n") for piece in text.removeprefix("\ufeff").split(SEPARATOR)]
+    expected = [part.strip("\r\n") for part in text.removeprefix("\ufeff").split(SEPARATOR)]
     if not expected[-1].strip():
         expected.pop()
     with pytest.MonkeyPatch.context() as patch:
@@ -64,7 +64,7 @@ def test_other_columns_and_rows_without_text(tmp_path):
     pq.write_table(pa.table({"story": ["a", None]}), tmp_path / "a.parquet")
     assert read(str(tmp_path / "a.parquet"), field="story") == ["a", ""]
     source = write(tmp_path / "a.jsonl", '{"story": "a"}\n{"story": null}\n{"story": "\\ud800!"}')
-    assert read(source, field="story") == ["a", "", "\ufffd!"]  # half a pair is no character
+    assert read(source, field="story") == ["a", "", "\ufffd!"]  # half a surrogate pair is not a character
 
 
 def test_only_what_is_asked_for_is_read(tmp_path):
@@ -96,7 +96,7 @@ def test_only_what_is_asked_for_is_read(tmp_path):
         ("a.csv", "text\n", r"expected a \.txt, \.jsonl or \.parquet file"),
     ],
 )
-def test_faults_are_named_with_their_place(tmp_path, monkeypatch, name, content, match):
+def test_faults_are_named_with_line_or_byte(tmp_path, monkeypatch, name, content, match):
     monkeypatch.setattr(documents, "_CHUNK", 3)
     refused(write(tmp_path / name, content), match)
 
