@@ -161,7 +161,7 @@ def test_the_data_hash_covers_pixels_only_if_tiles_are_shown(bank, long_bank):
 
 
 def test_another_layout_shows_the_same_samples(bank, table):
-    """Layout `positions`, as in the ladder's blind rung: everything but the pictures is the same."""
+    """Layout `positions`, as in the ladder's blind rung: all but the pictures is the same."""
     stages = [{"steps": 3, "mix": [{"rows": [1, 2], "modality": "image"}, {"rows": 2}]}]
     shown = stream(bank, table, stages)
     blind = dataclasses.replace(shown, layouts={"image": "positions"})

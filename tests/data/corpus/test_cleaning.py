@@ -27,7 +27,7 @@ SOUND = [
 
 
 def garbled(text):
-    """UTF-8 read as Windows-1252; the five bytes that it does not define become control characters."""
+    """UTF-8 read as Windows-1252; the five bytes that it lacks become control characters."""
     return "".join(
         bytes([b]).decode("cp1252") if b not in b"\x81\x8d\x8f\x90\x9d" else chr(b)
         for b in text.encode()
