@@ -156,10 +156,10 @@ def test_grids_are_those_of_the_samples(bank, spec, split, seed):
         assert_same(getattr(grids, part.name), getattr(samples, part.name))
 
 
-@pytest.mark.parametrize("kind", [ContentConfig, ProbeGridConfig])
-def test_without_questions_in_the_spec_every_cell_is_asked_for(bank, kind):
+@pytest.mark.parametrize("spec_type", [ContentConfig, ProbeGridConfig])
+def test_without_questions_in_the_spec_every_cell_is_asked_for(bank, spec_type):
     sides = {"rows": 2, "cols": 3, "palette": 3}
-    plain = GridDataset(kind(**sides), bank, 2, "val", 5)
+    plain = GridDataset(spec_type(**sides), bank, 2, "val", 5)
     assert_same(plain.samples(), GridDataset(SampleSpec(**sides), bank, 2, "val", 5).samples())
     for example in plain:
         cells = [(question.row, question.col) for question in example.asked]
@@ -320,8 +320,8 @@ def test_a_field_that_is_given_its_default_changes_no_hash(bank, name):
 
 
 def test_the_same_grids_of_another_command_hash_the_same(bank):
-    kinds = (SampleSpec, LadderGridConfig, HeldOutGridConfig, GridConfig)
-    hashes = {GridDataset(kind(rows=2), bank, 1, "test", 9).hash for kind in kinds}
+    types = (SampleSpec, LadderGridConfig, HeldOutGridConfig, GridConfig)
+    hashes = {GridDataset(spec_type(rows=2), bank, 1, "test", 9).hash for spec_type in types}
     assert len(hashes) == 1
 
 
