@@ -1,4 +1,4 @@
-"""The data set: each sample by itself, what a data set hashes to, its batches and its pictures."""
+"""The data set: each sample alone, hashes, batches and pictures."""
 
 import dataclasses
 from itertools import islice, pairwise
@@ -32,7 +32,7 @@ from gpt2v.data.tiles.bank import SPLITS
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 
-SIDE = 96  # of a model's pictures, in pixels
+SIDE = 96  # side of a model's pictures, in pixels
 GEOMETRY = PictureGeometry(SIDE, 8)
 BLIND = ("text", "spliced", "positions", "cells")  # layouts without pictures
 
@@ -45,7 +45,7 @@ def sizes(low, high):
 
 @st.composite
 def specs(draw):
-    """Grids of any kind that tiles of 16 pixels and pictures of SIDE have room for."""
+    """Specs of all types, for tiles of 16 pixels, whose grids fit into pictures of SIDE pixels."""
     paraphrase = draw(st.booleans())
     form = draw(st.sampled_from(["markdown", "csv", "coordinates", "patch-tiled"]))
     asked = draw(st.sets(st.sampled_from(NAMES))) | {"lookup"}
@@ -79,12 +79,12 @@ seeds = st.integers(0, 9)
 
 @pytest.fixture(scope="module")
 def varied(bank):
-    """The same tiles, which vary in training."""
+    """The same tiles, with augmentation in training."""
     return dataclasses.replace(bank, augment=TileAugmentConfig(flip=True, noise=9.0))
 
 
 def assert_same(one, other):
-    """Equal, down to every array; pictures by their pixels."""
+    """Both are equal, down to every array; pictures are compared by their pixels."""
     if one is other:
         return
     assert type(one) is type(other)
@@ -104,32 +104,32 @@ def assert_same(one, other):
         assert one == other
 
 
-def assert_same_row(whole, place, alone):
-    """A row of samples is that of the sample by itself, where it may have fewer places."""
+def assert_same_row(whole, row, alone):
+    """A row of samples equals the sample drawn alone, which may have fewer slots and cells."""
     for part in dataclasses.fields(Samples):
-        row, own = getattr(whole, part.name)[place], getattr(alone, part.name)[0]
-        np.testing.assert_array_equal(row[tuple(slice(n) for n in own.shape)], own)
-    assert (whole.instruction[place, alone.instruction.shape[1] :] == NOT_ASKED).all()
+        shared, own = getattr(whole, part.name)[row], getattr(alone, part.name)[0]
+        np.testing.assert_array_equal(shared[tuple(slice(n) for n in own.shape)], own)
+    assert (whole.instruction[row, alone.instruction.shape[1] :] == NOT_ASKED).all()
 
 
 # ---- samples ----------------------------------------------------------------------------------
 
 
 @given(specs(), splits, seeds, st.lists(st.integers(0, 10**12), min_size=1, max_size=5))
-def test_a_sample_is_the_same_alone_and_in_any_company(varied, spec, split, seed, index):
+def test_a_sample_is_the_same_alone_and_among_others(varied, spec, split, seed, index):
     data = GridDataset(spec, varied, seed, split)
     arrays, examples = data.samples(np.array(index)), data.examples(np.array(index))
     turned = data.examples(np.array(index[::-1]))
     assert_same(turned[::-1], examples)
     assert [example.index for example in examples] == arrays.index.tolist() == index
-    for place, number in enumerate(index):
-        assert_same_row(arrays, place, data.samples(np.array([number])))
-        assert_same(data[number], examples[place])
+    for row, number in enumerate(index):
+        assert_same_row(arrays, row, data.samples(np.array([number])))
+        assert_same(data[number], examples[row])
 
 
 @settings(max_examples=15)
 @given(specs(), splits, seeds, st.integers(1, 9), st.integers(1, 4))
-def test_a_finite_set_is_its_portions_whatever_their_size(varied, spec, split, seed, n, size):
+def test_a_finite_set_is_its_portions_of_any_size(varied, spec, split, seed, n, size):
     data = GridDataset(spec, varied, seed, split, n)
     portions = list(data.portions(size))
     assert np.concatenate(portions).tolist() == list(range(n)) == list(range(len(data)))
@@ -156,10 +156,10 @@ def test_grids_are_those_of_the_samples(bank, spec, split, seed):
         assert_same(getattr(grids, part.name), getattr(samples, part.name))
 
 
-@pytest.mark.parametrize("kind", [ContentConfig, ProbeGridConfig])
-def test_of_a_spec_without_questions_every_cell_is_asked_for(bank, kind):
+@pytest.mark.parametrize("spec_type", [ContentConfig, ProbeGridConfig])
+def test_without_questions_in_the_spec_every_cell_is_asked_for(bank, spec_type):
     sides = {"rows": 2, "cols": 3, "palette": 3}
-    plain = GridDataset(kind(**sides), bank, 2, "val", 5)
+    plain = GridDataset(spec_type(**sides), bank, 2, "val", 5)
     assert_same(plain.samples(), GridDataset(SampleSpec(**sides), bank, 2, "val", 5).samples())
     for example in plain:
         cells = [(question.row, question.col) for question in example.asked]
@@ -178,12 +178,12 @@ def test_seeds_and_splits_have_samples_of_their_own(bank):
 
 
 def picture_by_hand(bank, split, samples, i, picture):
-    """The pictures of a grid from the tiles of a split, a cell at a time."""
+    """The pictures of a grid, copied cell by cell from the tiles of a split."""
     own = bank.splits[split]
     rows, cols = samples.classes[i].shape
 
     def tile(r, c):
-        before = sum(own.counts[: samples.classes[i, r, c]])  # tiles of the classes before
+        before = sum(own.counts[: samples.classes[i, r, c]])  # tiles of the classes before this one
         number = int(samples.tiles[i, r, c]) % 2**32
         assert number < own.counts[samples.classes[i, r, c]]
         return own.pixels[before + number]
@@ -191,13 +191,13 @@ def picture_by_hand(bank, split, samples, i, picture):
     def sheet(tiles):
         n = (len(tiles), len(tiles[0]))
         height, width = (2 * picture.border + k * 16 + (k - 1) * picture.gap for k in n)
-        found = np.empty((height, width, 3), np.uint8)
-        found[:] = picture.background
+        canvas = np.empty((height, width, 3), np.uint8)
+        canvas[:] = picture.background
         for r, row in enumerate(tiles):
             for c, pixels in enumerate(row):
                 y, x = (picture.border + k * (16 + picture.gap) for k in (r, c))
-                found[y : y + 16, x : x + 16] = pixels
-        return found
+                canvas[y : y + 16, x : x + 16] = pixels
+        return canvas
 
     tiles = [[tile(r, c) for c in range(cols)] for r in range(rows)]
     if picture.layout == "composite":
@@ -254,7 +254,7 @@ def test_an_example_equals_plain_python(
 
 
 @given(st.integers(1, 60), seeds)
-def test_numbers_count_from_either_end_and_no_further(bank, n, seed):
+def test_numbers_count_from_both_ends_and_others_are_refused(bank, n, seed):
     data = GridDataset(SampleSpec(rows=1, cols=2), bank, seed, "val", n)
     assert len(data) == n
     for number in {0, n // 2, n - 1}:
@@ -262,7 +262,7 @@ def test_numbers_count_from_either_end_and_no_further(bank, n, seed):
         assert_same(data[number - n], data[number])
         assert_same(data[np.int64(number)], data[number])
     for number in (n, n + 7, -n - 1, -2 * n - 9):
-        with pytest.raises(IndexError, match=rf"sample {number} of {n}"):
+        with pytest.raises(IndexError, match=rf"no sample {number}: the data set has {n}$"):
             data[number]
 
 
@@ -294,14 +294,14 @@ def test_an_endless_set_has_no_length_and_no_end(bank, table):
 
 
 @given(specs(), specs(), splits, seeds)
-def test_hashes_are_equal_where_the_specs_say_the_same(bank, spec, other, split, seed):
+def test_hashes_are_equal_if_and_only_if_the_specs_are(bank, spec, other, split, seed):
     data = GridDataset(spec, bank, seed, split, 9)
     every, fewest = spec.model_dump(), spec.model_dump(exclude_defaults=True)
-    for said in (every, fewest):
-        again = HeldOutGridConfig.model_validate(said)
+    for fields in (every, fewest):
+        again = HeldOutGridConfig.model_validate(fields)
         assert GridDataset(again, bank, seed, split, 9, key="grid.").hash == data.hash
-    found = GridDataset(other, bank, seed, split, 9).hash
-    assert (found == data.hash) == (other == spec)
+    other_hash = GridDataset(other, bank, seed, split, 9).hash
+    assert (other_hash == data.hash) == (other == spec)
 
 
 DEFAULTS = {name: field.default for name, field in HeldOutGridConfig.model_fields.items()}
@@ -320,12 +320,12 @@ def test_a_field_that_is_given_its_default_changes_no_hash(bank, name):
 
 
 def test_the_same_grids_of_another_command_hash_the_same(bank):
-    kinds = (SampleSpec, LadderGridConfig, HeldOutGridConfig, GridConfig)
-    hashes = {GridDataset(kind(rows=2), bank, 1, "test", 9).hash for kind in kinds}
+    types = (SampleSpec, LadderGridConfig, HeldOutGridConfig, GridConfig)
+    hashes = {GridDataset(spec_type(rows=2), bank, 1, "test", 9).hash for spec_type in types}
     assert len(hashes) == 1
 
 
-def test_whatever_changes_the_samples_changes_the_hash(bank, long_bank, varied):
+def test_every_change_of_the_samples_changes_the_hash(bank, long_bank, varied):
     spec = HeldOutGridConfig()
     base = GridDataset(spec, bank, 1, "train", 9)
     specs = [
@@ -364,8 +364,8 @@ def test_whatever_changes_the_samples_changes_the_hash(bank, long_bank, varied):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_hash_is_of_the_pixels_of_its_own_split(bank, split):
-    """One grey level of one pixel of one tile, and nothing of the tiles of other splits."""
+def test_a_hash_covers_the_pixels_of_its_own_split_only(bank, split):
+    """One grey level of one pixel of one tile counts; tiles of other splits do not."""
 
     def flipped(pixels, _):
         pixels = pixels.copy()
@@ -376,8 +376,8 @@ def test_a_hash_is_of_the_pixels_of_its_own_split(bank, split):
     base = GridDataset(SampleSpec(), bank, 1, split, 9)
     for other in SPLITS:
         tiles = dataclasses.replace(bank, splits={**bank.splits, other: changed[other]})
-        found = dataclasses.replace(base, bank=tiles).hash
-        assert (found == base.hash) == (other != split)
+        changed_hash = dataclasses.replace(base, bank=tiles).hash
+        assert (changed_hash == base.hash) == (other != split)
     elsewhere = {**changed, split: bank.splits[split]}
     tiles = dataclasses.replace(bank, splits=elsewhere)
     assert dataclasses.replace(base, bank=tiles).hash == base.hash
@@ -412,7 +412,7 @@ def test_batches_by_a_layouts_name_are_those_of_its_view(
 @settings(max_examples=15)
 @given(specs(), splits, seeds)
 def test_every_layout_shows_the_same_samples(bank, table, spec, split, seed):
-    """The same arrays, and after the grid the same words, asked and supervised alike."""
+    """The same arrays, and after the grid the same text, questions and supervised tokens."""
     render = Renderer(bank, table, GEOMETRY)
     data = GridDataset(spec, bank, seed, split, 4)
     samples, seen = data.samples(), []
@@ -431,38 +431,38 @@ def test_every_layout_shows_the_same_samples(bank, table, spec, split, seed):
 
 
 def _prompt(text):
-    """The first words after the grid, in any wording."""
+    """The first words after the grid, in the wording that this text has."""
     starts = [prompt.split(" {")[0] for prompt in PROMPTS + HELD_OUT_PROMPTS]
-    (found,) = [start for start in starts if start in text]
-    return found
+    (prompt,) = [start for start in starts if start in text]
+    return prompt
 
 
 @settings(max_examples=20)
 @given(specs(), splits, seeds, st.integers(1, 7), st.integers(1, 4), st.sampled_from([64, SIDE]))
-def test_pictures_are_those_that_are_composed(varied, spec, split, seed, n, size, side):
+def test_pictures_equal_composed_ones(varied, spec, split, seed, n, size, side):
     data = GridDataset(spec, varied, seed, split, n)
     samples = data.samples()
     parts = list(data.pictures(side, size))
     assert [part.n_grids for part in parts] == [len(index) for index in data.portions(size)]
     n_pictures = samples.n_cells.sum() if spec.picture.layout == "multi" else n
     assert sum(map(len, parts)) == n_pictures
-    found = np.concatenate([part.pixels for part in parts])
-    assert found.shape == (n_pictures, side, side, 3)
-    np.testing.assert_array_equal(found, compose(samples, varied, side, spec.picture))
+    pixels = np.concatenate([part.pixels for part in parts])
+    assert pixels.shape == (n_pictures, side, side, 3)
+    np.testing.assert_array_equal(pixels, compose(samples, varied, side, spec.picture))
 
 
-def test_pictures_of_a_spec_that_does_not_say_are_the_usual_ones(bank):
+def test_a_spec_without_picture_settings_has_the_default_pictures(bank):
     data = GridDataset(SampleSpec(), bank, 0, "test", 3)
-    (found,) = data.pictures(48)
+    (pictures,) = data.pictures(48)
     assert picture_of(data.spec) == PictureConfig()
-    np.testing.assert_array_equal(found.pixels, compose(data.samples(), bank, 48))
+    np.testing.assert_array_equal(pictures.pixels, compose(data.samples(), bank, 48))
 
 
 # ---- when tiles are drawn ---------------------------------------------------------------------
 
 
 def watched(bank, *readable):
-    """The bank, whose splits but these cannot be drawn, and the names of those that were."""
+    """The bank, in which only the splits `readable` can be drawn, and a list of drawn splits."""
     drawn = []
 
     def draw(split):
@@ -479,7 +479,7 @@ def watched(bank, *readable):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_nothing_is_drawn_for_words(bank, table, split):
+def test_nothing_is_drawn_for_text(bank, table, split):
     tiles, drawn = watched(bank)
     render = Renderer(tiles, table, GEOMETRY)
     data = GridDataset(HeldOutGridConfig(), tiles, 0, split, 6)
@@ -500,7 +500,7 @@ def test_a_split_is_drawn_when_its_pixels_are_asked_for_and_no_other(bank, table
     batches = list(data.batches("image", Renderer(tiles, table, GEOMETRY), size=3))
     pictures = list(data.pictures(SIDE))
     assert [len(batch.pictures) for batch in batches] == [3, 3]
-    assert all(len(part.keys) == len(part) for part in pictures)  # told apart without drawing
+    assert all(len(part.keys) == len(part) for part in pictures)  # keys need no drawing
     assert drawn == []
     expected = compose(data.samples(), bank, SIDE)
     np.testing.assert_array_equal(batches[1].pixels, expected[3:])
@@ -513,8 +513,8 @@ def test_a_split_is_drawn_when_its_pixels_are_asked_for_and_no_other(bank, table
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_a_planted_draw_would_be_noticed(bank, table, split):
-    """The tests above can fail: pictures, examples and hashes do ask for pixels."""
+def test_a_draw_is_noticed(bank, table, split):
+    """The tests above can fail: pictures, examples and hashes need pixels."""
     tiles, drawn = watched(bank)
     data = GridDataset(HeldOutGridConfig(), tiles, 0, split, 2)
     (batch,) = data.batches("image", Renderer(tiles, table, GEOMETRY))
@@ -531,7 +531,7 @@ def test_a_planted_draw_would_be_noticed(bank, table, split):
 
 
 def test_sprites_are_drawn_split_by_split(table, monkeypatch):
-    """Loading them draws none, and a data set of words needs none."""
+    """Loading the bank draws no sprites, and a data set of text needs none."""
 
     def refuse(*_):
         raise AssertionError("sprites were drawn")
@@ -571,19 +571,19 @@ def test_mistakes_name_the_key_once(bank, table):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_check_asks_for_as_many_positions_as_a_sample_takes(bank, table, layout):
-    """Of names that are one token each, every sample of a fixed size is as long as any."""
+    """If each name is one token, all samples of a fixed size have the same length."""
     render = Renderer(bank, table, GEOMETRY)
     data = GridDataset(HeldOutGridConfig(rows=2, cols=3), bank, 0, "test", 20, "grid.")
     needed = {int(batch.position_ids.max()) + 1 for batch in data.batches(layout, render, size=1)}
     assert len(needed) == 1
     (needed,) = needed
     data.check(layout, render, needed)
-    told = rf"^grid\.rows, cols: a 2x3 grid \({layout}, independent\) needs {needed} positions"
-    with pytest.raises(UserError, match=told.replace("+", r"\+")):
+    message = rf"^grid\.rows, cols: a 2x3 grid \({layout}, independent\) needs {needed} positions"
+    with pytest.raises(UserError, match=message.replace("+", r"\+")):
         data.check(layout, render, needed - 1)
 
 
-def test_the_check_finds_a_size_that_no_picture_has_room_for(bank, table):
+def test_the_check_finds_a_size_that_does_not_fit_into_a_picture(bank, table):
     render = Renderer(bank, table, PictureGeometry(48, 8))
     data = GridDataset(HeldOutGridConfig(rows=[1, 4], cols=2), bank, 0, "test", 2, "grid.")
     data.check("text", render, 512)

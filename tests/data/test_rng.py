@@ -1,4 +1,4 @@
-"""Counter-based random numbers are pure, spread out and the published SplitMix64."""
+"""Counter-based random numbers: pure, uniform, and equal to the published SplitMix64."""
 
 import numpy as np
 from hypothesis import given
@@ -10,7 +10,7 @@ MASK = 2**64 - 1
 
 
 def splitmix64(state: int) -> int:
-    """The finaliser in Python's own integers."""
+    """The finaliser, with Python's integers."""
     state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
     state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
     return state ^ (state >> 31)
@@ -52,8 +52,8 @@ def test_below_is_uniform_and_in_range():
 
 
 def test_permutations_are_permutations_and_uniform():
-    found = rng.permutations(rng.keys(0, "p", np.arange(6000)), 3)
-    assert (np.sort(found, 1) == np.arange(3)).all()
-    _, counts = np.unique(found, axis=0, return_counts=True)
+    orders = rng.permutations(rng.keys(0, "p", np.arange(6000)), 3)
+    assert (np.sort(orders, 1) == np.arange(3)).all()
+    _, counts = np.unique(orders, axis=0, return_counts=True)
     assert len(counts) == 6
     assert np.abs(counts - 1000).max() < 150

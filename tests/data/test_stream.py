@@ -1,4 +1,4 @@
-"""The stream of batches: a pure function of the step, its curriculum, and what it refuses."""
+"""The stream of batches: pure in the step, follows its stages, refuses bad specs."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def test_a_step_is_pure_and_steps_share_no_sample(bank, table):
         np.testing.assert_array_equal(batch.samples.index, np.arange(4 * step, 4 * step + 4))
 
 
-def test_stages_follow_each_other_and_the_last_goes_on(bank, table):
+def test_stages_follow_each_other_and_the_last_one_continues(bank, table):
     made = stream(bank, table, STAGES)
     assert sum(stage.steps for stage in made.config.stages) == 5
     shapes = [(made.spec(step).rows, made.spec(step).cols) for step in range(60)]
@@ -63,7 +63,7 @@ def test_an_epoch_shows_every_sample_once_in_a_new_order(bank, table):
 
 def test_slices_of_a_batch_of_an_epoch_join_to_the_whole(bank, table):
     stages = [{"steps": 9, "mix": [{**SMALL, "n_images": 7}]}]
-    for step in (0, 1, 30):  # the second one lies across two epochs
+    for step in (0, 1, 30):  # step 1 is in two epochs
         whole = stream(bank, table, stages).batch(step).index
         for parts in (2, 3):
             alone = [stream(bank, table, stages).batch(step, i, parts).index for i in range(parts)]
@@ -120,7 +120,7 @@ def test_a_length_that_fits_exactly_is_accepted(bank, table):
 
 
 def test_the_check_covers_every_later_batch(long_bank, table):
-    """Names of several tokens make rows of many lengths: the longest must fit, too."""
+    """With class names of several tokens, rows differ in length: the longest must fit, too."""
     made = stream(long_bank, table, [{"steps": 1, "mix": [{**SMALL, "mode": "chained"}]}])
     longest = max(int(made.batch(step).position_ids.max()) + 1 for step in range(200))
     with pytest.raises(UserError, match="n_positions"):
@@ -128,7 +128,7 @@ def test_the_check_covers_every_later_batch(long_bank, table):
 
 
 def one_grid(name=None, **grid):
-    """Training data of one spec."""
+    """Training data with one spec."""
     stages = [{"name": name, "steps": 1, "mix": [grid]}]
     return DataConfig.model_validate({"stages": stages})
 
@@ -137,7 +137,7 @@ def test_the_data_hash_follows_the_tiles_and_the_spec(bank, long_bank, table):
     base = training_hash(one_grid(), bank)
     assert base == training_hash(one_grid(), bank)
     assert base == training_hash(one_grid(n_images=None, modality="text", augment={}), bank)
-    assert base == training_hash(one_grid("reading"), bank)  # a name in logs
+    assert base == training_hash(one_grid("reading"), bank)  # the name is for logs only
     others = [
         training_hash(one_grid(), long_bank),
         training_hash(one_grid(rows=2), bank),
@@ -148,8 +148,8 @@ def test_the_data_hash_follows_the_tiles_and_the_spec(bank, long_bank, table):
     assert Stream(one_grid(), Renderer(bank, table)).data_hash == base
 
 
-def test_of_tiles_that_are_only_written_about_the_names_alone_count(bank, long_bank):
-    """And of tiles that are shown, the training pixels, and nothing of another split."""
+def test_the_data_hash_covers_pixels_only_if_tiles_are_shown(bank, long_bank):
+    """Class names always count; pixels of the training split only if pictures are shown."""
     darker = helpers.repainted(bank, lambda pixels, _: pixels // 2)
     elsewhere = dataclasses.replace(bank, splits={**darker.splits, "train": bank.splits["train"]})
     for modality in ("text", "image", "text+image"):
@@ -161,7 +161,7 @@ def test_of_tiles_that_are_only_written_about_the_names_alone_count(bank, long_b
 
 
 def test_another_layout_shows_the_same_samples(bank, table):
-    """The positions of pictures, as the ladder's blind rung has them: all but the pictures."""
+    """Layout `positions`, as in the ladder's blind rung: all but the pictures is the same."""
     stages = [{"steps": 3, "mix": [{"rows": [1, 2], "modality": "image"}, {"rows": 2}]}]
     shown = stream(bank, table, stages)
     blind = dataclasses.replace(shown, layouts={"image": "positions"})
@@ -175,13 +175,13 @@ def test_another_layout_shows_the_same_samples(bank, table):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
         assert other.pictures is None
         assert other.pixels is None
-        if one.pictures is None:  # in words
+        if one.pictures is None:  # as text
             assert one.images is other.images is None
             continue
         with_pictures += 1
         for name in ("sample", "cell", "patch", "picture"):
-            places = (getattr(batch.images, name) for batch in (one, other))
-            np.testing.assert_array_equal(*places)
+            mine, theirs = (getattr(batch.images, name) for batch in (one, other))
+            np.testing.assert_array_equal(mine, theirs)
     assert 0 < with_pictures < 8
     spec = stages[0]["mix"][0]
     assert blind.layout(GridConfig.model_validate(spec)) == "positions"

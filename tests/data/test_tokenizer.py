@@ -1,4 +1,4 @@
-"""The fast path from pieces to tokens equals the tokenizer on the whole string."""
+"""The tokens that are joined from pieces equal those of the whole string."""
 
 import pytest
 from hypothesis import given
@@ -74,8 +74,8 @@ def test_gpt2_tokens_of_pieces_are_tokens_of_the_string(
     helpers.check_tokens(gpt2_table, bank, names, spec, view, seed)
 
 
-def test_a_planted_wrong_border_is_seen(table, bank):
-    """The comparison above can fail: a piece that ends in a space is joined to the next word."""
+def test_a_wrong_border_between_pieces_is_noticed(table, bank):
+    """The comparison above can fail: a space at the end of a piece belongs to the next word."""
     assert table.tokens("row ") + table.tokens("cat") != table.tokens("row cat")
 
 
@@ -86,10 +86,10 @@ def test_names_digits_and_bars_are_one_token(table, bank):
         assert len(table.tokens(string)) == 1, string
 
 
-def test_decoding_gives_the_text_back(tokenizer, gpt2_table):
+def test_decoding_returns_the_text(tokenizer, gpt2_table):
     text = "| Ñandú |\nWhat object is in row 12, column 3? A: sea-otter\n 東京"
-    for found in (tokenizer, gpt2_table.tokenizer):
-        assert found.decode(found.encode(text).ids) == text
+    for one in (tokenizer, gpt2_table.tokenizer):
+        assert one.decode(one.encode(text).ids) == text
 
 
 def test_training_twice_gives_the_same_tokenizer(bank, tokenizer):
@@ -98,12 +98,12 @@ def test_training_twice_gives_the_same_tokenizer(bank, tokenizer):
 
 def test_the_vocabulary_has_at_most_the_asked_size(bank):
     texts = [" ".join(bank.class_names) + " some words to merge"] * 3
-    found = train_tokenizer(texts, 270)
-    assert found.get_vocab_size() <= 270
-    assert found.token_to_id(IMAGE) is not None
+    trained = train_tokenizer(texts, 270)
+    assert trained.get_vocab_size() <= 270
+    assert trained.token_to_id(IMAGE) is not None
 
 
-def test_gpt2_keeps_its_ids_and_gets_what_is_missing(gpt2_table):
+def test_gpt2_has_its_own_ids_and_gets_the_missing_special_tokens(gpt2_table):
     assert gpt2_table.tokens("Hello world<|endoftext|>") == [15496, 995, 50256]
     assert gpt2_table.image_id >= 50257
     assert gpt2_table.pad_id >= 50257

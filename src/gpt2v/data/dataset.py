@@ -1,6 +1,8 @@
-"""The data set: samples of one spec, split and seed, each made alone from its index.
+"""The data set: samples of one spec, split and seed. Each sample is drawn from its index alone.
 
-Training, evaluation, probe, ladder, export and preview all take one of these.
+Training, evaluation, probe, ladder, export and preview all use it.
+
+Shapes: B samples of a batch.
 """
 
 from collections.abc import Iterator
@@ -24,18 +26,23 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError, within
 
-PORTION = 50  # samples that are drawn, rendered and read together, unless told
+PORTION = 50  # default number of samples that are drawn, rendered and read together
 
 
 @dataclass(frozen=True)
 class GridDataset:
-    """The first `n` samples of a spec, or endlessly many where `n` is none.
+    """The first `n` samples of a spec, or endlessly many if `n` is None.
 
-    `data[i]` is one sample with `.text`, `.image`, `.questions` and `.answers`; `len` and `hash`
-    are what one expects. Everything else is arrays of samples, batches and pictures.
+    `data[i]` is one sample with `.text`, `.image`, `.questions` and `.answers`. `len(data)` is the
+    number of samples. The other methods return arrays of samples, batches and pictures.
 
     Attributes:
-        key: leads to the spec in a configuration, for messages.
+        spec: what is drawn: sizes, palette, questions, how a grid is shown.
+        bank: the tiles.
+        seed: of all random draws.
+        split: `train`, `val` or `test`.
+        n: number of samples; None: endless.
+        key: the key of the spec in a configuration; error messages begin with it.
     """
 
     spec: ContentConfig
@@ -51,61 +58,69 @@ class GridDataset:
         return self.n
 
     def __getitem__(self, i: int) -> Example:
-        """Sample number i; of a finite set also from its end.
+        """Sample number i. In a finite data set, a negative i counts from the end.
 
         Raises:
-            IndexError: there is none.
+            IndexError: no such sample.
         """
         number = i + len(self) if i < 0 else i
         if number < 0 or (self.n is not None and number >= self.n):
-            raise IndexError(f"sample {i} of {self.n}")
+            raise IndexError(f"no sample {i}: the data set has {self.n}")
         return self.examples(np.array([number]))[0]
 
     @cached_property
     def hash(self) -> str:
-        """Short; equal where the same samples of the same tiles are drawn."""
+        """Short hash; equal for data sets that draw the same samples with the same tiles."""
         tiles = self.bank.content_hash(self.split)
         return hash_of(tiles, self.spec, self.split, self.n, self.seed)
 
     # ---- arrays ------------------------------------------------------------------------------
 
     def grids(self, index: Ints) -> Grids:
-        """The grids with these numbers (B,), without questions."""
+        """The grids of the samples with these numbers (B,), without questions."""
         with within(self.key):
             return draw_grids(self.spec, self.bank, Dice(self.seed, self.split, index))
 
     def samples(self, index: Ints | None = None) -> Samples:
-        """The samples with these numbers (B,); of a spec without questions, every look-up.
+        """The samples with these numbers, as arrays.
+
+        If the spec has no questions, each grid gets one `lookup` question for each cell.
 
         Args:
-            index: none: all of a finite set.
+            index: (B,) numbers of the samples; None: all samples of a finite data set.
+
+        Raises:
+            UserError: the spec cannot be drawn with these tiles.
         """
         index = np.arange(len(self)) if index is None else index
         with within(self.key):
             return draw_samples(_asked(self.spec), self.bank, self.seed, self.split, index)
 
     def portions(self, size: int = PORTION) -> Iterator[Ints]:
-        """The numbers of all samples in order, `size` at a time."""
+        """The numbers of all samples in order, in arrays of at most `size`."""
         for start in count(0, size) if self.n is None else range(0, self.n, size):
             yield np.arange(start, start + size if self.n is None else min(start + size, self.n))
 
     def n_portions(self, size: int = PORTION) -> int:
-        """How many there are of a finite set."""
+        """Number of portions of a finite data set."""
         return -(-len(self) // size)
 
     def examples(self, index: Ints) -> list[Example]:
-        """The samples with these numbers (B,) in words and pictures."""
+        """The samples with these numbers (B,) as text and pictures."""
         return examples_of(self.samples(index), self.spec, self.bank)
 
     def pictures(self, image_size: int, size: int = PORTION) -> Iterator[Pictures]:
-        """The pictures of all samples as a vision tower takes them, drawn when they are used."""
+        """The pictures of all samples, `size` samples at a time; rendered when they are used.
+
+        `image_size` is the side of a picture in pixels.
+        """
         for index in self.portions(size):
             yield Pictures(self.grids(index), self.bank, image_size, picture_of(self.spec))
 
     # ---- batches -----------------------------------------------------------------------------
 
     def view(self, layout: str, render: Renderer) -> View:
-        """A layout, by its name, for the model that `render` renders for."""
+        """The view for the layout with this name and the model that `render` renders for."""
         with within(self.key):
             return render.view(self.spec, layout)
 
@@ -117,7 +132,7 @@ class GridDataset:
         mode: Literal["chained", "independent"] = "independent",
         size: int = PORTION,
     ) -> Iterator[Batch]:
-        """All samples in one view, or in a layout by its name, `size` at a time."""
+        """All samples in batches of `size`, in one view; `view` is a view or a layout's name."""
         shown = self.view(view, render) if isinstance(view, str) else view
         for index in self.portions(size):
             yield self.batch(index, shown, render, with_choices, mode)
@@ -130,7 +145,7 @@ class GridDataset:
         with_choices: bool = False,
         mode: Literal["chained", "independent"] = "independent",
     ) -> Batch:
-        """The samples with these numbers (B,) in one view."""
+        """The samples with these numbers (B,) in one view; `view` is a view or a layout's name."""
         shown = self.view(view, render) if isinstance(view, str) else view
         return render(self.samples(index), shown, mode, with_choices)
 
@@ -141,10 +156,11 @@ class GridDataset:
         n_positions: int,
         mode: Literal["chained", "independent"] = "independent",
     ) -> None:
-        """Refuse a spec of which some sample cannot be drawn, or is too long for the GPT-2.
+        """Refuse a spec if some sample cannot be drawn or is too long for the GPT-2.
 
         Raises:
-            UserError: of the palette, the questions, a picture of some size, or the positions.
+            UserError: the tiles do not suffice for the palette or the questions, a picture of some
+                size does not fit, or a sample needs more than `n_positions` positions.
         """
         with within(self.key):
             self.first()
@@ -161,11 +177,12 @@ class GridDataset:
                 )
 
     def first(self) -> Samples:
-        """The first sample: drawing it refuses a spec that the tiles cannot fill."""
+        """The first sample. Raises UserError if the tiles do not suffice for the spec."""
         return replace(self, key="").samples(np.zeros(1, np.int64))
 
 
 def _asked(spec: ContentConfig) -> SampleSpec:
+    """The spec itself, or one with a look-up of every cell if it has no questions."""
     if isinstance(spec, SampleSpec):
         return spec
     return SampleSpec(rows=spec.rows, cols=spec.cols, palette=spec.palette)

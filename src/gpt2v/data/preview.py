@@ -1,4 +1,4 @@
-"""`gpt2v data preview`: samples on the terminal, and a contact sheet of pictures and text twins."""
+"""`gpt2v data preview`: print samples, and write an image file with their pictures and texts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +13,18 @@ from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 
-_PICTURE = 192  # side of a sample's pictures on the sheet, in pixels, at least
-_GAP = 4  # between the pictures of one sample
-_LINE = 14  # height of a line of text
+_PICTURE = 192  # small pictures are enlarged by a whole number, up to this many pixels
+_GAP = 4  # pixels between the pictures of one sample
+_LINE = 14  # height of a line of text in pixels
 _WRAP = 110  # characters in a line
 
 
 def preview(config: SamplesConfig, n: int, png: Path) -> None:
-    """Print n samples and write their contact sheet."""
+    """Print the first n samples and write their contact sheet to the file `png`.
+
+    Raises:
+        UserError: n is below 1, the samples cannot be drawn, or `png` cannot be written.
+    """
     if n < 1:
         raise UserError(f"--n: {n} must be at least 1")
     bank = load_bank(config.tiles)
@@ -40,7 +44,11 @@ def preview(config: SamplesConfig, n: int, png: Path) -> None:
 
 
 def montage(rows: Sequence[Sequence[Pixels]]) -> Pixels:
-    """The pictures of one sample, a row of the grid in each line: (H, W, 3)."""
+    """The pictures of one sample in one array (height, width, 3).
+
+    Args:
+        rows: for each row of the grid its pictures; all pictures have the same size.
+    """
     height, width = rows[0][0].shape[:2]
     white = np.full(
         (len(rows) * (height + _GAP) - _GAP, len(rows[0]) * (width + _GAP) - _GAP, 3), 255, np.uint8
@@ -53,7 +61,7 @@ def montage(rows: Sequence[Sequence[Pixels]]) -> Pixels:
 
 
 def contact_sheet(pictures: list[Pixels], texts: list[str]) -> Image.Image:
-    """Each picture (H, W, 3) with its text beside it, one below the other."""
+    """Each picture (height, width, 3) with its text beside it, one below the other."""
     font = ImageFont.load_default(size=12)
     images = []
     for pixels in pictures:

@@ -1,4 +1,9 @@
-"""The global batch as a pure function of (data seed, step): a curriculum over data specs."""
+"""Training batches: the batch of all processes is a pure function of (data seed, step).
+
+A stream follows the stages of a configuration; each stage mixes data specs.
+
+Shapes: B samples of a batch.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -20,12 +25,18 @@ from gpt2v.errors import UserError, within
 
 
 def open_corpora(config: DataConfig, tokenizer: Tokenizer) -> dict[CorpusConfig, Corpus]:
-    """Every corpus that the stages name, tokenized."""
+    """All corpora of the stages, tokenized."""
     return {text: open_corpus(text, tokenizer) for text in config.corpora}
 
 
 def slice_of_batch(size: int, step: int, part: int, parts: int) -> rng.Ints:
-    """Numbers of the samples in one of `parts` slices of a step's batch of `size` samples.
+    """Numbers of the samples in slice `part` of a step's batch.
+
+    Args:
+        size: number of samples in the whole batch.
+        step: number of the step, from 0.
+        part: number of the slice, from 0.
+        parts: number of slices.
 
     Raises:
         UserError: there are more slices than samples.
@@ -41,30 +52,35 @@ def slice_of_batch(size: int, step: int, part: int, parts: int) -> rng.Ints:
 
 @lru_cache(maxsize=4)
 def _order(seed: int, n: int, epoch: int) -> rng.Ints:
-    """The order of 0..n-1 in an epoch, (n,)."""
+    """The order of the samples 0..n-1 in an epoch, (n,)."""
     order: rng.Ints = rng.permutations(rng.keys(seed, "epoch", np.array([epoch])), n)[0]
     return order
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Training batches; the last stage's mixture goes on past its end.
+    """Training batches of a configuration. After the last stage ends, its mixture continues.
 
-    `layouts` shows the grids of a modality in another layout, by its name in `render.views`: the
-    samples stay what they are.
+    Attributes:
+        config: stages, batch size and seed.
+        render: renders grids; None: the stages have no grids.
+        corpora: opened corpora by their `text`.
+        layouts: modality -> name of another layout (in `render.views`) in which its grids are
+            shown. The samples stay the same.
     """
 
     config: DataConfig
-    render: Renderer | None = None  # where there are grids
-    corpora: Mapping[CorpusConfig, Corpus] = field(default_factory=dict)  # by their `text`
-    layouts: Mapping[str, str] = field(default_factory=dict)  # modality -> layout
+    render: Renderer | None = None
+    corpora: Mapping[CorpusConfig, Corpus] = field(default_factory=dict)
+    layouts: Mapping[str, str] = field(default_factory=dict)
 
     def _stage(self, step: int) -> int:
+        """Number of the stage that this step is in."""
         ends = np.cumsum([stage.steps for stage in self.config.stages])
         return min(int(np.searchsorted(ends, step, side="right")), len(ends) - 1)
 
     def spec(self, step: int) -> DataSpec:
-        """The data spec that this step draws."""
+        """The data spec that the batch of this step is drawn from."""
         mix = self.config.stages[self._stage(step)].mix
         shares = np.cumsum([spec.weight for spec in mix])
         word = rng.bits(rng.keys(self.config.seed, "mix", np.array([step])), 1)
@@ -72,14 +88,14 @@ class Stream:
         return mix[min(choice, len(mix) - 1)]
 
     def describe(self, step: int) -> str:
-        """The mixture that a step draws from, for logs, e.g. `text/markdown, image: 2x2, 3x3`."""
+        """The mixture of a step's stage, for logs, e.g. `text/markdown, image: 2x2, 3x3`."""
         mix = self.config.stages[self._stage(step)].mix
-        kinds = ", ".join(dict.fromkeys(spec.shown_as for spec in mix))
+        modalities = ", ".join(dict.fromkeys(spec.shown_as for spec in mix))
         sizes = [spec.size for spec in mix if isinstance(spec, GridConfig)]
-        return kinds + (f": {', '.join(dict.fromkeys(sizes))}" if sizes else "")
+        return modalities + (f": {', '.join(dict.fromkeys(sizes))}" if sizes else "")
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch | TextBatch:
-        """One of `parts` slices of the global batch of this step."""
+        """Slice `part` of the `parts` slices of this step's batch; default: the whole batch."""
         spec = self.spec(step)
         if isinstance(spec, CorpusConfig):
             index = slice_of_batch(spec.windows or self.config.batch_size, step, part, parts)
@@ -91,41 +107,50 @@ class Stream:
         return data.batch(index, self.layout(spec), self.render, mode=spec.mode)
 
     def layout(self, spec: GridConfig) -> str:
-        """How the grids of a spec are shown."""
+        """Name of the layout in which the grids of a spec are shown."""
         return self.layouts.get(spec.modality, spec.modality)
 
     def dataset(self, spec: GridConfig, split: str, n: int | None = None) -> GridDataset:
-        """The samples of a spec: those of training are `spec.n_images`, or endless."""
+        """The samples of a spec in a split.
+
+        The `train` split has `spec.n_images` samples (None: endless), another split has `n`.
+        """
         assert self.render is not None, "grids need tiles"
         n = spec.n_images if split == "train" else n
         return GridDataset(spec, self.render.bank, self.config.seed, split, n)
 
     def index_of(self, spec: GridConfig, numbers: rng.Ints) -> rng.Ints:
-        """Indices of the training samples with these running numbers, (B,).
+        """Indices of the training samples with these running numbers, (B,) -> (B,).
 
-        Where the spec has `n_images`, every run of so many numbers is an epoch: all samples once,
-        in an order of its own. Numbers count the samples of all specs, so that a spec which
-        shares its stage sees in each epoch its share of them, none twice.
+        Without `n_images` the index is the running number. With it, each run of `n_images` numbers
+        is an epoch, which holds every sample once, in its own order. Running numbers count the
+        samples of all specs. If several specs share a stage, each spec draws only its share of
+        the samples in an epoch, none of them twice.
         """
         if spec.n_images is None:
             return numbers
-        epochs, places = np.divmod(numbers, spec.n_images)
-        found = np.empty_like(numbers)
+        epochs, ranks = np.divmod(numbers, spec.n_images)
+        index = np.empty_like(numbers)
         for epoch in rng.different(epochs):
             now = epochs == epoch
-            found[now] = _order(self.config.seed, spec.n_images, epoch)[places[now]]
-        return found
+            index[now] = _order(self.config.seed, spec.n_images, epoch)[ranks[now]]
+        return index
 
     @property
     def data_hash(self) -> str:
-        """Short hash of all that this stream trains on."""
+        """Short hash of the training data; see `training_hash`."""
         bank = self.render.bank if self.render else None
         return training_hash(self.config, bank, self.corpora.values())
 
     def check(self, n_positions: int) -> None:
-        """Refuse specs that the model cannot hold, before anything is trained."""
-        for place, spec in self.config.placed:
-            with within(place):
+        """Check that the model can hold every spec, before anything is trained.
+
+        Raises:
+            UserError: a spec needs more than `n_positions` positions, cannot be drawn, or uses
+                held-out wordings.
+        """
+        for key, spec in self.config.placed:
+            with within(key):
                 if isinstance(spec, CorpusConfig):
                     if spec.context > n_positions:
                         raise UserError(
@@ -134,7 +159,7 @@ class Stream:
                         )
                     continue
                 if spec.augment.held_out:
-                    raise UserError("augment.held_out: those wordings are never trained on")
+                    raise UserError("augment.held_out: held-out wordings are never trained on")
                 assert self.render is not None, "grids need tiles"
                 data = self.dataset(spec, "train")
                 data.check(self.layout(spec), self.render, n_positions, spec.mode)
@@ -143,7 +168,8 @@ class Stream:
 def training_hash(config: DataConfig, bank: TileBank | None, corpora: Iterable[Corpus] = ()) -> str:
     """Short hash of training data: equal hashes mean equal batches.
 
-    Of tiles that are only written about, their names count; of others the training split's pixels.
+    The class names of the tiles count if there are grids. The pixels of the training tiles count
+    only if some grids are shown as pictures.
     """
     parts: list[object] = []
     if bank is not None and config.has_grids:

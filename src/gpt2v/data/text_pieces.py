@@ -1,8 +1,10 @@
-"""Pieces: the strings that documents are made of, each tokenized once.
+"""Pieces: the strings that documents consist of. Each piece is tokenized once, as a whole.
 
-A document is a sequence of pieces whose borders are also borders of the tokenizer's pre-tokens, so
-joining the pieces' tokens gives exactly the tokens of the joined string (a property test holds
-this for every form and tokenizer). Rendering is then integer arithmetic on arrays.
+The borders between pieces are also borders of the tokenizer's pre-tokens. So the joined tokens of
+the pieces are exactly the tokens of the joined string (a property test checks this for every form
+and tokenizer). Rendering is then integer arithmetic on arrays.
+
+Shapes: B samples of a batch, T token positions, K text pieces in a row.
 """
 
 import numpy as np
@@ -17,40 +19,40 @@ SPECIAL_TOKENS = (END_OF_TEXT, IMAGE, PAD)
 
 
 def special_id(tokenizer: Tokenizer, token: str) -> int:
-    """Id of one of our special tokens, which every tokenizer here has."""
-    found = tokenizer.token_to_id(token)
-    assert found is not None, f"the tokenizer lacks {token}"
-    return found
+    """Id of one of our special tokens; every tokenizer in this project has them."""
+    number = tokenizer.token_to_id(token)
+    assert number is not None, f"the tokenizer lacks {token}"
+    return number
 
 
-EMPTY = 0  # the piece without text, which pads rows of pieces
+EMPTY = 0  # number of the piece without text; rows of pieces are padded with it
 
 
 class Strings:
-    """Interned strings: a document is a row of their numbers."""
+    """A table of pieces: each different string has a number. A document is a row of numbers."""
 
     def __init__(self) -> None:
         self.strings: list[str] = [""]
         self._ids: dict[str, int] = {"": EMPTY}
 
     def id(self, string: str) -> int:
-        """The piece with this text."""
+        """Number of the piece with this text; a new text gets the next number."""
         if string not in self._ids:
             self._ids[string] = len(self.strings)
             self.strings.append(string)
         return self._ids[string]
 
     def ids(self, strings: list[str]) -> Ints:
-        """Pieces with these texts, (len(strings),)."""
+        """Numbers of the pieces with these texts, (len(strings),)."""
         return np.array([self.id(string) for string in strings], np.int64)
 
     def text(self, pieces: Ints) -> str:
-        """The document that one row of pieces spells."""
+        """The text of a row of pieces (K,)."""
         return "".join(self.strings[piece] for piece in pieces)
 
 
 class PieceTable(Strings):
-    """Interned strings with their token ids, each string tokenized once."""
+    """A table of pieces with their token ids; each piece is tokenized once."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -61,7 +63,7 @@ class PieceTable(Strings):
         self._flat: tuple[Ints, Ints, Ints] | None = None
 
     def tokens(self, string: str) -> list[int]:
-        """Token ids of one string."""
+        """Token ids of one string, without special tokens around it."""
         ids: list[int] = self.tokenizer.encode(string, add_special_tokens=False).ids
         return ids
 
@@ -73,14 +75,14 @@ class PieceTable(Strings):
         """Join the pieces of each row.
 
         Args:
-            pieces: (B, K) piece ids.
+            pieces: (B, K) numbers of pieces.
 
         Returns:
-            token ids (B, T), padded on the right, and the column in `pieces` that each token
-            came from (B, T), -1 at padding.
+            token ids (B, T), padded on the right; and for each token the column in `pieces` that
+            it came from (B, T), -1 at padding.
         """
         lengths = self.lengths(pieces)
-        if len(lengths) and (lengths == lengths[0]).all():  # every row is laid out alike
+        if len(lengths) and (lengths == lengths[0]).all():  # all rows have the same layout
             flat, starts, _ = self._flattened()
             which = np.repeat(np.arange(len(lengths[0])), lengths[0])
             within = np.arange(len(which)) - (np.cumsum(lengths[0]) - lengths[0])[which]
@@ -98,7 +100,7 @@ class PieceTable(Strings):
         return input_ids, column
 
     def end_to_end(self, pieces: Ints) -> tuple[Ints, Ints]:
-        """All tokens of pieces (K,) end to end, and the piece that each came from."""
+        """All tokens of pieces (K,) end to end, and for each token the index of its piece."""
         flat, starts, all_lengths = self._flattened()
         lengths = all_lengths[pieces]
         which = np.repeat(np.arange(len(pieces)), lengths)  # one entry per token
@@ -106,7 +108,7 @@ class PieceTable(Strings):
         return flat[shift[which] + np.arange(len(which))], which
 
     def _flattened(self) -> tuple[Ints, Ints, Ints]:
-        """All tokens end to end, with the start and the length of each piece."""
+        """All tokens of the table end to end, with the start and the length of each piece."""
         known = len(self._tokens)
         if self._flat is None or known < len(self.strings):
             self._tokens += [self.tokens(string) for string in self.strings[known:]]

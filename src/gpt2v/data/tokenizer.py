@@ -1,6 +1,6 @@
 """Tokenizers: a byte-level BPE trained on our own corpora, or GPT-2's own files.
 
-The trained one splits every digit, so that a class name, a digit and a bar are one token each.
+The trained tokenizer splits numbers into digits. Class names, digits and bars are one token each.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,31 +18,31 @@ from gpt2v.data.text_pieces import SPECIAL_TOKENS, Strings
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
 
-# Like GPT-2's pattern (words and runs of punctuation take one leading space) but digit by digit.
+# As in GPT-2's pattern, words and runs of punctuation take one leading space. Digits are separate.
 _SPLIT = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 
 def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
-    """The tokenizer that the configuration names, or one trained on `texts`."""
+    """The tokenizer that the configuration names, or one that is trained on `texts`."""
     if config.source == "trained":
         return train_tokenizer(texts, config.vocab_size)
     return load_tokenizer(config.source)
 
 
 def grid_texts(bank: TileBank) -> Iterator[str]:
-    """Grid documents of many sizes and forms: what a tokenizer of the task has to spell."""
+    """Grid documents of many sizes and forms, to train a tokenizer for the task on."""
     names = bank.class_names
     for side in (1, 2, 3, 4, 6, 8, 12, 16):
         spec = SampleSpec(rows=side, cols=side, palette=min(4, len(names)))
         samples = draw_samples(spec, bank, 0, "train", np.arange(40))
         for view in (TextView("markdown"), TextView("patch-tiled", patches=2)):
             yield from documents(samples, view, names, Strings())
-    # Every name in both its spellings, however rare it was above.
+    # Every name, with and without a leading space, often enough even if it is rare above.
     yield from (f"{name} {name}" for name in names for _ in range(50))
 
 
 def spec_texts(bank: TileBank, spec: GridConfig) -> Iterator[str]:
-    """Documents of a data spec whose instructions or text form are not among `grid_texts`'."""
+    """Documents of a data spec, if `grid_texts` lacks its instructions or its text form."""
     if list(spec.instructions) != ["lookup"] or spec.form not in ("markdown", "patch-tiled"):
         samples = draw_samples(spec, bank, 0, "train", np.arange(200))
         view = TextView.of(spec)
@@ -50,7 +50,7 @@ def spec_texts(bank: TileBank, spec: GridConfig) -> Iterator[str]:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
-    """Byte-level BPE with our special tokens; deterministic for the same texts."""
+    """Train a byte-level BPE with our special tokens; the same texts give the same tokenizer."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -69,12 +69,18 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def load_tokenizer(source: str, key: str = "tokenizer.source") -> Tokenizer:
-    """Read a folder (tokenizer.json, or GPT-2's vocab.json and merges.txt) or a hub id.
+def load_tokenizer(path_or_id: str, key: str = "tokenizer.source") -> Tokenizer:
+    """Load a tokenizer; missing special tokens are added after the existing vocabulary.
 
-    Special tokens that are missing are added after the existing vocabulary.
+    Args:
+        path_or_id: a folder (with tokenizer.json, or GPT-2's vocab.json and merges.txt), or a hub
+            id.
+        key: name of the setting, for error messages.
+
+    Raises:
+        UserError: the folder has other files, or the tokenizer cannot be loaded.
     """
-    folder = Path(source)
+    folder = Path(path_or_id)
     try:
         if (folder / "tokenizer.json").is_file():
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -85,14 +91,14 @@ def load_tokenizer(source: str, key: str = "tokenizer.source") -> Tokenizer:
             tokenizer.decoder = decoders.ByteLevel()
         elif folder.exists():
             raise UserError(
-                f"{key}: {source}: expected tokenizer.json, or vocab.json and merges.txt"
+                f"{key}: {path_or_id}: expected tokenizer.json, or vocab.json and merges.txt"
             )
         else:
-            tokenizer = Tokenizer.from_pretrained(source)
+            tokenizer = Tokenizer.from_pretrained(path_or_id)
     except UserError:
         raise
-    except Exception as error:  # the library raises bare Exception for every kind of failure
+    except Exception as error:  # the library raises bare Exception for every failure
         reason = str(error).splitlines()[0]
-        raise UserError(f"{key}: {source}: cannot be loaded: {reason}") from None
+        raise UserError(f"{key}: {path_or_id}: cannot be loaded: {reason}") from None
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL_TOKENS])
     return tokenizer

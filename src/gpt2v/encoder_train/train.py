@@ -103,11 +103,11 @@ class _EncoderTask:
         number = {caption: i for i, caption in enumerate(dict.fromkeys(scenes.captions))}
         kind = torch.tensor([number[caption] for caption in scenes.captions], device=self.device)
         same = (kind[:, None] == kind[None, :]).float()
-        region = torch.from_numpy(scenes.patch_slots).to(self.device)
+        region = torch.from_numpy(scenes.patch_objects).to(self.device)
         target = torch.from_numpy(scenes.classes).to(self.device)
         c = self.config
         total: torch.Tensor = c.global_weight * clips.global_loss(self.clip, pictures, whole, same)
-        if (scenes.patch_slots != NOTHING).any():
+        if (scenes.patch_objects != NOTHING).any():
             of_region, of_patch = clips.local_losses(self.clip, patches, objects, region, target)
             total = total + c.region_weight * of_region + c.patch_weight * of_patch
         return total

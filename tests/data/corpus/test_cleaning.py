@@ -1,4 +1,4 @@
-"""Sound text is kept as it is, garbled text is repaired or dropped, repeats go."""
+"""Sound text does not change, garbled text is repaired or dropped, repeats are dropped."""
 
 import unicodedata
 
@@ -27,7 +27,7 @@ SOUND = [
 
 
 def garbled(text):
-    """What a reader of Windows-1252 shows of UTF-8; its five holes stay control characters."""
+    """UTF-8 read as Windows-1252; the five bytes that it lacks become control characters."""
     return "".join(
         bytes([b]).decode("cp1252") if b not in b"\x81\x8d\x8f\x90\x9d" else chr(b)
         for b in text.encode()
@@ -48,7 +48,7 @@ def test_sound_text_is_left_alone(text):
 
 @pytest.mark.parametrize("text", [SOUND[0], SOUND[1], "Привет", "🦜", "été", "Ö", "a\xa0b", "→ ™"])
 @pytest.mark.parametrize("times", [1, 2])
-def test_mojibake_is_seen_and_turned_back(text, times):
+def test_mojibake_is_found_and_repaired(text, times):
     broken = text
     for _ in range(times):
         broken = garbled(broken)
@@ -63,14 +63,14 @@ def test_mojibake_as_latin_1_and_beside_sound_characters():
 
 @given(st.text("aé ”’“—…üñ€™\n東", min_size=1))
 def test_repair_undoes_garbling(text):
-    """Where the text itself reads as garbled, that is turned back as well."""
-    found = repair(garbled(text))
-    assert found in (text, repair(text)) or (found == garbled(text) and not looks_broken(found))
+    """If the text itself looks garbled, it is repaired as well."""
+    result = repair(garbled(text))
+    assert result in (text, repair(text)) or (result == garbled(text) and not looks_broken(result))
 
 
 @pytest.mark.parametrize("text", ["\ufffd", "a\0", "a\x81b", "a\x7f", "â€", "ï¿½", "Ã©\ufffd"])
 def test_what_cannot_be_repaired_stays_and_is_broken(text):
-    if text == "â€":  # cut short: nothing says what it was
+    if text == "â€":  # incomplete: the original is unknown
         assert repair(text) == text
         return
     assert looks_broken(text)
@@ -79,11 +79,11 @@ def test_what_cannot_be_repaired_stays_and_is_broken(text):
 
 
 def test_a_capital_a_with_tilde_before_a_closing_quote_reads_as_mojibake():
-    """Ã” and Ã» are the bytes of Ô and û: no rule tells them from sound text."""
+    """Ã” and Ã» are the bytes of Ô and û: no rule can tell whether they are sound text."""
     assert repair("«MAÇÃ»") == "«MAÇû"
 
 
-def test_a_character_of_windows_1252_in_the_place_of_a_control_character_is_turned_back():
+def test_a_control_character_that_stands_for_one_of_windows_1252_is_repaired():
     assert repair("a\x85b") == "a…b"
 
 
@@ -127,14 +127,14 @@ def test_clean_text_is_clean(texts):
 
 
 @given(st.lists(st.text(max_size=3), min_size=1, max_size=300))
-def test_held_out_documents_are_disjoint_and_a_matter_of_content(texts):
-    found = list(hold_out(texts))
-    parts = {p: [text for part, text in found if part == p] for p in ("train", "valid")}
-    assert sorted(text for _, text in found) == sorted(texts)
+def test_held_out_documents_are_disjoint_and_depend_on_content_only(texts):
+    labelled = list(hold_out(texts))
+    parts = {p: [text for part, text in labelled if part == p] for p in ("train", "valid")}
+    assert sorted(text for _, text in labelled) == sorted(texts)
     assert parts["valid"]
     assert not set(parts["valid"]) & set(parts["train"])
-    back = list(hold_out(texts[::-1]))
-    assert {text for part, text in back if part == "valid"} == set(parts["valid"])
+    backwards = list(hold_out(texts[::-1]))
+    assert {text for part, text in backwards if part == "valid"} == set(parts["valid"])
 
 
 @pytest.mark.parametrize("texts", [["a", "b", "c", "a", "b", "c"], ["only"], ["x", "y"]])
@@ -143,5 +143,5 @@ def test_of_few_documents_one_is_held_out(texts):
 
 
 def test_a_hundredth_is_held_out():
-    found = [part for part, _ in hold_out(str(i) for i in range(20_000))]
-    assert 150 < found.count("valid") < 250
+    labels = [part for part, _ in hold_out(str(i) for i in range(20_000))]
+    assert 150 < labels.count("valid") < 250

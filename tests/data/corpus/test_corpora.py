@@ -1,4 +1,4 @@
-"""A corpus is tokenized once, found again, made anew when damaged; no text is on both sides."""
+"""A corpus is tokenized once and again if damaged; no text is in both parts."""
 
 import os
 from pathlib import Path
@@ -23,7 +23,7 @@ def write(path, texts):
 
 
 @pytest.fixture
-def source(tmp_path):
+def text_file(tmp_path):
     return write(tmp_path / "train.txt", TEXTS)
 
 
@@ -32,7 +32,7 @@ def config(corpus, **changes):
 
 
 def words(tokens, tokenizer):
-    """The documents that an array of tokens spells."""
+    """The documents in an array of tokens."""
     text = tokenizer.decode(list(tokens), skip_special_tokens=False)
     return text.split("<|endoftext|>")[1:]
 
@@ -41,57 +41,57 @@ def parts(corpus):
     return [words(w.tokens, corpus.tokenizer) for w in (corpus.train, corpus.valid)]
 
 
-def test_a_hundredth_is_held_out_and_the_rest_trains(source, tokenizer, tmp_path):
-    corpus = open_corpus(config(source), tokenizer, tmp_path / "cache")
+def test_a_hundredth_is_held_out_and_the_rest_trains(text_file, tokenizer, tmp_path):
+    corpus = open_corpus(config(text_file), tokenizer, tmp_path / "cache")
     train, valid = parts(corpus)
     assert sorted(train + valid) == sorted(TEXTS)
     assert 0 < len(valid) < 15
     assert train == [text for text in TEXTS if text not in valid]
     assert corpus.name == "train.txt"
     assert corpus.meta.cleaning["kept"] == 300
-    assert list(corpus_texts(config(source))) == train
+    assert list(corpus_texts(config(text_file))) == train
 
 
-def test_the_second_time_nothing_is_read(source, tokenizer, tmp_path, monkeypatch):
-    first = open_corpus(config(source), tokenizer, tmp_path / "cache")
+def test_the_second_time_nothing_is_read(text_file, tokenizer, tmp_path, monkeypatch):
+    first = open_corpus(config(text_file), tokenizer, tmp_path / "cache")
     monkeypatch.setattr(corpora, "read_documents", None)
-    again = open_corpus(config(source), tokenizer, tmp_path / "cache")
+    again = open_corpus(config(text_file), tokenizer, tmp_path / "cache")
     assert again.content_hash == first.content_hash
-    other_context = CorpusConfig(corpus=source, context=8)
+    other_context = CorpusConfig(corpus=text_file, context=8)
     assert open_corpus(other_context, tokenizer, tmp_path / "cache").meta == first.meta
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
-def test_the_default_cache(source, tokenizer, tmp_path, monkeypatch):
+def test_the_default_cache(text_file, tokenizer, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    open_corpus(config(source), tokenizer)
+    open_corpus(config(text_file), tokenizer)
     (entry,) = (tmp_path / "home" / "gpt2v" / "tokens").iterdir()
     assert sorted(part.name for part in entry.iterdir()) == ["train", "valid"]
 
 
 @pytest.mark.parametrize("large", [False, True])
-def test_what_changes_makes_another_entry(source, tokenizer, tmp_path, monkeypatch, large):
+def test_each_change_makes_another_cache_entry(text_file, tokenizer, tmp_path, monkeypatch, large):
     if large:
         monkeypatch.setattr(corpora, "_SMALL", 0)
-    keys = {corpora._cache_key(config(source, **c), tokenizer) for c in ({}, {"clean": False})}
-    keys.add(corpora._cache_key(config(source, field="story"), tokenizer))
-    keys.add(corpora._cache_key(config(source, valid=source), tokenizer))
-    keys.add(corpora._cache_key(config(source), train_tokenizer(TEXTS, 300)))
-    write(Path(source), [*TEXTS, "one more"])
-    keys.add(corpora._cache_key(config(source), tokenizer))
+    keys = {corpora._cache_key(config(text_file, **c), tokenizer) for c in ({}, {"clean": False})}
+    keys.add(corpora._cache_key(config(text_file, field="story"), tokenizer))
+    keys.add(corpora._cache_key(config(text_file, valid=text_file), tokenizer))
+    keys.add(corpora._cache_key(config(text_file), train_tokenizer(TEXTS, 300)))
+    write(Path(text_file), [*TEXTS, "one more"])
+    keys.add(corpora._cache_key(config(text_file), tokenizer))
     assert len(keys) == 6
-    before = corpora._cache_key(config(source), tokenizer)
-    os.utime(source, ns=(0, 0))  # only large files are known by their time
-    assert (corpora._cache_key(config(source), tokenizer) != before) == large
+    before = corpora._cache_key(config(text_file), tokenizer)
+    os.utime(text_file, ns=(0, 0))  # only large files are identified by their time
+    assert (corpora._cache_key(config(text_file), tokenizer) != before) == large
 
 
-def test_a_damaged_entry_is_made_again(source, tokenizer, tmp_path, capsys):
-    first = open_corpus(config(source), tokenizer, tmp_path / "cache")
+def test_a_damaged_entry_is_made_again(text_file, tokenizer, tmp_path, capsys):
+    first = open_corpus(config(text_file), tokenizer, tmp_path / "cache")
     (entry,) = (tmp_path / "cache").iterdir()
     file = entry / "valid" / "tokens.bin"
     file.write_bytes(file.read_bytes()[:-1] + b"\xff")
     capsys.readouterr()
-    again = open_corpus(config(source), tokenizer, tmp_path / "cache")
+    again = open_corpus(config(text_file), tokenizer, tmp_path / "cache")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert "tokens.bin is damaged" in lines[0]
@@ -99,58 +99,58 @@ def test_a_damaged_entry_is_made_again(source, tokenizer, tmp_path, capsys):
     assert again.content_hash == first.content_hash
 
 
-def test_another_process_may_be_first(source, tokenizer, tmp_path, monkeypatch):
+def test_another_process_may_be_first(text_file, tokenizer, tmp_path, monkeypatch):
     def both(*args):
         tokenize_pair(*args)
-        tokenize_pair(*args)  # cannot take the place of what is there
+        tokenize_pair(*args)  # the entry exists already
 
     tokenize_pair = corpora._write_pair
     monkeypatch.setattr(corpora, "_write_pair", both)
-    assert parts(open_corpus(config(source), tokenizer, tmp_path / "cache"))[1]
+    assert parts(open_corpus(config(text_file), tokenizer, tmp_path / "cache"))[1]
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
-def test_a_cache_that_cannot_be_written(source, tokenizer, tmp_path):
+def test_a_cache_that_cannot_be_written(text_file, tokenizer, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot keep tokens here"):
-        open_corpus(config(source), tokenizer, tmp_path / "file")
+        open_corpus(config(text_file), tokenizer, tmp_path / "file")
 
 
-def test_validation_documents_do_not_train(source, tokenizer, tmp_path, capsys):
+def test_validation_documents_do_not_train(text_file, tokenizer, tmp_path, capsys):
     valid = write(tmp_path / "valid.txt", ["Something else by the river. " * 5, TEXTS[7] + " \r\n"])
-    spec = config(source, valid=valid)
+    spec = config(text_file, valid=valid)
     corpus = open_corpus(spec, tokenizer, tmp_path / "cache")
     train, held = parts(corpus)
     assert held[1] == TEXTS[7]
     assert train == TEXTS[:7] + TEXTS[8:] == list(corpus_texts(spec))
     assert corpus.meta.cleaning["held_out"] == 1
     assert "1 held out" in capsys.readouterr().out
-    raw = open_corpus(config(source, valid=valid, clean=False), tokenizer, tmp_path / "cache")
+    raw = open_corpus(config(text_file, valid=valid, clean=False), tokenizer, tmp_path / "cache")
     assert parts(raw)[0] == TEXTS
     assert raw.meta.cleaning is None
 
 
-def test_texts_for_a_tokenizer_are_bounded(source):
-    found = list(corpus_texts(config(source), limit_bytes=200))
-    assert 3 <= len(found) <= 5
+def test_texts_for_a_tokenizer_are_bounded(text_file):
+    texts = list(corpus_texts(config(text_file), limit_bytes=200))
+    assert 3 <= len(texts) <= 5
 
 
-def test_a_tokenized_folder_equals_the_file(source, tokenizer, tmp_path):
+def test_a_tokenized_folder_equals_the_file(text_file, tokenizer, tmp_path):
     out = tmp_path / "out"
-    tokenize_corpus(config(source), tokenizer, out)
+    tokenize_corpus(config(text_file), tokenizer, out)
     from_folder = open_corpus(config(out), tokenizer, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
-    from_file = open_corpus(config(source), tokenizer, tmp_path / "cache")
+    from_file = open_corpus(config(text_file), tokenizer, tmp_path / "cache")
     assert from_folder.content_hash == from_file.content_hash
     assert parts(from_folder) == parts(from_file)
     with pytest.raises(UserError, match="already exists; choose another --out"):
-        tokenize_corpus(config(source), tokenizer, out)
+        tokenize_corpus(config(text_file), tokenizer, out)
     with pytest.raises(UserError, match="holds tokens, not text"):
         tokenize_corpus(config(out), tokenizer, tmp_path / "again")
     with pytest.raises(UserError, match=r"holds tokens, not text; .*tokenizer\.source"):
         next(corpus_texts(config(out)))
     with pytest.raises(UserError, match="leave valid out"):
-        open_corpus(config(out, valid=source), tokenizer)
+        open_corpus(config(out, valid=text_file), tokenizer)
     with pytest.raises(UserError, match="tokenized with another tokenizer"):
         open_corpus(config(out), train_tokenizer(TEXTS, 300))
     (out / "valid" / "meta.json").unlink()
@@ -181,19 +181,19 @@ def test_a_folder_of_tokens_alone(tokenizer, tmp_path):
     ],
 )
 def test_too_little_text_is_refused(tokenizer, tmp_path, texts, valid, match):
-    source = write(tmp_path / "train.txt", texts)
+    text_file = write(tmp_path / "train.txt", texts)
     held = valid and write(tmp_path / "valid.txt", valid)
     with pytest.raises(UserError, match=match) as caught:
-        open_corpus(config(source, valid=held), tokenizer, tmp_path / "cache")
+        open_corpus(config(text_file, valid=held), tokenizer, tmp_path / "cache")
     assert "\n" not in str(caught.value)
 
 
 def test_nothing_is_left_of_a_corpus_with_a_fault(tokenizer, tmp_path):
-    source = tmp_path / "train.jsonl"
-    source.write_text('{"text": "fine"}\n{"text": 3}\n')
+    text_file = tmp_path / "train.jsonl"
+    text_file.write_text('{"text": "fine"}\n{"text": 3}\n')
     with pytest.raises(UserError, match=r"train\.jsonl: line 2"):
-        tokenize_corpus(config(source), tokenizer, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == [source]
+        tokenize_corpus(config(text_file), tokenizer, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [text_file]
 
 
 def test_tinystories(tmp_path):
@@ -212,7 +212,7 @@ def test_tinystories(tmp_path):
     assert not set(train) & set(valid)
     assert sum(len(text.encode()) for text in train) == corpus.meta.n_bytes
     raw = (STORIES / "train.txt").read_text(encoding="utf-8").split("<|endoftext|>")
-    squeezed = {" ".join(text.split()) for text in raw}  # nothing but spaces is ever changed
+    squeezed = {" ".join(text.split()) for text in raw}  # cleaning changes nothing but spaces here
     assert {" ".join(text.split()) for text in train} <= squeezed
     assert {corpus.meta.cleaning[name] for name in ("empty", "broken", "repaired")} == {0}
     assert corpus.train.train_batch(0, 0, 4).tokens.shape == (4, 257)

@@ -1,4 +1,4 @@
-"""Documents come out of every format as they went in, and what is no text is refused by place."""
+"""Every format returns the documents that were written; errors name the line or byte."""
 
 import json
 
@@ -23,30 +23,30 @@ def write(path, content):
     return str(path)
 
 
-def read(source, **options):
-    return list(read_documents(source, **options))
+def read(path_or_id, **options):
+    return list(read_documents(path_or_id, **options))
 
 
-def refused(source, match, **options):
+def refused(path_or_id, match, **options):
     with pytest.raises(UserError, match=match) as caught:
-        read(source, **options)
+        read(path_or_id, **options)
     assert "\n" not in str(caught.value)
 
 
 @given(st.lists(texts, min_size=1), st.integers(1, 40), st.booleans())
-def test_txt_equals_a_split_of_the_whole_whatever_the_chunk(tmp_path_factory, found, chunk, spaced):
+def test_txt_equals_a_split_of_the_whole_text_for_any_chunk(tmp_path_factory, parts, chunk, spaced):
     path = tmp_path_factory.mktemp("txt") / "a.txt"
-    text = (f"\n{SEPARATOR}\n" if spaced else SEPARATOR).join(found)
-    source = write(path, text)
-    expected = [piece.strip("\r\n") for piece in text.removeprefix("\ufeff").split(SEPARATOR)]
+    text = (f"\n{SEPARATOR}\n" if spaced else SEPARATOR).join(parts)
+    path_or_id = write(path, text)
+    expected = [part.strip("\r\n") for part in text.removeprefix("\ufeff").split(SEPARATOR)]
     if not expected[-1].strip():
         expected.pop()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(documents, "_CHUNK", chunk)
         if expected:
-            assert read(source) == expected
+            assert read(path_or_id) == expected
         else:
-            refused(source, "holds no documents")
+            refused(path_or_id, "holds no documents")
 
 
 def test_jsonl_parquet_and_folders_give_the_same_documents(tmp_path):
@@ -63,13 +63,15 @@ def test_jsonl_parquet_and_folders_give_the_same_documents(tmp_path):
 def test_other_columns_and_rows_without_text(tmp_path):
     pq.write_table(pa.table({"story": ["a", None]}), tmp_path / "a.parquet")
     assert read(str(tmp_path / "a.parquet"), field="story") == ["a", ""]
-    source = write(tmp_path / "a.jsonl", '{"story": "a"}\n{"story": null}\n{"story": "\\ud800!"}')
-    assert read(source, field="story") == ["a", "", "\ufffd!"]  # half a pair is no character
+    path_or_id = write(
+        tmp_path / "a.jsonl", '{"story": "a"}\n{"story": null}\n{"story": "\\ud800!"}'
+    )
+    assert read(path_or_id, field="story") == ["a", "", "\ufffd!"]  # half a pair is not a character
 
 
 def test_only_what_is_asked_for_is_read(tmp_path):
-    source = write(tmp_path / "a.jsonl", '{"text": "good"}\n' * 3 + "bad")
-    stream = read_documents(source)
+    path_or_id = write(tmp_path / "a.jsonl", '{"text": "good"}\n' * 3 + "bad")
+    stream = read_documents(path_or_id)
     assert [next(stream) for _ in range(3)] == ["good"] * 3
     with pytest.raises(UserError, match="line 4"):
         next(stream)
@@ -96,24 +98,26 @@ def test_only_what_is_asked_for_is_read(tmp_path):
         ("a.csv", "text\n", r"expected a \.txt, \.jsonl or \.parquet file"),
     ],
 )
-def test_faults_are_named_with_their_place(tmp_path, monkeypatch, name, content, match):
+def test_faults_are_named_with_line_or_byte(tmp_path, monkeypatch, name, content, match):
     monkeypatch.setattr(documents, "_CHUNK", 3)
     refused(write(tmp_path / name, content), match)
 
 
 def test_parquet_columns_that_hold_no_text(tmp_path):
-    source = str(tmp_path / "a.parquet")
-    pq.write_table(pa.table({"text": [1, 2]}), source)
-    refused(source, "column 'text' is int64, expected text")
-    refused(source, r"no column 'story' \(columns: text\)", field="story")
+    path_or_id = str(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": [1, 2]}), path_or_id)
+    refused(path_or_id, "column 'text' is int64, expected text")
+    refused(path_or_id, r"no column 'story' \(columns: text\)", field="story")
     whole = (tmp_path / "a.parquet").read_bytes()
     refused(write(tmp_path / "cut.parquet", whole[:-9]), "not a readable parquet file")
 
 
-@pytest.mark.parametrize("source", ["./x", "missing.txt", "a/b/c", "{tmp}/x", "~/no/such.jsonl"])
-def test_paths_without_a_file_are_no_hub_ids(tmp_path, source):
-    source = source.format(tmp=tmp_path)
-    refused(source, "^valid: .*no such file or folder", key="valid")
+@pytest.mark.parametrize(
+    "path_or_id", ["./x", "missing.txt", "a/b/c", "{tmp}/x", "~/no/such.jsonl"]
+)
+def test_paths_without_a_file_are_no_hub_ids(tmp_path, path_or_id):
+    path_or_id = path_or_id.format(tmp=tmp_path)
+    refused(path_or_id, "^valid: .*no such file or folder", key="valid")
 
 
 def test_folders_without_text_and_hubs_out_of_reach(tmp_path):
@@ -125,8 +129,8 @@ def test_hub_data_sets_are_streamed(monkeypatch):
     datasets = pytest.importorskip("datasets")
     asked = []
 
-    def load_dataset(source, **options):
-        asked.append((source, options))
+    def load_dataset(path_or_id, **options):
+        asked.append((path_or_id, options))
         return iter([{"story": "a"}, {"story": "b"}, {}])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)

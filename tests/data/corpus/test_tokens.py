@@ -1,4 +1,4 @@
-"""Token files give back what was written, and say so when they cannot."""
+"""Token files return what was written, or an error that says what is wrong."""
 
 import json
 
@@ -36,7 +36,7 @@ def folder(tokenizer, tmp_path):
 
 
 def plain(tokenizer, text):
-    """Tokens of one document, one at a time, with special tokens spelt out as text."""
+    """Tokens of one document; special tokens in it are tokenized as text."""
     copy = Tokenizer.from_str(tokenizer.to_str())
     copy.encode_special_tokens = True
     return [special_id(tokenizer, END_OF_TEXT), *copy.encode(text, add_special_tokens=False).ids]
@@ -55,14 +55,14 @@ def same_documents(file, tokenizer, expected):
 
 
 @given(texts, st.integers(1, 30))
-def test_documents_come_back(tokenizer, tmp_path_factory, found, size):
+def test_documents_come_back(tokenizer, tmp_path_factory, documents, size):
     folder = tmp_path_factory.mktemp("tokens") / "t"
     with pytest.MonkeyPatch.context() as patch:  # many batches, many parts
         patch.setattr(module, "_BATCH", size)
         patch.setattr(module, "_PART", size)
-        written = write_tokens(folder, found, tokenizer, "given")
-    same_documents(written, tokenizer, found)
-    same_documents(open_tokens(folder, tokenizer), tokenizer, found)
+        written = write_tokens(folder, documents, tokenizer, "given")
+    same_documents(written, tokenizer, documents)
+    same_documents(open_tokens(folder, tokenizer), tokenizer, documents)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 40])
@@ -77,7 +77,7 @@ def test_the_parts_of_a_long_document_have_its_tokens(monkeypatch, size):
     assert tokens == spaced.encode(text).ids
 
 
-def test_what_meta_says(folder, tokenizer):
+def test_the_content_of_meta(folder, tokenizer):
     meta = json.loads((folder / "meta.json").read_text())
     assert meta["dtype"] == "uint16"
     assert meta["source"] == "a.txt"
@@ -113,9 +113,9 @@ def test_nothing_is_left_of_a_writing_that_failed(tokenizer, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def _flip(path, place=-1):
+def _flip(path, byte=-1):
     content = bytearray(path.read_bytes())
-    content[place] ^= 1
+    content[byte] ^= 1
     path.write_bytes(content)
 
 
@@ -137,7 +137,7 @@ def _flip(path, place=-1):
         (lambda f: (f / "meta.json").unlink(), "no meta.json here"),
     ],
 )
-def test_damage_is_seen(folder, tokenizer, damage, match):
+def test_damage_is_found(folder, tokenizer, damage, match):
     damage(folder)
     with pytest.raises(UserError, match=f"^valid: .*{match}") as caught:
         open_tokens(folder, tokenizer, "valid")
@@ -145,7 +145,7 @@ def test_damage_is_seen(folder, tokenizer, damage, match):
 
 
 @pytest.mark.parametrize("name", ["n_tokens", "n_documents"])
-def test_meta_that_contradicts_the_files_is_seen(folder, tokenizer, name):
+def test_meta_that_contradicts_the_files_is_refused(folder, tokenizer, name):
     meta = json.loads((folder / "meta.json").read_text())
     (folder / "meta.json").write_text(json.dumps({**meta, name: meta[name] + 1}))
     with pytest.raises(UserError, match=r"meta\.json is damaged"):

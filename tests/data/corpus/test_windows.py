@@ -1,4 +1,4 @@
-"""Windows equal those of a plain loop over the tokens; any slice is the same as of the whole."""
+"""Windows equal those of a plain loop over the tokens; a slice equals a slice of the whole."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ sizes = st.tuples(st.integers(2, 12), st.integers(1, 200)).map(lambda s: (s[0], 
 
 
 def numbered(n, context):
-    """Windows over 0..n-1: each token says where it stands."""
+    """Windows over 0..n-1: each token is its own index."""
     return Windows(np.arange(n, dtype=np.uint16), context)
 
 
@@ -22,14 +22,14 @@ def test_an_epoch_is_a_permutation_of_shifted_windows(size, seed, epoch):
     context, n = size
     windows = numbered(n, context)
     count = windows.n_windows
-    found = windows.train_batch(seed, epoch * count, count).tokens
-    starts = found[:, 0].tolist()
-    for row, start in zip(found.tolist(), starts, strict=True):
+    rows = windows.train_batch(seed, epoch * count, count).tokens
+    starts = rows[:, 0].tolist()
+    for row, start in zip(rows.tolist(), starts, strict=True):
         assert row == [(start + i) % n for i in range(context + 1)]
     shift = min((s for s in range(context) if s in starts), default=None)
     assert shift is not None
     assert sorted(starts) == sorted((shift + i * context) % n for i in range(count))
-    predicted = found[:, 1:].ravel().tolist()
+    predicted = rows[:, 1:].ravel().tolist()
     assert len(set(predicted)) == len(predicted) > n - context
 
 
@@ -47,22 +47,22 @@ def test_any_slice_is_the_same_alone(size, seed, start, skip, count):
 
 def test_seeds_and_epochs_differ():
     windows = numbered(1000, 10)
-    found = [windows.train_batch(s, e * 100, 100).tokens for s in (0, 1) for e in (0, 1, 2)]
-    assert len({tuple(tokens[:, 0]) for tokens in found}) == 6
-    assert len({tuple(sorted(tokens[:, 0] % 10)) for tokens in found}) > 1  # the shifts
+    epochs = [windows.train_batch(s, e * 100, 100).tokens for s in (0, 1) for e in (0, 1, 2)]
+    assert len({tuple(tokens[:, 0]) for tokens in epochs}) == 6
+    assert len({tuple(sorted(tokens[:, 0] % 10)) for tokens in epochs}) > 1  # the shifts
 
 
 @given(sizes, st.integers(1, 9), st.integers(1, 40))
 def test_validation_predicts_every_token_once(size, batch, limit):
     context, n = size
     batches = list(numbered(n, context).validation_batches(batch, limit))
-    rows = [row for found in batches for row in found.tokens.tolist()]
+    rows = [row for windows in batches for row in windows.tokens.tolist()]
     expected = [list(range(s, s + context + 1)) for s in range(0, n - context, context)]
     assert rows == expected[:limit]
-    targets = [t for found in batches for t in found.targets.ravel().tolist()]
+    targets = [t for windows in batches for t in windows.targets.ravel().tolist()]
     assert targets == list(range(1, len(targets) + 1))
-    assert sum(found.n_supervised for found in batches) == len(targets)
-    assert all(len(found.tokens) <= batch for found in batches)
+    assert sum(windows.n_supervised for windows in batches) == len(targets)
+    assert all(len(windows.tokens) <= batch for windows in batches)
 
 
 def test_inputs_and_targets():

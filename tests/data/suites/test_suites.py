@@ -1,4 +1,4 @@
-"""Named suites: every byte is pinned, nothing of them is trained on, and models are measured."""
+"""Named suites: every byte is fixed, no sample is in training data, and models are evaluated."""
 
 import dataclasses
 import json
@@ -19,8 +19,8 @@ from gpt2v.data.tiles.bank import SPLITS, split_of
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 
-# Of sprites of 16 pixels, 100 per class. A hash that changes is a suite that changed, which needs
-# a new version of it, or other tiles (tests/test_tiles.py), or a fault.
+# With sprites of 16 pixels, 100 per class. If a hash changes, then the suite changed (which needs a
+# new version), or the tiles did (tests/data/tiles/test_tiles.py), or there is a fault.
 HASHES = {
     "corruptions-v1": "3d35db4efed4fe47af44469d0ee726bf59b1e69c772a5c2531874867ff002e48",
     "grid-3x3-v1": "d022e311114b05eb7bf29d3e5eebcc906386047e40d5eb1ceb6f3e4c177c2935",
@@ -44,7 +44,7 @@ def test_there_are_these_suites():
 
 
 @pytest.mark.parametrize("name", HASHES)
-def test_every_byte_of_a_suite_is_pinned(tiles, name):
+def test_every_byte_of_a_suite_is_fixed(tiles, name):
     assert suite_hash(load_suite(name), tiles) == HASHES[name]
 
 
@@ -80,7 +80,7 @@ def test_one_grey_level_or_one_word_changes_the_hash(tiles):
 
 @pytest.mark.parametrize("name", HASHES)
 def test_nothing_of_a_suite_is_trained_on(tiles, name):
-    """Its tiles are of the test split, and from nine cells up so is its content."""
+    """Its tiles are from the test split; grids of nine or more cells have test content, too."""
     suite = load_suite(name)
     assert suite.split == "test"
     for part in suite.parts:
@@ -103,13 +103,13 @@ def test_no_suite_is_answered_without_its_grid(tiles, name):
     for part in suite.parts:
         samples = draw_samples(part.grid, tiles, suite.seed, suite.split, np.arange(part.n_images))
         for instruction in part.grid.instructions:
-            found = baselines(samples, instruction)
-            assert found.chance <= found.blind + 1e-12
-            assert found.blind <= 0.51
+            accuracy = baselines(samples, instruction)
+            assert accuracy.chance <= accuracy.blind + 1e-12
+            assert accuracy.blind <= 0.51
 
 
-def test_content_has_one_split_whatever_sizes_a_spec_draws_from(tiles):
-    """A 3x3 grid of a spec of many sizes is in the split that a spec of 3x3 grids puts it in."""
+def test_the_split_of_content_does_not_depend_on_the_sizes_of_a_spec(tiles):
+    """A 3x3 grid is in the same split in a spec of 3x3 grids and in a spec of many sizes."""
     from gpt2v.config.grids import GridConfig
 
     many = GridConfig(rows=[3, 5], cols=[3, 5], palette=[2, 6])
@@ -140,13 +140,14 @@ def test_a_model_is_measured_on_a_named_suite(mm_run, tiles, tmp_path, capsys):
     argv = ["eval", str(mm_run), "--suite", "instructions-v1", *TILES, "--parts", "[count, exists]"]
     assert main([*argv, "--out", str(tmp_path / "e")]) == 0
     assert "count" in capsys.readouterr().out
-    found = json.loads((tmp_path / "e/results.json").read_text())
-    assert (found["suite"], found["suite_hash"]) == ("instructions-v1", HASHES["instructions-v1"])
-    rows = [(row["part"], row["instruction"], row["modality"]) for row in found["results"]]
+    results = json.loads((tmp_path / "e/results.json").read_text())
+    assert results["suite"] == "instructions-v1"
+    assert results["suite_hash"] == HASHES["instructions-v1"]
+    rows = [(row["part"], row["instruction"], row["modality"]) for row in results["results"]]
     parts = ("count", "exists")
     assert rows == [(part, part, shown) for part in parts for shown in ("text", "image")]
     records = pq.read_table(tmp_path / "e/records.parquet").to_pandas()
-    for row in found["results"]:
+    for row in results["results"]:
         mine = records[(records.part == row["part"]) & (records.modality == row["modality"])]
         assert len(mine) == row["n_questions"]
         assert row["accuracy"] == pytest.approx(mine.exact.mean())

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: every format gives the same tiles, and faults are one clear line."""
+"""CIFAR-10 and CIFAR-100: every format gives the same tiles, and each fault gives one line."""
 
 import io
 import json
@@ -33,14 +33,14 @@ def png(pixels, mode="RGB"):
 def pictures(n=200, n_test=10, seed=0, shared=0):
     """Pixels and labels of each part; the first `shared` pictures of the two are the same."""
     rng = np.random.default_rng(seed)
-    found = {}
+    parts = {}
     for part, count in (("train", n), ("test", n_test)):
-        found[part] = (
+        parts[part] = (
             rng.integers(0, 256, (count, 32, 32, 3), np.uint8),
             np.arange(count) % len(NAMES),
         )
-    found["test"][0][:shared] = found["train"][0][:shared]
-    return found
+    parts["test"][0][:shared] = parts["train"][0][:shared]
+    return parts
 
 
 def write_parquet(root, source="cifar10", names=NAMES, **options):
@@ -84,16 +84,16 @@ def write_binary(root, source="cifar10", **options):
 
 
 def tiles_of(bank):
-    """Pixels, class and split of every tile, by where it comes from, e.g. `train/7`."""
-    found = {}
+    """Pixels, class and split of every tile, by part and number, e.g. `train/7`."""
+    tiles = {}
     for split in SPLITS:
         own = bank.splits[split]
-        assert (np.diff(own.labels) >= 0).all()  # class after class
+        assert (np.diff(own.labels) >= 0).all()  # sorted by class
         for source, pixels, label in zip(own.sources, own.pixels, own.labels, strict=True):
-            place = "/".join(source.split("/")[-2:])
-            assert place not in found
-            found[place] = (pixels, int(label), split)
-    return found
+            name = "/".join(source.split("/")[-2:])
+            assert name not in tiles
+            tiles[name] = (pixels, int(label), split)
+    return tiles
 
 
 def cifar(path, source="cifar10", **changes):
@@ -107,28 +107,28 @@ def test_pictures_labels_names_and_splits(tmp_path, source, write):
     bank = load_bank(cifar(tmp_path, source))
     assert (bank.name, bank.class_names) == (source, NAMES)
     check_disjoint(bank)
-    found = tiles_of(bank)
-    assert len(found) == 210
+    tiles = tiles_of(bank)
+    assert len(tiles) == 210
     for part, (pixels, labels) in written.items():
         for i, (tile, label) in enumerate(zip(pixels, labels, strict=True)):
-            own, own_label, split = found[f"{part}/{i}"]
+            own, own_label, split = tiles[f"{part}/{i}"]
             np.testing.assert_array_equal(own, tile)
             assert own_label == label
             assert (split == "test") == (part == "test")
-    assert 5 < bank.counts[SPLITS.index("val")].sum() < 40  # a tenth of 200, about
+    assert 5 < bank.counts[SPLITS.index("val")].sum() < 40  # about a tenth of 200
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_binary])
-def test_the_split_of_a_training_picture_is_of_its_content(tmp_path, write):
-    """Neither its place in the files nor the other pictures have a say."""
+def test_the_split_of_a_training_tile_depends_on_its_content_only(tmp_path, write):
+    """Its number in the files and the other tiles do not matter."""
     write(tmp_path / "a")
     write(tmp_path / "b", n=150)  # the same pictures, but fewer
     one, two = (load_bank(cifar(tmp_path / name)) for name in "ab")
-    where = {tile.tobytes(): split for tile, _, split in tiles_of(one).values()}
+    split_of_tile = {tile.tobytes(): split for tile, _, split in tiles_of(one).values()}
     trained = [(tile, split) for tile, _, split in tiles_of(two).values() if split != "test"]
     assert len(trained) == 150
     assert {split for _, split in trained} == {"train", "val"}
-    assert all(where[tile.tobytes()] == split for tile, split in trained)
+    assert all(split_of_tile[tile.tobytes()] == split for tile, split in trained)
 
 
 @pytest.mark.parametrize("write", [write_parquet, write_binary])
@@ -148,10 +148,10 @@ def test_both_formats_are_resized_alike(tmp_path):
     assert one.size == 12
     one, two = tiles_of(one), tiles_of(two)
     assert one.keys() == two.keys()
-    for place, (pixels, label, _) in one.items():  # the splits are of the files' own bytes
+    for name, (pixels, label, _) in one.items():  # splits differ: they depend on the files' bytes
         assert pixels.shape == (12, 12, 3)
-        np.testing.assert_array_equal(pixels, two[place][0])
-        assert label == two[place][1]
+        np.testing.assert_array_equal(pixels, two[name][0])
+        assert label == two[name][1]
 
 
 def test_parquet_without_names_has_cifar10_s_own(tmp_path):
@@ -168,7 +168,7 @@ def test_parquet_without_names_has_cifar10_s_own(tmp_path):
     wrong_tiles(cifar(tmp_path / "100", "cifar100"), TRAIN, "name the classes of 'fine_label'")
 
 
-def test_the_real_cifar10_is_what_it_was():
+def test_the_hash_of_the_real_cifar10_has_not_changed():
     if not REAL.is_dir():
         pytest.skip("the parquet of uoft-cs/cifar10 is not beside the repository")
     bank = load_bank(cifar(REAL))
@@ -187,7 +187,7 @@ def test_the_real_cifar10_is_what_it_was():
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """The hub's data sets are those below this folder, read by the real library; and who asked."""
+    """A hub with data sets in tmp_path, read by the real library; returns the list of requests."""
     datasets = pytest.importorskip("datasets")
     load_dataset = datasets.load_dataset
     asked = []
@@ -207,13 +207,13 @@ def test_the_hub_is_read_as_a_folder_is(tmp_path, monkeypatch, hub, source):
     names = (f"uoft-cs/{source}", "some/pictures")
     for i, name in enumerate(names):
         write_parquet(tmp_path / name, source, seed=i)
-    monkeypatch.chdir("/")  # where none of them is a folder
+    monkeypatch.chdir("/")  # none of them is a folder there
     for path, name in ((None, names[0]), (names[1], names[1])):
-        found = load_bank(cifar(path, source))
+        bank = load_bank(cifar(path, source))
         expected = load_bank(cifar(tmp_path / name, source))
-        assert hashes_of(found) == hashes_of(expected)
-        assert found.class_names == NAMES
-        assert found.splits["test"].sources[0] == f"{name}/test/0"
+        assert hashes_of(bank) == hashes_of(expected)
+        assert bank.class_names == NAMES
+        assert bank.splits["test"].sources[0] == f"{name}/test/0"
     assert set(hub) == {(name, part) for name in names for part in ("train", "test")}
 
 
@@ -227,7 +227,7 @@ def test_hubs_out_of_reach_and_mistyped_paths(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "file").write_text("")
     line = wrong_tiles(cifar(None), "tiles.path: uoft-cs/cifar10: cannot be read from the hub")
-    assert "a folder would need train-*.parquet" in line
+    assert "a folder needs train-*.parquet" in line
     line = wrong_tiles(cifar("nobody/nothing", "cifar100"), "nobody/nothing: no such folder here")
     assert "cannot be read from the hub" in line
     for path in ("none", "data/none", "./none", "a/b/c", str(tmp_path / "none"), "file"):
@@ -246,12 +246,12 @@ def test_a_folder_with_neither_format_or_half_of_one(tmp_path):
     wrong_tiles(cifar(tmp_path), f"{tmp_path}: no test-*.parquet below")
 
 
-def test_pickles_are_passed_over(tmp_path):
+def test_pickles_are_ignored(tmp_path):
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     for name in ("data_batch_1", "test_batch", "batches.meta"):
         (folder / name).write_bytes(b"cos\nsystem\n(S'false'\ntR.")
-    wrong_tiles(cifar(tmp_path), "the Python version is not read")
+    wrong_tiles(cifar(tmp_path), "the Python version is not supported")
 
 
 def test_corrupt_parquet_and_parquet_of_another_schema(tmp_path):
@@ -291,7 +291,7 @@ def test_parquet_columns_of_another_type_are_refused(tmp_path, columns, says):
 
 
 def test_pictures_that_cannot_be_read_are_counted_over_a_split_or_left_out(tmp_path, capsys):
-    """A split's are found when its pixels are first asked for; to leave them out, at load."""
+    """They are found when the pixels of their split are first needed; with `skip`, at load."""
     write_parquet(tmp_path)
     for part, bad in ((TEST, {4: b"x"}), (TRAIN, {0: b"", 7: "RGBA", 8: "CMYK"})):
         table = pq.read_table(tmp_path / part)
@@ -309,7 +309,7 @@ def test_pictures_that_cannot_be_read_are_counted_over_a_split_or_left_out(tmp_p
         if not bad:
             assert len(whole.splits[split].pixels) == whole.counts[SPLITS.index(split)].sum()
             continue
-        for _ in range(2):  # it stays refused
+        for _ in range(2):  # it is refused every time
             with pytest.raises(UserError) as caught:
                 _ = whole.splits[split].pixels
         message = str(caught.value)
@@ -343,7 +343,7 @@ def test_binary_files_that_are_not_whole(tmp_path, source):
             wrong_tiles(config, f"{tmp_path / 'c'}: {file.name} is missing")
         file.write_bytes(content[:-1])
         if file.suffix == ".bin":
-            wrong_tiles(config, f"{file}: {len(content) - 1} bytes are no multiple of {record}")
+            wrong_tiles(config, f"{file}: {len(content) - 1} bytes is not a multiple of {record}")
         file.write_bytes(content)
     assert load_bank(config).counts.sum() == 210
 

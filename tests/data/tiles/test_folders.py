@@ -1,4 +1,4 @@
-"""Folders of pictures: what is accepted, both ways of decoding, and every fault found at load."""
+"""Folders of image files: what is accepted, both ways of decoding, and all faults."""
 
 import io
 from pathlib import Path
@@ -21,7 +21,7 @@ def config(root, **changes):
 
 
 def noise(mode, seed=0, size=(20, 24)):
-    """A random picture of any mode."""
+    """A random image in any of Pillow's modes."""
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
     return Image.fromarray(pixels).convert(mode)
 
@@ -67,8 +67,8 @@ def test_on_the_fly_is_the_same_bank(tmp_path, monkeypatch):
     tiles = helpers.all_tiles(once)
     assert len(tiles) == 15
     pixels = np.concatenate([once.splits[split].pixels for split in SPLITS])
-    for places in (np.array(3), np.array([], np.int64), np.array([[[4, 0]], [[4, -1]]])):
-        np.testing.assert_array_equal(lazy.take(tiles[places]), pixels[places])
+    for index in (np.array(3), np.array([], np.int64), np.array([[[4, 0]], [[4, -1]]])):
+        np.testing.assert_array_equal(lazy.take(tiles[index]), pixels[index])
     augment = TileAugmentConfig(blur=1.0, noise=9.0)
     varied = [load_bank(config(root, decode=d, augment=augment)) for d in ("once", "on-the-fly")]
     assert hashes_of(varied[0]) == hashes_of(varied[1])
@@ -78,7 +78,7 @@ def test_on_the_fly_is_the_same_bank(tmp_path, monkeypatch):
     np.testing.assert_array_equal(one, two)
 
 
-def test_on_the_fly_decodes_what_is_asked_for_when_it_is(tmp_path, monkeypatch):
+def test_on_the_fly_decodes_only_the_requested_tiles_at_each_request(tmp_path, monkeypatch):
     root = helpers.picture_folder(tmp_path / "f")
     bank = load_bank(config(root, decode="on-the-fly"))
     decoded = []
@@ -87,7 +87,7 @@ def test_on_the_fly_decodes_what_is_asked_for_when_it_is(tmp_path, monkeypatch):
         image_files, "decode", lambda blob, size: decoded.append(blob) or decode(blob, size)
     )
     tiles, sources = bank.tiles("train"), bank.splits["train"].sources
-    for _ in range(2):  # nothing is kept
+    for _ in range(2):  # nothing is cached
         bank.take(tiles[[5, 2, 5]])
     files = [Path(sources[i]).read_bytes() for i in (2, 5)]
     assert decoded == files * 2
@@ -123,24 +123,24 @@ def test_all_pictures_that_cannot_be_read_are_counted(tmp_path, decode):
 
 @pytest.mark.parametrize("decode", ["once", "on-the-fly"])
 def test_skipping_leaves_out_exactly_them(tmp_path, capsys, decode):
-    """The bank is that of a folder that never had them, and one line on stderr says so."""
+    """The bank equals that of a folder without these files; one line on stderr says how many."""
     root, clean = (helpers.picture_folder(tmp_path / name, n=8) for name in ("f", "clean"))
     (root / "ant" / "0a.png").write_bytes(b"no picture")
     noise("CMYK").save(root / "bee" / "zz.jpg")
-    found = load_bank(config(root, decode=decode, corrupt="skip"))
+    bank = load_bank(config(root, decode=decode, corrupt="skip"))
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.splitlines() == [
         f"tiles.path: {root}: left out 2 pictures of 26 that cannot be read"
     ]
     expected = load_bank(config(clean))
-    assert hashes_of(found) == hashes_of(expected)
-    assert sum(len(own.sources) for own in found.splits.values()) == found.counts.sum() == 24
+    assert hashes_of(bank) == hashes_of(expected)
+    assert sum(len(own.sources) for own in bank.splits.values()) == bank.counts.sum() == 24
     load_bank(config(clean, corrupt="skip"))
     assert capsys.readouterr().err == ""
 
 
-def test_a_class_of_which_nothing_is_left_is_named(tmp_path, capsys):
+def test_a_class_without_readable_pictures_is_named(tmp_path, capsys):
     root = helpers.picture_folder(tmp_path / "f", n=4)
     for file in (root / "bee").iterdir():
         file.write_bytes(b"")
@@ -170,19 +170,19 @@ def test_a_damaged_picture_is_named(tmp_path, damage):
 
 
 def test_any_byte_may_be_wrong(tmp_path):
-    """No exception but the user's one line, for any picture format."""
+    """A wrong byte in any image format raises no exception except Unreadable."""
     rng = np.random.default_rng(0)
-    for kind in ("PNG", "JPEG", "BMP", "WEBP"):
+    for file_type in ("PNG", "JPEG", "BMP", "WEBP"):
         file = io.BytesIO()
-        noise("RGB").save(file, kind)
+        noise("RGB").save(file, file_type)
         for at in rng.integers(0, min(300, len(file.getvalue())), 60):
             damaged = bytearray(file.getvalue())
             damaged[at] ^= int(rng.integers(1, 256))
             try:
-                found = image_files.decode(bytes(damaged), 16)
+                tile = image_files.decode(bytes(damaged), 16)
             except image_files.Unreadable:
                 continue
-            assert found.shape == (16, 16, 3)
+            assert tile.shape == (16, 16, 3)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P"])
@@ -191,13 +191,13 @@ def test_modes_that_convert_exactly_are_accepted(tmp_path, mode):
     picture = noise(mode, size=(16, 16))
     picture.save(root / "ant" / "a.png")
     bank = load_bank(config(root))
-    (found,) = [
+    (tile,) = [
         pixels
         for own in bank.splits.values()
         for source, pixels in zip(own.sources, own.pixels, strict=True)
         if source.endswith("a.png")
     ]
-    np.testing.assert_array_equal(found, np.asarray(picture.convert("RGB")))
+    np.testing.assert_array_equal(tile, np.asarray(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_modes_that_convert_exactly_are_accepted(tmp_path, mode):
         ("RGB", "a.png", {"transparency": (1, 2, 3)}),
     ],
 )
-def test_other_modes_are_refused_with_what_would_be_right(tmp_path, mode, name, options):
+def test_other_modes_are_refused_with_advice(tmp_path, mode, name, options):
     root = helpers.picture_folder(tmp_path / "f")
     picture = noise("I").convert("I;16") if mode == "I;16" else noise(mode)
     picture.save(root / "ant" / name, **options)
@@ -229,7 +229,7 @@ def test_missing_paths(tmp_path):
     wrong_tiles(config(tmp_path), tmp_path, "found 0 class folders")
 
 
-def test_a_folder_named_like_a_picture_is_passed_over(tmp_path):
+def test_a_folder_named_like_an_image_file_is_ignored(tmp_path):
     root = helpers.picture_folder(tmp_path / "f")
     (root / "ant" / "old.png").mkdir()
     assert load_bank(config(root)).counts.sum() == 18

@@ -1,4 +1,4 @@
-"""Sprites are pure, varied, and told apart by their shape alone."""
+"""Sprites are pure and varied, and only their shape shows the class."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_variants_differ_by_more_than_noise(label):
     assert difference[np.triu_indices(60, 1)].min() > 12  # noise alone is at most about 10
 
 
-def test_sizes_show_the_same_scene():
+def test_sizes_show_the_same_drawing():
     labels, variants = np.arange(30) % 10, np.arange(30)
     small = draw_sprites(labels, variants, 16).reshape(30, -1)
     large = draw_sprites(labels, variants, 32)
@@ -78,7 +78,7 @@ def test_wrong_arguments_are_refused(labels, variants, size):
 
 @pytest.fixture(scope="module")
 def bank():
-    """Balanced labels and tiles in 0 to 1; the first N_TRAIN train, the rest are held out."""
+    """Balanced labels, and tiles from 0 to 1; the first N_TRAIN are for training."""
     labels = np.arange(N_TRAIN + N_TEST) % 10
     return labels, draw_sprites(labels, np.arange(len(labels)) + 10**6) / 255
 
@@ -102,14 +102,14 @@ def ridge(labels, features, strength=10.0):
 
 
 def border(tiles):
-    """The ring of pixels two wide, averaged over eight pieces: (N, 24)."""
+    """A border two pixels wide, averaged over eight parts: (n_tiles, 24)."""
     sides = [tiles[:, :2], tiles[:, -2:], tiles[:, :, :2], tiles[:, :, -2:]]
     halves = [h for s in sides for h in np.array_split(s, 2, axis=1 if s.shape[1] > 2 else 2)]
     return np.concatenate([h.mean((1, 2)) for h in halves], 1)
 
 
 def gradients(tiles):
-    """Histograms of eight unsigned edge directions in 8 x 8 squares of 4 pixels: (N, 512)."""
+    """Histograms of eight unsigned edge directions in 8 x 8 squares of 4 pixels: (n_tiles, 512)."""
     gray = tiles.mean(-1)
     dy, dx = np.gradient(gray, axis=(1, 2))
     direction = ((np.arctan2(dy, dx) % np.pi) / np.pi * 8).astype(int) % 8
@@ -118,20 +118,20 @@ def gradients(tiles):
     return np.sqrt(cells / cells.sum((1, 2, 3), keepdims=True)).reshape(len(tiles), -1)
 
 
-def test_colour_does_not_give_the_class_away(bank):
+def test_colour_does_not_show_the_class(bank):
     labels, tiles = bank
     mean_rgb = tiles.mean((1, 2))
     assert nearest_mean(labels, mean_rgb) < 0.2
     assert ridge(labels, mean_rgb) < 0.2
 
 
-def test_background_does_not_give_the_class_away(bank):
+def test_background_does_not_show_the_class(bank):
     labels, tiles = bank
     ring = border(tiles)
     assert nearest_mean(labels, ring) < 0.2
     assert ridge(labels, ring) < 0.2
 
 
-def test_shape_gives_the_class_away(bank):
+def test_shape_shows_the_class(bank):
     labels, tiles = bank
     assert ridge(labels, gradients(tiles)) > 0.7

@@ -1,4 +1,4 @@
-"""Tile augmentation equals a slow reference in plain Python, to the bit, tile by tile."""
+"""Tile augmentation equals a slow reference in plain Python bit by bit, tile by tile."""
 
 import math
 
@@ -24,7 +24,7 @@ def keys(n, seed=0):
     return rng.keys(seed, "test", np.arange(n))
 
 
-# ---- the reference: one tile, nested lists of Python's integers --------------------------------
+# ---- the reference: one tile, as nested lists of Python integers -------------------------------
 
 
 def draw(key, n):
@@ -77,7 +77,7 @@ def slow_crop(tile, side, top, left):
     size = len(tile)
 
     def along(i):
-        """Both neighbours of an output pixel's centre, and the second's share in 1/(2 size)."""
+        """The two pixels next to an output pixel's centre, and their weights in 1/(2 size)."""
         centre = (2 * i + 1) * side - size
         low = math.floor(centre / (2 * size))
         share = centre - low * 2 * size
@@ -143,26 +143,26 @@ configs = st.builds(
 @given(configs, st.integers(1, 9), st.integers(0, 2**32), st.sampled_from([0, 1, 255, None]))
 def test_augmentation_equals_the_reference(config, size, seed, flat):
     tiles = pictures(3, seed, size)
-    if flat is not None:  # the ends of the range, where rounding could leave it
+    if flat is not None:  # at the ends of the range, rounding could leave the range
         tiles[0] = flat
-    found = augment(tiles, keys(3, seed), config)
-    for tile, key, result in zip(tiles, keys(3, seed), found, strict=True):
+    augmented = augment(tiles, keys(3, seed), config)
+    for tile, key, result in zip(tiles, keys(3, seed), augmented, strict=True):
         assert result.tolist() == slow_augment(tile.tolist(), int(key), config)
 
 
 @pytest.mark.parametrize("size", [5, 16])
 @pytest.mark.parametrize("width", [7, 16])
-def test_blur_and_noise_of_whole_pictures_with_strengths_of_their_own(size, width):
+def test_blur_and_noise_of_pictures_with_different_strengths(size, width):
     tiles, strengths = pictures(4, size=size, width=width), np.array([0, 0.3, 1, 2.71])
-    found = blur(tiles, strengths)
-    for tile, sigma, result in zip(tiles, strengths, found, strict=True):
+    augmented = blur(tiles, strengths)
+    for tile, sigma, result in zip(tiles, strengths, augmented, strict=True):
         assert result.tolist() == slow_blur(tile.tolist(), sigma)
-    found = noise(tiles, strengths * 20, keys(4))
-    for tile, std, key, result in zip(tiles, strengths * 20, keys(4), found, strict=True):
+    augmented = noise(tiles, strengths * 20, keys(4))
+    for tile, std, key, result in zip(tiles, strengths * 20, keys(4), augmented, strict=True):
         assert result.tolist() == slow_noise(tile.tolist(), std, int(key))
 
 
-def test_one_strength_is_for_all_pictures_and_none_is_the_identity():
+def test_one_strength_is_for_all_pictures_and_zero_is_the_identity():
     tiles = pictures(3)
     np.testing.assert_array_equal(blur(tiles, 1.0), blur(tiles, np.ones(3)))
     np.testing.assert_array_equal(noise(tiles, 9.0, keys(3)), noise(tiles, np.full(3, 9), keys(3)))
@@ -171,28 +171,28 @@ def test_one_strength_is_for_all_pictures_and_none_is_the_identity():
     assert blur(tiles[:0], np.zeros(0)).shape == noise(tiles[:0], 3, keys(0)).shape == (0, 8, 8, 3)
 
 
-def test_nothing_is_the_identity():
+def test_no_augmentation_is_the_identity():
     tiles = pictures(5)
     np.testing.assert_array_equal(augment(tiles, keys(5), TileAugmentConfig()), tiles)
 
 
 @pytest.mark.parametrize("strengths", [*EACH, ALL], ids=[*(next(iter(e)) for e in EACH), "all"])
 def test_a_tile_is_augmented_by_its_key_alone(strengths):
-    """Whatever else is in the batch, and the tiles that are given stay as they are."""
+    """Other tiles in the batch do not matter, and the given array does not change."""
     config, tiles = TileAugmentConfig(**strengths), pictures(40, size=12)
     before = tiles.copy()
-    found = augment(tiles, keys(40), config)
+    augmented = augment(tiles, keys(40), config)
     np.testing.assert_array_equal(tiles, before)
     for part in (slice(3, 4), slice(7, 40), slice(None, None, -1)):
-        np.testing.assert_array_equal(augment(tiles[part], keys(40)[part], config), found[part])
+        np.testing.assert_array_equal(augment(tiles[part], keys(40)[part], config), augmented[part])
     same = augment(np.repeat(tiles[:1], 40, 0), keys(40), config)
     different = len(np.unique(same.reshape(40, -1), axis=0))
     assert different == 2 if strengths == {"flip": True} else different > 20
-    assert (found != tiles).any((1, 2, 3)).mean() > 0.3
+    assert (augmented != tiles).any((1, 2, 3)).mean() > 0.3
 
 
 def test_each_augmentation_has_draws_of_its_own():
-    """A flip is the same flip with and without noise behind it."""
+    """Tiles are flipped in the same way with and without noise."""
     tiles = pictures(20)
     flipped = augment(tiles, keys(20), TileAugmentConfig(flip=True))
     both = augment(tiles, keys(20), TileAugmentConfig(flip=True, noise=20.0))
@@ -200,7 +200,7 @@ def test_each_augmentation_has_draws_of_its_own():
     np.testing.assert_array_equal(both, alone)
 
 
-def test_noise_is_normal_enough():
+def test_noise_is_nearly_normal():
     flat = np.full((50, 40, 40, 3), 128, np.uint8)
     change = noise(flat, 20.0, keys(50)).astype(float) - 128
     assert abs(change.mean()) < 0.2
@@ -220,12 +220,13 @@ def test_blur_keeps_the_mean_of_a_point_and_has_its_sigma():
 
 
 def test_strengths_stay_within_what_is_asked():
-    """A crop keeps its share of the picture: a corner's colour moves no further than that."""
+    """A crop is never smaller than its share; the colours of the corners show its size."""
     ramp = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None], (100, 100))
     tiles = np.repeat(np.stack([ramp, ramp.T, ramp], -1)[None], 60, 0)
-    found = augment(tiles, keys(60), TileAugmentConfig(crop=0.2)).astype(int)
-    seen = found[:, -1, 0, 0] - found[:, 0, 0, 0] + 1  # rows of the square
+    augmented = augment(tiles, keys(60), TileAugmentConfig(crop=0.2)).astype(int)
+    seen = augmented[:, -1, 0, 0] - augmented[:, 0, 0, 0] + 1  # rows of the square
     assert seen.min() >= 80
     assert seen.max() <= 100
     assert len(set(seen)) > 10
-    np.testing.assert_array_equal(found[:, 0, -1, 1] - found[:, 0, 0, 1] + 1, seen)  # it is square
+    columns = augmented[:, 0, -1, 1] - augmented[:, 0, 0, 1] + 1
+    np.testing.assert_array_equal(columns, seen)  # it is a square

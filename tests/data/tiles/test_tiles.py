@@ -1,4 +1,4 @@
-"""Tile banks: disjoint splits, pictures taken as they are or augmented, and hashes that say so."""
+"""Tile banks: disjoint splits, tiles with and without augmentation, and hashes."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ from gpt2v.errors import UserError
 from helpers import all_tiles, check_disjoint, hashes_of, repainted
 
 AUGMENTED = TileAugmentConfig(flip=True, crop=0.3, jitter=0.2, blur=1, noise=5)
-# SHA-256 of sprites with `per_class: 20, size: 16`: results refer to it
+# SHA-256 of sprites with `per_class: 20, size: 16`
 SPRITES = {
     "train": "c45f0d5c16a4bdd0731c3ab4598cbfc796641225ba8c0ec1a5122a7e6f18fceb",
     "val": "95597001276e2605a1d006d748f34e5a7f87253c006d44b94d0c5017941c56ba",
@@ -33,19 +33,19 @@ SPRITES = {
 
 
 def every_pixel(bank):
-    """(N, S, S, 3) of the splits one after another, in the order of `all_tiles`."""
+    """(n_tiles, size, size, 3), all splits one after another, in the order of `all_tiles`."""
     return np.concatenate([bank.splits[split].pixels for split in SPLITS])
 
 
-def test_sprite_splits_are_disjoint_and_of_the_asked_size(bank):
+def test_sprite_splits_are_disjoint_and_have_the_configured_size(bank):
     check_disjoint(bank)
     counts = [len(bank.members(split, label)) for split in SPLITS for label in range(10)]
     assert counts == [20] * 10 + [2] * 20
     assert bank.counts.ravel().tolist() == counts
 
 
-def test_what_one_bank_holds_out_no_other_bank_trains_on(bank):
-    """Whatever the number of sprites: a model of one bank may be measured on another's."""
+def test_held_out_sprites_are_in_no_training_split_of_another_bank(bank):
+    """With any number of sprites: a model of one bank may be evaluated with another bank."""
     more = load_bank(TilesConfig(per_class=40, size=16))
     for one, other in ((bank, more), (more, bank)):
         trained = {p.tobytes() for p in one.splits["train"].pixels}
@@ -79,7 +79,7 @@ def test_pick_reaches_every_member_and_no_other(bank):
     assert sorted(set(picked.tolist())) == sorted(bank.members("val", 6).tolist())
 
 
-def test_the_seed_of_the_tiles_draws_other_sprites_and_the_hash_says_so(bank):
+def test_another_seed_draws_other_sprites_and_changes_the_hash(bank):
     other = load_bank(TilesConfig(per_class=20, size=16, seed=1))
     assert not {p.tobytes() for p in every_pixel(bank)} & {p.tobytes() for p in every_pixel(other)}
     again = load_bank(TilesConfig(per_class=20, size=16))
@@ -88,7 +88,7 @@ def test_the_seed_of_the_tiles_draws_other_sprites_and_the_hash_says_so(bank):
         assert again.content_hash(split) == bank.content_hash(split)
 
 
-def test_the_hash_is_of_all_that_the_tiles_are_and_stays_what_it_was(bank):
+def test_the_hash_covers_everything_about_the_tiles_and_has_not_changed(bank):
     def flipped(pixels, _):
         pixels = pixels.copy()
         pixels[-1, -1, -1, -1] ^= 1
@@ -106,11 +106,11 @@ def test_the_hash_is_of_all_that_the_tiles_are_and_stays_what_it_was(bank):
             {"splits": {**bank.splits, split: bank.splits[following]}},
             {"splits": {**bank.splits, following: own}},
         ]
-        found = [hashes_of(dataclasses.replace(bank, **change)) for change in changes]
-        for hashes in found[:3]:  # of this split, and of no other
+        changed = [hashes_of(dataclasses.replace(bank, **change)) for change in changes]
+        for hashes in changed[:3]:  # only the hash of this split changes
             assert {k for k, v in hashes.items() if v != SPRITES[k]} == {split}
-        assert found[3][following] != SPRITES[split]  # the same tiles in another split
-        alone = {hashes[split] for hashes in found[:3]} | {found[3][following], SPRITES[split]}
+        assert changed[3][following] != SPRITES[split]  # the same tiles in another split
+        alone = {hashes[split] for hashes in changed[:3]} | {changed[3][following], SPRITES[split]}
         assert len(alone) == 5
     renamed = hashes_of(dataclasses.replace(bank, class_names=bank.class_names[::-1]))
     assert all(renamed[split] != SPRITES[split] for split in SPLITS)
@@ -119,16 +119,16 @@ def test_the_hash_is_of_all_that_the_tiles_are_and_stays_what_it_was(bank):
         for augment in (AUGMENTED, TileAugmentConfig(noise=5))
     ]
     assert len({hashes["train"] for hashes in (*varied, renamed, SPRITES)}) == 4
-    for hashes in varied:  # only training tiles ever vary
+    for hashes in varied:  # only training tiles are augmented
         assert {k for k, v in hashes.items() if v != SPRITES[k]} == {"train"}
 
 
-def test_configurations_are_written_whole_and_what_is_left_out_changes_no_hash(tmp_path):
+def test_configurations_are_written_with_all_fields_and_defaults_change_no_hash(tmp_path):
     plain = validate(TilesConfig, {"seed": 3}, "x")
-    told = plain.model_dump()
-    assert list(told) == list(TilesConfig.model_fields)
-    assert validate(TilesConfig, told, "x") == plain
-    assert hash_of(validate(TilesConfig, told, "x")) == hash_of(plain) != hash_of(TilesConfig())
+    fields = plain.model_dump()
+    assert list(fields) == list(TilesConfig.model_fields)
+    assert validate(TilesConfig, fields, "x") == plain
+    assert hash_of(validate(TilesConfig, fields, "x")) == hash_of(plain) != hash_of(TilesConfig())
     given = {"source": "folder", "decode": "on-the-fly", "corrupt": "skip", "augment": {"blur": 1}}
     file = tmp_path / "c.yaml"
     file.write_text(dump(validate(TilesConfig, given, "x")))
@@ -152,21 +152,21 @@ def test_tiles_that_make_no_sense_are_refused(given, says):
 
 
 @given(st.lists(st.integers(0, 3), max_size=3), st.integers(0, 2**32))
-def test_take_gives_tiles_of_any_shape(bank, shape, seed):
-    """With augmentation, each tile by its own key; without keys or augmentation, as they are."""
+def test_take_returns_tiles_of_any_shape(bank, shape, seed):
+    """Each tile is augmented by its own key; without keys or augmentation it does not change."""
     pixels = every_pixel(bank)
-    places = np.random.default_rng(seed).integers(0, len(pixels), shape)
-    tiles, expected = all_tiles(bank)[places], pixels[places]
+    index = np.random.default_rng(seed).integers(0, len(pixels), shape)
+    tiles, expected = all_tiles(bank)[index], pixels[index]
     keys = rng.keys(seed, "test", tiles.reshape(-1)).reshape(shape)
     varied = dataclasses.replace(bank, augment=AUGMENTED)
-    for found in (bank.take(tiles), bank.take(tiles, keys), varied.take(tiles)):
-        np.testing.assert_array_equal(found, expected)
-    found = varied.take(tiles, keys)
-    assert found.shape == (*shape, 16, 16, 3)
-    assert found.dtype == np.uint8
+    for taken in (bank.take(tiles), bank.take(tiles, keys), varied.take(tiles)):
+        np.testing.assert_array_equal(taken, expected)
+    taken = varied.take(tiles, keys)
+    assert taken.shape == (*shape, 16, 16, 3)
+    assert taken.dtype == np.uint8
     for where in np.ndindex(*shape):
         alone = augment(expected[where][None], keys[where][None], AUGMENTED)
-        np.testing.assert_array_equal(found[where], alone[0])
+        np.testing.assert_array_equal(taken[where], alone[0])
 
 
 def test_take_refuses_keys_of_another_shape(bank):
@@ -176,7 +176,7 @@ def test_take_refuses_keys_of_another_shape(bank):
 
 
 def test_the_configuration_s_augmentation_reaches_grids_and_scenes(bank):
-    """The same objects in the same places, each tile seen anew, and always in the same way."""
+    """The same objects in the same cells; each tile is augmented by its own key, reproducibly."""
     varied = load_bank(TilesConfig(per_class=20, size=16, augment=AUGMENTED))
     assert varied.augment == AUGMENTED
     np.testing.assert_array_equal(varied.take(all_tiles(bank)), bank.take(all_tiles(bank)))
@@ -188,15 +188,15 @@ def test_the_configuration_s_augmentation_reaches_grids_and_scenes(bank):
     later = draw_samples(spec, varied, 0, "train", np.arange(2, 4))
     np.testing.assert_array_equal(compose(later, varied, 32), one[2:])
     same = samples.tiles.copy()
-    same[:] = same[0, 0, 0]  # one tile everywhere
+    same[:] = same[0, 0, 0]  # the same tile in every cell
     cells = compose(dataclasses.replace(samples, tiles=same), varied, 32)
     cells = cells.reshape(4, 2, 16, 2, 16, 3).swapaxes(2, 3).reshape(16, -1)
     assert len(np.unique(cells, axis=0)) == 16
     assert (plain != one).mean() > 0.5
 
     config = SceneConfig.model_validate({"layouts": [{"lattice": 3}], "jitter": 0.0})
-    place = (PictureGeometry(48, 8), 0, "train", 0, np.arange(3))
-    before, after = (draw_scenes(config, b, *place) for b in (bank, varied))
+    arguments = (PictureGeometry(48, 8), 0, "train", 0, np.arange(3))
+    before, after = (draw_scenes(config, b, *arguments) for b in (bank, varied))
     np.testing.assert_array_equal(before.classes, after.classes)
     assert before.captions == after.captions
     assert (before.pixels != after.pixels).mean() > 0.5

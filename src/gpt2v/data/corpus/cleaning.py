@@ -1,10 +1,10 @@
-"""Cleaning of plain text: one spelling of spaces and lines, nothing garbled, nothing twice.
+"""Cleaning of plain text: normal spaces and line ends, no garbled text, no repeated documents.
 
-Garbled text is mostly mojibake: UTF-8 that someone read as Windows-1252, such as `â€™` for a
-typographic apostrophe. `ftfy` turns back what it is sure of; what has characters after that which
-no sound text has is dropped.
+Garbled text is mostly mojibake: UTF-8 that was read as Windows-1252, such as `â€™` for a
+typographic apostrophe. `ftfy` repairs it where it is sure of the original. A document that still
+has characters which never occur in sound text is dropped.
 
-What is held out for validation is chosen here as well: by content, as repeats are found.
+Validation documents are chosen here, too: by a hash of their content, which also finds repeats.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 
 from ftfy import fix_encoding
 
-HELD_OUT = 100  # one document of so many is for validation
+HELD_OUT = 100  # one of so many documents is for validation
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
 _PLAIN = str.maketrans(
@@ -26,15 +26,15 @@ _PLAIN = str.maketrans(
 
 @dataclass
 class CleaningReport:
-    """How many documents were read, why some were left out, and how many are kept."""
+    """Counts of the documents that were read, left out (by reason) and kept."""
 
     read: int = 0
     empty: int = 0
     broken: int = 0
     repeated: int = 0
-    held_out: int = 0  # occur in the validation documents
+    held_out: int = 0  # left out because they are validation documents
     kept: int = 0
-    repaired: int = 0  # of those read
+    repaired: int = 0  # those of the documents read in which mojibake was repaired
 
     def __str__(self) -> str:
         counts = [f"{n} {name.replace('_', ' ')}" for name, n in asdict(self).items() if n]
@@ -42,9 +42,10 @@ class CleaningReport:
 
 
 def normalise(text: str) -> str:
-    """Unicode NFC, LF line ends, plain spaces, no space at line ends, one blank line at most.
+    """Text in Unicode NFC with LF line ends and plain spaces.
 
-    Typographic quotes and dashes stay. Doing it twice changes nothing more.
+    Spaces at line ends are removed, and so are blank lines after another blank line. Typographic
+    quotes and dashes stay. Normalising the result again changes nothing.
     """
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").translate(_PLAIN))
     text = re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE)
@@ -52,29 +53,29 @@ def normalise(text: str) -> str:
 
 
 def looks_broken(text: str) -> bool:
-    """Whether there are replacement or control characters, or mojibake that can be turned back."""
+    """Whether a text has replacement or control characters, or mojibake that can be repaired."""
     return bool(_CONTROL.search(text)) or repair(text) != text
 
 
 def repair(text: str) -> str:
-    """Turn mojibake back, where ftfy is sure of it; text without it as it is."""
+    """Repair mojibake where ftfy is sure of the original; other text stays the same."""
     return text if text.isascii() else fix_encoding(text)
 
 
 def content_key(text: str) -> bytes:
-    """Sixteen bytes that stand for a document's text."""
+    """A hash of a document's text, 16 bytes."""
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def clean(
     documents: Iterable[str], report: CleaningReport, held_out: Set[bytes] = frozenset()
 ) -> Iterator[str]:
-    """Normalised documents without empty, broken and repeated ones.
+    """Repair and normalise documents; leave out those that are empty, broken or repeated.
 
     Args:
-        documents: the text of each.
-        report: gets the counts, while the result is read.
-        held_out: keys of (clean) documents that may not occur.
+        documents: the text of each document.
+        report: its counts are increased while the result is read.
+        held_out: content keys of (clean) validation documents, which are left out.
     """
     seen: set[bytes] = set()
     for document in documents:
@@ -100,17 +101,21 @@ def clean(
 
 
 def hold_out(documents: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Label a hundredth of the documents `valid`, by content, but at least one of them."""
-    waiting: list[tuple[bytes, str]] = []  # until the first for validation is found
-    found = False
+    """Label each document `train` or `valid`: (label, document) pairs.
+
+    A hundredth of the documents, chosen by their content, is `valid`. If that is none, the
+    document with the lowest content key is.
+    """
+    waiting: list[tuple[bytes, str]] = []  # documents before the first one for validation
+    any_chosen = False
     for document in documents:
         key = content_key(document)
         chosen = int.from_bytes(key[:8], "little") % HELD_OUT == 0
-        if chosen and not found:
-            found = True
+        if chosen and not any_chosen:
+            any_chosen = True
             yield from (("train", text) for _, text in waiting)
             waiting.clear()
-        if found:
+        if any_chosen:
             yield "valid" if chosen else "train", document
         else:
             waiting.append((key, document))

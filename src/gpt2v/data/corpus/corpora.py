@@ -1,9 +1,9 @@
-"""Corpora: from what a configuration names to training and validation windows.
+"""Corpora: training and validation windows of the text that a configuration names.
 
-A corpus is tokenized once for a tokenizer: into a folder that `gpt2v data tokenize` makes, or into
-a cache (`$XDG_CACHE_HOME/gpt2v/tokens`) that later runs find again. Validation documents are the
-user's own, or a hundredth of the corpus, chosen by a hash of their content, so that no text is in
-both.
+A corpus is tokenized once for each tokenizer: into a folder (by `gpt2v data tokenize`), or into a
+cache (`$XDG_CACHE_HOME/gpt2v/tokens`) that later runs use again. Validation documents come from the
+user, or they are a hundredth of the corpus, chosen by a hash of their content. So no text is in
+both parts.
 """
 
 import hashlib
@@ -31,13 +31,13 @@ from gpt2v.data.corpus.windows import Windows, token_bytes
 from gpt2v.errors import UserError
 from gpt2v.runs import cache_folder, remove_directory, whole_directory
 
-_FORMAT = 1  # of the cache; another number makes everything anew
-_SMALL = 64 << 20  # bytes of files that are known by their content, not by name and time
+_FORMAT = 1  # of the cache; with another number, every corpus is tokenized again
+_SMALL = 64 << 20  # bytes; files up to this size are identified by content, not name and time
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Windows of text to train on, and others to measure with."""
+    """Windows of text for training, and others for validation."""
 
     name: str
     train: Windows
@@ -48,12 +48,13 @@ class Corpus:
 
 
 def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None = None) -> Corpus:
-    """Open what is tokenized; else tokenize it, and keep that in `cache`.
+    """Open a tokenized corpus, or tokenize a corpus of text and keep the tokens in `cache`.
 
     Raises:
-        UserError: nothing to read, damaged, made with another tokenizer, or too short.
+        UserError: there is no text, the token files are damaged or belong to another tokenizer,
+            or the corpus is too short.
     """
-    token_bytes(tokenizer)  # refuses what bits per byte cannot be measured with
+    token_bytes(tokenizer)  # raises UserError if bits per byte cannot be measured
     path = Path(config.corpus).expanduser()
     name = path.name
     if _is_pair(path):
@@ -62,7 +63,7 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
         files = _open_pair(path, tokenizer)
     elif _is_tokens(path):
         train = open_tokens(path, tokenizer)
-        if config.valid is None:  # the last documents
+        if config.valid is None:  # the last hundredth of the documents is for validation
             first = min(
                 train.meta.n_documents - 1, train.meta.n_documents * (HELD_OUT - 1) // HELD_OUT
             )
@@ -76,10 +77,10 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
 
 
 def corpus_texts(config: CorpusConfig, limit_bytes: int = 100_000_000) -> Iterator[str]:
-    """Training documents for a tokenizer: the first `limit_bytes` of them, in UTF-8.
+    """Training documents for a tokenizer, until they have `limit_bytes` bytes in UTF-8.
 
     Raises:
-        UserError: as `read_documents`, or there are only tokens.
+        UserError: as `read_documents`, or the corpus is tokenized already.
     """
     _refuse_tokens(config, "its tokenizer must be given: set tokenizer.source")
     n_bytes = 0
@@ -92,10 +93,10 @@ def corpus_texts(config: CorpusConfig, limit_bytes: int = 100_000_000) -> Iterat
 
 
 def tokenize_corpus(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> None:
-    """Write `out/train` and `out/valid`, whole or not at all.
+    """Write the token folders `out/train` and `out/valid`: both, or nothing after an error.
 
     Raises:
-        UserError: as `read_documents`, or `out` holds something.
+        UserError: as `read_documents`, or `out` is not empty or cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: already exists; choose another --out")
@@ -106,17 +107,20 @@ def tokenize_corpus(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> No
         raise UserError(f"{out}: cannot be written: {error.strerror}") from None
 
 
-def _refuse_tokens(config: CorpusConfig, what: str) -> None:
+def _refuse_tokens(config: CorpusConfig, advice: str) -> None:
+    """Raise UserError, with this advice, if the corpus is tokenized already."""
     path = Path(config.corpus).expanduser()
     if _is_pair(path) or _is_tokens(path):
-        raise UserError(f"corpus: {config.corpus}: holds tokens, not text; {what}")
+        raise UserError(f"corpus: {config.corpus}: holds tokens, not text; {advice}")
 
 
 def _is_tokens(path: Path) -> bool:
+    """Whether this is a folder of token files."""
     return (path / META).is_file()
 
 
 def _is_pair(path: Path) -> bool:
+    """Whether this folder has token folders for training and validation."""
     return _is_tokens(path / "train") or _is_tokens(path / "valid")
 
 
@@ -131,6 +135,7 @@ def _corpus(
     parts: tuple[Tokens, Tokens],
     files: tuple[TokenFile, TokenFile],
 ) -> Corpus:
+    """Windows over `parts`: the tokens for training and for validation, from these files."""
     train, valid = files
     checksums = f"{train.meta.sha256}/{valid.meta.sha256}/{len(parts[0])}"
     return Corpus(
@@ -147,6 +152,7 @@ def _corpus(
 
 
 def _cached(config: CorpusConfig, tokenizer: Tokenizer, cache: Path) -> tuple[TokenFile, TokenFile]:
+    """The token files of a corpus in the cache; made first if missing or damaged."""
     entry = cache / _cache_key(config, tokenizer)
     if entry.exists():
         try:
@@ -157,24 +163,25 @@ def _cached(config: CorpusConfig, tokenizer: Tokenizer, cache: Path) -> tuple[To
     try:
         _write_pair(config, tokenizer, entry)
     except OSError as error:
-        if not entry.exists():  # else another process was first
+        if not entry.exists():  # if it exists, another process was first
             raise UserError(f"{cache}: cannot keep tokens here: {error.strerror}") from None
     return _open_pair(entry, tokenizer)
 
 
 def _cache_key(config: CorpusConfig, tokenizer: Tokenizer) -> str:
-    sources = [_identity(config.corpus, "corpus")]
+    """Name of the cache entry: a hash of all that decides the tokens."""
+    identities = [_identity(config.corpus, "corpus")]
     if config.valid is not None:
-        sources.append(_identity(config.valid, "valid"))
-    parts = (_FORMAT, sources, config.field, config.clean, tokenizer_hash(tokenizer))
+        identities.append(_identity(config.valid, "valid"))
+    parts = (_FORMAT, identities, config.field, config.clean, tokenizer_hash(tokenizer))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _identity(source: str, key: str) -> list[object]:
-    """What changes when a source does; a hub data set is taken to stay as it is."""
-    path = local_path(source, key)
+def _identity(path_or_id: str, key: str) -> list[object]:
+    """Values that change when the text changes; a hub data set is assumed to never change."""
+    path = local_path(path_or_id, key)
     if path is None:
-        return [source]
+        return [path_or_id]
     files = text_files(path, key)
     if sum(file.stat().st_size for file in files) > _SMALL:
         stats = [(str(file.resolve()), file.stat()) for file in files]
@@ -183,6 +190,7 @@ def _identity(source: str, key: str) -> list[object]:
 
 
 def _write_pair(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> None:
+    """Tokenize a corpus into `out/train` and `out/valid`."""
     reports: dict[str, CleaningReport] = {}
     name = PurePath(config.corpus).name
     with whole_directory(out) as temporary:
@@ -190,7 +198,7 @@ def _write_pair(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> None:
             part: TokenWriter(temporary / part, tokenizer, config.corpus)
             for part in ("train", "valid")
         }
-        for part, document in _told(_labelled(config, reports), f"tokens: {name}"):
+        for part, document in _reported(_labelled(config, reports), f"tokens: {name}"):
             writers[part].add(document)
         for part, writer in writers.items():
             if not writer.n_documents:
@@ -211,7 +219,7 @@ def _nothing_left(config: CorpusConfig, part: str, report: CleaningReport | None
 def _labelled(
     config: CorpusConfig, reports: dict[str, CleaningReport]
 ) -> Iterator[tuple[str, str]]:
-    """Each document after `valid` or `train`; `reports` gets the counts of the cleaning."""
+    """(label, document) pairs, label `valid` or `train`; cleaning counts go into `reports`."""
     if config.valid is None:
         documents: Iterable[str] = read_documents(config.corpus, config.field)
         if config.clean:
@@ -232,8 +240,8 @@ def _labelled(
         yield "train", document
 
 
-def _told(documents: Iterable[tuple[str, str]], label: str) -> Iterator[tuple[str, str]]:
-    """Say every ten seconds how much is read; how much there is, a hub does not say."""
+def _reported(documents: Iterable[tuple[str, str]], label: str) -> Iterator[tuple[str, str]]:
+    """Print every ten seconds how much was read; the total is unknown for hub data sets."""
     start = last = time.monotonic()
     size = 0
     for part, document in documents:

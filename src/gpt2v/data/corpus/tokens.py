@@ -1,8 +1,9 @@
-"""Token files: a corpus as one flat array on the disk, mapped into memory when it is read.
+"""Token files: a corpus as one flat array on disk, which is memory-mapped for reading.
 
 A folder holds `tokens.bin` (little-endian uint16, or uint32 for a large vocabulary), `offsets.npy`
-(where each document starts, and the end) and `meta.json` (sizes, checksums, which tokenizer).
-Every document begins with <|endoftext|>. Text that spells a special token stays text.
+(the start of each document, then the end of the last one) and `meta.json` (sizes, checksums, hash
+of the tokenizer). Every document begins with <|endoftext|>. Text that looks like a special token
+is tokenized as text.
 """
 
 import hashlib
@@ -30,21 +31,21 @@ Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 _TOKENS, _OFFSETS, META = "tokens.bin", "offsets.npy", "meta.json"
 _BATCH = 1 << 20  # characters that are tokenized at once
 _PART = 1 << 20  # characters of a long document that are tokenized at once
-_CUT = re.compile(r"(?<=\S)(?=\n\S)")  # where our pre-tokenizers cut in any case
+_CUT = re.compile(r"(?<=\S)(?=\n\S)")  # our pre-tokenizers always cut here
 
 
 class TokenMeta(Config):
-    """What meta.json says."""
+    """The content of meta.json."""
 
     dtype: Literal["uint16", "uint32"]
-    n_tokens: int = Field(ge=1)  # with one <|endoftext|> for each document
+    n_tokens: int = Field(ge=1)  # including one <|endoftext|> for each document
     n_documents: int = Field(ge=1)
     n_bytes: int = Field(ge=0)  # of the text in UTF-8, without separators
     sha256: str  # of tokens.bin
     offsets_sha256: str  # of offsets.npy
     tokenizer_hash: str
-    source: str
-    cleaning: dict[str, int] | None  # counts, where the documents were cleaned
+    source: str  # file, folder or hub id
+    cleaning: dict[str, int] | None  # counts; None if the documents were not cleaned
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,19 @@ class TokenFile:
     """A tokenized corpus."""
 
     tokens: Tokens  # (n_tokens,) memory-mapped
-    offsets: Ints  # (n_documents + 1,)
+    offsets: Ints  # (n_documents + 1,) start of each document, then the end of the last one
     meta: TokenMeta
 
     def document(self, i: int) -> Ints:
-        """Tokens of one document, <|endoftext|> first."""
+        """Tokens of document i, (n_tokens,); the first is <|endoftext|>."""
         return np.asarray(self.tokens[self.offsets[i] : self.offsets[i + 1]], np.int64)
 
 
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
-    """SHA-256 of all that decides a text's tokens.
+    """SHA-256 over all parts of a tokenizer that decide how a text is tokenized.
 
-    Truncation, padding and the post-processor do not, but change when a tokenizer is saved.
+    Truncation, padding and the post-processor are left out: they do not matter here, and they
+    change when a tokenizer is saved.
     """
     parts = json.loads(tokenizer.to_str())
     for name in ("truncation", "padding", "post_processor"):
@@ -74,7 +76,7 @@ def tokenizer_hash(tokenizer: Tokenizer) -> str:
 class TokenWriter:
     """Writes one folder of token files, document by document.
 
-    Beware: a folder is whole only after `close`; make it inside `runs.whole_directory`.
+    Note: the folder is complete only after `close`. Write it inside `runs.whole_directory`.
     """
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, source: str) -> None:
@@ -84,19 +86,19 @@ class TokenWriter:
         self._hash = tokenizer_hash(tokenizer)
         self._end = special_id(tokenizer, END_OF_TEXT)
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
-        self._tokenizer.encode_special_tokens = True  # as any other text
+        self._tokenizer.encode_special_tokens = True  # as ordinary text
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._dtype = np.dtype("<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4")
         (folder / _TOKENS).touch(exist_ok=False)
         self._sha256 = hashlib.sha256()
         self._offsets = array("q", [0])
-        self._waiting: list[list[str]] = []  # the parts of each document
-        self._n_waiting = 0  # characters
+        self._waiting: list[list[str]] = []  # parts of each document that is not written yet
+        self._n_waiting = 0  # characters in them
 
     @property
     def n_documents(self) -> int:
-        """Documents so far."""
+        """Number of documents that were added so far."""
         return len(self._offsets) - 1 + len(self._waiting)
 
     def add(self, document: str) -> None:
@@ -108,6 +110,7 @@ class TokenWriter:
             self._flush()
 
     def _flush(self) -> None:
+        """Tokenize and write the waiting documents."""
         parts = [part for document in self._waiting for part in document]
         encoded = iter(self._tokenizer.encode_batch_fast(parts, add_special_tokens=False))
         with (self.folder / _TOKENS).open("ab") as file:
@@ -120,7 +123,7 @@ class TokenWriter:
         self._waiting, self._n_waiting = [], 0
 
     def close(self, cleaning: CleaningReport | None = None) -> None:
-        """Write the rest, the offsets and meta.json; there must be a document."""
+        """Write the rest, the offsets and meta.json; at least one document must have been added."""
         self._flush()
         np.save(self.folder / _OFFSETS, np.array(self._offsets, "<i8"))
         meta = TokenMeta(
@@ -138,7 +141,7 @@ class TokenWriter:
 
 
 def _parts(document: str) -> list[str]:
-    """A document cut at line ends into parts of bounded size, whose tokens join to its own."""
+    """A long document in parts, cut at line ends; their joined tokens are those of the document."""
     parts, start = [], 0
     while len(document) - start > _PART:
         cut = _CUT.search(document, start + _PART)
@@ -150,7 +153,7 @@ def _parts(document: str) -> list[str]:
 
 
 def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> TokenFile:
-    """Map a folder of token files, after checking every byte of it.
+    """Check all bytes of a folder of token files, then memory-map it.
 
     Raises:
         UserError: files are missing or damaged, or belong to another tokenizer.
@@ -162,11 +165,11 @@ def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> Toke
         meta = TokenMeta.model_validate_json((folder / META).read_bytes())
     except (ValidationError, OSError):
         raise _damaged(where, META) from None
-    wanted = tokenizer_hash(tokenizer)
-    if meta.tokenizer_hash != wanted:
+    expected = tokenizer_hash(tokenizer)
+    if meta.tokenizer_hash != expected:
         raise UserError(
             f"{where}: was tokenized with another tokenizer (hash {meta.tokenizer_hash[:8]}, not "
-            f"{wanted[:8]}); run gpt2v data tokenize again"
+            f"{expected[:8]}); run gpt2v data tokenize again"
         )
     dtype = np.dtype(meta.dtype).newbyteorder("<")
     try:

@@ -1,9 +1,11 @@
-"""Windows of a token file: equally long runs of tokens, packed without padding.
+"""Windows of a token file: runs of tokens, all of the same length, without padding.
 
-Training window number n is a pure function of (seed, n): epoch n // n_windows, then a place in that
-epoch's permutation. Each epoch also shifts all of its windows, so that other tokens begin them. The
-file is read as a ring (its first document begins with <|endoftext|>, as any other), so a shift
-loses no window.
+Training window number n is a pure function of (seed, n): it is window n % n_windows in the order
+of epoch n // n_windows. Each epoch has its own random order, and shifts all windows by a random
+number of tokens, so that they begin at other tokens. The file is read as a ring: after the last
+token comes the first one (an <|endoftext|>). So a shift loses no window.
+
+Shapes: B samples of a batch, T token positions, V words of the vocabulary.
 """
 
 from collections.abc import Iterator
@@ -21,10 +23,10 @@ from gpt2v.errors import UserError
 
 @dataclass(frozen=True)
 class TextBatch:
-    """Windows of text: each token but the first of its window is predicted."""
+    """Windows of text. Every token of a window is predicted, except the first."""
 
     tokens: Ints  # (B, T + 1)
-    first: int = 0  # number of the first window; the others follow it
+    first: int = 0  # number of the first window; the numbers of the others follow
 
     @property
     def index(self) -> Ints:
@@ -33,12 +35,12 @@ class TextBatch:
 
     @property
     def input_ids(self) -> Ints:
-        """(B, T)"""
+        """Tokens that the model reads, (B, T)."""
         return self.tokens[:, :-1]
 
     @property
     def targets(self) -> Ints:
-        """(B, T) the token after each input."""
+        """The token after each input token, (B, T)."""
         return self.tokens[:, 1:]
 
     @property
@@ -48,7 +50,7 @@ class TextBatch:
 
     @property
     def n_tokens(self) -> int:
-        """Number of tokens that are read."""
+        """Number of tokens that the model reads."""
         return self.input_ids.size
 
 
@@ -56,13 +58,18 @@ class TextBatch:
 class Windows:
     """Windows of `context` predictions over a flat array of tokens.
 
+    Attributes:
+        tokens: (n_tokens,).
+        context: number of predicted tokens in a window, T.
+        name: name of the corpus, for error messages.
+
     Raises:
-        UserError: the array holds no whole window.
+        UserError: the array is shorter than one window.
     """
 
-    tokens: Tokens  # (N,)
+    tokens: Tokens
     context: int
-    name: str = "the corpus"  # in messages
+    name: str = "the corpus"
 
     def __post_init__(self) -> None:
         if len(self.tokens) <= self.context:
@@ -73,36 +80,40 @@ class Windows:
 
     @property
     def n_windows(self) -> int:
-        """Training windows in an epoch; each token but at most context - 1 is predicted once."""
+        """Training windows in an epoch.
+
+        Each token is predicted once in an epoch, except at most context - 1 of them.
+        """
         return len(self.tokens) // self.context
 
     def train_batch(self, seed: int, start: int, count: int) -> TextBatch:
-        """Windows number start .. start + count - 1 of the endless sequence of a seed."""
-        epoch, place = np.divmod(np.arange(start, start + count), self.n_windows)
+        """Training windows number start to start + count - 1; the sequence never ends."""
+        epoch, rank = np.divmod(np.arange(start, start + count), self.n_windows)
         first = np.empty(count, np.int64)
         for e in np.unique(epoch):
             order, shift = _epoch(seed, int(e), self.n_windows)
             now = epoch == e
-            first[now] = order[place[now]] * self.context + shift % self.context
+            first[now] = order[rank[now]] * self.context + shift % self.context
         return self._cut(first, start)
 
     def validation_batches(self, batch: int, limit: int) -> Iterator[TextBatch]:
         """The first windows of the file in order, at most `limit`, in batches of `batch`.
 
-        Every token but the first is predicted exactly once, as far as the windows reach.
+        Up to the end of the last window, each token except the first is predicted exactly once.
         """
         n = min(limit, (len(self.tokens) - 1) // self.context)
         for start in range(0, n, batch):
             yield self._cut(np.arange(start, min(start + batch, n)) * self.context, start)
 
     def _cut(self, first: Ints, number: int) -> TextBatch:
+        """The windows that begin at the tokens `first` (B,); `number` is that of the first one."""
         index = (first[:, None] + np.arange(self.context + 1)) % len(self.tokens)
         return TextBatch(self.tokens[index].astype(np.int64), number)
 
 
 @lru_cache(maxsize=4)
 def _epoch(seed: int, epoch: int, n_windows: int) -> tuple[Ints, int]:
-    """The order of the windows in one epoch, and a random number for their shift."""
+    """The order of the windows in one epoch, (n_windows,), and a random number for their shift."""
     key = rng.keys(seed, "windows", np.array([epoch]))
     order = rng.permutations(key, n_windows)[0]
     order.flags.writeable = False
@@ -111,13 +122,13 @@ def _epoch(seed: int, epoch: int, n_windows: int) -> tuple[Ints, int]:
 
 
 def token_bytes(tokenizer: Tokenizer) -> Ints:
-    """UTF-8 bytes of text that each token stands for, (V,); special tokens stand for none.
+    """Number of UTF-8 bytes of text in each token, (V,); 0 for special tokens.
 
     Raises:
-        UserError: the tokenizer is not byte-level, so its tokens are no bytes.
+        UserError: the tokenizer is not byte-level, so its tokens have no number of bytes.
     """
     if not isinstance(tokenizer.decoder, decoders.ByteLevel):
-        raise UserError("tokenizer.source: not a byte-level tokenizer, as GPT-2's is")
+        raise UserError("tokenizer.source: not a byte-level tokenizer like GPT-2's")
     vocab = tokenizer.get_vocab()
     lengths = np.zeros(max(vocab.values()) + 1, np.int64)
     for token, number in vocab.items():

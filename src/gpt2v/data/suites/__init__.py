@@ -1,1 +1,1 @@
-"""Named, versioned benchmark suites: the YAML files of this folder."""
+"""Named benchmark suites with versions: the YAML files in this folder."""

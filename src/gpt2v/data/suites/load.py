@@ -1,5 +1,6 @@
-"""Suites by their names: benchmark definitions with a version in their name, the YAML files of
-this folder. What a suite asks never changes; a change is a new version.
+"""Load a suite by its name. A suite is a benchmark definition: a YAML file in this folder.
+
+Each name contains a version. A suite never changes; a change makes a new version.
 """
 
 from importlib import resources
@@ -12,7 +13,7 @@ _FOLDER = resources.files("gpt2v.data.suites")
 
 
 def suite_names() -> list[str]:
-    """Names of the suites."""
+    """Names of the suites, sorted."""
     names = [file.name for file in _FOLDER.iterdir()]
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
@@ -21,9 +22,9 @@ def load_suite(name: str) -> SuiteConfig:
     """The suite with this name.
 
     Raises:
-        UserError: there is none.
+        UserError: no such suite.
     """
     if name not in suite_names():
-        raise UserError(f"suite: {name}: no such suite; there are {', '.join(suite_names())}")
+        raise UserError(f"suite: {name}: no such suite; the suites are {', '.join(suite_names())}")
     text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     return validate(SuiteConfig, read_yaml(text, name), name)

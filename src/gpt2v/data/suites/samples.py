@@ -1,7 +1,7 @@
-"""The samples of a suite, for one tile bank, and their hash.
+"""The samples of a suite with the tiles of one bank, and their hash.
 
-It covers the definition and every byte of every sample: its table, its questions and answers, and
-the pixels of its pictures in their own size.
+The hash covers the definition of the suite and every byte of every sample: the table, the
+questions and answers, and the pixels of the pictures in their own size.
 """
 
 import hashlib
@@ -15,7 +15,11 @@ from gpt2v.errors import UserError, within
 
 
 def check_bank(suite: SuiteConfig, name: str, bank: TileBank) -> None:
-    """Refuse tiles that are too few for a suite."""
+    """Check that a bank has enough tiles and classes for a suite.
+
+    Raises:
+        UserError: too few tiles of a class, or some part cannot be drawn with these tiles.
+    """
     counts = bank.counts[SPLITS.index(suite.split)]
     fewest = int(counts.argmin())
     if counts[fewest] < suite.tiles_per_class:
@@ -29,13 +33,13 @@ def check_bank(suite: SuiteConfig, name: str, bank: TileBank) -> None:
 
 
 def part_data(suite: SuiteConfig, part: PartConfig, bank: TileBank) -> GridDataset:
-    """The samples of a part."""
+    """The samples of a part of a suite."""
     key = f"part {part.name}: "
     return GridDataset(part.grid, bank, suite.seed, suite.split, part.n_images, key)
 
 
 def suite_hash(suite: SuiteConfig, bank: TileBank) -> str:
-    """SHA-256 of the definition, then of every sample: text, shape and pixels of its pictures."""
+    """SHA-256 over the definition and each sample: text, shapes and pixels of its pictures."""
     digest = hashlib.sha256(suite.model_dump_json(exclude_defaults=True).encode())
     for part in suite.parts:
         data = part_data(suite, part, bank)

@@ -1,4 +1,4 @@
-"""`gpt2v data suites NAME`: what a suite asks, and what needs no model to be right."""
+"""`gpt2v data suites NAME`: the parts of a suite, and the accuracy of answers without a model."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,10 +13,10 @@ _HEAD = ["part", "instruction", "grids", "questions", "chance", "blind", "bag"]
 
 
 def suite_table(config: SuiteTilesConfig) -> Iterator[str]:
-    """Lines: for each part and instruction its size and baselines, then the suite's hash.
+    """Lines of text: size and baselines of each part and instruction, then the suite's hash.
 
     Raises:
-        UserError: there is no such suite, or the tiles are too few for it.
+        UserError: no such suite, or too few tiles for it.
     """
     suite = load_suite(config.suite)
     bank = load_bank(config.tiles)
@@ -24,8 +24,8 @@ def suite_table(config: SuiteTilesConfig) -> Iterator[str]:
     rows = [_HEAD]
     for part in track(suite.parts, "suite: parts"):
         data = part_data(suite, part, bank)
-        found = pooled(tally(data.samples(index)) for index in data.portions())
-        for instruction, (n, shares) in found.items():
+        results = pooled(tally(data.samples(index)) for index in data.portions())
+        for instruction, (n, shares) in results.items():
             sizes = [part.name, instruction, str(part.n_images), str(n)]
             rows.append(sizes + [f"{share:.4f}" for share in shares])
     yield from aligned(rows, right=2)
@@ -33,7 +33,10 @@ def suite_table(config: SuiteTilesConfig) -> Iterator[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]], right: int | None = None) -> list[str]:
-    """A line for each row, its cells in columns; those from number `right` on end flush."""
+    """One line of text for each row, with aligned columns.
+
+    Columns are aligned on the left, those from number `right` on (None: no column) on the right.
+    """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -1,1 +1,1 @@
-"""Where small pictures of single objects come from: drawn, CIFAR, folders; and how they vary."""
+"""Tiles, small pictures of one object each: drawn, from CIFAR or from folders; and augmentation."""

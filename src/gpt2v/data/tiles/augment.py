@@ -1,10 +1,10 @@
 """Tile augmentation: flip, crop, jitter, blur and noise, as a pure function of pixels and key.
 
-All arithmetic on pixels is in integers, so that it gives the same bits on every machine; shares and
-sigmas are rounded to fixed point before they are used. A picture's result depends on itself and its
-key, never on the others in the batch.
+All arithmetic on pixels is in integers, so that every machine gives the same bits. Shares and
+sigmas are rounded to fixed point first. The result for a picture depends on this picture and its
+key only, not on other pictures in the batch.
 
-Shapes: N pictures, H x W pixels.
+Shapes: P pictures.
 """
 
 import numpy as np
@@ -17,23 +17,31 @@ from gpt2v.data.rng import U64, Ints
 Pixels = NDArray[np.uint8]
 I32 = NDArray[np.int32]
 
-_SHARE = 12  # bits behind the point of shares and of the weights of a blur
-_SIGMAS = 64  # steps of a blur's sigma in a pixel
-_LEVELS = 256  # steps of noise in a grey level
-_LUMA = np.array([19595, 38470, 7471], np.int32)  # ITU-R BT.601's, in 1/65536
+_SHARE = 12  # fractional bits of shares and of the weights of a blur
+_SIGMAS = 64  # steps of a blur's sigma in one pixel
+_LEVELS = 256  # steps of noise in one grey level
+_LUMA = np.array([19595, 38470, 7471], np.int32)  # weights of ITU-R BT.601, in 1/65536
 
-# The sum of four uniform 16-bit numbers is normal enough, with this mean and deviation.
+# The sum of four uniform 16-bit numbers is nearly normal, with this mean and deviation.
 _MEAN = 2 * (2**16 - 1)
 _SCALE = round(2**48 / (((2**32 - 1) / 3) ** 0.5 * _LEVELS))  # 1 / deviation, per step of noise
 
 
 def augment(pixels: Pixels, keys: U64, config: TileAugmentConfig) -> Pixels:
-    """Tiles (N, S, S, 3), each varied by what its key (N,) draws; strengths are drawn too.
+    """Augment each tile by random draws from its key.
 
-    Flip and crop come first, then brightness, contrast and colour, then blur and noise. Each has
-    its own draws, so that one more of them leaves the others as they are.
+    Flip and crop come first, then brightness, contrast and colour, then blur and noise. Each step
+    has its own draws, so switching one on does not change the draws of the others.
+
+    Args:
+        pixels: (n_tiles, size, size, 3).
+        keys: (n_tiles,) random keys.
+        config: which steps are on; for each, the range that its strength is drawn from.
+
+    Returns:
+        (n_tiles, size, size, 3).
     """
-    word = rng.bits(keys, 10).T  # (10, N)
+    word = rng.bits(keys, 10).T  # (10, n_tiles)
     if config.flip:
         mirror = (word[0] >> np.uint64(63)).astype(bool)
         pixels = np.where(mirror[:, None, None, None], pixels[:, :, ::-1], pixels)
@@ -56,10 +64,11 @@ def augment(pixels: Pixels, keys: U64, config: TileAugmentConfig) -> Pixels:
 
 
 def blur(pixels: Pixels, sigma: ArrayLike) -> Pixels:
-    """Gaussian blur of pictures (N, H, W, 3); beyond an edge its pixels are repeated.
+    """Gaussian blur of pictures; outside a picture, the pixels at its edge are repeated.
 
     Args:
-        sigma: (N,) or one for all, in pixels, in steps of 1/64; 0 leaves a picture as it is.
+        pixels: (P, height, width, 3).
+        sigma: (P,) or one for all, in pixels, in steps of 1/64; 0 does not change a picture.
     """
     kernels = _kernels(np.broadcast_to(sigma, len(pixels)))
     radius = kernels.shape[1] // 2
@@ -79,7 +88,7 @@ def blur(pixels: Pixels, sigma: ArrayLike) -> Pixels:
 
 
 def _kernels(sigma: NDArray[np.float64]) -> NDArray[np.uint32]:
-    """Weights (N, 2R + 1) that sum to 2**12; each reaches three of its own sigmas."""
+    """Weights (P, 2 * radius + 1) that sum to 2**12; a kernel ends at three of its own sigmas."""
     step = np.rint(np.asarray(sigma) * _SIGMAS).astype(np.int64)
     reach = (3 * step + _SIGMAS - 1) // _SIGMAS
     radius = int(reach.max(initial=0))
@@ -93,12 +102,13 @@ def _kernels(sigma: NDArray[np.float64]) -> NDArray[np.uint32]:
 
 
 def noise(pixels: Pixels, std: ArrayLike, key: U64) -> Pixels:
-    """Pictures (N, H, W, 3) with noise that is near to normal (a sum of four uniform numbers).
+    """Add noise that is nearly normal (a sum of four uniform numbers) to pictures.
 
     Args:
-        std: (N,) or one for all, standard deviation in grey levels, in steps of 1/256; 0 leaves a
-            picture as it is.
-        key: (N,) random keys.
+        pixels: (P, height, width, 3).
+        std: (P,) or one for all, standard deviation in grey levels, in steps of 1/256; 0 does not
+            change a picture.
+        key: (P,) random keys.
     """
     n = len(pixels)
     step = np.rint(np.broadcast_to(std, n) * _LEVELS).astype(np.int64)
@@ -111,27 +121,36 @@ def noise(pixels: Pixels, std: ArrayLike, key: U64) -> Pixels:
 
 
 def _crop(pixels: Pixels, side: Ints, top: Ints, left: Ints) -> Pixels:
-    """A square of each tile, resized bilinearly to the whole: weights are in 1/(2S)."""
+    """Cut a square out of each tile and resize it bilinearly to the size of the tile.
+
+    Args:
+        pixels: (n_tiles, size, size, 3).
+        side: (n_tiles,) of the square in pixels.
+        top: (n_tiles,) first row of the square.
+        left: (n_tiles,) first column of the square.
+    """
     n, size = pixels.shape[:2]
-    unit = 2 * size
-    at = (2 * np.arange(size) + 1) * side[:, None] - size  # (N, S) pixel centres in the square
+    unit = 2 * size  # weights are in 1 / unit
+    # centres of the new pixels in the square, in 1 / unit, (n_tiles, size)
+    at = (2 * np.arange(size) + 1) * side[:, None] - size
     low, share = at // unit, (at % unit).astype(np.int32)
-    pair = [np.clip(low + i, 0, side[:, None] - 1) for i in range(2)]
+    neighbours = [np.clip(low + i, 0, side[:, None] - 1) for i in range(2)]
     here = np.arange(n)[:, None]
     out: I32 = pixels.astype(np.int32)
-    first, second = (out[here, place + top[:, None]] for place in pair)
+    first, second = (out[here, index + top[:, None]] for index in neighbours)
     w = share[:, :, None, None]
     out = first * (unit - w) + second * w
-    first, second = (out[here, :, place + left[:, None]] for place in pair)  # (N, S', S, 3)
+    first, second = (out[here, :, index + left[:, None]] for index in neighbours)
     out = first * (unit - w) + second * w
     out = (out + unit * size) // unit**2
     return out.swapaxes(1, 2).astype(np.uint8)
 
 
 def _jitter(pixels: Pixels, factors: Ints) -> Pixels:
-    """Brightness, contrast and colour, each by a factor (3, N) in 1/4096.
+    """Change brightness, contrast and colour by the factors (3, n_tiles), in 1/4096.
 
-    They are distances from black, from the tile's mean grey and from each pixel's own grey.
+    The factors scale the distance from black, from the tile's mean grey and from each pixel's own
+    grey.
     """
     brightness, contrast, colour = factors.astype(np.int32)
     out = _away(np.zeros((1, 1, 1, 1), np.int32), pixels.astype(np.int32), brightness)
@@ -144,13 +163,13 @@ def _jitter(pixels: Pixels, factors: Ints) -> Pixels:
 
 
 def _away(base: I32, pixels: I32, factor: I32) -> I32:
-    """Pixels at `factor` times their distance from `base`."""
+    """Move pixels to `factor` (n_tiles,), in 1/4096, times their distance from `base`."""
     change = (pixels - base) * factor[:, None, None, None]
     return np.clip(base + ((change + (1 << (_SHARE - 1))) >> _SHARE), 0, 255)
 
 
 def _grey(pixels: I32) -> I32:
-    """Brightness of each pixel, (N, H, W, 1)."""
+    """Brightness of each pixel, (n_tiles, size, size, 1)."""
     red, green, blue = (pixels[..., i : i + 1] * _LUMA[i] for i in range(3))
     grey: I32 = (red + green + blue + (1 << 15)) >> 16
     return grey

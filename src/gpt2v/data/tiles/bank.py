@@ -1,7 +1,9 @@
-"""A tile bank: every small picture of one source, split so that no picture is in two splits.
+"""A tile bank: all tiles from one source, in splits; no tile is in two splits.
 
-A tile's id says its split, its class and its number among these, so that each split can be drawn,
-read and hashed alone: nothing is drawn before its pixels are asked for.
+The id of a tile holds its split, its class and its number among the tiles of both. So each split
+can be drawn, read and hashed alone, and no split is drawn before its pixels are needed.
+
+Shapes: P pictures, R rows of a grid, C columns of a grid.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,15 +20,21 @@ from gpt2v.data.tiles.augment import augment
 from gpt2v.data.tiles.image_files import PictureFiles, Pixels
 
 SPLITS = ("train", "val", "test")
-VAL_SHARE = 0.1  # of the training pictures, where a source has no validation split of its own
+VAL_SHARE = 0.1  # share of the tiles for validation, if the source has no validation split
 _CHUNK = 4096  # tiles that are hashed at once
 
-_SPLIT, _CLASS = 48, 32  # where in an id they begin; the number is below
+_SPLIT, _CLASS = 48, 32  # bits of an id where split and class begin; below is the number
 _LABEL, _NUMBER = 2**16 - 1, 2**32 - 1
 
 
 def tile_ids(split: str, labels: Ints, numbers: Ints) -> Ints:
-    """Ids of tiles by split, class (...) and number among these (...), same shape."""
+    """Ids of tiles from their split, class and number in that class.
+
+    Args:
+        split: name of the split.
+        labels: (...) class of each tile.
+        numbers: (...) number of each tile among those of its split and class, same shape.
+    """
     return (SPLITS.index(split) << _SPLIT) | (labels << _CLASS) | numbers
 
 
@@ -42,12 +50,12 @@ def class_of(tiles: Ints) -> Ints:
 
 @dataclass(frozen=True)
 class SplitTiles:
-    """The tiles of one split, class after class.
+    """The tiles of one split, sorted by class.
 
     Attributes:
-        counts: (C,) tiles of each class.
-        sources: (N,) where each tile comes from: never in two splits.
-        draw: makes the pixels (N, S, S, 3), when they are first asked for.
+        counts: (n_classes,) number of tiles of each class.
+        sources: (n_tiles,) where each tile comes from; no source is in two splits.
+        draw: makes the pixels (n_tiles, size, size, 3) when they are first needed.
     """
 
     counts: Ints
@@ -56,35 +64,44 @@ class SplitTiles:
 
     @cached_property
     def pixels(self) -> Pixels | PictureFiles:
-        """(N, S, S, 3), as they are; `TileBank.take` gives them augmented."""
+        """Pixels without augmentation, (n_tiles, size, size, 3); `TileBank.take` augments them."""
         return self.draw()
 
     @cached_property
     def starts(self) -> Ints:
-        """(C,) place of the first tile of each class."""
+        """Index of the first tile of each class, (n_classes,)."""
         return np.cumsum(self.counts) - self.counts
 
     @cached_property
     def labels(self) -> Ints:
-        """(N,) class of each tile."""
+        """Class of each tile, (n_tiles,)."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
 
 @dataclass(frozen=True)
 class TileBank:
-    """All tiles of one source."""
+    """All tiles from one source.
+
+    Attributes:
+        name: of the source.
+        class_names: one for each class.
+        size: side of a tile in pixels.
+        splits: by the names in SPLITS.
+        augment: how training tiles are augmented.
+    """
 
     name: str
     class_names: tuple[str, ...]
-    size: int  # side of a tile in pixels
-    splits: Mapping[str, SplitTiles]  # by the names in SPLITS
+    size: int
+    splits: Mapping[str, SplitTiles]
     augment: TileAugmentConfig = field(default_factory=TileAugmentConfig)
 
     @cached_property
     def content_hash(self) -> Callable[[str], str]:
-        """split -> SHA-256 over the class names, the labels, every pixel and how tiles vary.
+        """A function: split -> SHA-256 over class names, labels, pixels and augmentation.
 
-        It is the same for pictures in memory and on disk, which are decoded for it once more.
+        Tiles in memory and the same tiles on disk have the same hash. Tiles on disk are decoded
+        once more for it. The result of each split is cached.
         """
         return cache(self._hash)
 
@@ -94,78 +111,94 @@ class TileBank:
         digest.update(own.counts.astype("<i8").tobytes())
         for chunk in self._chunks(own):
             digest.update(np.ascontiguousarray(chunk).tobytes())
-        if split == "train" and self.augment != TileAugmentConfig():  # others never vary
+        if split == "train" and self.augment != TileAugmentConfig():  # others stay as they are
             digest.update(self.augment.model_dump_json().encode())
         return digest.hexdigest()
 
     def _chunks(self, own: SplitTiles) -> Iterator[Pixels]:
+        """The pixels of a split, a number of tiles at a time."""
         for start in range(0, len(own.labels), _CHUNK):
             yield own.pixels[start : start + _CHUNK]
 
     def take(self, tiles: Ints, keys: U64 | None = None) -> Pixels:
-        """The pictures of tiles: (...) -> (..., S, S, 3).
+        """Pixels of tiles.
 
         Args:
             tiles: (...) ids of tiles.
-            keys: (...) a random key for each, as of `rng.keys`: its tile is augmented as the
-                configuration says, by draws from the key alone. None: the tiles as they are.
+            keys: (...) a random key for each tile, e.g. from `rng.keys`. Each tile is augmented as
+                configured, by draws from its key only. None: no augmentation.
+
+        Returns:
+            (..., size, size, 3).
 
         Raises:
-            ValueError: the keys have another shape.
-            UserError: a file of a bank that is decoded on the fly is gone or was changed.
+            ValueError: the keys have another shape than the tiles.
+            UserError: tiles are decoded on the fly, and a file is missing or was changed.
         """
         tiles = np.asarray(tiles)
         numbers, rows = self._rows(tiles)
         if len(numbers) == 1:
-            found: Pixels = self.splits[SPLITS[numbers[0]]].pixels[rows]
+            pixels: Pixels = self.splits[SPLITS[numbers[0]]].pixels[rows]
         else:
-            found = np.empty((*tiles.shape, self.size, self.size, 3), np.uint8)
+            pixels = np.empty((*tiles.shape, self.size, self.size, 3), np.uint8)
             for number in numbers:
                 here = split_of(tiles) == number
-                found[here] = self.splits[SPLITS[number]].pixels[rows[here]]
+                pixels[here] = self.splits[SPLITS[number]].pixels[rows[here]]
         if keys is None or self.augment == TileAugmentConfig():
-            return found
+            return pixels
         if keys.shape != tiles.shape:
             raise ValueError(f"keys {keys.shape} must have the shape of tiles {tiles.shape}")
-        flat = augment(found.reshape(-1, *found.shape[-3:]), keys.reshape(-1), self.augment)
-        return flat.reshape(found.shape)
+        flat = augment(pixels.reshape(-1, *pixels.shape[-3:]), keys.reshape(-1), self.augment)
+        return flat.reshape(pixels.shape)
 
     def _rows(self, tiles: Ints) -> tuple[list[int], Ints]:
-        """The splits that tiles (...) are in, and the place (...) of each in its split."""
+        """The indices of the splits that occur in tiles (...), and each tile's row in its split."""
         starts = np.stack([self.splits[name].starts for name in SPLITS])
         return rng.different(split_of(tiles)), starts[split_of(tiles), class_of(tiles)] + (
             tiles & _NUMBER
         )
 
     def mosaic(self, tiles: Ints, keys: U64 | None = None) -> Pixels:
-        """Tiles side by side: (n, R, C), as `take` gives them -> (n, R * S, C * S, 3)."""
+        """Pictures of adjacent tiles: ids (P, R, C) -> pixels (P, R * size, C * size, 3).
+
+        The tiles are those that `take` returns; see there for `keys` and errors.
+        """
         n, rows, cols = tiles.shape
         whole = (n, rows * self.size, cols * self.size, 3)
         if keys is None or self.augment == TileAugmentConfig():
-            numbers, place = self._rows(tiles)
+            numbers, tile_rows = self._rows(tiles)
             pixels = self.splits[SPLITS[numbers[0]]].pixels if len(numbers) == 1 else None
-            if isinstance(pixels, np.ndarray):  # copied once, a line of a tile at a time
+            if isinstance(pixels, np.ndarray):  # faster: copies each line of a tile once
                 lines = pixels.reshape(len(pixels) * self.size, -1)
-                line = place[:, :, None, :] * self.size + np.arange(self.size)[:, None]
+                line = tile_rows[:, :, None, :] * self.size + np.arange(self.size)[:, None]
                 return np.take(lines, line, axis=0).reshape(whole)
         return self.take(tiles, keys).transpose(0, 1, 3, 2, 4, 5).reshape(whole)
 
     @cached_property
     def counts(self) -> Ints:
-        """Tiles of each split and class, (3, C)."""
+        """Number of tiles of each split and class, (3, n_classes)."""
         return np.stack([self.splits[name].counts for name in SPLITS])
 
     def tiles(self, split: str) -> Ints:
-        """Ids of all tiles of a split, class after class."""
+        """Ids of all tiles of a split, sorted by class, (n_tiles,)."""
         own = self.splits[split]
         return tile_ids(split, own.labels, np.arange(len(own.labels)) - own.starts[own.labels])
 
     def members(self, split: str, label: int) -> Ints:
-        """Ids of the tiles of one split and class."""
+        """Ids of the tiles of one split and class, (n_tiles,)."""
         return tile_ids(split, np.array(label), np.arange(self.splits[split].counts[label]))
 
     def pick(self, split: str, classes: Ints, words: U64) -> Ints:
-        """A uniformly random tile of `split` for each class, from 64 random bits each."""
+        """Choose a uniformly random tile of a split for each class.
+
+        Args:
+            split: name of the split.
+            classes: (...).
+            words: (...) 64 random bits for each choice.
+
+        Returns:
+            ids of tiles, (...).
+        """
         return tile_ids(split, classes, rng.below(words, self.splits[split].counts[classes]))
 
 
@@ -175,11 +208,13 @@ def sorted_by_class(
     sources: Sequence[str],
     draw: Callable[[Ints], Pixels | PictureFiles],
 ) -> SplitTiles:
-    """The tiles of a split from pictures in any order.
+    """The tiles of a split, from tiles in any order.
 
     Args:
-        labels: (N,) class of each picture; sources: (N,) where it comes from.
-        draw: makes the pixels of pictures with these numbers, (n,) -> (n, S, S, 3).
+        labels: (n_tiles,) class of each tile.
+        n_classes: number of classes.
+        sources: (n_tiles,) where each tile comes from.
+        draw: makes the pixels of the tiles with these numbers, (n,) -> (n, size, size, 3).
     """
     order = np.argsort(labels, kind="stable")
     counts = np.bincount(labels, minlength=n_classes)

@@ -1,12 +1,13 @@
 """Tiles from CIFAR-10 and CIFAR-100 (https://www.cs.toronto.edu/~kriz/cifar.html).
 
-Each is read as parquet in the schema of `uoft-cs/cifar10` and `uoft-cs/cifar100`, from a folder or
-from the Hugging Face hub, or as the binary version. The Python version is not: it is pickled.
+Both are read as parquet in the schema of `uoft-cs/cifar10` and `uoft-cs/cifar100`, from a folder or
+from the Hugging Face hub, or as the binary version. The Python version is not supported, because it
+is pickled.
 
-A tenth of the training pictures, chosen by a hash of each picture, is the validation split, and a
-training picture that also stands in the test files is left out. The hash is of the picture's file
-(PNG) in parquet and of the raw pixels in the binary version, so the two agree in pixels, labels and
-test pictures, but hold out different training pictures for validation.
+A tenth of the training tiles, chosen by a hash of each tile, is the validation split. A training
+tile that also occurs in the test files is left out. The hash is over the image file (PNG) in
+parquet and over the raw pixels in the binary version. So both formats agree in pixels, labels and
+test tiles, but have different training tiles in the validation split.
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ from gpt2v.data.tiles import sprites
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, TileBank, sorted_by_class
 from gpt2v.data.tiles.cifar_formats import (
     PARTS,
-    Found,
+    CifarFiles,
     Version,
     read_binary,
     read_hub,
@@ -52,69 +53,75 @@ _VERSIONS = {
 
 
 def cifar_bank(config: TilesConfig) -> TileBank:
-    """CIFAR-10 or CIFAR-100 from a folder, or from the hub.
+    """The tiles of CIFAR-10 or CIFAR-100, from a folder or from the hub.
 
     Raises:
-        UserError: nothing there is a whole copy in one of the formats; or, once a split is drawn,
-            pictures in it cannot be read.
+        UserError: there is no complete copy in one of the formats. Also when a split is drawn, if
+            it has unreadable tiles.
     """
-    found = _read(config, _VERSIONS[config.source])
+    data = _read(config, _VERSIONS[config.source])
     for part in PARTS:
-        _check_labels(found, part)
-    parts = [(part, i) for part in PARTS for i in range(len(found.blobs[part]))]
-    blobs = [blob for part in PARTS for blob in found.blobs[part]]
-    labels = np.concatenate([found.labels[part] for part in PARTS])
-    sources = [f"{found.name}/{part}/{i}" for part, i in parts]
+        _check_labels(data, part)
+    parts = [(part, i) for part in PARTS for i in range(len(data.blobs[part]))]
+    blobs = [blob for part in PARTS for blob in data.blobs[part]]
+    labels = np.concatenate([data.labels[part] for part in PARTS])
+    sources = [f"{data.name}/{part}/{i}" for part, i in parts]
 
-    def decoded(which: Ints, split: str = "", keep: bool = True) -> Decoded:
+    def decoded(which: Ints, split: str = "", with_pixels: bool = True) -> Decoded:
         names = [sources[i] for i in which.tolist()]
         label = f"tiles: {config.source} {split}".rstrip()
         return decode_all(
-            lambda i: blobs[which[i]], names, config.size, label, found.decode, keep=keep
+            lambda i: blobs[which[i]],
+            names,
+            config.size,
+            label,
+            data.decode,
+            with_pixels=with_pixels,
         )
 
     def pixels(which: Ints, split: str) -> Pixels:
         own = decoded(which, split)
-        refuse_or_skip(own.faults, len(which), found.where, "refuse")
+        refuse_or_skip(own.faults, len(which), data.where, "refuse")
         assert own.pixels is not None
         return own.pixels
 
     readable = np.ones(len(blobs), bool)
-    if config.corrupt == "skip":  # all are tried first, so that it is known which there are
-        tried = decoded(np.arange(len(blobs)), keep=False)
-        refuse_or_skip(tried.faults, len(blobs), found.where, "skip")
+    if config.corrupt == "skip":  # decode all now, to know which are readable
+        tried = decoded(np.arange(len(blobs)), with_pixels=False)
+        refuse_or_skip(tried.faults, len(blobs), data.where, "skip")
         readable = tried.readable
     digests = np.array([digest(blob) for blob in blobs], np.uint64)
     split = np.where(rng.unit(digests) < VAL_SHARE, SPLITS.index("val"), SPLITS.index("train"))
-    is_test = np.arange(len(blobs)) < len(found.blobs["test"])
+    is_test = np.arange(len(blobs)) < len(data.blobs["test"])
     split[is_test] = SPLITS.index("test")
-    keep = readable & (is_test | ~np.isin(digests, digests[is_test]))
+    usable = readable & (is_test | ~np.isin(digests, digests[is_test]))
     splits = {}
     for number, name in enumerate(SPLITS):
-        own = np.flatnonzero(keep & (split == number))
+        own = np.flatnonzero(usable & (split == number))
         splits[name] = sorted_by_class(
             labels[own],
-            len(found.class_names),
+            len(data.class_names),
             [sources[i] for i in own.tolist()],
             lambda order, own=own, name=name: pixels(own[order], name),  # type: ignore[misc]
         )
-    return TileBank(config.source, found.class_names, config.size, splits)
+    return TileBank(config.source, data.class_names, config.size, splits)
 
 
-def _check_labels(found: Found, part: str) -> None:
-    labels, last = found.labels[part], len(found.class_names) - 1
+def _check_labels(data: CifarFiles, part: str) -> None:
+    """Raise UserError if a part has no pictures or a label out of range."""
+    labels, last = data.labels[part], len(data.class_names) - 1
     if not len(labels):
-        raise UserError(f"tiles.path: {found.where}: the {part} files hold no pictures")
+        raise UserError(f"tiles.path: {data.where}: the {part} files hold no pictures")
     wrong = np.flatnonzero((labels < 0) | (labels > last))
     if len(wrong):
         raise UserError(
-            f"tiles.path: {found.where}: labels must lie in 0..{last}, but picture {wrong[0]} of "
+            f"tiles.path: {data.where}: labels must lie in 0..{last}, but picture {wrong[0]} of "
             f"the {part} files has {labels[wrong[0]]}"
         )
 
 
-def _read(config: TilesConfig, version: Version) -> Found:
-    """Tell by what lies at the path how it is to be read."""
+def _read(config: TilesConfig, version: Version) -> CifarFiles:
+    """Read the data in the format of the files at the configured path."""
     if config.path is None:
         return read_hub(version.hub, version, "")
     root = Path(config.path).expanduser()
@@ -138,5 +145,6 @@ def _read(config: TilesConfig, version: Version) -> Found:
             f"tiles.path: {error.filename or root}: cannot be read: {first_line(error)}"
         ) from None
     raise UserError(
-        f"tiles.path: {root}: expected {version.expected} in it; the Python version is not read"
+        f"tiles.path: {root}: expected {version.expected} in it; the Python version is not "
+        "supported"
     )

@@ -1,7 +1,7 @@
-"""The pen that sprites are drawn with: dice, colours, backgrounds, and shapes under one affine map.
+"""The pen that draws sprites: random numbers, colours, backgrounds, and shapes.
 
-Drawings live in a square with x right and y down, both from -1 to 1; a `Pen` maps them on to its
-canvas.
+A drawing is in a square from -1 to 1 in both directions; x points right and y points down. A `Pen`
+maps all shapes of a drawing to its canvas by one affine map.
 """
 
 import colorsys
@@ -17,10 +17,16 @@ DARK, LIGHT, ROSE = (25, 25, 30), (240, 240, 230), (225, 90, 100)
 
 
 class Pen:
-    """What one sprite is drawn with: its dice, canvas, colours and map from drawing to canvas."""
+    """Draws one sprite: has its random numbers, canvas, colours and map from drawing to canvas."""
 
     def __init__(self, uniforms: list[float], side: int) -> None:
-        self._next = iter(uniforms).__next__  # no sprite uses more than 100
+        """Choose colours and map, and paint the background.
+
+        Args:
+            uniforms: random numbers from 0 to 1, used one after another.
+            side: of the canvas in pixels.
+        """
+        self._next = iter(uniforms).__next__  # a sprite uses at most 100 of them
         self.unit = side / 96  # line widths are given in pixels of a 96-pixel canvas
         behind = self.paint_background(side)
         self.body = self.color(*behind, gap=0.25)
@@ -34,13 +40,18 @@ class Pen:
         self.c, self.f = side * self.roll(0.45, 0.55), side * self.roll(0.45, 0.55)
 
     def roll(self, low: float, high: float) -> float:
+        """A random number from low to high."""
         return low + (high - low) * self._next()
 
     def below(self, n: int) -> int:
+        """A random integer from 0 to n - 1."""
         return int(n * self._next())
 
     def color(self, *others: Color, gap: float = 0) -> Color:
-        """A colour at least `gap` (0 to 1) lighter or darker than all others, or the best of 8."""
+        """A random colour whose lightness (0 to 1) differs by `gap` or more from all others.
+
+        If 8 tries give no such colour, it is the one with the largest difference.
+        """
         tries: list[tuple[float, Color]] = []
         while len(tries) < 8 and (not tries or tries[-1][0] < gap):
             hsv = self._next(), 0.8 * self._next(), self.roll(0.15, 1)
@@ -50,28 +61,34 @@ class Pen:
         return max(tries)[1]
 
     def paint_background(self, side: int) -> tuple[Color, Color]:
-        """Plain, blobs, stripes, grass or sea, for any class; returns its two main colours."""
-        kind, top, ground = self.below(5), self.color(), self.color()
+        """Paint a plain background, blobs, stripes, grass or sea; return its two main colours.
+
+        The choice does not depend on the class of the sprite.
+        """
+        style, top, ground = self.below(5), self.color(), self.color()
         low, mark = mix(top, self.color(), self.roll(0, 0.6)), mix(ground, self.color(), 0.4)
         corners = Image.frombytes("RGB", (2, 2), bytes((*top, *mix(top, low, 0.5), *low, *low)))
         self.image = corners.resize((side, side), Image.Resampling.BILINEAR)
         self.draw = ImageDraw.Draw(self.image)
         y0, tilt = side * self.roll(0.35, 0.8), side * self.roll(-0.06, 0.06)
-        if kind >= 3:  # land or sea below a horizon
+        if style >= 3:  # land or sea below a horizon
             self.draw.polygon([(0, y0 - tilt), (side, y0 + tilt), (side, side), (0, side)], ground)
-        for k in range(5 if kind else 0):
+        for k in range(5 if style else 0):
             x, y, r = side * self._next(), side * self._next(), side * self.roll(0.04, 0.2)
-            row, reach = y0 + (side - y0) * (k + 0.5) / 5, r * (kind - 3) + tilt
-            if kind == 1:
+            row, reach = y0 + (side - y0) * (k + 0.5) / 5, r * (style - 3) + tilt
+            if style == 1:
                 self.draw.ellipse((x - r, y - r, x + 1.5 * r, y + r), mix(low, mark, 0.6))
-            elif kind == 2:
+            elif style == 2:
                 self.draw.line([(x, 0), (x + 4 * tilt, side)], mix(low, mark, 0.4), int(r / 2))
             else:  # blades of grass, or waves
                 self.draw.line([(x - reach, row), (x + reach, row - r / 3)], mark, side // 40)
-        return mix(top, low, 0.5), ground if kind >= 3 else low
+        return mix(top, low, 0.5), ground if style >= 3 else low
 
     def fill(self, color: Color, *shapes: Shape, edge: float = 4) -> None:
-        """Fill closed shapes, with a line `edge` wide around their union."""
+        """Fill closed shapes, with a line around their union.
+
+        `edge` is the width of the line in pixels of a 96-pixel canvas; 0: no line.
+        """
         a, b, c, d, e, f = self.a, self.b, self.c, self.d, self.e, self.f
         mapped = [[(a * x + b * y + c, d * x + e * y + f) for x, y in shape] for shape in shapes]
         for points in mapped if edge else ():
@@ -80,25 +97,29 @@ class Pen:
             self.draw.polygon(points, color)
 
     def dots(self, color: Color, r: float, *centres: Point) -> None:
+        """Fill circles of radius r."""
         self.fill(color, *(oval(x, y, r, r) for x, y in centres), edge=0)
 
     def rings(self, r: float, outer: Color, inner: Color, *centres: Point) -> None:
+        """Fill circles of radius r, with a smaller circle of another colour inside."""
         self.dots(outer, r, *centres)
         self.dots(inner, 0.55 * r, *centres)
 
 
 def lightness(color: Color) -> float:
+    """Lightness of a colour, from 0 to 1."""
     return (0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2]) / 255
 
 
 def mix(a: Color, b: Color, t: float) -> Color:
+    """A mixture of two colours, with share t (0 to 1) of b."""
     r, g, b_ = (int(x + (y - x) * t) for x, y in zip(a, b, strict=True))
     return r, g, b_
 
 
 @cache
 def path(points: str) -> Shape:
-    """Points as SVG writes them, "x,y x,y ...", but in hundredths."""
+    """Points from a string "x,y x,y ..." as in SVG, but in hundredths."""
     pairs = (point.split(",") for point in points.split())
     return [(int(x) / 100, int(y) / 100) for x, y in pairs]
 
@@ -109,23 +130,24 @@ def place(shape: Shape, sx: float = 1, sy: float = 1, x: float = 0, y: float = 0
 
 
 def pair(*shapes: Shape) -> list[Shape]:
-    """The shapes and their mirror images."""
+    """The shapes and their mirror images (left and right exchanged)."""
     return [*shapes, *(place(shape, -1) for shape in shapes)]
 
 
 def box(x0: float, y0: float, x1: float, y1: float) -> Shape:
+    """A rectangle with corners (x0, y0) and (x1, y1)."""
     return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
 
 
 def oval(x: float, y: float, rx: float, ry: float, tilt: float = 0) -> Shape:
-    """An ellipse; `tilt` in radians, clockwise on screen."""
+    """An ellipse with centre (x, y) and radii rx, ry; `tilt` is in radians, clockwise on screen."""
     cos, sin = math.cos(tilt), math.sin(tilt)
     turn = [(math.cos(k * math.pi / 8), math.sin(k * math.pi / 8)) for k in range(16)]
     return [(x + rx * u * cos - ry * v * sin, y + rx * u * sin + ry * v * cos) for u, v in turn]
 
 
 def limb(line: Shape, start: float, end: float) -> Shape:
-    """A line thickened into a closed strip, `start` wide at its start and `end` at its end."""
+    """A closed strip along a line; its width is `start` at the start and `end` at the end."""
     left, right, last = [], [], len(line) - 1
     for i, (x, y) in enumerate(line):
         (x0, y0), (x1, y1) = line[max(i - 1, 0)], line[min(i + 1, last)]
@@ -136,4 +158,5 @@ def limb(line: Shape, start: float, end: float) -> Shape:
 
 
 def legs(pen: Pen, start: float, end: float, *xs: float) -> list[Shape]:
+    """Legs that begin at each x, with a random slant; widths as in `limb`."""
     return [limb([(x, 0.15), (x + pen.roll(-0.12, 0.12), 0.93)], start, end) for x in xs]

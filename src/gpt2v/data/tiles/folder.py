@@ -1,7 +1,7 @@
-"""Tiles from a folder of pictures: folder/class/picture.png.
+"""Tiles from a folder of image files: folder/class/file.png.
 
-The class names are the names of the folders. Of the different pictures of a class, the tenth with
-the lowest hash of their bytes is held out for val and the next tenth for test.
+The names of the sub-folders are the class names. The different files of a class are sorted by the
+hash of their bytes: the first tenth is the val split and the next tenth is the test split.
 """
 
 from pathlib import Path
@@ -18,12 +18,13 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 
 def folder_bank(config: TilesConfig) -> TileBank:
-    """Every picture directly below each class's folder.
+    """A tile for each image file directly in the folder of each class.
 
-    With `decode: on-the-fly` every picture is tried once, and decoded again when it is asked for.
+    With `decode: on-the-fly` each file is decoded once now, as a check, and again for each use.
 
     Raises:
-        UserError: there is no such folder, too little in it, or pictures that cannot be read.
+        UserError: no such folder, fewer than two classes, unreadable files, or one picture in two
+            classes.
     """
     if config.path is None:
         raise UserError(
@@ -39,21 +40,21 @@ def folder_bank(config: TilesConfig) -> TileBank:
     except OSError as error:
         where = error.filename or root
         raise UserError(f"tiles.path: {where}: cannot be read: {error.strerror}") from None
-    found = decode_all(
+    decoded = decode_all(
         lambda i: files[i].read_bytes(),
         [str(file) for file in files],
         config.size,
         "tiles: folder",
-        keep=config.decode == "once",
+        with_pixels=config.decode == "once",
     )
-    refuse_or_skip(found.faults, len(files), root, config.corrupt)
-    kept = np.flatnonzero(found.readable)
-    files, labels = [files[i] for i in kept], labels[kept]
-    digests = found.digests[kept]
+    refuse_or_skip(decoded.faults, len(files), root, config.corrupt)
+    readable = np.flatnonzero(decoded.readable)
+    files, labels = [files[i] for i in readable], labels[readable]
+    digests = decoded.digests[readable]
     whole: Pixels | PictureFiles = (
         PictureFiles(tuple(files), digests, config.size)
-        if found.pixels is None
-        else found.pixels[kept]
+        if decoded.pixels is None
+        else decoded.pixels[readable]
     )
     split = _split(files, labels, digests)
     splits = {}
@@ -69,7 +70,7 @@ def folder_bank(config: TilesConfig) -> TileBank:
 
 
 def _chosen(whole: Pixels | PictureFiles, which: Ints) -> Pixels | PictureFiles:
-    """Some of the pictures; those on disk stay there."""
+    """The pictures with these numbers (n,); pictures on disk are not read."""
     if isinstance(whole, PictureFiles):
         files = tuple(whole.files[i] for i in which.tolist())
         return PictureFiles(files, whole.digests[which], whole.side)
@@ -77,24 +78,24 @@ def _chosen(whole: Pixels | PictureFiles, which: Ints) -> Pixels | PictureFiles:
 
 
 def _listed(root: Path) -> tuple[tuple[str, ...], list[Path], Ints]:
-    """Class names, and every picture's file and class, by name."""
+    """Class names, all image files sorted by class and name, and their classes (n_files,)."""
     class_names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir()))
     if len(class_names) < 2:
         raise UserError(
             f"tiles.path: {root}: found {len(class_names)} class folders, need 2 or more"
         )
-    found = [
+    labelled = [
         (label, file)
         for label, name in enumerate(class_names)
         for file in sorted((root / name).iterdir())
         if file.suffix.lower() in _PICTURES and file.is_file()
     ]
-    labels = np.array([label for label, _ in found], np.int64)
-    return class_names, [file for _, file in found], labels
+    labels = np.array([label for label, _ in labelled], np.int64)
+    return class_names, [file for _, file in labelled], labels
 
 
 def _split(files: list[Path], labels: Ints, digests: U64) -> Ints:
-    """Which split each picture is in, (N,)."""
+    """Index into SPLITS for each file, (n_files,)."""
     split = np.zeros(len(files), np.int64)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)

@@ -1,7 +1,7 @@
-"""Decoding pictures to tiles of one size, and what becomes of those that cannot be decoded.
+"""Decode image files to tiles of one size; refuse or skip those that cannot be decoded.
 
-Only pictures that convert to RGB exactly are accepted: how to drop transparency or to turn CMYK or
-more than 8 bits into RGB is not for us to guess.
+Only images that convert to RGB exactly are accepted. For transparency, CMYK or more than 8 bits,
+there is no single right conversion to RGB.
 """
 
 import hashlib
@@ -23,23 +23,25 @@ from gpt2v.progress import track
 Pixels = NDArray[np.uint8]
 
 _EXACT = ("RGB", "L", "P")  # Pillow's modes that convert to RGB without loss
-_NAMED = 3  # unreadable pictures that an error names
+_NAMED = 3  # number of unreadable pictures that an error message names
 
 
 class Unreadable(Exception):
-    """A picture cannot be a tile; the message says why."""
+    """An image file cannot be decoded to a tile; the message says why."""
 
 
 def decode(blob: bytes, size: int) -> Pixels:
-    """A picture file's bytes as one tile, (size, size, 3); resized with a bicubic filter.
+    """Decode the bytes of an image file to one tile, (size, size, 3).
+
+    The image is resized with a bicubic filter; `size` is in pixels.
 
     Raises:
-        Unreadable: it is damaged or no picture, or does not convert to RGB exactly.
+        Unreadable: the file is damaged, is not an image, or does not convert to RGB exactly.
     """
     try:
         picture = Image.open(io.BytesIO(blob))
         picture.load()
-    except Exception as error:  # Pillow's readers raise many types, SyntaxError among them
+    except Exception as error:  # Pillow's readers raise many types, even SyntaxError
         reason = first_line(error).split("<")[0].strip() or type(error).__name__
         raise Unreadable(reason) from None
     if picture.mode not in _EXACT or picture.has_transparency_data:
@@ -49,25 +51,32 @@ def decode(blob: bytes, size: int) -> Pixels:
 
 
 def fit(picture: Image.Image, size: int) -> Pixels:
-    """An RGB picture as one tile, (size, size, 3)."""
+    """An RGB image as one tile, (size, size, 3), resized with a bicubic filter."""
     if picture.size != (size, size):
         picture = picture.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(picture)
 
 
 def digest(blob: bytes) -> int:
-    """64 bits of the SHA-256 of a picture's bytes: splits by it keep equal pictures together."""
+    """64 bits of the SHA-256 of these bytes. Splitting by it keeps equal pictures together."""
     return int.from_bytes(hashlib.sha256(blob).digest()[:8], "little")
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Pictures that were decoded one by one."""
+    """The result of `decode_all`.
 
-    pixels: Pixels | None  # (N, S, S, 3), unless they were only tried
-    digests: U64  # (N,) of their bytes
-    readable: NDArray[np.bool_]  # (N,)
-    faults: list[str]  # name and reason of each that is not readable
+    Attributes:
+        pixels: (n_tiles, size, size, 3), or None if `with_pixels` is false.
+        digests: (n_tiles,) hash of each picture's bytes.
+        readable: (n_tiles,) whether each picture could be decoded.
+        faults: name and reason of each picture that could not be decoded.
+    """
+
+    pixels: Pixels | None
+    digests: U64
+    readable: NDArray[np.bool_]
+    faults: list[str]
 
 
 def decode_all(
@@ -76,19 +85,19 @@ def decode_all(
     size: int,
     label: str,
     decode: Callable[[bytes, int], Pixels] = decode,
-    keep: bool = True,
+    with_pixels: bool = True,
 ) -> Decoded:
-    """Decode every picture, and find all that cannot be decoded.
+    """Decode all pictures, and find all that cannot be decoded.
 
     Args:
-        read: gives the bytes of the picture with this number.
-        names: what the pictures are called in messages.
+        read: returns the bytes of the picture with this number.
+        names: name of each picture, for error messages.
         size: side of a tile in pixels.
-        label: what the work is called in reports of progress.
-        decode: bytes and size to one tile.
-        keep: whether the pixels are kept.
+        label: name of this work in the progress display.
+        decode: (bytes, size) -> one tile (size, size, 3).
+        with_pixels: whether the result holds the pixels.
     """
-    pixels = np.zeros((len(names), size, size, 3), np.uint8) if keep else None
+    pixels = np.zeros((len(names), size, size, 3), np.uint8) if with_pixels else None
     digests = np.zeros(len(names), np.uint64)
     readable = np.ones(len(names), bool)
     faults = []
@@ -109,10 +118,16 @@ def decode_all(
 def refuse_or_skip(
     faults: Sequence[str], total: int, where: object, corrupt: Literal["refuse", "skip"]
 ) -> None:
-    """End with what cannot be read, or say on stderr how much is left out.
+    """Raise an error if pictures cannot be read, or print on stderr how many are left out.
+
+    Args:
+        faults: names and reasons of the unreadable pictures.
+        total: number of all pictures.
+        where: folder or data set, for messages.
+        corrupt: `refuse` or `skip` unreadable pictures.
 
     Raises:
-        UserError: some picture cannot be read and `corrupt` is not `skip`.
+        UserError: some picture cannot be read and `corrupt` is `refuse`.
     """
     if not faults:
         return
@@ -131,32 +146,39 @@ def refuse_or_skip(
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Pictures that stay on disk, read like an array of tiles: what is indexed is decoded then."""
+    """Tiles in image files on disk. Indexing works as for an array and decodes these tiles.
+
+    Attributes:
+        files: one for each tile.
+        digests: (n_tiles,) hash of each file's bytes when the bank was loaded.
+        side: of a tile in pixels.
+    """
 
     files: tuple[Path, ...]
-    digests: U64  # (N,) of their bytes when they were found
-    side: int  # of a tile in pixels
+    digests: U64
+    side: int
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
+        """(n_tiles, side, side, 3)"""
         return len(self.files), self.side, self.side, 3
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, which: Ints | slice | int) -> Pixels:
-        """The tiles with these numbers, (..., S, S, 3), each decoded once.
+        """The tiles with these numbers (...), each decoded once: (..., side, side, 3).
 
         Raises:
-            UserError: a file is gone or was changed.
+            UserError: a file is missing or was changed.
         """
         index = np.asarray(np.arange(len(self))[which])
-        unique, place = np.unique(index, return_inverse=True)
+        unique, inverse = np.unique(index, return_inverse=True)
         tiles = np.zeros((len(unique), *self.shape[1:]), np.uint8)
         for k, i in enumerate(unique.tolist()):
             tiles[k] = self._read(i)
-        found: Pixels = tiles[place.reshape(index.shape)]
-        return found
+        chosen: Pixels = tiles[inverse.reshape(index.shape)]
+        return chosen
 
     def _read(self, i: int) -> Pixels:
         try:

@@ -1,7 +1,9 @@
-"""Resizing pictures, the same to the last bit on every machine.
+"""Resize pictures, with the same bits on every machine.
 
-Weights are whole multiples of 2^-14 and each pass ends in whole grey levels, so every sum in the
-matrix products is a whole number below 2^24, which float32 holds exactly in any order.
+Weights are multiples of 2^-14, and each pass rounds to whole grey levels. So every sum in the
+matrix products is an integer below 2^24, which float32 holds exactly in any order of summation.
+
+Shapes: P pictures.
 """
 
 from functools import lru_cache
@@ -15,7 +17,10 @@ _ONE = 2**14
 
 
 def resize(pictures: Pixels, height: int, width: int) -> Pixels:
-    """Bilinear, with area averaging when shrinking: (n, H, W, 3) -> (n, height, width, 3)."""
+    """Resize pictures: bilinear, with area averaging if they become smaller.
+
+    (P, old_height, old_width, 3) -> (P, height, width, 3)
+    """
     n, old_height, old_width, channels = pictures.shape
     if (height, width) == (old_height, old_width):
         return pictures
@@ -27,7 +32,7 @@ def resize(pictures: Pixels, height: int, width: int) -> Pixels:
 
 @lru_cache(maxsize=256)
 def _weights(old: int, new: int) -> NDArray[np.float32]:
-    """(new, old) whole numbers; each row sums to 2^14."""
+    """Weights of the old pixels in each new pixel, (new, old): integers; each row sums to 2^14."""
     radius = max(1.0, old / new)
     centre = (np.arange(new) + 0.5) * old / new
     weight = np.maximum(0, 1 - np.abs(np.arange(old) + 0.5 - centre[:, None]) / radius)
@@ -36,4 +41,5 @@ def _weights(old: int, new: int) -> NDArray[np.float32]:
 
 
 def _whole(sums: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide weighted sums by 2^14 and round to integers."""
     return np.asarray(np.floor(sums / _ONE + np.float32(0.5)), np.float32)

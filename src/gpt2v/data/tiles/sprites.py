@@ -1,13 +1,14 @@
-"""Sprites: drawn tiles of the ten CIFAR-10 classes, the tile source that needs no download.
+"""Sprites: drawn tiles of the ten CIFAR-10 classes. This source of tiles needs no download.
 
-A sprite is a pure function of (label, variant, size): every random choice comes from a Philox
-stream keyed by (label, variant), so any tile of a practically endless bank is made alone, with no
-files. Pose, proportions, flip, rotation, scale, aspect, shear, place, colours, background,
-brightness and noise vary. Colours and backgrounds are chosen by code that does not know the class,
-so only the shape tells the classes apart.
+A sprite is a pure function of (label, variant, size). Every random choice comes from a Philox
+stream with the key (label, variant), so each tile can be drawn alone, without files, and there are
+practically endlessly many. Pose, proportions, flip, rotation, scale, aspect, shear, position,
+colours, background, brightness and noise vary. The code that chooses colours and backgrounds does
+not know the class, so only the shape shows the class.
 
-Drawings face right in a square with x right and y down, both from -1 to 1. A `Pen` maps them
-through one affine matrix on to a canvas `SUPERSAMPLE` times the tile, which is then box-averaged.
+Drawings face right. They are in a square from -1 to 1 in both directions; x points right and y
+points down. A `Pen` maps them by one affine matrix to a canvas that is `SUPERSAMPLE` times as large
+as the tile. The canvas is then averaged over boxes of pixels.
 """
 
 import numpy as np
@@ -29,19 +30,31 @@ from gpt2v.data.tiles.drawing import (
 CLASS_NAMES: tuple[str, ...] = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
-SUPERSAMPLE = 3
+SUPERSAMPLE = 3  # side of the canvas / side of the tile
 
 
 def draw_sprites(labels: np.ndarray, variants: np.ndarray, size: int = 32) -> np.ndarray:
-    """Draw one tile for each (label, variant) pair: (N, size, size, 3) uint8, RGB.
+    """Draw one tile for each pair of label and variant.
 
-    labels: (N,) class ids, indices into `CLASS_NAMES`; variants: (N,) picture ids, 0 to 2**64 - 1;
-    size: side of a tile in pixels. One variant of two classes shares nothing; one variant in two
-    sizes is the same scene under other noise. Raises ValueError for other shapes, types or values.
+    The same variant of two classes has nothing in common. The same variant in two sizes is the
+    same drawing with other noise.
+
+    Args:
+        labels: (n_tiles,) classes, indices into `CLASS_NAMES`.
+        variants: (n_tiles,) numbers of variants, 0 to 2**64 - 1.
+        size: side of a tile in pixels.
+
+    Returns:
+        (n_tiles, size, size, 3) uint8, RGB.
+
+    Raises:
+        ValueError: other shapes, types or values.
     """
     labels, variants = np.asarray(labels), np.asarray(variants)
     if labels.ndim != 1 or labels.shape != variants.shape:
-        raise ValueError(f"labels {labels.shape} and variants {variants.shape} must both be (N,)")
+        raise ValueError(
+            f"labels {labels.shape} and variants {variants.shape} must both be (n_tiles,)"
+        )
     if any(ids.dtype.kind not in "iu" or (ids < 0).any() for ids in (labels, variants)):
         raise ValueError("labels and variants must be integers of at least 0")
     if (labels >= len(CLASS_NAMES)).any() or size < 1:
