@@ -70,18 +70,18 @@ class Slots:
     @property
     def n(self) -> int:
         """Q, the number of slots of each grid."""
-        return int(self.wanted.shape[1])
+        return int(self.asked_here.shape[1])
 
     @cached_property
     def turn(self) -> Ints:
         """Number of its questions about the same grid that come before each slot, (B, Q)."""
-        return np.asarray(np.maximum(np.cumsum(self.wanted, axis=1) - 1, 0))
+        return np.asarray(np.maximum(np.cumsum(self.asked_here, axis=1) - 1, 0))
 
     def arranged(self, first: Ints, *others: Ints) -> tuple[Ints, ...]:
         """The draws for each slot, arrays (B, Q); in raster order they are sorted by `first`."""
         if not self.raster:
             return first, *others
-        after = np.where(self.wanted, first, np.iinfo(np.int64).max)
+        after = np.where(self.asked_here, first, np.iinfo(np.int64).max)
         order = np.take_along_axis(np.argsort(after, axis=1, kind="stable"), self.turn, axis=1)
         return tuple(np.take_along_axis(drawn, order, axis=1) for drawn in (first, *others))
 
