@@ -109,7 +109,7 @@ class Renderer:
 
     bank: TileBank
     table: PieceTable
-    geometry: PictureGeometry | None = None  # of the pictures that the model takes, if it does
+    geometry: PictureGeometry | None = None  # of the model's pictures; None: it takes none
 
     def view(self, spec: ContentConfig, layout: str) -> View:
         """The view of a spec's grids in the layout with this name (see `view_of`)."""

@@ -121,7 +121,7 @@ def compose(
     `picture.resize` it is first scaled until its longer side fills the canvas.
 
     Args:
-        image_size: S.
+        image_size: S, the side that the vision tower takes.
     """
     picture = picture or PictureConfig()
     sheets = list(_drawn(grids, bank, picture))

@@ -144,7 +144,7 @@ class Instruction(ABC):
 
     @abstractmethod
     def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
-        """Draw the fields of a question for every slot, (B, Q). The draws do not depend on Q."""
+        """Draw the fields of a question for every slot, (B, Q). A slot's draws do not depend on Q."""
 
     @abstractmethod
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
