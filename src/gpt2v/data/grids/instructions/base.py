@@ -1,8 +1,8 @@
 """The base of all instructions (types of questions): what one asks, its wordings, its answers, and
 how well it can be answered without knowing where the objects are.
 
-Shapes: B samples of a batch, R rows of a grid, C columns of a grid, Q questions about a grid,
-J questions in a flat list, A choices of a question, K text pieces in a row.
+Shapes: B samples of a batch, Q questions about a grid, J questions in a flat list,
+A choices of a question, K text pieces in a row.
 """
 
 from abc import ABC, abstractmethod
@@ -144,7 +144,7 @@ class Instruction(ABC):
 
     @abstractmethod
     def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
-        """Draw the fields of a question for every slot, (B, Q). A slot's draws do not depend on Q."""
+        """Draw a question's fields for every slot, (B, Q). A slot's draws do not depend on Q."""
 
     @abstractmethod
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
