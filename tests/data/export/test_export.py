@@ -106,7 +106,7 @@ def test_items_are_the_samples(bank, name, seed, start):
         assert all(np.array_equal(decoded(a), b) for a, b in zip(item.pngs, own, strict=True))
     for b, item in enumerate(items):
         alone = draw_samples(grid, bank, seed, "val", np.array([start + b]))
-        assert_same(examples_of(alone, grid, bank)[0], item)  # whatever is drawn beside it
+        assert_same(examples_of(alone, grid, bank)[0], item)  # whatever else is drawn
         assert item.questions == [q.question for q in item.asked]
         assert item.answers == [q.answer for q in item.asked]
         for q in item.asked:
@@ -121,7 +121,7 @@ def test_items_are_the_samples(bank, name, seed, start):
                 assert str(cells.count(counted[0])) == q.answer
 
 
-def test_only_what_a_question_names_is_given(bank):
+def test_a_question_gives_only_the_row_and_column_it_names(bank):
     grid = config_of("mixed").grid
     items = examples_of(draw_samples(grid, bank, 0, "val", np.arange(60)), grid, bank)
     given = {(q.instruction, q.row is None, q.col is None) for i in items for q in i.asked}
@@ -149,11 +149,11 @@ def test_parquet_loads_with_plain_datasets(tmp_path, monkeypatch, name):
     config = config_of(name)
     export(config, tmp_path / "x", "parquet")
     monkeypatch.chdir(tmp_path)
-    found = datasets.load_dataset("./x", cache_dir=str(tmp_path / "cache"))["test"]
+    loaded = datasets.load_dataset("./x", cache_dir=str(tmp_path / "cache"))["test"]
     samples, pictures, names = drawn(config)
-    assert len(found) == config.n_images
+    assert len(loaded) == config.n_images
     several = name == "multi"
-    for row, own, text, b in zip(found, pictures, texts(config), range(len(found)), strict=True):
+    for row, own, text, b in zip(loaded, pictures, texts(config), range(len(loaded)), strict=True):
         images = row["images"] if several else [row["image"]]
         assert all(np.array_equal(np.asarray(a), p) for a, p in zip(images, own, strict=True))
         assert (row["index"], row["split"], row["text"]) == (b, "test", text)
@@ -175,7 +175,7 @@ def test_llava_conversations(tmp_path, name):
     said: dict[int, str] = {}
     samples, pictures, _ = drawn(config)
     for entry in entries:
-        index, _, place = entry["id"].partition("-")
+        index, _, slot = entry["id"].partition("-")
         number, turns = int(index), entry["conversations"]
         assert [turn["from"] for turn in turns] == ["human", "gpt"] * (len(turns) // 2)
         images = entry["image"] if name == "multi" else [entry["image"]]
@@ -187,7 +187,7 @@ def test_llava_conversations(tmp_path, name):
         assert turns[0]["value"].startswith(shown)
         assert "<image>" not in "".join(turn["value"] for turn in turns[1:])
         words = turns[0]["value"].removeprefix(shown)
-        if int(place or 0):  # of a later question: the prompt has been seen
+        if int(slot or 0):  # a later question: the prompt was already compared
             words = words.split("\n")[-1]
         rest = [
             f"{a['value']} {b['value']}\n" for a, b in zip(turns[2::2], turns[3::2], strict=True)
@@ -223,9 +223,9 @@ def test_folder_documents(tmp_path, monkeypatch, name):
             assert (document.parent / Path(file).name).is_file()
             assert Path(file).name.startswith(document.stem)
     monkeypatch.chdir(tmp_path)
-    found = datasets.load_dataset("./x", cache_dir=str(tmp_path / "cache"))["test"]
-    assert found["index"] == list(range(config.n_images))
-    first = found[0]["images"][0] if name == "multi" else found[0]["image"]
+    loaded = datasets.load_dataset("./x", cache_dir=str(tmp_path / "cache"))["test"]
+    assert loaded["index"] == list(range(config.n_images))
+    first = loaded[0]["images"][0] if name == "multi" else loaded[0]["image"]
     assert np.array_equal(np.asarray(first), pictures[0][0])
 
 

@@ -1,4 +1,4 @@
-"""Exports: the same bytes whoever writes them and however often they are stopped; mistakes."""
+"""Exports: the same bytes by every executor and after every stop; mistakes."""
 
 import importlib.util
 import json
@@ -28,7 +28,7 @@ from helpers import refusal, write_yaml
 @pytest.mark.parametrize("format", list(FORMATS))
 def test_executors_write_the_same_bytes(tmp_path, format):
     config = config_of("ragged", shard_size=2)
-    found = []
+    trees = []
     for name in ("serial", "processes", "ray"):
         if name == "ray" and importlib.util.find_spec("ray") is None:
             continue
@@ -36,14 +36,14 @@ def test_executors_write_the_same_bytes(tmp_path, format):
             continue  # both start processes, which takes seconds
         workers = None if name == "serial" else 2
         export(config, tmp_path / name, format, name, workers)
-        found.append(tree(tmp_path / name))
-    assert all(other == found[0] for other in found)
+        trees.append(tree(tmp_path / name))
+    assert all(other == trees[0] for other in trees)
     again = tmp_path / "again"
     export(config, again, format)
-    assert tree(again) == found[0]
-    manifest = json.loads(found[0]["manifest.json"])
-    assert set(manifest["files"]) == set(found[0]) - {"manifest.json"}
-    assert manifest["files"]["README.md"]["bytes"] == len(found[0]["README.md"])
+    assert tree(again) == trees[0]
+    manifest = json.loads(trees[0]["manifest.json"])
+    assert set(manifest["files"]) == set(trees[0]) - {"manifest.json"}
+    assert manifest["files"]["README.md"]["bytes"] == len(trees[0]["README.md"])
 
 
 def start(config: Path, to: Path, *more: str) -> subprocess.Popen[bytes]:
@@ -57,7 +57,7 @@ def start(config: Path, to: Path, *more: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize("executor", ["serial", "processes"])
-def test_a_killed_export_goes_on_to_the_same_bytes(tmp_path, executor):
+def test_a_killed_export_continues_to_the_same_bytes(tmp_path, executor):
     data = {"tiles": TILES, "grid": {"rows": 2}, "n_images": 300, "shard_size": 10}
     config = write_yaml(tmp_path / "c.yaml", data)
     export(load(ExportConfig, config, {}), tmp_path / "whole", "folder")
@@ -67,7 +67,8 @@ def test_a_killed_export_goes_on_to_the_same_bytes(tmp_path, executor):
     stopped = 0
     for _ in range(5):
         process = start(config, to, *more)
-        # Not by the clock alone: a slow machine would never get far enough to be interrupted.
+        # Wait for the next shard, not only for some time: a slow machine might not write any shard
+        # before it is killed.
         before = len(list(to.glob(".export/shards/*.json")))
         while process.poll() is None and len(list(to.glob(".export/shards/*.json"))) == before:
             time.sleep(0.002)
@@ -81,13 +82,13 @@ def test_a_killed_export_goes_on_to_the_same_bytes(tmp_path, executor):
     process = start(config, to, *more)
     process.wait()
     if executor == "processes":
-        time.sleep(0.5)  # workers of the killed ones are on their way out
+        time.sleep(0.5)  # workers of the killed processes are still ending
     assert tree(to) == tree(tmp_path / "whole")
     assert not (to / ".export").exists()
 
 
 @pytest.mark.parametrize("format", list(FORMATS))
-def test_stopped_at_any_write_it_goes_on(tmp_path, monkeypatch, format):
+def test_an_export_stopped_at_any_write_continues(tmp_path, monkeypatch, format):
     config = config_of("composite", n=6, shard_size=3)
     export(config, tmp_path / "whole", format)
     whole, real, at = tree(tmp_path / "whole"), os.replace, 0
@@ -112,7 +113,7 @@ def test_stopped_at_any_write_it_goes_on(tmp_path, monkeypatch, format):
             at += 1
         else:
             break
-    assert at == len(whole) + 2 + 2 * 2  # files, two notes, lines and receipts of two shards
+    assert at == len(whole) + 2 + 2 * 2  # files, two work files, lines and receipts of two shards
 
 
 def test_only_missing_shards_are_written(tmp_path, monkeypatch):
@@ -134,7 +135,7 @@ def test_only_missing_shards_are_written(tmp_path, monkeypatch):
     assert written == [0, 1, "stopped", 2]
 
 
-def test_stopped_while_it_tidies_up(tmp_path, capsys):
+def test_an_export_stopped_while_cleaning_up_is_finished(tmp_path, capsys):
     config = config_of("composite")
     export(config, tmp_path / "x", "parquet")
     whole = tree(tmp_path / "x")
@@ -160,7 +161,7 @@ def test_a_shard_whose_files_are_gone_is_written_again(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(tmp_path):
-    """A command of an export, but for its options."""
+    """The command of an export without its options."""
     data = {"tiles": TILES, "n_images": 3, "shard_size": 2}
     return ["data", "export", write_yaml(tmp_path / "c.yaml", data)]
 
@@ -218,7 +219,7 @@ def test_what_is_there_is_not_overwritten(tmp_path, capsys, small):
     assert "cannot be written" in refusal(capsys, *small, "--to", tmp_path / "file" / "x", *how)
 
 
-def test_a_finished_export_is_replaced_only_when_told(tmp_path, capsys, small):
+def test_a_finished_export_is_replaced_only_with_overwrite(tmp_path, capsys, small):
     to = tmp_path / "x"
     words = [str(word) for word in [*small, "--to", to, "--format", "parquet"]]
     assert main(words) == 0
@@ -235,7 +236,7 @@ def test_a_finished_export_is_replaced_only_when_told(tmp_path, capsys, small):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["c.yaml", "x"]
 
 
-def test_another_configuration_does_not_go_on(tmp_path, capsys, small, monkeypatch):
+def test_another_configuration_does_not_continue_an_export(tmp_path, capsys, small, monkeypatch):
     to = tmp_path / "x"
     words = [str(word) for word in [*small, "--to", to]]
     monkeypatch.setattr("gpt2v.data.export.run._finish", lambda *_: None)

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness runs the exported tasks, and asks and scores what we do."""
+"""lm-evaluation-harness runs the exported tasks, with the same questions and scores as ours."""
 
 import gc
 import importlib.util
@@ -50,14 +50,14 @@ def exported(to: Path, **grid) -> tuple[Path, list[Example]]:
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_gc():
-    """The harness collects garbage after every batch; what is there already need not be walked."""
+    """The harness collects garbage after every batch; existing objects need not be checked."""
     gc.freeze()
     yield
     gc.unfreeze()
 
 
 def command_line(tasks: Path, elsewhere: Path, checkpoint: Path, names: str) -> dict:
-    """The harness's own, as a user in another folder writes it; the logged samples by task."""
+    """Run the harness's own command in another folder; returns the logged samples by task."""
     from lm_eval.__main__ import cli_evaluate  # takes seconds
 
     elsewhere.mkdir()
@@ -68,15 +68,15 @@ def command_line(tasks: Path, elsewhere: Path, checkpoint: Path, names: str) -> 
         patch.chdir(elsewhere)
         patch.setattr(sys, "argv", command)
         cli_evaluate()
-    found = {}
+    by_task = {}
     for file in sorted((elsewhere / "out").rglob("samples_*.jsonl")):
         name = file.name.removeprefix("samples_").rsplit("_", 1)[0]
-        found[name] = [json.loads(line) for line in file.read_text().splitlines()]
-    return found
+        by_task[name] = [json.loads(line) for line in file.read_text().splitlines()]
+    return by_task
 
 
 def harness(tasks: Path, model: object, names: list[str], **options) -> dict:
-    """What it finds in Python, without its own 14,000 task files, which take seconds to list."""
+    """Its results in Python, without its own 14,000 task files, which take seconds to list."""
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -92,10 +92,10 @@ def test_words_are_asked_and_scored_as_ours_are(tmp_path, lm, tokenizer):
     tasks, items = exported(tmp_path / "tasks")
     checkpoint = tmp_path / "gpt2"
     save_pretrained(checkpoint, lm, tokenizer)
-    found = command_line(tasks, tmp_path / "run", checkpoint, "gpt2v_1-2x2_text")
-    assert set(found) == {f"gpt2v_1-2x2_text_{name}" for name in ASKED}
+    samples = command_line(tasks, tmp_path / "run", checkpoint, "gpt2v_1-2x2_text")
+    assert set(samples) == {f"gpt2v_1-2x2_text_{name}" for name in ASKED}
     for name in ASKED:
-        logged, ours = found[f"gpt2v_1-2x2_text_{name}"], rows(items, name)
+        logged, ours = samples[f"gpt2v_1-2x2_text_{name}"], rows(items, name)
         assert len(logged) == len(ours) > 0
         for sample, (item, question) in zip(logged, ours, strict=True):
             context = sample["arguments"]["gen_args_0"]["arg_0"]
@@ -118,13 +118,13 @@ def test_words_are_asked_and_scored_as_ours_are(tmp_path, lm, tokenizer):
 def own_scores(lm, tokenizer: Tokenizer, context: str, continuations: list[str]) -> list[float]:
     """Log-probability of each continuation, by plain transformers."""
     before = tokenizer.encode(context).ids
-    found = []
+    scores = []
     for continuation in continuations:
         after = tokenizer.encode(continuation).ids
         with torch.no_grad():
             logits = lm(torch.tensor([before + after])).logits[0, len(before) - 1 : -1]
-        found.append(float(logits.log_softmax(-1)[torch.arange(len(after)), after].sum()))
-    return found
+        scores.append(float(logits.log_softmax(-1)[torch.arange(len(after)), after].sum()))
+    return scores
 
 
 def tiny_llava(lm, tokenizer: Tokenizer, path: Path) -> Path:
@@ -155,8 +155,10 @@ def tiny_llava(lm, tokenizer: Tokenizer, path: Path) -> Path:
         extra_special_tokens={"image_token": "<image>"},
     )
     size = {"height": 32, "width": 32}
-    kind = getattr(transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor)
-    images = kind(size=size, crop_size=size, do_center_crop=False)
+    processor_class = getattr(
+        transformers, "CLIPImageProcessorPil", transformers.CLIPImageProcessor
+    )
+    images = processor_class(size=size, crop_size=size, do_center_crop=False)
     processor = LlavaProcessor(
         images, words, patch_size=16, vision_feature_select_strategy="default"
     )
@@ -172,10 +174,10 @@ def test_pictures_are_asked_as_ours_are(tmp_path, lm, tokenizer, layout):
     checkpoint = tiny_llava(lm, tokenizer, tmp_path / "llava")
     name = "gpt2v_1-2x2_image"
     options = {"model_args": f"pretrained={checkpoint}", "device": "cpu", "batch_size": 2}
-    found = harness(tasks, "hf-multimodal", [name], **options)["samples"]
-    assert set(found) == {f"{name}_{asked}" for asked in ASKED}
+    samples = harness(tasks, "hf-multimodal", [name], **options)["samples"]
+    assert set(samples) == {f"{name}_{asked}" for asked in ASKED}
     for asked in ASKED:
-        logged, ours = found[f"{name}_{asked}"], rows(items, asked)
+        logged, ours = samples[f"{name}_{asked}"], rows(items, asked)
         assert len(logged) == len(ours) > 0
         for sample, (item, question) in zip(logged, ours, strict=True):
             mark = "<image>\n"
@@ -188,7 +190,7 @@ def test_pictures_are_asked_as_ours_are(tmp_path, lm, tokenizer, layout):
             assert sample["exact_match"] == float(said == question.answer)
 
 
-def test_whoever_knows_the_answers_has_every_point(tmp_path):
+def test_a_model_that_knows_the_answers_scores_100_percent(tmp_path):
     from lm_eval.api.model import LM
 
     tasks, items = exported(tmp_path / "tasks", picture={"layout": "multi"})
@@ -216,20 +218,20 @@ def test_whoever_knows_the_answers_has_every_point(tmp_path):
                     said.append(answers[r.args[0]])
                     continue
                 pixels = np.asarray(r.args[2]["visual"][0])
-                found = [
+                matches = [
                     answer
                     for key, answer in answers.items()
                     if isinstance(key, tuple)
                     and key[0] == r.args[0]
                     and np.array_equal(decoded(key[1]), pixels)
                 ]
-                said.append(found[0])
+                said.append(matches[0])
             return said
 
     groups = ["gpt2v_1-2x2_text", "gpt2v_1-2x2_image"]
-    found = harness(tasks, Oracle(), groups, log_samples=False)["results"]
+    results = harness(tasks, Oracle(), groups, log_samples=False)["results"]
     for group in groups:
-        scores = {k: v for k, v in found[group].items() if k in ("acc,none", "exact_match,none")}
+        scores = {k: v for k, v in results[group].items() if k in ("acc,none", "exact_match,none")}
         assert scores
         assert set(scores.values()) == {1.0}
 

@@ -31,7 +31,7 @@ COUNTED = " Rows and columns are counted from 1."
 
 
 def read_question(line: str) -> tuple[int, int, int]:
-    """Which wording a question has, and the row and column that it names."""
+    """The wording of a question, and the row and column that it names."""
     patterns = [
         r"What object is in row (?P<r>\d+), column (?P<c>\d+)\? A:",
         r"Which object stands at row (?P<r>\d+), column (?P<c>\d+)\? A:",
@@ -40,12 +40,12 @@ def read_question(line: str) -> tuple[int, int, int]:
         r"Column (?P<c>\d+), row (?P<r>\d+): which object is it\? A:",
         r"What do you find where row (?P<r>\d+) meets column (?P<c>\d+)\? A:",
     ]
-    found = [(i, m) for i, p in enumerate(patterns) if (m := re.fullmatch(p, line))]
-    assert len(found) == 1, line
-    return found[0][0], int(found[0][1]["r"]), int(found[0][1]["c"])
+    matches = [(i, m) for i, p in enumerate(patterns) if (m := re.fullmatch(p, line))]
+    assert len(matches) == 1, line
+    return matches[0][0], int(matches[0][1]["r"]), int(matches[0][1]["c"])
 
 
-def written_question(kind: int, r: int, c: int) -> str:
+def written_question(wording: int, r: int, c: int) -> str:
     return [
         f"What object is in row {r}, column {c}? A:",
         f"Which object stands at row {r}, column {c}? A:",
@@ -53,7 +53,7 @@ def written_question(kind: int, r: int, c: int) -> str:
         f"Name the object in column {c} of row {r}. A:",
         f"Column {c}, row {r}: which object is it? A:",
         f"What do you find where row {r} meets column {c}? A:",
-    ][kind]
+    ][wording]
 
 
 def written(samples: Samples, i: int, names: tuple[str, ...], grid: str | None = None) -> str:
@@ -129,7 +129,7 @@ def test_gpt2_tokens_of_pieces_are_tokens_of_the_string(
 
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=5), augments)
-def test_a_sample_is_worded_the_same_in_any_company(bank, index, augment):
+def test_the_wording_of_a_sample_does_not_depend_on_its_batch(bank, index, augment):
     spec = GridConfig(rows=2, cols=3, questions=4, augment=augment)
     together = draw_samples(spec, bank, 1, "val", np.array(index))
     texts = documents(together, TextView(), bank.class_names, Strings())
@@ -151,12 +151,12 @@ def test_every_variant_occurs_in_its_share(bank, seed):
         assert len(shares) == n
         spread = np.sqrt((1 - 1 / n) / n / drawn.size)
         assert abs(shares - 1 / n).max() < 3.5 * spread, name
-    # The choices are drawn apart from each other: every pair of them occurs.
+    # The choices are drawn independently: every combination occurs.
     assert len({*zip(samples.delimiter, samples.prompt, samples.base, strict=True)}) == 5 * 3 * 2
     assert len({*map(tuple, samples.question[:, :2])}) == 6 * 6
 
 
-def test_what_is_not_varied_stays_and_what_is_does_not_depend_on_the_rest(bank):
+def test_each_variant_is_drawn_independently_of_the_others(bank):
     index = np.arange(100)
     everything = draw_samples(GridConfig(augment=ALL), bank, 0, "train", index)
     one = GridConfig(augment=AugmentConfig(index_bases=[0, 1]))
@@ -172,7 +172,7 @@ def test_what_is_not_varied_stays_and_what_is_does_not_depend_on_the_rest(bank):
 def test_answers_are_right_in_the_text_as_it_is_read(bank):
     spec = GridConfig(rows=3, cols=4, questions=7, augment=ALL)
     samples = draw_samples(spec, bank, 0, "test", np.arange(200))
-    kinds, bases = set(), set()
+    wordings, bases = set(), set()
     for text in documents(samples, TextView(), bank.class_names, Strings()):
         lines = text.splitlines()
         d = lines[0][0]
@@ -187,14 +187,14 @@ def test_answers_are_right_in_the_text_as_it_is_read(bank):
         asked = set()
         for line in lines[4:]:
             question, answer = line.split("A: ")
-            kind, row, col = read_question(question + "A:")
+            wording, row, col = read_question(question + "A:")
             assert row >= base
             assert col >= base
             assert grid[row - base][col - base] == answer
             asked.add((row, col))
-            kinds.add(kind)
+            wordings.add(wording)
         assert len(asked) == 7
-    assert kinds == set(range(6))
+    assert wordings == set(range(6))
     assert bases == {0, 1}
 
 
@@ -234,7 +234,7 @@ def test_nothing_but_words_and_order_changes(bank, mode):
 
 
 def test_without_augmentation_nothing_is_new(bank):
-    """Words, names in logs, the written configuration and the data hash are as without it."""
+    """Words, names in logs, the written configuration and the data hash stay as they were."""
     spec = GridConfig(rows=2, cols=11, augment=AugmentConfig())
     samples = draw_samples(spec, bank, 0, "train", np.arange(20))
     assert not any(getattr(samples, name).any() for name in WORDING)
@@ -295,7 +295,7 @@ def test_the_length_check_takes_the_longest_wording(bank, table, mode):
 
 
 def _longest_allowed(stream: Stream, mode: str) -> int:
-    """Positions that the check asks for, by its own message."""
+    """The number of positions in the message of the check."""
     with pytest.raises(UserError, match=rf"a 2x2 grid \(text, {mode}\) needs") as refused:
         stream.check(8)
     return int(re.search(r"needs (\d+) positions", str(refused.value))[1])
@@ -323,19 +323,19 @@ def _longest_allowed(stream: Stream, mode: str) -> int:
         ),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line(grid, says):
-    """In the grids of a training, and of an evaluation, which has no modality of one grid."""
+def test_impossible_settings_are_refused_in_one_line(grid, says):
+    """In the grids of a training, and of an evaluation, whose grids have no modality."""
     measured = {k: v for k, v in grid.items() if k != "modality"}
     stages = [{"steps": 1, "mix": [grid]}]
-    found = []
+    messages = []
     with pytest.raises(UserError) as refused:
         validate(DataConfig, {"stages": stages}, "x.yaml")
-    found.append(str(refused.value).replace("stages.0.mix.0", "grid"))
+    messages.append(str(refused.value).replace("stages.0.mix.0", "grid"))
     if measured == grid:
         with pytest.raises(UserError) as refused:
             validate(EvalConfig, {"grid": grid}, "x.yaml")
-        found.append(str(refused.value))
-    for message in found:
+        messages.append(str(refused.value))
+    for message in messages:
         assert re.search(says, message)
         assert "\n" not in message
 

@@ -28,7 +28,7 @@ def rows_of(samples, which=slice(None)):
     st.integers(1, 4),
     st.integers(1, 4),
 )
-def test_a_sample_is_the_same_in_any_company(bank, index, seed, split, rows, cols):
+def test_a_sample_does_not_depend_on_its_batch(bank, index, seed, split, rows, cols):
     spec = GridConfig(rows=rows, cols=cols, palette=3)
     together = draw_samples(spec, bank, seed, split, np.array(index))
     turned = draw_samples(spec, bank, seed, split, np.array(index[::-1]))
@@ -64,15 +64,17 @@ def test_every_cell_is_asked_for_once(bank):
 def test_cells_and_palettes_are_uniform_and_the_listed_order_tells_nothing(bank):
     n = 6000
     samples = draw_samples(SPEC, bank, 0, "train", np.arange(n))
-    place = (samples.classes.reshape(n, 9, 1) == samples.palette[:, None, :]).argmax(-1)
-    assert (np.take_along_axis(samples.palette, place, 1) == samples.classes.reshape(n, 9)).all()
-    for cell in range(9):  # which place of the list a cell's object has
-        counts = np.bincount(place[:, cell], minlength=4)
+    listed_at = (samples.classes.reshape(n, 9, 1) == samples.palette[:, None, :]).argmax(-1)
+    assert (
+        np.take_along_axis(samples.palette, listed_at, 1) == samples.classes.reshape(n, 9)
+    ).all()
+    for cell in range(9):  # index of a cell's object in the palette
+        counts = np.bincount(listed_at[:, cell], minlength=4)
         assert ((counts - n / 4) ** 2 / (n / 4)).sum() < 25  # 3 degrees of freedom
     for column in samples.palette.T:
         counts = np.bincount(column, minlength=10)
         assert ((counts - n / 10) ** 2 / (n / 10)).sum() < 40  # 9 degrees of freedom
-    pairs = np.bincount(place[:, 0] * 4 + place[:, 8], minlength=16)
+    pairs = np.bincount(listed_at[:, 0] * 4 + listed_at[:, 8], minlength=16)
     assert ((pairs - n / 16) ** 2 / (n / 16)).sum() < 50  # 15 degrees of freedom
     asked = np.bincount((samples.row * 3 + samples.col)[:, 0], minlength=9)
     assert ((asked - n / 9) ** 2 / (n / 9)).sum() < 40
@@ -96,17 +98,17 @@ def contents(samples):
 def test_from_3x3_up_no_content_is_in_two_splits(bank):
     # Two objects make few contents (45 * 512), so that thousands of draws must collide by chance.
     spec = GridConfig(palette=2)
-    found = []
+    by_split = []
     for split in SPLITS:
         samples = draw_samples(spec, bank, 0, split, np.arange(4000))
         assert set(content_split(samples.classes, samples.palette)) == {SPLITS.index(split)}
-        found.append(contents(samples))
-    assert not found[0] & found[1]
-    assert not found[0] & found[2]
-    assert not found[1] & found[2]
+        by_split.append(contents(samples))
+    assert not by_split[0] & by_split[1]
+    assert not by_split[0] & by_split[2]
+    assert not by_split[1] & by_split[2]
     other = contents(draw_samples(spec, bank, 7, "train", np.arange(4000)))
-    assert other & found[0]  # another seed draws from the same contents ...
-    assert not other & (found[1] | found[2])  # ... and so from no other split's
+    assert other & by_split[0]  # another seed draws from the same contents ...
+    assert not other & (by_split[1] | by_split[2])  # ... and from no other split's
 
 
 def test_the_content_split_knows_the_palette_as_a_set(bank):
@@ -124,7 +126,7 @@ def test_a_palette_larger_than_the_classes_is_refused(bank):
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_a_palette_of_one_object_ends_or_is_refused(bank, split):
-    """Ten contents only: a split to which none of them hashes must not be searched for ever."""
+    """There are only ten contents. A split that has none of them must not be searched for ever."""
 
     def draw():
         try:
@@ -132,5 +134,5 @@ def test_a_palette_of_one_object_ends_or_is_refused(bank, split):
         except UserError as error:
             return str(error)
 
-    found = helpers.within(3, draw)
-    assert found == 20 or "palette" in found
+    result = helpers.within(3, draw)
+    assert result == 20 or "palette" in result

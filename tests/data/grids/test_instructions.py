@@ -35,14 +35,14 @@ def spec_of(name, **changes):
 
 
 def read(template, question):
-    """The fields of a question in the words of `template`, or nothing."""
+    """The fields of a question in the words of `template`, or None."""
     pattern = re.escape(template).replace(r"\{", "{").replace(r"\}", "}")
     directions = "|".join(d.strip() for d in DIRECTIONS)
-    kinds = {"object": r".+?", "direction": directions}
+    patterns = {"object": r".+?", "direction": directions}
     for field in re.findall(r"{(\w+)}", template):
-        pattern = pattern.replace(f"{{{field}}}", f"(?P<{field}>{kinds.get(field, r'[0-9]+')})")
-    found = re.fullmatch(pattern, question)
-    return found and found.groupdict()
+        pattern = pattern.replace(f"{{{field}}}", f"(?P<{field}>{patterns.get(field, r'[0-9]+')})")
+    match = re.fullmatch(pattern, question)
+    return match and match.groupdict()
 
 
 def check_document(text, expected_names=NAMES):
@@ -53,7 +53,7 @@ def check_document(text, expected_names=NAMES):
     prompt = lines[height]
     palette = re.search(r"\['(.*)'\]", prompt)[1].split("', '")
     base = int("counted from 1" in prompt)
-    found = []
+    pairs = []
     for line in lines[height + 1 :]:
         question, answer = line.split("A: ")
         matches = [
@@ -66,8 +66,8 @@ def check_document(text, expected_names=NAMES):
         name, _, fields = matches[0]
         assert name in expected_names
         assert answered(name, fields, grid, palette, base) == answer, (text, line)
-        found.append((name, answer))
-    return found
+        pairs.append((name, answer))
+    return pairs
 
 
 @given(
@@ -95,7 +95,7 @@ def test_answers_follow_from_the_table(bank, names, rows, cols, palette, seed, h
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wrong_answer_would_be_noticed(bank, name):
-    """Planted: one object of the table is replaced by another."""
+    """One object of the table is replaced by another on purpose."""
     samples = draw_samples(spec_of(name, rows=2, cols=2), bank, 0, "val", np.arange(30))
     noticed = 0
     for text in documents(samples, TextView(), bank.class_names, Strings()):
@@ -126,7 +126,7 @@ def test_an_instruction_asks_all_its_questions_once(bank, name):
     st.sampled_from(["random", "raster"]),
     st.sampled_from(["test", "train"]),
 )
-def test_a_sample_of_any_size_is_the_same_in_any_company(bank, index, order, split):
+def test_a_sample_of_any_size_does_not_depend_on_its_batch(bank, index, order, split):
     spec = GridConfig(
         rows=[1, 4],
         cols=[2, 5],
@@ -182,24 +182,24 @@ def all_questions(name, n_rows, n_cols, p, grid):
         yes = [({"object": o}, half / len(here)) for o in here]
         return yes + [({"object": o}, Fraction(1, 2) / len(absent)) for o in absent]
     if name == "neighbour":
-        found = []
+        questions = []
         for r, c in cells:  # the answer's cell
             named = [(0, r, c + 1), (1, r, c - 1), (2, r + 1, c), (3, r - 1, c)]
             named = [(d, y, x) for d, y, x in named if 0 <= y < n_rows and 0 <= x < n_cols]
             share = Fraction(1, len(cells) * len(named))
-            found += [({"direction": d, "row": y, "col": x}, share) for d, y, x in named]
-        return found
+            questions += [({"direction": d, "row": y, "col": x}, share) for d, y, x in named]
+        return questions
     pairs = [(a, b) for a in cells for b in cells if a != b]
     same = [(a, b) for a, b in pairs if grid[a[0]][a[1]] == grid[b[0]][b[1]]]
     differ = [pair for pair in pairs if pair not in same]
-    found = []
+    questions = []
     for group, other in ((same, differ), (differ, same)):
         half = Fraction(1, 2) if other else Fraction(1)
-        found += [
+        questions += [
             ({"row": a[0], "col": a[1], "other_row": b[0], "other_col": b[1]}, half / len(group))
             for a, b in group
         ]
-    return found
+    return questions
 
 
 def counted(name, n_rows, n_cols, p, know):
@@ -250,25 +250,25 @@ def samples_of(name, n_rows, n_cols, p):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("n_rows", "n_cols", "p"), [(2, 2, 2), (2, 2, 3), (1, 3, 4), (2, 3, 2)])
 def test_baselines_against_adding_up_every_grid(name, n_rows, n_cols, p):
-    found = baselines(samples_of(name, n_rows, n_cols, p))
+    rates = baselines(samples_of(name, n_rows, n_cols, p))
     blind = counted(name, n_rows, n_cols, p, lambda grid: None)
     bag = counted(
         name, n_rows, n_cols, p, lambda grid: tuple(sorted(o for row in grid for o in row))
     )
-    assert found.blind == pytest.approx(blind)
-    assert found.bag == pytest.approx(bag)
-    assert 0 < found.chance <= found.blind + 1e-12
+    assert rates.blind == pytest.approx(blind)
+    assert rates.bag == pytest.approx(bag)
+    assert 0 < rates.chance <= rates.blind + 1e-12
 
 
 def test_the_baselines_of_the_task(bank):
     """25% blind; the bag of 3x3 grids of four objects is about 43%, of 2x2 grids exactly this."""
     samples = draw_samples(GridConfig(), bank, 1, "test", np.arange(3000))
-    found = baselines(samples)
-    assert (found.chance, found.blind) == (0.25, 0.25)
-    assert found.bag == pytest.approx(0.4312, abs=0.012)
+    rates = baselines(samples)
+    assert (rates.chance, rates.blind) == (0.25, 0.25)
+    assert rates.bag == pytest.approx(0.4312, abs=0.012)
     counts = np.sort(samples.classes.reshape(-1, 9), axis=1)
     most = (counts[:, :, None] == counts[:, None, :]).sum(-1).max(1)
-    assert found.bag == pytest.approx(float(most.mean() / 9))
+    assert rates.bag == pytest.approx(float(most.mean() / 9))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -279,7 +279,7 @@ def test_baselines_of_large_grids_are_probabilities(bank, name):
     assert all(0 < value <= 1 for value in baselines(samples))
 
 
-def test_places_without_a_question_are_marked(bank):
+def test_slots_without_a_question_are_marked(bank):
     spec = GridConfig(rows=[1, 3], cols=[1, 3])
     samples = draw_samples(spec, bank, 0, "train", np.arange(60))
     asked = (samples.instruction != NOT_ASKED).sum(1)
@@ -294,11 +294,18 @@ def test_places_without_a_question_are_marked(bank):
             {"instructions": {"colour": 1.0}},
             "instructions: colour: no such instruction; .*lookup, ",
         ),
-        ({"questions": 10}, r"questions: 10, but there are only 9 different ones \(lookup\) about"),
-        ({"instructions": {"majority": 1.0}, "questions": 2}, r"only 1 different ones \(majority"),
+        (
+            {"questions": 10},
+            r"questions: 10, but there are only 9 different questions \(lookup\) about",
+        ),
+        (
+            {"instructions": {"majority": 1.0}, "questions": 2},
+            r"only 1 different questions \(majority",
+        ),
         (
             {"instructions": {"row": 1.0, "majority": 1.0}, "questions": 6, "rows": [2, 4]},
-            r"questions: 6, but there are only 5 different ones \(row, majority\) about a 2-4x3",
+            r"questions: 6, but there are only 5 different questions \(row, majority\) about a "
+            "2-4x3",
         ),
         (
             {"instructions": {"neighbour": 1.0}, "rows": [1, 2], "cols": 1},
@@ -326,7 +333,7 @@ def test_the_registry_has_a_name_a_docstring_and_several_wordings_for_each():
 @pytest.mark.parametrize("order", ["random", "raster"])
 @pytest.mark.parametrize("questions", [None, 9, 29])
 def test_a_mixture_asks_nothing_twice(bank, order, questions):
-    """But for `exists` and `compare`, whose answers are balanced instead."""
+    """Except for `exists` and `compare`, whose answers are balanced instead."""
     names = ("lookup", "count", "row", "majority", "transcribe")
     spec = GridConfig(
         rows=[2, 4],
@@ -338,13 +345,13 @@ def test_a_mixture_asks_nothing_twice(bank, order, questions):
     )
     samples = draw_samples(spec, bank, 0, "train", np.arange(200))
     for text in documents(samples, TextView(), bank.class_names, Strings()):
-        found = check_document(text)
+        pairs = check_document(text)
         asked = Counter(line for line in text.splitlines() if " A: " in line)
         assert max(asked.values()) == 1
-        if questions == 29:  # all there are
-            kinds = Counter(name for name, _ in found)
+        if questions == 29:  # all that exist
+            n_questions = Counter(name for name, _ in pairs)
             rows = text.split("The grid")[0].count("\n")
-            assert kinds == {
+            assert n_questions == {
                 "lookup": 4 * rows, "count": 4, "row": rows, "majority": 1, "transcribe": 1,
             }  # fmt: skip
 
@@ -364,12 +371,12 @@ def test_instructions_do_not_share_their_draws(bank):
             for name in (one, other)
         ]
         if field == "cell":
-            places = [
+            cells = [
                 (s.other_row if name == "neighbour" else s.row) * 4
                 + (s.other_col if name == "neighbour" else s.col)
                 for name, s in zip((one, other), alone, strict=True)
             ]
-            return np.mean(places[0] == places[1]), 1 / 16
+            return np.mean(cells[0] == cells[1]), 1 / 16
         return np.mean(alone[0].object == alone[1].object), 1 / 4
 
     for one, other, field in (("lookup", "neighbour", "cell"), ("count", "locate", "object")):
@@ -378,7 +385,7 @@ def test_instructions_do_not_share_their_draws(bank):
 
 
 def test_the_order_in_which_instructions_are_named_does_not_matter(bank):
-    """As it does not to the data's hash, nor to what a run is compared by."""
+    """It does not matter for the hash of the data or the comparison of runs either."""
     one = GridConfig(instructions={"lookup": 1.0, "row": 2.0})
     other = GridConfig(instructions={"row": 2.0, "lookup": 1.0})
     index = np.arange(50)
@@ -387,7 +394,7 @@ def test_the_order_in_which_instructions_are_named_does_not_matter(bank):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_choices_do_not_depend_on_the_company(bank, name):
+def test_choices_do_not_depend_on_the_batch(bank, name):
     spec = spec_of(name, rows=[2, 6], cols=[2, 6])
     strings = Strings()
     together = draw_samples(spec, bank, 0, "test", np.arange(20))

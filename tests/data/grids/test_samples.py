@@ -1,4 +1,4 @@
-"""The samples in the repository are what their command makes, byte for byte."""
+"""The command of the samples in the repository makes the same files again, byte for byte."""
 
 import json
 
@@ -29,7 +29,7 @@ def again(tmp_path_factory):
 
 
 def test_every_file_is_made_again_byte_for_byte(again):
-    """PNG and parquet files are another library's: their bytes are those of its version."""
+    """PNG and parquet files are written by other libraries: the bytes depend on their versions."""
     written = json.loads((SAMPLES / "manifest.json").read_text())
     if written["versions"] != versions():
         pytest.skip(f"the samples were written with {written['versions']}, here are {versions()}")

@@ -53,13 +53,13 @@ def test_independent_questions_share_the_prefix_and_restart(named, table, sample
         assert batch.input_ids[i][root].tolist() == shared
         assert batch.position_ids[i][root].tolist() == list(range(len(shared)))
         for q in range(4):
-            place = np.flatnonzero(batch.answers[i] == q)
-            seen = batch.sees[batch.segments[i, place[0]]]  # segments that the answer sees
+            answer = np.flatnonzero(batch.answers[i] == q)
+            seen = batch.sees[batch.segments[i, answer[0]]]  # segments that the answer sees
             mine = np.isin(batch.segments[i], np.flatnonzero(seen)) & (batch.segments[i] >= 0)
-            path = batch.input_ids[i][mine].tolist()
+            ids = batch.input_ids[i][mine].tolist()
             alone = text + helpers.question(samples, i, q) + helpers.answer(samples, i, q, names)
-            assert path == table.tokens(alone)
-            assert batch.position_ids[i][mine].tolist() == list(range(len(path)))
+            assert ids == table.tokens(alone)
+            assert batch.position_ids[i][mine].tolist() == list(range(len(ids)))
 
 
 def test_every_token_of_every_choice_is_read_after_its_question(named, table, samples):
@@ -74,7 +74,7 @@ def test_every_token_of_every_choice_is_read_after_its_question(named, table, sa
                 at = reads.position[i, q, c, : len(tokens)]
                 first = np.flatnonzero(batch.answers[i] == q)[0]
                 assert at[0] == first - 1
-                # What is read at a place is what follows it, in the choice's own branch.
+                # The token that is read at a position follows it in the choice's own branch.
                 assert batch.input_ids[i, at[1:]].tolist() == tokens[:-1]
                 expected = batch.position_ids[i, at[0]] + np.arange(len(tokens))
                 assert batch.position_ids[i, at].tolist() == expected.tolist()
@@ -104,7 +104,7 @@ def test_both_views_of_a_sample_hold_the_same_grid_and_questions(bank, table, sa
         assert decoded[0] == "\n"
 
 
-def test_a_spliced_text_keeps_the_words_behind_the_placeholders(long_bank, table, samples):
+def test_a_spliced_text_stores_the_words_behind_the_placeholders(long_bank, table, samples):
     render = Renderer(long_bank, table)
     plain = render(samples, TextView())
     spliced = render(samples, TextView(spliced=True))

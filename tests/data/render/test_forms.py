@@ -1,4 +1,4 @@
-"""Every text form, against plain Python and read back."""
+"""Every text form, compared with plain Python and read back."""
 
 import re
 
@@ -77,7 +77,7 @@ def test_all_forms_say_the_same_after_the_grid(bank, form):
         assert one[one.index("The grid above") :] == two[two.index("The grid above") :]
 
 
-def test_pictures_for_each_cell_stand_in_the_grids_lines(bank):
+def test_pictures_for_each_cell_are_in_the_grids_lines(bank):
     geometry, picture = PictureGeometry(16, 8), PictureConfig(layout="multi")
     view = ImageView(lambda r, c: geometry.span(r, c, 16, picture), picture=picture)
     spec = GridConfig(rows=[1, 3], cols=[1, 3], palette=2, questions=1)

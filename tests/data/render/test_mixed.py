@@ -1,4 +1,4 @@
-"""Batches of grids of any size, with every instruction, in every layout: packed equals alone."""
+"""Batches of grids of any size, instruction and layout: packed samples equal single ones."""
 
 import dataclasses
 from collections import Counter
@@ -32,7 +32,7 @@ EVERYTHING = GridConfig(
     instructions=dict.fromkeys(NAMES, 1.0),
     questions=7,
 )
-N = 6
+N_SAMPLES = 6
 
 
 @pytest.fixture(params=["bank", "long_bank"])
@@ -48,7 +48,7 @@ def plain_logp(lm, ids):
 @pytest.mark.parametrize("form", ["markdown", "latex"])
 def test_scores_of_every_instruction_equal_plain_gpt2(lm, named, tokenizer, form):
     table, names = PieceTable(tokenizer), named.class_names
-    samples = draw_samples(EVERYTHING, named, 1, "test", np.arange(N))
+    samples = draw_samples(EVERYTHING, named, 1, "test", np.arange(N_SAMPLES))
     render = Renderer(named, table)
     batch = render(samples, TextView(form), "independent", with_choices=True)
     records = score(Reader(lm, table.image_id), batch, render)
@@ -56,9 +56,9 @@ def test_scores_of_every_instruction_equal_plain_gpt2(lm, named, tokenizer, form
     grids = grid_pieces(samples, TextView(form), names, table)
     prompts = prompt_pieces(samples, names, table)
     seen = set()
-    places = np.argwhere(samples.instruction != NOT_ASKED)
-    assert len(places) == len(records["exact"]) == 7 * N
-    for k, (i, q) in enumerate(places):
+    slots = np.argwhere(samples.instruction != NOT_ASKED)
+    assert len(slots) == len(records["exact"]) == 7 * N_SAMPLES
+    for k, (i, q) in enumerate(slots):
         stem = table.text(grids[i]) + table.text(prompts[i]) + table.text(questions[i, q])
         said = table.text(batch.truth[i, q])
         assert records["truth"][k] == said.strip()
@@ -68,11 +68,11 @@ def test_scores_of_every_instruction_equal_plain_gpt2(lm, named, tokenizer, form
         logp = plain_logp(lm, ids)
         greedy = logp[-length - 1 : -1].argmax(-1).tolist()
         assert records["exact"][k] == (greedy == ids[-length:])
-        for choice, found in zip(records["choices"][k], records["logprobs"][k], strict=True):
+        for choice, logprob in zip(records["choices"][k], records["logprobs"][k], strict=True):
             own = table.tokens(f" {choice}")
             values = plain_logp(lm, table.tokens(f"{stem} {choice}"))[-len(own) - 1 : -1]
             expected = sum(float(values[n, t]) for n, t in enumerate(own))
-            assert found == pytest.approx(expected, abs=5e-4)
+            assert logprob == pytest.approx(expected, abs=5e-4)
         if records["choices"][k]:
             assert records["truth"][k] in records["choices"][k]
             seen.add(records["instruction"][k])
@@ -100,24 +100,24 @@ def read_alone(gpt2v, bank, table, spec, index, view):
         {"modality": "text+image", "picture": {"resize": True, "gap": 3, "border": 5}},
     ],
 )
-def test_grids_of_different_sizes_are_read_as_each_by_itself(gpt2v, bank, table, changes):
+def test_grids_of_different_sizes_are_read_as_each_alone(gpt2v, bank, table, changes):
     spec = GridConfig.model_validate(
         {"rows": [1, 2], "cols": [1, 3], "instructions": {"lookup": 1.0, "count": 1.0}, **changes}
     )
     view = view_of(spec, spec.modality, bank.size, gpt2v.token_geometry)
-    samples = draw_samples(spec, bank, 0, "test", np.arange(N))
+    samples = draw_samples(spec, bank, 0, "test", np.arange(N_SAMPLES))
     batch = Renderer(bank, table, PictureGeometry(48, 8))(samples, view)
     assert len(set(samples.n_cells.tolist())) > 1
-    n_pictures = samples.n_cells.sum() if "multi" in str(changes) else N
+    n_pictures = samples.n_cells.sum() if "multi" in str(changes) else N_SAMPLES
     assert len(batch.pixels) == n_pictures
     with torch.no_grad():
         together, _ = Reader.of(gpt2v)(batch)
-    alone = torch.cat(read_alone(gpt2v, bank, table, spec, range(N), view))
+    alone = torch.cat(read_alone(gpt2v, bank, table, spec, range(N_SAMPLES), view))
     torch.testing.assert_close(together, alone, atol=2e-4, rtol=0)
 
 
-def test_each_cells_picture_stands_at_its_own_placeholders(gpt2v, bank, table):
-    """Against the vision tower on each tile by itself, in plain calls."""
+def test_each_cells_picture_is_at_its_own_placeholders(gpt2v, bank, table):
+    """Compared with plain calls of the vision tower on each tile alone."""
     spec = GridConfig.model_validate(
         {
             "rows": 2,
@@ -130,14 +130,14 @@ def test_each_cells_picture_stands_at_its_own_placeholders(gpt2v, bank, table):
     samples = draw_samples(spec, bank, 0, "test", np.arange(4))
     batch = Renderer(bank, table, PictureGeometry(48, 8))(samples, view)
     with torch.no_grad():
-        found = Reader.of(gpt2v).source(batch)
+        tokens = Reader.of(gpt2v).source(batch)
         expected = []
         for own in natural_pictures(samples, bank, spec.picture):
             for pixels in own:
                 big = resize(pixels[None], 48, 48)
                 expected.append(gpt2v.vision_tokens(normalise(big, torch.device("cpu")))[0])
-    torch.testing.assert_close(found, torch.cat(expected), atol=1e-5, rtol=0)
-    assert int((batch.input_ids == table.image_id).sum()) == len(found)
+    torch.testing.assert_close(tokens, torch.cat(expected), atol=1e-5, rtol=0)
+    assert int((batch.input_ids == table.image_id).sum()) == len(tokens)
 
 
 def stream_of(bank, table, **spec):
@@ -167,7 +167,7 @@ def test_positions_start_anywhere_in_training_only(bank, table):
 
 
 def stated(made):
-    """Positions that the check asks for, by its own message."""
+    """The number of positions in the message of the check."""
     with pytest.raises(UserError, match=r"needs \d+ positions") as refused:
         made.check(8)
     return int(str(refused.value).split("needs ")[1].split()[0])
@@ -176,7 +176,7 @@ def stated(made):
 @pytest.mark.parametrize("mode", ["chained", "independent"])
 @pytest.mark.parametrize("name", NAMES)
 def test_the_check_covers_every_sample_of_every_instruction(bank, table, mode, name):
-    """Names of one length in tokens: some sample is as long as any, so the check is exact."""
+    """All names have the same number of tokens, so some sample needs all positions of the check."""
     tried = [f"{c}q-qz{d}x" for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZ" for d in "abcd"]
     shape = {n: (len(table.tokens(f" {n}")), len(table.tokens(n))) for n in tried}
     ((common, count),) = Counter(shape.values()).most_common(1)
@@ -202,7 +202,7 @@ def test_the_check_covers_names_and_words_of_every_length(long_bank, table, name
     assert longest <= stated(made)
 
 
-def test_a_picture_of_any_size_that_cannot_be_is_refused_before_training(bank, table):
+def test_an_impossible_picture_of_any_size_is_refused_before_training(bank, table):
     """The largest grid may have a patch for each cell where a smaller one has not."""
     small = helpers.repainted(bank, lambda pixels, _: pixels[:, :4, :4])
     small = dataclasses.replace(small, size=4)

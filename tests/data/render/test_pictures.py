@@ -42,7 +42,7 @@ def table_of(text):
     st.sampled_from(["composite", "multi"]),
 )
 def test_the_picture_shows_the_table(bank, seed, border, gap, layout):
-    """What is read from the pixels, cell by cell, is what the text twin says."""
+    """The classes read from the pixels, cell by cell, are those of the same sample as text."""
     picture = PictureConfig(layout=layout, border=border, gap=gap, background=[9, 8, 7])
     samples = draw_samples(RAGGED, bank, seed, "test", np.arange(4))
     texts = documents(samples, TextView(), bank.class_names, Strings())
@@ -82,7 +82,7 @@ def test_scaled_and_jittered_tiles_stay_in_their_cells(bank, seed, cell, jitter)
     flat = helpers.repainted(bank, lambda pixels, labels: helpers.in_grey(pixels, labels * 20 + 40))
     picture = PictureConfig(cell=cell, scale=[0.5, 0.9], jitter=jitter, background=[0, 0, 0])
     samples = draw_samples(GridConfig(rows=2, cols=3), flat, seed, "test", np.arange(4))
-    places = set()
+    offsets = set()
     for i, (pixels,) in enumerate(natural_pictures(samples, flat, picture)):
         assert pixels.shape == (2 * cell, 3 * cell, 3)
         for r in range(2):
@@ -98,12 +98,12 @@ def test_scaled_and_jittered_tiles_stay_in_their_cells(bank, seed, cell, jitter)
                 middle = (cell - height) // 2
                 assert abs(rows[0] - middle) <= jitter
                 assert abs(cols[0] - middle) <= jitter
-                places.add((rows[0] - middle, cols[0] - middle))
-    assert len(places) > 1 or jitter == 0
+                offsets.add((rows[0] - middle, cols[0] - middle))
+    assert len(offsets) > 1 or jitter == 0
 
 
 @given(st.integers(0, 9), st.sampled_from(["composite", "multi"]), st.booleans())
-def test_a_picture_is_the_same_in_any_company(bank, seed, layout, resized):
+def test_a_picture_does_not_depend_on_its_batch(bank, seed, layout, resized):
     picture = PictureConfig(layout=layout, scale=[0.5, 1.0], jitter=3, noise=9.0, blur=0.7,
                             border=2, resize=resized)  # fmt: skip
     varied = dataclasses.replace(bank, augment=TileAugmentConfig(flip=True, noise=20.0))
@@ -185,8 +185,8 @@ def test_several_pictures_have_a_run_of_patches_each(bank):
 def test_resizing_is_close_to_pillows_and_exact_on_flat_pictures(h, w, height, width):
     rng = np.random.default_rng(h * 41 + w)
     pixels = rng.integers(0, 256, (2, h, w, 3), np.uint8)
-    found = resize(pixels, height, width)
-    for one, two in zip(pixels, found, strict=True):
+    resized = resize(pixels, height, width)
+    for one, two in zip(pixels, resized, strict=True):
         expected = Image.fromarray(one).resize((width, height), Image.Resampling.BILINEAR)
         assert np.abs(np.asarray(expected).astype(int) - two.astype(int)).max() <= 2
     flat = np.full((1, h, w, 3), 77, np.uint8)
@@ -199,16 +199,16 @@ def test_resizing_does_not_depend_on_the_order_of_sums():
     pixels = rng.integers(0, 256, (3, 37, 37, 3), np.uint8)
     from gpt2v.data.tiles import resizing
 
-    found = resize(pixels, 96, 96)
+    resized = resize(pixels, 96, 96)
     weights = resizing._weights(37, 96).astype(np.int64)
     assert (weights.sum(1) == 2**14).all()
     rows = (np.einsum("yh,nhwc->nywc", weights, pixels.astype(np.int64)) + 2**13) // 2**14
     whole = (np.einsum("xw,nywc->nyxc", weights, rows) + 2**13) // 2**14
-    np.testing.assert_array_equal(found, whole)
+    np.testing.assert_array_equal(resized, whole)
 
 
-def test_size_and_place_are_drawn_apart_from_the_augmentation(bank):
-    """Planted would be a key for both: small tiles never mirrored, large ones always."""
+def test_size_and_offset_are_independent_of_the_augmentation(bank):
+    """With one key for both, small tiles would never be mirrored and large ones always."""
     slope = np.arange(0, 160, 10, dtype=np.uint8)[:, None]
     rising = helpers.repainted(bank, lambda pixels, _: np.broadcast_to(slope, pixels.shape).copy())
     varied = dataclasses.replace(rising, augment=TileAugmentConfig(flip=True))
@@ -252,7 +252,7 @@ def test_keys_are_equal_where_the_pictures_are(bank, drawing, split, seed, same_
     varied = dataclasses.replace(bank, augment=varying)
     spec = GridConfig(rows=[1, 2], cols=[1, 2], palette=2)
     samples = draw_samples(spec, varied, seed, split, np.arange(12))
-    few = bank.members(split, 0)[:2]  # so that equal grids are found
+    few = bank.members(split, 0)[:2]  # so that equal grids occur
     samples = dataclasses.replace(
         samples,
         tiles=np.where(samples.tiles >= 0, few[samples.tiles % 2], -1),
@@ -267,7 +267,7 @@ def test_keys_are_equal_where_the_pictures_are(bank, drawing, split, seed, same_
     same = (pixels[:, None] == pixels).all(-1)
     assert same[equal].all()
     if picture.scale[0] == picture.scale[1] and not picture.jitter:
-        assert equal[same].all()  # else two draws may come out the same
+        assert equal[same].all()  # else two draws may give the same picture
     salted = picture_keys(samples, varied, picture, salt=1)
     np.testing.assert_array_equal(equal, salted[:, None] == salted)
     assert not set(salted.tolist()) & set(keys.tolist())

@@ -1,4 +1,4 @@
-"""Pictures decode back to their tiles, and a span says which cell each patch lies in."""
+"""Pictures decode back to their tiles, and a span says which cell each patch is in."""
 
 import dataclasses
 
@@ -53,11 +53,11 @@ def test_each_patch_belongs_to_the_cell_painted_there(bank, rows, cols, image, p
     span = PictureGeometry(image, patch).span(rows, cols, 16)
     side = image // patch
     seen = {}
-    for place in range(side * side):
-        y, x = divmod(place, side)
+    for index in range(side * side):
+        y, x = divmod(index, side)
         centre = picture[y * patch + patch // 2, x * patch + patch // 2]
         if centre != 128:
-            seen[place] = int(centre) // 20 - 1
+            seen[index] = int(centre) // 20 - 1
     assert dict(zip(span.patch.tolist(), span.cell.tolist(), strict=True)) == seen
     assert span.patch.tolist() == sorted(seen)
     assert set(span.cell.tolist()) == set(range(n))

@@ -1,4 +1,4 @@
-"""Documents are the design's, character by character, in every form."""
+"""Documents equal those of the design, character by character, in every form."""
 
 import numpy as np
 import pytest

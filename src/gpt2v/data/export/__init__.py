@@ -1,10 +1,10 @@
 """Export: samples as files for other tools.
 
-`run` makes an export and is where to begin reading; `plan` says which samples are in it, in parts
-and shards; `shards` writes one shard with its
-receipt, `executors` has shards written by one process or many; `card` writes the README. `formats`
-is the registry of formats, each one file: a new one is one more, and its name there.
+Begin reading at `run`, which makes an export. `plan` says which samples are in it, in parts and
+shards. `shards` writes one shard with its receipt. `executors` run the writing of shards in one or
+many processes. `card` writes the README. `formats` is the registry of formats: a new format is one
+new file and its entry there.
 
-A shard is a pure function of (configuration, shard number): whoever writes it, and however often
-the export was stopped, the bytes are the same.
+A shard is a pure function of (configuration, shard number). Its bytes do not depend on the process
+that writes it, nor on how often the export was stopped.
 """

@@ -1,4 +1,4 @@
-"""What a format is, and what it is given."""
+"""The base of all formats, and the data that a format reads and returns."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -9,23 +9,23 @@ from gpt2v.data.export.plan import Part, Plan, Shard
 from gpt2v.data.grids.baselines import Tally
 from gpt2v.data.render.examples import Example
 
-Files = Iterator[tuple[str, Iterable[bytes]]]  # names below the export's folder, and contents
+Files = Iterator[tuple[str, Iterable[bytes]]]  # (name below the export's folder, contents)
 
 
 @dataclass(frozen=True)
 class Written:
-    """What a format makes of one shard."""
+    """What a format writes for one shard."""
 
-    files: dict[str, bytes]  # by their name below the export's folder
-    lines: list[str] = field(default_factory=list)  # kept for `finish`, then thrown away
+    files: dict[str, bytes]  # name below the export's folder -> content
+    lines: list[str] = field(default_factory=list)  # lines for `finish`; deleted after the export
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """What is known once every shard is written."""
+    """What is known when all shards are written."""
 
     plan: Plan
-    command: str  # that makes the same export again
+    command: str  # the command that makes the same export again
     data_hash: str
     tallies: tuple[Tally, ...]  # of each part
     examples: tuple[Example, ...]  # the first sample of each part
@@ -33,17 +33,21 @@ class Gathered:
 
 
 class Format(ABC):
-    """One kind of files. A shard's files must depend on (plan, shard) alone."""
+    """A file format. The files of a shard must depend on (plan, shard) alone."""
 
     name: ClassVar[str]
 
     def check(self, part: Part) -> None:  # noqa: B027
-        """Refuse a part that the format cannot hold."""
+        """Check that the format can hold this part.
+
+        Raises:
+            UserError: it cannot.
+        """
 
     @abstractmethod
     def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
-        """The files of one shard."""
+        """The files of one shard, which holds these samples."""
 
     @abstractmethod
     def finish(self, gathered: Gathered) -> Files:
-        """The files that belong to the whole export."""
+        """The files of the whole export."""

@@ -1,4 +1,4 @@
-"""The README of an export: what it is, an example, baselines, and the command that made it."""
+"""The README of an export: a description, an example, baselines, and the command that made it."""
 
 import yaml
 
@@ -6,15 +6,15 @@ from gpt2v.data.export.base import Gathered
 
 
 def front_matter(gathered: Gathered, *paths: str) -> str:
-    """The YAML block by which Hugging Face `datasets` finds the files.
+    """The YAML block that tells Hugging Face `datasets` where the files are.
 
     Args:
-        paths: patterns of a part's files, with {folder} and {split}.
+        paths: patterns of the files of a part, with the fields {folder} and {split}.
     """
     configs = []
     for part in gathered.plan.parts:
-        found = [path.format(folder=part.folder, split=part.split) for path in paths]
-        files = {"split": part.split, "path": found if len(found) > 1 else found[0]}
+        patterns = [path.format(folder=part.folder, split=part.split) for path in paths]
+        files = {"split": part.split, "path": patterns if len(patterns) > 1 else patterns[0]}
         configs.append({"config_name": part.name or "default", "data_files": [files]})
     block = {
         "pretty_name": f"gpt2v {gathered.plan.title}",
@@ -28,16 +28,20 @@ def front_matter(gathered: Gathered, *paths: str) -> str:
 
 
 def card(gathered: Gathered, use: str) -> str:
-    """The README without front matter; `use` says how the files are read."""
+    """The README without front matter.
+
+    Args:
+        use: how to read the files, in words.
+    """
     plan, example = gathered.plan, gathered.examples[0]
     table = [
         "| part | split | grids | instruction | questions | chance | blind | bag |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for part, tally in zip(plan.parts, gathered.tallies, strict=True):
-        for instruction, (n, found) in tally.items():
+        for instruction, (n, rates) in tally.items():
             cells = [part.name or "-", part.split, part.n_images, instruction, n]
-            shares = [f"{share:.1%}" for share in found]
+            shares = [f"{share:.1%}" for share in rates]
             table.append(f"| {' | '.join(str(cell) for cell in [*cells, *shares])} |")
     return "\n".join(
         [

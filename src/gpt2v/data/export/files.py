@@ -1,4 +1,4 @@
-"""Whole files: each appears complete and on the disk, or not at all."""
+"""Files of an export: readers see a whole file or none of it, and it is on the disk."""
 
 import hashlib
 from collections.abc import Iterable
@@ -8,42 +8,52 @@ from pathlib import Path
 from gpt2v.errors import UserError
 from gpt2v.runs import sync, whole_file
 
-Entry = dict[str, str | int]  # a file in the manifest: its sha256 and its bytes
+Entry = dict[str, str | int]  # a file in the manifest: its sha256 and its size in bytes
 
-WORK = ".export"  # what an unfinished export needs, below its folder
+WORK = ".export"  # subfolder for the work files of an unfinished export
 _TEMPORARY = "temporary"
 
 
 @dataclass(frozen=True)
-class Place:
-    """The folder of an export, and the corner of it where an unfinished one keeps its notes."""
+class ExportFolder:
+    """The folder of an export, and in it the subfolder of an unfinished export's work files."""
 
     root: Path
 
     @property
     def work(self) -> Path:
+        """The subfolder of the work files."""
         return self.root / WORK
 
     @property
     def manifest(self) -> Path:
+        """The manifest, which only a finished export has."""
         return self.root / "manifest.json"
 
     def receipt(self, shard: str) -> str:
+        """Name below the root of a shard's receipt."""
         return f"{WORK}/shards/{shard}.json"
 
     def lines(self, shard: str) -> str:
+        """Name below the root of the file with a shard's lines for `Format.finish`."""
         return f"{WORK}/lines/{shard}"
 
     def prepare(self) -> None:
-        """Make the folders of the notes."""
+        """Make the folders of the work files."""
         for name in ("shards", "lines", _TEMPORARY):
             (self.work / name).mkdir(parents=True, exist_ok=True)
 
     def write(self, contents: Iterable[tuple[str, Iterable[bytes]]]) -> dict[str, Entry]:
-        """Write files by their names below the root, and wait until they are on the disk.
+        """Write files, and wait until they are on the disk.
+
+        Args:
+            contents: pairs of a file's name below the root, and the chunks of its content.
+
+        Returns:
+            The entries of the manifest, by name.
 
         Raises:
-            UserError: one cannot be written.
+            UserError: a file cannot be written.
         """
         entries, folders = {}, set()
         for name, chunks in contents:
@@ -61,6 +71,7 @@ class Place:
         return entries
 
     def _one(self, path: Path, chunks: Iterable[bytes]) -> Entry:
+        """Write one file; returns its entry."""
         digest, size = hashlib.sha256(), 0
         with whole_file(path, self.work / _TEMPORARY) as file:
             for chunk in chunks:

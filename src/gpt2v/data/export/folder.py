@@ -1,4 +1,4 @@
-"""Plain files: each sample as two Markdown documents, in words and with PNG pictures.
+"""Plain files: each sample as two Markdown documents, one in words and one with PNG pictures.
 
 `metadata.jsonl` follows the image-folder convention of Hugging Face `datasets`, so the folder loads
 as a data set too.
@@ -13,7 +13,7 @@ from gpt2v.data.render.examples import Example
 
 
 def markdown_document(item: Example, names: list[str]) -> str:
-    """The image-only document, whose pictures lie beside it."""
+    """The document with pictures, whose files `names` are in the same folder."""
     return item.document(item.pictured([f"![example]({name})" for name in names], " "))
 
 

@@ -1,7 +1,7 @@
-"""LLaVA's conversations: one JSON list for each part, with its pictures beside it.
+"""LLaVA's conversations: one JSON list for each part, and its picture files next to it.
 
-The format is that of LLaVA's `docs/Finetune_Custom_Data.md`; where a sample has several pictures,
-`image` is a list, as LLaVA-NeXT takes it. Picture paths are relative to the JSON file.
+The format is that of LLaVA's `docs/Finetune_Custom_Data.md`. If a sample has several pictures,
+`image` is a list, as LLaVA-NeXT expects. Picture paths are relative to the JSON file.
 """
 
 import json
@@ -15,7 +15,7 @@ from gpt2v.data.text_pieces import IMAGE
 
 
 class LlavaFormat(Format):
-    """A conversation for each sample with chained questions; for each of independent ones."""
+    """One conversation for each sample (chained questions) or each question (independent ones)."""
 
     name = "llava"
 
@@ -29,9 +29,9 @@ class LlavaFormat(Format):
             asked = [[question] for question in item.asked]
             if part.mode == "chained":
                 asked = [list(item.asked)]
-            for place, questions in enumerate(asked):
+            for slot, questions in enumerate(asked):
                 entry = {
-                    "id": f"{item.index:06d}" + (f"-{place}" if len(asked) > 1 else ""),
+                    "id": f"{item.index:06d}" + (f"-{slot}" if len(asked) > 1 else ""),
                     "image": names if part.several else names[0],
                     "conversations": _turns(item, questions),
                 }
@@ -50,6 +50,7 @@ class LlavaFormat(Format):
 
 
 def _turns(item: Example, questions: list[Question]) -> list[dict[str, str]]:
+    """The turns of a conversation that asks these questions."""
     shown = item.pictured([IMAGE] * len(item.pictures)) + item.prompt
     turns = []
     for question in questions:
@@ -60,7 +61,7 @@ def _turns(item: Example, questions: list[Question]) -> list[dict[str, str]]:
 
 
 def _listed(lines: Iterator[str]) -> Iterator[bytes]:
-    """A JSON list of entries that are JSON already."""
+    """The chunks of a JSON list whose entries are JSON lines."""
     before = "[\n"
     for line in lines:
         yield (before + line).encode()

@@ -1,8 +1,9 @@
 """A task directory of lm-evaluation-harness: `lm_eval --include_path DIR --tasks NAME`.
 
-Each instruction is a task in words (`multiple_choice` where its answers can be listed, else
-`generate_until`) and one with pictures (`generate_until` for `hf-multimodal`), which read the same
-rows, one for each question. They find these beside their own files, from any working directory.
+Each instruction is two tasks: one in words (`multiple_choice` if its answers can be listed, else
+`generate_until`) and one with pictures (`generate_until` for `hf-multimodal`). Both read the same
+rows, one for each question. The tasks find the rows relative to their own files, so they run from
+any working directory.
 """
 
 import json
@@ -20,24 +21,24 @@ from gpt2v.data.export.tables import IMAGE, Columns, listed, parquet, picture, v
 from gpt2v.data.render.examples import Example
 from gpt2v.errors import UserError
 
-PLACEHOLDER = "<image>"  # lm_eval puts the model's own token in its place
-_HELPER = "gpt2v_rows"  # the Python file by which the tasks find their rows
+PLACEHOLDER = "<image>"  # lm_eval replaces it by the model's own token
+_HELPER = "gpt2v_rows"  # the Python file that loads the rows of the tasks
 
 
 class LmEvalFormat(Format):
-    """`data/SPLIT-00000-of-00012.parquet`, a YAML file for each task and each group of tasks."""
+    """`data/SPLIT-00000-of-00012.parquet`, and a YAML file for each task and group of tasks."""
 
     name = "lm-eval"
 
     def check(self, part: Part) -> None:
         if part.mode == "chained":
             raise UserError(
-                "grid.mode: lm-eval asks each question by itself; it must be independent"
+                "grid.mode: lm-eval asks each question on its own; mode must be independent"
             )
 
     def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         rows = [row for item in items for row in _rows(part, item)]
-        asked: dict[str, dict[str, Any]] = {}  # what `finish` must know of each instruction
+        asked: dict[str, dict[str, Any]] = {}  # what `finish` needs to know of each instruction
         for row in rows:
             known = asked.setdefault(row["instruction"], {"listed": True, "longest": 0})
             known["listed"] &= bool(row["choices"])
@@ -72,6 +73,7 @@ class LmEvalFormat(Format):
 
 
 def _columns(several: bool) -> Columns:
+    """The columns of a row; `images` with a picture for each cell, else `image`."""
     return {
         "prompt": value("string"),
         "prompt_mm": value("string"),
@@ -87,7 +89,7 @@ def _columns(several: bool) -> Columns:
 
 
 def _rows(part: Part, item: Example) -> Iterator[dict[str, Any]]:
-    """A row for each question, which sees the grid only."""
+    """A row for each question, which shows the grid but no other question."""
     name = f"{part.folder}{part.split}/{item.index:06d}"
     names = part.picture_names(name, len(item.pictures))
     pictures = [picture(*both) for both in zip(item.pngs, names, strict=True)]
@@ -108,21 +110,27 @@ def _rows(part: Part, item: Example) -> Iterator[dict[str, Any]]:
 
 
 def _pooled(lines: Iterator[str]) -> dict[str, dict[str, Any]]:
-    """What all shards say of each instruction."""
-    found: dict[str, dict[str, Any]] = {}
+    """The lines of all shards combined, by instruction."""
+    combined: dict[str, dict[str, Any]] = {}
     for line in lines:
         for name, one in json.loads(line).items():
-            known = found.setdefault(name, one)
-            found[name] = {
+            known = combined.setdefault(name, one)
+            combined[name] = {
                 "listed": known["listed"] and one["listed"],
                 "longest": max(known["longest"], one["longest"]),
             }
-    return found
+    return combined
 
 
 def _task(
     prefix: str, part: Part, modality: str, instruction: str, listed: bool, longest: int
 ) -> dict[str, Any]:
+    """The configuration of one task.
+
+    Args:
+        listed: whether the answers of every question can be listed.
+        longest: length of the longest answer in bytes.
+    """
     names = dict.fromkeys(filter(None, (_plain(part.name), instruction)))
     task: dict[str, Any] = {
         "task": "_".join([prefix, *names]),
@@ -144,7 +152,7 @@ def _task(
             "output_type": "generate_until",
             "doc_to_text": "prompt" if modality == "text" else "prompt_mm",
             "doc_to_target": "answer",
-            # No token is shorter than a byte; an answer and its end of line fit.
+            # No token is shorter than a byte, so an answer and its end of line fit.
             "generation_kwargs": {"until": ["\n"], "do_sample": False, "max_gen_toks": longest + 2},
             "filter_list": [
                 {
@@ -160,6 +168,7 @@ def _task(
 
 
 def _group(name: str, tasks: list[dict[str, Any]]) -> dict[str, Any]:
+    """The configuration of a group of tasks."""
     metrics = {metric["metric"] for task in tasks for metric in task["metric_list"]}
     return {
         "group": name,
@@ -176,7 +185,7 @@ def _metric(name: str) -> dict[str, Any]:
 
 
 def _yaml(content: dict[str, Any]) -> bytes:
-    """YAML in which the loader of the rows is a function of the helper file."""
+    """The YAML of a task or group; the loader of the rows is a function of the helper file."""
     text = yaml.safe_dump(content, sort_keys=False)
     text = re.sub(r"^custom_dataset: ", f"custom_dataset: !function {_HELPER}.", text, flags=re.M)
     return text.encode()

@@ -1,7 +1,7 @@
-"""The rows of one task, from the parquet files beside this one, wherever that is.
+"""Load the rows of one task from the parquet files next to this file.
 
-A copy of this file stands in every lm-eval export; lm_eval calls its functions, also with keywords
-of its own.
+Every lm-eval export has a copy of this file. lm_eval calls its functions, and may pass further
+keywords of its own.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def image(data: str, asked: str, **_: object) -> Any:
 
 
 def text(data: str, asked: str, **_: object) -> Any:
-    """The same without pictures, which are not decoded then."""
+    """The same without pictures, so that none is decoded."""
     rows = image(data, asked)
     columns = next(iter(rows.values())).column_names
     return rows.remove_columns([name for name in ("image", "images") if name in columns])

@@ -10,7 +10,7 @@ from gpt2v.data.render.examples import Example
 
 
 def _columns(several: bool) -> Columns:
-    """`image`, or with a picture for each cell `images`, and the words."""
+    """The columns of a row; `images` with a picture for each cell, else `image`."""
     question = {
         "instruction": value("string"),
         "question": value("string"),
@@ -32,7 +32,7 @@ def _columns(several: bool) -> Columns:
 
 
 class ParquetFormat(Format):
-    """`data/SPLIT-00000-of-00012.parquet`; of a suite each part is a configuration of its own."""
+    """`data/SPLIT-00000-of-00012.parquet`; each part of a suite is a configuration of its own."""
 
     name = "parquet"
 

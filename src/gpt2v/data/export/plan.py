@@ -1,4 +1,4 @@
-"""What an export holds: parts with the samples of one data spec each, cut into shards."""
+"""The samples of an export: parts with the samples of one data spec each, cut into shards."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,15 +19,15 @@ AnyExport = ExportConfig | SuiteExportConfig
 class Part:
     """The first `n_images` samples of one data spec."""
 
-    name: str  # of a suite's part; empty where the export is one data spec
+    name: str  # of a suite's part; empty if the export is one data spec
     grid: HeldOutGridConfig
     split: str
     seed: int
     n_images: int
-    modalities: tuple[str, ...] = ("text", "image")  # in which it may be asked
+    modalities: tuple[str, ...] = ("text", "image")  # in which its questions may be asked
 
     def data(self, bank: TileBank) -> GridDataset:
-        """Its samples."""
+        """The samples of the part."""
         key = "" if self.name else "grid."
         return GridDataset(self.grid, bank, self.seed, self.split, self.n_images, key)
 
@@ -38,7 +38,7 @@ class Part:
 
     @property
     def folder(self) -> str:
-        """What its files' names begin with."""
+        """The folder of its files below the export's folder, with a final `/`; empty for none."""
         return f"{self.name}/" if self.name else ""
 
     @property
@@ -47,7 +47,7 @@ class Part:
         return self.grid.picture.layout == "multi"
 
     def picture_names(self, stem: str, n: int) -> list[str]:
-        """`stem.png`, or with a picture for each cell `stem-0.png` and so on, in raster order."""
+        """`stem.png`; or with a picture for each cell `stem-0.png` and so on, in raster order."""
         return [f"{stem}-{k}.png" for k in range(n)] if self.several else [f"{stem}.png"]
 
 
@@ -56,23 +56,24 @@ class Shard:
     """Some samples of one part, in files of their own."""
 
     part: int  # index into the plan's parts
-    number: int  # within its part
-    n: int  # shards of its part
+    number: int  # index within its part
+    n: int  # number of shards of its part
     start: int  # index of the first sample
-    stop: int  # one past the last
+    stop: int  # index of its last sample, plus one
 
     @property
     def name(self) -> str:
+        """Name of the shard, unique in the export."""
         return f"{self.part:03d}-{self.number:05d}"
 
     def file(self, split: str) -> str:
-        """Name of its file, where it is one."""
+        """Name of its file without suffix, if the format writes one file for each shard."""
         return f"{split}-{self.number:05d}-of-{self.n:05d}"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All that an export is made from."""
+    """Everything that an export is made from."""
 
     title: str  # a short name
     description: str  # one sentence
@@ -81,21 +82,26 @@ class Plan:
 
     @property
     def tiles(self) -> TilesConfig:
+        """The configuration of the tiles."""
         return self.config.tiles
 
     @cached_property
     def shards(self) -> tuple[Shard, ...]:
-        """Every shard, in order."""
-        found = []
+        """All shards, in order."""
+        shards = []
         for which, part in enumerate(self.parts):
             starts = range(0, part.n_images, self.config.shard_size)
             for number, start in enumerate(starts):
                 stop = min(start + self.config.shard_size, part.n_images)
-                found.append(Shard(which, number, len(starts), start, stop))
-        return tuple(found)
+                shards.append(Shard(which, number, len(starts), start, stop))
+        return tuple(shards)
 
     def check(self, bank: TileBank) -> None:
-        """Refuse tiles that the samples cannot be made of."""
+        """Check that the samples can be made from these tiles.
+
+        Raises:
+            UserError: they cannot.
+        """
         if isinstance(self.config, SuiteExportConfig):
             check_bank(load_suite(self.config.suite), self.config.suite, bank)
         else:
@@ -105,10 +111,10 @@ class Plan:
 
 
 def plan_of(config: AnyExport) -> Plan:
-    """The parts of a configuration: a suite's, or the one that it describes.
+    """The plan of a configuration: the parts of its suite, or the one part that it describes.
 
     Raises:
-        UserError: there is no such suite.
+        UserError: no such suite.
     """
     if isinstance(config, ExportConfig):
         grid = config.grid

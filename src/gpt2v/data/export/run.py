@@ -16,7 +16,7 @@ from gpt2v.config.load import difference, dump
 from gpt2v.config.measuring import ExportConfig, SuiteExportConfig
 from gpt2v.data.export.base import Format, Gathered
 from gpt2v.data.export.executors import executor_of
-from gpt2v.data.export.files import WORK, Entry, Place
+from gpt2v.data.export.files import WORK, Entry, ExportFolder
 from gpt2v.data.export.formats import format_of
 from gpt2v.data.export.plan import AnyExport, Plan, plan_of
 from gpt2v.data.export.shards import Work, bank_of, read_receipt, tally_of, versions
@@ -55,32 +55,32 @@ def export(
     plan = plan_of(config)
     for part in plan.parts:
         format.check(part)
-    place = Place(to)
-    _check_place(place, overwrite)
+    folder = ExportFolder(to)
+    _check_folder(folder, overwrite)
     bank = bank_of(plan.tiles)
     plan.check(bank)
     hashes = [(part.name, part.data(bank).hash) for part in plan.parts]
     making = _Making(format=format_name, data_hash=hash_of(*hashes), versions=versions())
-    if (found := _finished(place)) and not overwrite:  # it was stopped between its last two steps
+    if (found := _finished(folder)) and not overwrite:  # it was stopped between its last two steps
         if any(found[k] != v for k, v in {**making.model_dump(), **_plain(config)}.items()):
-            raise _is_finished(place)
-        shutil.rmtree(place.work)
-        return place.manifest
-    _begin(place, config, making, overwrite)
+            raise _is_finished(folder)
+        shutil.rmtree(folder.work)
+        return folder.manifest
+    _begin(folder, config, making, overwrite)
 
     work = Work(plan, format_name, str(to), making.versions)
-    missing = [i for i, shard in enumerate(plan.shards) if read_receipt(place, shard) is None]
+    missing = [i for i, shard in enumerate(plan.shards) if read_receipt(folder, shard) is None]
     done = len(plan.shards) - len(missing)
     with progress("export: shards", len(plan.shards), done) as report:
         for number in work_with(work, missing, workers) if missing else ():
             report(plan.shards[number].name)
-    _finish(place, plan, format, making)
-    return place.manifest
+    _finish(folder, plan, format, making)
+    return folder.manifest
 
 
-def _check_place(place: Place, overwrite: bool) -> None:
-    """Refuse a place that holds anything but an unfinished export, or one to be overwritten."""
-    root = place.root
+def _check_folder(folder: ExportFolder, overwrite: bool) -> None:
+    """Refuse a folder that holds anything but an unfinished export, or one to be overwritten."""
+    root = folder.root
     if root.exists() and not root.is_dir():
         raise UserError(f"--to: {root}: is a file; an export needs a folder")
     if not root.is_dir():
@@ -89,25 +89,25 @@ def _check_place(place: Place, overwrite: bool) -> None:
         names = {entry.name for entry in root.iterdir()}
     except OSError as error:
         raise UserError(f"--to: {root}: cannot be read: {error.strerror}") from None
-    if _finished(place):
+    if _finished(folder):
         if not overwrite and WORK not in names:
-            raise _is_finished(place)
-    elif not (names <= {WORK} or _begun(place)):
+            raise _is_finished(folder)
+    elif not (names <= {WORK} or _begun(folder)):
         raise UserError(f"--to: {root}: is not empty and is no export; it will not be overwritten")
 
 
-def _finished(place: Place) -> dict[str, Any]:
+def _finished(folder: ExportFolder) -> dict[str, Any]:
     """The manifest of a finished export; empty where there is none."""
     try:
-        found = json.loads(place.manifest.read_bytes())
+        found = json.loads(folder.manifest.read_bytes())
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) and found.get("kind") == _KIND else {}
 
 
-def _is_finished(place: Place) -> UserError:
+def _is_finished(folder: ExportFolder) -> UserError:
     return UserError(
-        f"--to: {place.root}: already holds a finished export; choose another, or --overwrite it"
+        f"--to: {folder.root}: already holds a finished export; choose another, or --overwrite it"
     )
 
 
@@ -115,47 +115,47 @@ def _plain(config: AnyExport) -> dict[str, Any]:
     return {"config": config.model_dump()}
 
 
-def _begun(place: Place) -> bool:
-    return (place.work / _CONFIG).is_file()
+def _begun(folder: ExportFolder) -> bool:
+    return (folder.work / _CONFIG).is_file()
 
 
-def _same(place: Place, config: AnyExport, making: _Making) -> None:
+def _same(folder: ExportFolder, config: AnyExport, making: _Making) -> None:
     """Refuse to go on with an export that was begun from something else."""
     for name, now in ((_CONFIG, config), ("making.yaml", making)):
-        if (place.work / name).is_file() and (changed := difference(place.work / name, now)):
+        if (folder.work / name).is_file() and (changed := difference(folder.work / name, now)):
             raise UserError(
-                f"--to: {place.root}: holds an export of something else: {changed}; choose "
+                f"--to: {folder.root}: holds an export of something else: {changed}; choose "
                 "another, or --overwrite it"
             )
 
 
-def _begin(place: Place, config: AnyExport, making: _Making, overwrite: bool) -> None:
+def _begin(folder: ExportFolder, config: AnyExport, making: _Making, overwrite: bool) -> None:
     """Make the folder and say in it what is written there, or check that it is the same."""
     try:
-        if _finished(place) or (_begun(place) and overwrite):
-            remove_directory(place.root)
-        elif _begun(place):
-            _same(place, config, making)
-        place.prepare()
+        if _finished(folder) or (_begun(folder) and overwrite):
+            remove_directory(folder.root)
+        elif _begun(folder):
+            _same(folder, config, making)
+        folder.prepare()
     except OSError as error:
-        raise UserError(f"--to: {place.root}: cannot be written: {error.strerror}") from None
-    if not _begun(place):
+        raise UserError(f"--to: {folder.root}: cannot be written: {error.strerror}") from None
+    if not _begun(folder):
         for name, written in (("making.yaml", making), (_CONFIG, config)):
-            place.write([(f"{WORK}/{name}", [dump(written).encode()])])
+            folder.write([(f"{WORK}/{name}", [dump(written).encode()])])
 
 
-def _finish(place: Place, plan: Plan, format: Format, making: _Making) -> None:
+def _finish(folder: ExportFolder, plan: Plan, format: Format, making: _Making) -> None:
     """Write the files of the whole, then the manifest, then clear the notes away."""
     receipts: list[dict[str, Any]] = []
     for shard in plan.shards:
-        receipt = read_receipt(place, shard)
+        receipt = read_receipt(folder, shard)
         assert receipt is not None, f"shard {shard.name} is not whole"
         receipts.append(receipt)
 
     def lines(which: int) -> Iterator[str]:
         for shard in plan.shards:
             if shard.part == which:
-                with (place.root / place.lines(shard.name)).open(encoding="utf-8") as file:
+                with (folder.root / folder.lines(shard.name)).open(encoding="utf-8") as file:
                     yield from (line.rstrip("\n") for line in file)
 
     both = list(zip(plan.shards, receipts, strict=True))
@@ -176,10 +176,10 @@ def _finish(place: Place, plan: Plan, format: Format, making: _Making) -> None:
     entries: dict[str, Entry] = {}
     for receipt in receipts:
         entries |= receipt["files"]
-    entries |= place.write(format.finish(gathered))
-    entries |= place.write((name, [content]) for name, content in copies().items())
+    entries |= folder.write(format.finish(gathered))
+    entries |= folder.write((name, [content]) for name, content in copies().items())
     if isinstance(plan.config, ExportConfig):
-        entries |= place.write([(_CONFIG, [dump(plan.config).encode()])])
+        entries |= folder.write([(_CONFIG, [dump(plan.config).encode()])])
     manifest = {
         "kind": _KIND,
         **making.model_dump(),
@@ -192,9 +192,9 @@ def _finish(place: Place, plan: Plan, format: Format, making: _Making) -> None:
         "files": entries,
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
-    place.write([(place.manifest.name, [text.encode()])])
-    shutil.rmtree(place.work)
-    sync(place.root)
+    folder.write([(folder.manifest.name, [text.encode()])])
+    shutil.rmtree(folder.work)
+    sync(folder.root)
 
 
 def _command(config: AnyExport, format_name: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from gpt2v import __version__
 from gpt2v.config.measuring import ExportConfig, SuiteExportConfig
 from gpt2v.config.pictures import TilesConfig
-from gpt2v.data.export.files import Place
+from gpt2v.data.export.files import ExportFolder
 from gpt2v.data.export.formats import format_of
 from gpt2v.data.export.plan import Plan, Shard, plan_of
 from gpt2v.data.grids.baselines import Baselines, Tally, tally
@@ -72,16 +72,16 @@ class Work:
         for name, version in self.versions.items():
             if here[name] != version:
                 raise UserError(f"a worker has {name} {here[name]}, but the export {version}")
-        shard, place = self.plan.shards[number], Place(Path(self.root))
+        shard, folder = self.plan.shards[number], ExportFolder(Path(self.root))
         part, bank = self.plan.parts[shard.part], bank_of(self.plan.tiles)
         samples = part.data(bank).samples(np.arange(shard.start, shard.stop))
         items = examples_of(samples, part.grid, bank)
         written = format_of(self.format).shard(part, shard, items)
-        entries = place.write((name, [content]) for name, content in written.files.items())
+        entries = folder.write((name, [content]) for name, content in written.files.items())
         lines = "".join(f"{line}\n" for line in written.lines)
-        place.write([(place.lines(shard.name), [lines.encode()])])
+        folder.write([(folder.lines(shard.name), [lines.encode()])])
         receipt = {"files": entries, "tally": tally(samples)}
-        place.write([(place.receipt(shard.name), [json.dumps(receipt).encode()])])
+        folder.write([(folder.receipt(shard.name), [json.dumps(receipt).encode()])])
         return number
 
 
@@ -95,11 +95,11 @@ def _work_of(text: str) -> Work:
     return Work(plan, work["format"], work["root"], work["versions"])
 
 
-def read_receipt(place: Place, shard: Shard) -> dict[str, Any] | None:
+def read_receipt(folder: ExportFolder, shard: Shard) -> dict[str, Any] | None:
     """The receipt of a shard whose files are all there; none if it is yet to be written."""
     try:
-        found: dict[str, Any] = json.loads((place.root / place.receipt(shard.name)).read_bytes())
-        sizes = {name: (place.root / name).stat().st_size for name in found["files"]}
+        found: dict[str, Any] = json.loads((folder.root / folder.receipt(shard.name)).read_bytes())
+        sizes = {name: (folder.root / name).stat().st_size for name in found["files"]}
     except (OSError, ValueError):
         return None
     whole = all(sizes[name] == entry["bytes"] for name, entry in found["files"].items())

@@ -1,4 +1,4 @@
-"""Parquet files that Hugging Face `datasets` opens with the right features, and reads lazily."""
+"""Parquet files that Hugging Face `datasets` opens with the right features and reads lazily."""
 
 import json
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet as pq
 
-_ROWS = 100  # in a row group: pictures are read one group at a time
-_DICTIONARY = 1 << 24  # bytes: each different picture is written once for all its questions
+_ROWS = 100  # rows of a row group; pictures are read one row group at a time
+_DICTIONARY = 1 << 24  # bytes; so each different picture is written once for all its questions
 
 Columns = dict[str, Any]  # `datasets` features as JSON, see `value`, `listed`, `IMAGE`
 
@@ -25,17 +25,17 @@ def value(dtype: str) -> dict[str, str]:
 
 
 def listed(feature: Any) -> list[Any]:
-    """The feature of a list, as every version of `datasets` reads it."""
+    """The feature of a list, in the form that every version of `datasets` reads."""
     return [feature]
 
 
 def picture(content: bytes, name: str) -> dict[str, Any]:
-    """A cell of an image column."""
+    """The value of an image column: the bytes of an image file, and its name."""
     return {"bytes": content, "path": name}
 
 
 def parquet(columns: Columns, rows: list[dict[str, Any]]) -> bytes:
-    """A parquet file of these rows; the same rows give the same bytes."""
+    """The bytes of a parquet file of these rows; the same rows give the same bytes."""
     info = {"info": {"features": columns}}
     schema = pyarrow.schema(
         [(name, _arrow(feature)) for name, feature in columns.items()],

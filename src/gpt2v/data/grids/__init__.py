@@ -1,1 +1,1 @@
-"""What a grid holds and what is asked about it: cells, samples, instructions, baselines."""
+"""Grids and the questions about them: cells, samples, instructions, baselines."""

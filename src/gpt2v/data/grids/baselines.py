@@ -1,4 +1,4 @@
-"""How well questions are answered without seeing the grid, or without seeing where things are."""
+"""Accuracies that are reached without seeing the grid, or without knowing where its objects are."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -13,9 +13,10 @@ class Baselines(NamedTuple):
     """Accuracies that need no model.
 
     Attributes:
-        chance: a uniform guess among the answers that may be.
-        blind: the best answer from the question, the prompt and the shape, without the grid.
-        bag: the best answer from how often each object is in the grid, but not where.
+        chance: a uniform guess among the possible answers.
+        blind: the best answer from the question, the prompt and the grid's shape alone.
+        bag: the best answer from the number of times each object is in the grid, without knowing
+            where the objects are.
     """
 
     chance: float
@@ -24,24 +25,27 @@ class Baselines(NamedTuple):
 
 
 def baselines(samples: Samples, instruction: str | None = None) -> Baselines:
-    """Expected accuracies over the questions of `samples` (or those of one instruction).
+    """Expected accuracies over the questions of `samples`.
 
-    Exact for independent questions, given the distribution that samples are drawn from: cells are
-    independent and uniform over the palette.
+    They are exact for independent questions and cells that are independent and uniform over the
+    palette, as samples are drawn.
+
+    Args:
+        instruction: name of the only instruction to count; None counts all of them.
     """
-    found = [
+    accuracies = [
         np.stack([ALL[number].chance(asked), ALL[number].blind(asked), ALL[number].bag(asked)])
         for number, asked, _ in samples.asked
         if instruction in (None, ALL[number].name)
     ]
-    return Baselines(*(float(x) for x in np.concatenate(found, axis=1).mean(1)))
+    return Baselines(*(float(x) for x in np.concatenate(accuracies, axis=1).mean(1)))
 
 
-Tally = dict[str, tuple[int, Baselines]]  # by instruction: the number of questions, and theirs
+Tally = dict[str, tuple[int, Baselines]]  # instruction -> its number of questions and baselines
 
 
 def tally(samples: Samples) -> Tally:
-    """The baselines of each instruction that `samples` are asked by, in the registry's order."""
+    """Number of questions and baselines of each instruction in `samples`, in registry order."""
     return {
         ALL[number].name: (len(asked.grid), baselines(samples, ALL[number].name))
         for number, asked, _ in samples.asked
@@ -49,12 +53,12 @@ def tally(samples: Samples) -> Tally:
 
 
 def pooled(tallies: Iterable[Tally]) -> Tally:
-    """The same over the questions of all of them."""
+    """One tally over the questions of all given tallies, in the registry's order."""
     totals: dict[str, tuple[int, list[float]]] = {}
     for one in tallies:
-        for name, (n, found) in one.items():
-            before, sums = totals.get(name, (0, [0.0] * len(found)))
-            totals[name] = before + n, [a + n * x for a, x in zip(sums, found, strict=True)]
+        for name, (n, rates) in one.items():
+            before, sums = totals.get(name, (0, [0.0] * len(rates)))
+            totals[name] = before + n, [a + n * x for a, x in zip(sums, rates, strict=True)]
     return {
         name: (n, Baselines(*(total / n for total in sums)))
         for name, (n, sums) in sorted(

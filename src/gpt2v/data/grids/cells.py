@@ -1,9 +1,12 @@
-"""Grids: their shapes, palettes and cells, as integer arrays, before any question or rendering.
+"""Grids: their shapes, palettes and cells as integer arrays, without questions and rendering.
 
-Cells are i.i.d. uniform over the palette. From nine cells up the split of a grid is a hash of its
-content (shape, classes, palette as a set), reached by rejection, so no grid of one split occurs in
-another, whatever sizes its spec draws from; smaller grids, and palettes of one object, have too few
-contents for that and are disjoint in source pictures only.
+Cells are i.i.d. uniform over the palette. The split of a grid with at least nine cells is a hash of
+its content (shape, classes, palette as a set). A grid is drawn again until its hash gives the
+wanted split, so no grid of one split occurs in another, whatever sizes its spec draws from. Smaller
+grids, and palettes of one object, have too few different contents for that: only their tiles differ
+between the splits.
+
+Shapes: B samples of a batch, R rows of a grid, C columns of a grid.
 """
 
 from dataclasses import dataclass
@@ -24,7 +27,7 @@ _SMALLEST_SPLIT_BY_CONTENT = 9  # cells
 
 @dataclass(frozen=True)
 class Dice:
-    """What is drawn for B samples: every purpose has draws of its own."""
+    """Random numbers for B samples. Every purpose has its own draws."""
 
     seed: int
     split: str
@@ -43,14 +46,14 @@ class Dice:
         return rng.bits(self.keys(purpose), n)
 
     def between(self, purpose: str, size: int | list[int]) -> Ints:
-        """A size per sample, fixed or uniform within its bounds, (B,)."""
+        """A size for each sample, (B,): fixed, or uniform within its bounds (both included)."""
         low, high = bounds(size)
         if low == high:
             return np.full(len(self.index), low, np.int64)
         return low + rng.below(self.words(purpose, 1)[:, 0], high - low + 1)
 
     def order(self, purpose: str, allowed: NDArray[np.bool_]) -> Ints:
-        """The numbers 0..n-1 in random order, those that are allowed first: (B, n) -> (B, n)."""
+        """The numbers 0..n-1 in random order, the allowed ones first: (B, n) -> (B, n)."""
         words = self.words(purpose, allowed.shape[1])
         if not allowed.all():
             words = np.where(allowed, words >> np.uint64(1), words | np.uint64(1 << 63))
@@ -59,57 +62,58 @@ class Dice:
 
 @dataclass(frozen=True)
 class Grids:
-    """B grids in arrays of the largest shape among them; beyond a grid's own shape stands -1."""
+    """B grids in arrays of the largest shape among them; -1 outside a grid's own shape."""
 
     index: Ints  # (B,) sample indices within the split
     split: Ints  # (B,) index into SPLITS
-    key: U64  # (B,) for what a rendering draws at random
+    key: U64  # (B,) random key of a rendering
     classes: Ints  # (B, R, C) class of each cell
     tiles: Ints  # (B, R, C) id of the tile in each cell, see `tiles.bank`
-    palette: Ints  # (B, P) classes in the order in which the prompt lists them
+    palette: Ints  # (B, max_objects) classes in the prompt's order; -1 past a palette's end
 
     @cached_property
     def inside(self) -> NDArray[np.bool_]:
-        """Which places of the arrays are cells, (B, R, C)."""
+        """Which entries of the arrays are cells of a grid, (B, R, C)."""
         return self.classes >= 0
 
     @cached_property
     def rows(self) -> Ints:
-        """(B,)"""
+        """Number of rows of each grid, (B,)."""
         return np.asarray(self.inside[:, :, 0].sum(1))
 
     @cached_property
     def cols(self) -> Ints:
-        """(B,)"""
+        """Number of columns of each grid, (B,)."""
         return np.asarray(self.inside[:, 0].sum(1))
 
     @property
     def n_cells(self) -> Ints:
-        """(B,)"""
+        """Number of cells of each grid, (B,)."""
         return self.rows * self.cols
 
     @cached_property
     def shapes(self) -> tuple[Ints, Ints]:
-        """The different shapes (K, 2), and which of them each grid has (B,)."""
+        """The different shapes (n_shapes, 2), and the index of each grid's shape (B,)."""
         return _shapes(self.rows, self.cols)
 
     @cached_property
     def n_objects(self) -> Ints:
-        """Objects in the palette, (B,)."""
+        """Number of objects in each palette, (B,)."""
         return np.asarray((self.palette >= 0).sum(1))
 
     @cached_property
     def counts(self) -> Ints:
-        """Cells that hold each object of the palette, (B, P)."""
+        """Number of cells that hold each object of the palette, (B, max_objects)."""
         flat = self.classes.reshape(len(self.classes), 1, -1)
         return np.asarray(((flat == self.palette[:, :, None]) & (flat >= 0)).sum(-1))
 
 
 def content_split(classes: Ints, palette: Ints) -> Ints:
-    """Which split's grid this is, by content alone: an index into SPLITS, (B,).
+    """The split that each grid belongs to by its content: an index into SPLITS, (B,).
 
     Args:
-        classes: (B, R, C), -1 beyond a grid's shape; palette: (B, P), -1 past its end.
+        classes: (B, R, C), -1 outside a grid's shape.
+        palette: (B, max_objects), -1 past its end.
     """
     shapes, which = _shapes((classes[:, :, 0] >= 0).sum(1), (classes[:, 0] >= 0).sum(1))
     zero = np.zeros(1, np.int64)
@@ -127,7 +131,11 @@ def content_split(classes: Ints, palette: Ints) -> Ints:
 
 
 def draw_grids(spec: ContentConfig, bank: TileBank, dice: Dice) -> Grids:
-    """The grids of these samples, each a pure function of (spec, bank, seed, split, index)."""
+    """The grids of these samples, each a pure function of (spec, bank, seed, split, index).
+
+    Raises:
+        UserError: the palette has more objects than the bank has classes.
+    """
     n_classes, most = len(bank.class_names), bounds(spec.palette)[1]
     if most > n_classes:
         raise UserError(
@@ -140,7 +148,7 @@ def draw_grids(spec: ContentConfig, bank: TileBank, dice: Dice) -> Grids:
     inside = inside & (np.arange(shape[2]) < cols[:, None, None])
     palette, classes = _draw_content(inside, n_objects, most, n_classes, dice)
 
-    # The listed order is drawn apart from the content, so that it cannot give the content away.
+    # The listed order has its own draws, so it says nothing about the content.
     order = dice.order("order", palette >= 0)
     words = dice.words("tiles", shape[1] * shape[2]).reshape(shape)
     tiles = bank.pick(dice.split, np.maximum(classes, 0), words)
@@ -157,36 +165,37 @@ def draw_grids(spec: ContentConfig, bank: TileBank, dice: Dice) -> Grids:
 def _draw_content(
     inside: NDArray[np.bool_], n_objects: Ints, most: int, n_classes: int, dice: Dice
 ) -> tuple[Ints, Ints]:
-    """Palettes (B, P) and classes (B, R, C) whose content is the dice's split's."""
+    """Palettes (B, max_objects) and classes (B, R, C) whose content belongs to the dice's split."""
     batch, n_cells = len(inside), inside.shape[1] * inside.shape[2]
     palette = np.empty((batch, most), np.int64)
     classes = np.empty(inside.shape, np.int64)
     by_content = (inside.reshape(batch, -1).sum(1) >= _SMALLEST_SPLIT_BY_CONTENT) & (n_objects > 1)
     todo = np.arange(batch)
-    first, tries = 0, 1  # where one attempt fails, many follow at once; the first that fits counts
+    # After a failed attempt, many are drawn at once; the first one that fits is taken.
+    first, tries = 0, 1
     while len(todo):
         again = Dice(dice.seed, dice.split, dice.index[todo])
         purposes = [f"content/{attempt}" for attempt in range(first, first + tries)]
         words = np.concatenate([again.words(p, n_classes + n_cells) for p in purposes])
-        place = np.tile(todo, tries)
-        size = n_objects[place, None]
+        sample = np.tile(todo, tries)
+        size = n_objects[sample, None]
         drawn = np.argsort(words[:, :n_classes], axis=1, kind="stable")[:, :most]
         cells = np.take_along_axis(drawn, rng.below(words[:, n_classes:], size), axis=1)
         listed = np.where(np.arange(most) < size, drawn, -1)
-        placed = np.where(inside[place], cells.reshape(-1, *inside.shape[1:]), -1)
-        fits = ~by_content[place]
+        filled = np.where(inside[sample], cells.reshape(-1, *inside.shape[1:]), -1)
+        fits = ~by_content[sample]
         if not fits.all():
-            fits |= content_split(placed, listed) == SPLITS.index(dice.split)
+            fits |= content_split(filled, listed) == SPLITS.index(dice.split)
         by_try = fits.reshape(tries, -1)
         chosen = by_try.argmax(0) * len(todo) + np.arange(len(todo))
-        palette[todo], classes[todo] = listed[chosen], placed[chosen]
+        palette[todo], classes[todo] = listed[chosen], filled[chosen]
         todo = todo[~by_try.any(0)]
         first, tries = first + tries, min(4 * tries, 32)
     return palette, classes
 
 
 def _shapes(rows: Ints, cols: Ints) -> tuple[Ints, Ints]:
-    """The different pairs (K, 2), and which of them each entry is (B,)."""
+    """The different pairs (n_shapes, 2), and the index of each grid's pair (B,)."""
     codes = rng.different(rows * 1000 + cols)
     if len(codes) == 1:
         return np.array([divmod(codes[0], 1000)]), np.zeros(len(rows), np.int64)

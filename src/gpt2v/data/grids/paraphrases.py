@@ -1,9 +1,12 @@
-"""Wordings: the ways in which one sample may be put into words.
+"""Wordings: the different ways to put one sample into words.
 
-The questions' are their instruction's. Of each list the first is the task's own, and the only one
-without augmentation; held-out ones are never trained on. A sample holds which it takes as numbers,
-so that its picture and its table are asked about in the same words. Every piece between the fields
-of a template begins and ends where the tokenizer's pre-tokens do, whatever stands beside it.
+Wordings of questions belong to their instruction. The first wording of each list is the task's own,
+and the only one without augmentation. Held-out wordings are never trained on. A sample stores the
+numbers of its wordings, so the same words are used for its picture and its table. Every piece
+between the fields of a template begins and ends where the tokenizer's pre-tokens do, whatever text
+is next to it.
+
+Shapes: B samples of a batch, Q questions about a grid.
 """
 
 from typing import get_args
@@ -17,8 +20,8 @@ from gpt2v.data.grids.instructions.base import FIELDS
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import PieceTable
 
-# Between the cells of a table. No white space: a tab, the newline after it and the next line's tab
-# are one pre-token, in which a cell's border would be lost.
+# Between the cells of a table. None is white space: a tab, the newline after it and the next line's
+# tab are one pre-token, in which the border of a cell would be lost.
 DELIMITERS: tuple[str, ...] = get_args(Delimiter)
 
 # The line after the grid, up to the first name of the palette ...
@@ -30,16 +33,16 @@ PROMPTS = (
 HELD_OUT_PROMPTS = (
     "There is a grid with {rows} rows and {cols} columns. In its cells are some of ['",
 )
-# ... and after its last name, for rows and columns that are counted from 0 and from 1.
+# ... and after its last name: for rows and columns counted from 0, and counted from 1.
 PALETTE_ENDS = ("'].\n", "']. Rows and columns are counted from 1.\n")
 
 
 def draw_wording(augment: AugmentConfig, key: rng.U64, instruction: Ints) -> dict[str, Ints]:
-    """The fields of `Samples` that say how each of B samples is worded.
+    """Draw the fields of `Samples` that say how each of B samples is worded.
 
     Args:
         key: (B,) one random key per sample.
-        instruction: (B, Q) what each question asks.
+        instruction: (B, Q) instruction of each question, an index into ALL.
 
     Returns:
         base, delimiter and prompt (B,), question (B, Q).
@@ -47,14 +50,16 @@ def draw_wording(augment: AugmentConfig, key: rng.U64, instruction: Ints) -> dic
     words = rng.bits(key, 3 + instruction.shape[1])
     drawn = {"base": words[:, 0], "delimiter": words[:, 1], "prompt": words[:, 2]}
     choices = _choices(augment)
-    found = {k: choices[k][rng.below(drawn[k], len(choices[k]))] for k in drawn}
+    wording = {k: choices[k][rng.below(drawn[k], len(choices[k]))] for k in drawn}
     first, count = (np.array(column)[instruction] for column in _question_choices(augment))
-    return {**found, "question": first + rng.below(words[:, 3:], count)}
+    return {**wording, "question": first + rng.below(words[:, 3:], count)}
 
 
 def longest_wording(augment: AugmentConfig, table: PieceTable, number: int) -> dict[str, int]:
-    """The same fields for the sample that takes the most tokens, all questions being of one
-    instruction.
+    """The fields of `draw_wording` that give the most tokens.
+
+    Args:
+        number: the one instruction of all questions, an index into ALL.
     """
     fill = dict.fromkeys(FIELDS, "1")
     spelled = {
@@ -72,7 +77,7 @@ def longest_wording(augment: AugmentConfig, table: PieceTable, number: int) -> d
 
 
 def _choices(augment: AugmentConfig) -> dict[str, Ints]:
-    """What each field of a sample is drawn from."""
+    """The values that each field of a sample is drawn from."""
     n = len(PROMPTS)
     prompts = range(n if augment.paraphrase else 1)
     if augment.held_out:
@@ -86,7 +91,7 @@ def _choices(augment: AugmentConfig) -> dict[str, Ints]:
 
 
 def _question_choices(augment: AugmentConfig) -> tuple[list[int], list[int]]:
-    """Of each instruction, the first wording that may be drawn, and how many may."""
+    """For each instruction, the first wording that may be drawn, and the number of them."""
     if augment.held_out:
         return [len(i.wordings) for i in ALL], [len(i.held_out) for i in ALL]
     return [0] * len(ALL), [len(i.wordings) if augment.paraphrase else 1 for i in ALL]

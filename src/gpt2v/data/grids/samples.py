@@ -1,4 +1,7 @@
-"""The sample: a grid, what is asked about it, and in which words, as integer arrays."""
+"""The sample: a grid, the questions about it and their wordings, as integer arrays.
+
+Shapes: B samples of a batch, Q questions about a grid, J questions in a flat list.
+"""
 
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -9,13 +12,13 @@ from gpt2v.config.grids import SampleSpec, bounds
 from gpt2v.data import rng
 from gpt2v.data.grids.cells import Dice, Grids, draw_grids
 from gpt2v.data.grids.instructions import ALL, drawing_order, number_of
-from gpt2v.data.grids.instructions.base import FIELDS, Asked, Places
+from gpt2v.data.grids.instructions.base import FIELDS, Asked, Slots
 from gpt2v.data.grids.paraphrases import draw_wording
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.bank import SPLITS, TileBank
 from gpt2v.errors import UserError
 
-NOT_ASKED = -1  # instruction of a place in (B, Q) without a question
+NOT_ASKED = -1  # instruction of a slot in (B, Q) without a question
 
 
 def _zero() -> Ints:
@@ -28,10 +31,10 @@ def _zeros() -> Ints:
 
 @dataclass(frozen=True)
 class Samples(Grids):
-    """B samples with up to Q questions each; their text and image renderings are two views of them.
+    """B samples with up to Q questions each. Text and image renderings are two views of them.
 
-    How they are worded is 0 throughout for the task's own words. In samples made by hand, what is
-    0 throughout may be left out.
+    The fields of the wording (`base`, `delimiter`, `prompt`, `question`) are all 0 for the task's
+    own words. Samples made by hand may leave out any field that has a default: it is then 0.
     """
 
     row: Ints  # (B, Q) fields of the questions, see `instructions`
@@ -41,9 +44,9 @@ class Samples(Grids):
     direction: Ints = field(default_factory=_zeros)  # (B, Q) index into instructions' DIRECTIONS
     object: Ints = field(default_factory=_zeros)  # (B, Q) class
     instruction: Ints = field(default_factory=_zeros)  # (B, Q) index into ALL, or NOT_ASKED
-    base: Ints = field(default_factory=_zero)  # (B,) number that words give the first row, column
-    delimiter: Ints = field(default_factory=_zero)  # (B,) index into wording.DELIMITERS
-    prompt: Ints = field(default_factory=_zero)  # (B,) index into wording.PROMPTS
+    base: Ints = field(default_factory=_zero)  # (B,) number of the first row and column in words
+    delimiter: Ints = field(default_factory=_zero)  # (B,) index into paraphrases.DELIMITERS
+    prompt: Ints = field(default_factory=_zero)  # (B,) into PROMPTS + HELD_OUT_PROMPTS
     question: Ints = field(default_factory=_zeros)  # (B, Q) index into an instruction's wordings
     position: Ints = field(default_factory=_zero)  # (B,) added to all position ids
 
@@ -57,51 +60,56 @@ class Samples(Grids):
 
     @property
     def asked(self) -> list[tuple[int, Asked, tuple[Ints, Ints]]]:
-        """The questions by instruction: its number, they, and their places in (B, Q)."""
-        found = []
+        """The questions by instruction.
+
+        Returns:
+            For each instruction: its index into ALL, its J questions, and their indices in (B, Q)
+            as a pair of arrays (J,).
+        """
+        by_instruction = []
         for number in rng.different(self.instruction):
             if number == NOT_ASKED:
                 continue
-            grid, place = np.nonzero(self.instruction == number)
-            places = np.asarray(grid, np.int64), np.asarray(place, np.int64)
-            chosen = {name: getattr(self, name)[places] for name in FIELDS}
-            asked = Asked(grids=self, grid=places[0], base=self.base[places[0]], **chosen)
-            found.append((number, asked, places))
-        return found
+            grid, slot = np.nonzero(self.instruction == number)
+            where = np.asarray(grid, np.int64), np.asarray(slot, np.int64)
+            chosen = {name: getattr(self, name)[where] for name in FIELDS}
+            asked = Asked(grids=self, grid=where[0], base=self.base[where[0]], **chosen)
+            by_instruction.append((number, asked, where))
+        return by_instruction
 
 
 def draw_samples(spec: SampleSpec, bank: TileBank, seed: int, split: str, index: Ints) -> Samples:
     """The samples with these indices, each a pure function of (spec, bank, seed, split, index).
 
     Args:
-        index: (B,) numbers from 0, in any order; every split has its own.
+        index: (B,) numbers from 0, in any order; every split has its own samples.
 
     Raises:
-        UserError: of the spec: more objects than the bank has, an unknown instruction, ...
-        ValueError: there is no such split, or `index` is no row of numbers.
+        UserError: the spec asks for more objects than the bank has, an unknown instruction, ...
+        ValueError: no such split, or `index` is not a one-dimensional array.
     """
     if split not in SPLITS or np.ndim(index) != 1:
-        raise ValueError(f"split {split!r} must be one of {SPLITS}, index an array (B,)")
+        raise ValueError(f"split {split!r} must be one of {SPLITS}, and index an array (B,)")
     dice = Dice(seed, split, np.asarray(index, np.int64))
     grids = draw_grids(spec, bank, dice)
     instruction = _draw_instructions(spec, grids, dice)
-    found = {name: np.zeros(instruction.shape, np.int64) for name in FIELDS}
+    values = {name: np.zeros(instruction.shape, np.int64) for name in FIELDS}
     for number in rng.different(instruction):
         if number == NOT_ASKED:
             continue
-        places = Places(instruction == number, spec.augment.order == "raster")
-        for name, values in ALL[number].ask(grids, dice, places).items():
-            found[name] = np.where(places.wanted, values, found[name])
+        slots = Slots(instruction == number, spec.augment.order == "raster")
+        for name, own in ALL[number].ask(grids, dice, slots).items():
+            values[name] = np.where(slots.asked_here, own, values[name])
     position = np.zeros(len(grids.index), np.int64)
     if split == "train" and spec.augment.position_offset:
         position = rng.below(dice.words("position", 1)[:, 0], spec.augment.position_offset + 1)
     whole: dict[str, Any] = {part.name: getattr(grids, part.name) for part in fields(Grids)}
-    whole |= {**found, **draw_wording(spec.augment, dice.keys("wording"), instruction)}
+    whole |= {**values, **draw_wording(spec.augment, dice.keys("wording"), instruction)}
     return Samples(**whole, instruction=instruction, position=position)
 
 
 def _draw_instructions(spec: SampleSpec, grids: Grids, dice: Dice) -> Ints:
-    """Which instruction each question of each grid has, (B, Q)."""
+    """The instruction of each question of each grid, an index into ALL or NOT_ASKED, (B, Q)."""
     numbers = sorted((number_of(name) for name in spec.instructions), key=drawing_order)
     smallest = bounds(spec.rows)[0] * bounds(spec.cols)[0]
     for number in numbers:
@@ -111,7 +119,8 @@ def _draw_instructions(spec: SampleSpec, grids: Grids, dice: Dice) -> Ints:
                 f"{ALL[number].smallest()} cells"
             )
     sizes = grids.rows, grids.cols, grids.n_objects
-    different = np.stack([ALL[number].n_different(*sizes) for number in numbers], axis=1)  # (B, K)
+    # (B, n_instructions)
+    different = np.stack([ALL[number].n_different(*sizes) for number in numbers], axis=1)
     if spec.questions is None:
         wanted = different.max(1)
     else:
@@ -119,10 +128,10 @@ def _draw_instructions(spec: SampleSpec, grids: Grids, dice: Dice) -> Ints:
         most = sum(int(ALL[number].n_different(*largest)) for number in numbers)
         if spec.questions > most:
             raise UserError(
-                f"questions: {spec.questions}, but there are only {most} different ones "
+                f"questions: {spec.questions}, but there are only {most} different questions "
                 f"({', '.join(spec.instructions)}) about a {spec.size} grid"
             )
-        wanted = np.minimum(different.sum(1), spec.questions)  # fewer of smaller grids
+        wanted = np.minimum(different.sum(1), spec.questions)  # smaller grids may have fewer
     width = int(wanted.max(initial=1))
     asked = np.arange(width) < wanted[:, None]
     if len(numbers) == 1:
@@ -130,11 +139,12 @@ def _draw_instructions(spec: SampleSpec, grids: Grids, dice: Dice) -> Ints:
     by_name = {str(name): share for name, share in spec.instructions.items()}
     shares = np.array([by_name[ALL[number].name] for number in numbers])
     drawn = rng.unit(dice.words("instructions", width))
-    found = np.full(asked.shape, NOT_ASKED)
-    for place in range(width):
-        left = np.cumsum(np.where(different > 0, shares, 0), axis=1)  # of what is not asked yet
-        which = (left <= drawn[:, place, None] * left[:, -1:]).sum(1)
+    instruction = np.full(asked.shape, NOT_ASKED)
+    for slot in range(width):
+        # Cumulated shares of the instructions that still have a question not asked yet.
+        left = np.cumsum(np.where(different > 0, shares, 0), axis=1)
+        which = (left <= drawn[:, slot, None] * left[:, -1:]).sum(1)
         which = np.minimum(which, len(numbers) - 1)
-        found[:, place] = np.where(asked[:, place], np.array(numbers)[which], NOT_ASKED)
+        instruction[:, slot] = np.where(asked[:, slot], np.array(numbers)[which], NOT_ASKED)
         different[np.arange(len(which)), which] -= 1
-    return found
+    return instruction

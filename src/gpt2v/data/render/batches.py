@@ -1,12 +1,16 @@
 """Rendered batches: token ids, labels, positions, attention segments and pictures, as arrays.
 
-One packed sequence holds a grid once and all its questions. Tokens lie in segments that form a
-tree: a token sees its own segment up to itself, and all of its segment's ancestors. The grid and
-prompt are the root; with independent questions each question is a child of the root, and each
-answer a child of its question, so positions restart after the prefix. Chained questions are one
-segment. Where some answer choice has several tokens, each choice is a further child of the
-question, so that all choices are scored in the same pass. Questions and answers of different
-lengths are padded with empty pieces, which have no tokens.
+One packed sequence holds a grid once, and all its questions. Its tokens belong to segments that
+form a tree: a token sees its own segment up to itself, and all ancestors of its segment. The grid
+and the prompt are the root. With independent questions, each question is a child of the root and
+each answer a child of its question, so position ids restart after the prompt. Chained questions
+all belong to the root. If any answer choice has several tokens, each choice is one more child of
+its question, so all choices are scored in the same pass. Questions and answers of different lengths
+are padded with empty pieces, which have no tokens.
+
+Shapes: B samples of a batch, P pictures, M vision tokens, T token positions,
+Q questions about a grid, A choices of a question, L tokens of a choice, K text pieces in a row,
+S side of a picture in pixels, G segments of a packed sequence.
 """
 
 from dataclasses import dataclass
@@ -38,12 +42,12 @@ IGNORE = -100  # label of an unsupervised position, as in torch.nn.functional.cr
 
 @dataclass(frozen=True)
 class Choices:
-    """The answers among which a question's is, and where their log-probability is read.
+    """The possible answers of each question, and where their log-probabilities are read.
 
     Attributes:
-        pieces: (B, Q, C) the choices as pieces of the renderer's table; EMPTY past their end.
-        position: (B, Q, C, L) the token at this position is followed by ...
-        token: (B, Q, C, L) ... this token of the choice; -1 past the choice's end.
+        pieces: (B, Q, A) the choices as pieces of the renderer's table; EMPTY past their end.
+        position: (B, Q, A, L) position whose next token is ...
+        token: (B, Q, A, L) ... this token of the choice; -1 past the choice's end.
     """
 
     pieces: Ints
@@ -53,34 +57,34 @@ class Choices:
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """What stands at the M image positions of a batch, in the order of the flattened batch."""
+    """What each of the M image positions stands for, in the order of the flattened batch (B, T)."""
 
     sample: Ints  # (M,) row of the batch
-    cell: Ints  # (M,) cell in raster order of the sample's own shape; -1 for all of them
-    patch: Ints  # (M,) patch of the picture, in raster order; -1 for none, or the class token
+    cell: Ints  # (M,) cell in raster order of the sample's own shape; -1 for the whole grid
+    patch: Ints  # (M,) patch of the picture in raster order; -1 for no patch or the class token
     picture: Ints  # (M,) index into the batch's pictures
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One rendered batch; every array is plain numpy, and pictures are drawn when they are used."""
+    """One rendered batch. All arrays are plain numpy; pictures are drawn when they are used."""
 
     samples: Samples
     input_ids: Ints  # (B, T); image positions hold the <image> token
     labels: Ints  # (B, T) the token itself where it is supervised, else IGNORE
     position_ids: Ints  # (B, T)
     segments: Ints  # (B, T) -1 at padding
-    sees: NDArray[np.bool_]  # (S, S) sees[i, j]: segment i may attend to segment j
+    sees: NDArray[np.bool_]  # (G, G) sees[i, j]: segment i may attend to segment j
     answers: Ints  # (B, T) question whose answer a token belongs to, -1 elsewhere
-    hidden_ids: Ints | None  # (B, T) what the image positions stand for in a spliced text view
-    truth: Ints  # (B, Q, A) pieces of each answer, of the renderer's table
+    hidden_ids: Ints | None  # (B, T) token that an image position of a spliced text view stands for
+    truth: Ints  # (B, Q, K) right answers as pieces of the renderer's table
     images: ImageTokens | None
-    pictures: Pictures | None  # all P pictures of all samples
+    pictures: Pictures | None  # the P pictures of all samples
     choices: Choices | None
 
     @property
     def pixels(self) -> Pixels | None:
-        """(P, S, S, 3), drawn when they are first asked for."""
+        """Pixels of all pictures, (P, S, S, 3) uint8, drawn on first use; None without pictures."""
         return None if self.pictures is None else self.pictures.pixels
 
     @property
@@ -101,14 +105,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Renderer:
-    """Renders samples of one bank with one tokenizer, for a model with or without eyes."""
+    """Renders samples of one bank with one tokenizer, for a model with or without vision tower."""
 
     bank: TileBank
     table: PieceTable
-    geometry: PictureGeometry | None = None  # of the model's pictures, in its vision tokens
+    geometry: PictureGeometry | None = None  # of the model's pictures; None: it takes none
 
     def view(self, spec: ContentConfig, layout: str) -> View:
-        """A layout of a spec's grids, by its name."""
+        """The view of a spec's grids in the layout with this name (see `view_of`)."""
         return view_of(spec, layout, self.bank.size, self.geometry)
 
     def __call__(
@@ -118,7 +122,14 @@ class Renderer:
         mode: Literal["chained", "independent"] = "independent",
         with_choices: bool = False,
     ) -> Batch:
-        """Render one batch; `with_choices` adds what scoring every listed answer needs."""
+        """Render one batch.
+
+        Args:
+            with_choices: add what is needed to score the choices of every question.
+
+        Raises:
+            ValueError: choices are asked for with chained questions.
+        """
         names, table = self.bank.class_names, self.table
         n_questions = samples.row.shape[1]
         layout = _Layout()
@@ -129,7 +140,7 @@ class Renderer:
         answers = answer_pieces(samples, names, table)
         choices = choice_pieces(samples, names, table, scored=True) if with_choices else None
         if mode == "chained" and choices is not None:
-            raise ValueError("choices are scored with independent questions")
+            raise ValueError("choices can only be scored with independent questions")
         branches = choices is not None and int(table.lengths(choices).max(initial=0)) > 1
         answer_segment = np.zeros(n_questions, np.int64)
         branch = np.zeros((n_questions, 0 if choices is None else choices.shape[2]), np.int64)
@@ -175,14 +186,15 @@ class Renderer:
         )
 
     def _reads(self, choices: Ints, answer: Ints, branch: Ints) -> Choices:
-        """Where choices are read, given where answers (B, Q) and branches (B, Q, C) start."""
-        lengths = self.table.lengths(choices)  # (B, Q, C)
+        """Where choices are read, given where answers (B, Q) and branches (B, Q, A) start."""
+        lengths = self.table.lengths(choices)  # (B, Q, A)
         longest = max(1, int(lengths.max(initial=1)))
         token = np.full((*choices.shape, longest), -1, np.int64)
         token[np.arange(longest) < lengths[..., None]] = self.table.end_to_end(choices.reshape(-1))[
             0
         ]
-        # The first token follows the question; every further one its branch's token before it.
+        # The first token follows the question; every later one follows the token before it in its
+        # branch.
         position = np.repeat((answer - 1)[..., None, None], choices.shape[2], axis=2)
         position = np.repeat(position, longest, axis=3)
         inner = branch[..., None] + np.arange(longest - 1)
@@ -191,6 +203,7 @@ class Renderer:
 
 
 def _image_tokens(samples: Samples, view: ImageView) -> ImageTokens:
+    """The image tokens of a batch of samples in this view."""
     shapes, which = samples.shapes
     spans = [view.span_of(rows, cols) for rows, cols in shapes.tolist()]
     n_pictures = np.array([span.n_pictures for span in spans])[which]
@@ -211,13 +224,13 @@ class _Packed:
     input_ids: Ints  # (B, T)
     labels: Ints  # (B, T)
     segments: Ints  # (B, T)
-    answer_of: Ints  # (B, T)
+    answer_of: Ints  # (B, T) question whose answer a token belongs to, -1 elsewhere
     position_ids: Ints  # (B, T)
-    start: Ints  # (B, S) column at which each segment starts
+    start: Ints  # (B, G) column at which each segment starts
 
 
 class _Layout:
-    """Columns of pieces with their segment, and the tree that the segments form."""
+    """Columns of pieces with their segments, and the tree of the segments."""
 
     def __init__(self) -> None:
         self.parents = [-1]
@@ -226,17 +239,18 @@ class _Layout:
         self._answers: list[int] = []
 
     def new_segment(self, parent: int) -> int:
+        """Add a segment below `parent`; returns its number."""
         self.parents.append(parent)
         return len(self.parents) - 1
 
     def add(self, pieces: Ints, segment: int, answer_of: int = -1) -> None:
-        """Append columns (B, k) to `segment`, the newest one or the only one."""
+        """Append pieces (B, K) to `segment`, which must be the newest one or the only one."""
         self._pieces.append(pieces)
         self._segments += [segment] * pieces.shape[1]
         self._answers += [answer_of] * pieces.shape[1]
 
     def sees(self) -> NDArray[np.bool_]:
-        """(S, S) the reflexive ancestor relation."""
+        """(G, G) entry [i, j] is whether segment j is segment i or an ancestor of it."""
         sees = np.eye(len(self.parents), dtype=bool)
         for child, parent in enumerate(self.parents):
             if parent >= 0:
@@ -244,30 +258,32 @@ class _Layout:
         return sees
 
     def assemble(self, table: PieceTable) -> _Packed:
-        """Join the pieces, and say what each token belongs to."""
+        """Join the pieces, and find what each token belongs to."""
         pieces = np.concatenate(self._pieces, axis=1)
         input_ids, column = table.assemble(pieces)
         lengths = table.lengths(pieces)  # (B, K)
         batch = len(lengths)
-        if (lengths == lengths[0]).all():  # one row says how all are laid out
+        if (lengths == lengths[0]).all():  # all rows are laid out as the first one
             lengths, column = lengths[:1], column[:1]
         real = column >= 0
         segments = np.where(real, np.array(self._segments)[column], -1)
         answer_of = np.where(real, np.array(self._answers)[column], -1)
 
-        # A segment's columns are contiguous, and segments lie in the order of their numbers.
+        # The columns of a segment are contiguous, and segments are in the order of their numbers.
         number = np.arange(len(self.parents))
         first = np.searchsorted(self._segments, number)
         after = np.searchsorted(self._segments, number, side="right")
         before = np.concatenate([np.zeros_like(lengths[:, :1]), np.cumsum(lengths, axis=1)], axis=1)
-        place = before[:, first]  # where each segment starts
-        size = before[:, after] - place  # tokens in it
-        begin = np.zeros_like(size)  # the position at which it starts
+        start = before[:, first]  # (B, G) column at which each segment starts
+        size = before[:, after] - start  # number of its tokens
+        begin = np.zeros_like(size)  # position id at which it starts
         for child, parent in enumerate(self.parents):
             if parent >= 0:
                 begin[:, child] = begin[:, parent] + size[:, parent]
-        shift = np.take_along_axis(begin - place, np.maximum(segments, 0), axis=1)
+        shift = np.take_along_axis(begin - start, np.maximum(segments, 0), axis=1)
         positions = np.where(real, np.arange(input_ids.shape[1]) + shift, 0)
         labels = np.where(answer_of >= 0, input_ids, IGNORE)
-        found = (segments, answer_of, positions, place)
-        return _Packed(input_ids, labels, *(np.broadcast_to(a, (batch, a.shape[1])) for a in found))
+        shared = (segments, answer_of, positions, start)
+        return _Packed(
+            input_ids, labels, *(np.broadcast_to(a, (batch, a.shape[1])) for a in shared)
+        )

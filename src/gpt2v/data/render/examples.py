@@ -1,4 +1,4 @@
-"""A sample in words and pictures, as a person or another tool reads it."""
+"""A sample in words and pictures, as people and other tools read it."""
 
 import io
 from collections.abc import Sequence
@@ -34,19 +34,19 @@ class Question:
     instruction: str
     question: str  # with its `A:`
     answer: str  # without the space before it
-    row: int | None  # counted from 0, whatever the words do; none: the question names no row
+    row: int | None  # counted from 0 in all wordings; None: the question names no row
     col: int | None
-    choices: tuple[str, ...]  # the answers that may be; empty where they are too many to list
+    choices: tuple[str, ...]  # the possible answers; empty if they are too many to list
 
     @property
     def row_of_table(self) -> dict[str, str | int | None]:
-        """All but the choices, by column."""
+        """All fields except the choices, by column name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "choices"}
 
 
 @dataclass(frozen=True)
 class Example:
-    """One sample. Its documents are lines that show the grid, then `prompt`, then the chat."""
+    """One sample. A document is the lines that show the grid, then `prompt`, then the chat."""
 
     index: int
     classes: tuple[tuple[str, ...], ...]  # names by row
@@ -54,7 +54,7 @@ class Example:
     table: str  # the lines that show the grid in words
     prompt: str  # the line after the grid
     asked: tuple[Question, ...]
-    pictures: tuple[Pixels, ...]  # (H, W, 3) of the grid, or of each cell in raster order
+    pictures: tuple[Pixels, ...]  # (height, width, 3) of the grid, or of each cell in raster order
 
     @property
     def text(self) -> str:
@@ -63,13 +63,13 @@ class Example:
 
     @property
     def image(self) -> Image.Image | list[Image.Image]:
-        """The picture of the grid, or where each cell has one, theirs in raster order."""
+        """The picture of the grid; or the pictures of its cells in raster order (layout multi)."""
         images = [Image.fromarray(pixels) for pixels in self.pictures]
         return images if len(self.pictures) > 1 else images[0]
 
     @property
     def pngs(self) -> list[bytes]:
-        """Each picture as a PNG file without any metadata."""
+        """Each picture as the bytes of a PNG file without metadata."""
         files = [io.BytesIO() for _ in self.pictures]
         for file, pixels in zip(files, self.pictures, strict=True):
             Image.fromarray(pixels).save(file, format="PNG", compress_level=6)
@@ -77,31 +77,35 @@ class Example:
 
     @property
     def questions(self) -> list[str]:
-        """The questions' words, each with its `A:`."""
+        """The words of the questions, each with its `A:`."""
         return [question.question for question in self.asked]
 
     @property
     def answers(self) -> list[str]:
-        """The right answers, in the questions' order."""
+        """The right answers, in the order of the questions."""
         return [question.answer for question in self.asked]
 
     def document(self, shown: str) -> str:
-        """The whole document around the lines that show the grid."""
+        """The whole document.
+
+        Args:
+            shown: the lines that show the grid.
+        """
         chat = (f"{q.question} {q.answer}\n" for q in self.asked)
         return shown + self.prompt + "".join(chat)
 
     def pictured(self, marks: Sequence[str], between: str = "") -> str:
-        """The lines that show the grid as pictures: a mark for each, a grid's row on a line."""
+        """The lines that show the grid as pictures: one mark for each, one line for each row."""
         return "".join(between.join(line) + "\n" for line in self.by_row(marks))
 
     def by_row(self, pictures: Sequence[T]) -> list[Sequence[T]]:
-        """What stands for each picture, in the rows of the grid; of one picture, one row."""
+        """Split the entries of the pictures into the rows of the grid; one picture is one row."""
         cols = len(self.classes[0]) if len(pictures) > 1 else 1
         return [pictures[at : at + cols] for at in range(0, len(pictures), cols)]
 
 
 def examples_of(samples: Samples, spec: ContentConfig, bank: TileBank) -> list[Example]:
-    """The samples in words and pictures, as their spec shows them."""
+    """The samples in words and pictures, in the form and with the pictures of their spec."""
     names, strings = bank.class_names, Strings()
     tables = grid_pieces(samples, TextView.of(spec), names, strings)
     prompts = prompt_pieces(samples, names, strings)
@@ -125,14 +129,15 @@ def examples_of(samples: Samples, spec: ContentConfig, bank: TileBank) -> list[E
 
 
 def _questions(samples: Samples, names: tuple[str, ...], strings: Strings) -> list[list[Question]]:
+    """The questions about each sample."""
     asked = question_pieces(samples, names, strings)
     answers = answer_pieces(samples, names, strings)
     choices = choice_pieces(samples, names, strings)
-    found: list[list[Question]] = [[] for _ in samples.index]
+    questions: list[list[Question]] = [[] for _ in samples.index]
     for b, q in np.argwhere(samples.instruction != NOT_ASKED).tolist():
         instruction = ALL[samples.instruction[b, q]]
         names_row, names_col = (f"{{{part}}}" in instruction.wordings[0] for part in ("row", "col"))
-        found[b].append(
+        questions[b].append(
             Question(
                 instruction=instruction.name,
                 question=strings.text(asked[b, q]),
@@ -144,4 +149,4 @@ def _questions(samples: Samples, names: tuple[str, ...], strings: Strings) -> li
                 ),
             )
         )
-    return found
+    return questions

@@ -1,4 +1,4 @@
-"""The longest sample of a data spec: what a model must have room for."""
+"""The length of the longest sample of a data spec, which a model must have positions for."""
 
 from dataclasses import replace
 from typing import Literal
@@ -18,7 +18,7 @@ from gpt2v.data.render.views import View
 def longest(
     spec: SampleSpec, render: Renderer, view: View, mode: Literal["chained", "independent"]
 ) -> int:
-    """Positions that any sample of this spec takes, at most."""
+    """The largest number of positions that a sample of this spec can take."""
     table, names = render.table, render.bank.class_names
     as_word, as_listed = (
         np.array([len(table.tokens(space + name)) for name in names]) for space in (" ", "")
@@ -27,20 +27,21 @@ def longest(
     word = int(as_word.argmax())
     others = np.where(np.arange(len(names)) == word, 0, as_listed)
     n_others = drawn.palette.shape[1] - 1
-    # The cells' object must be listed, so that it can be counted; the longest list may lack it.
+    # The palette of the worst sample must hold the object of its cells, so that it can be counted.
+    # The longest palette may not hold it: `spare` is the difference.
     first, second = np.sort(as_listed)[::-1][[0, min(1, len(names) - 1)]]
     listed = as_listed[word] + n_others * others.max()
     spare = max(0, int(first + n_others * second - listed))
-    found = [0]
+    lengths = [0]
     for name in spec.instructions:
         worst = _worst(drawn, spec, render, word, int(others.argmax()), number_of(name))
         said = table.lengths(answer_pieces(worst, names, table)).sum(-1) - len(table.tokens("\n"))
         choices = table.lengths(choice_pieces(worst, names, table)).max(-1, initial=0)
-        more = np.maximum(choices - said, 0)  # where another answer is longer than this sample's
+        more = np.maximum(choices - said, 0)  # if another answer is longer than this sample's
         more_tokens = int(more.sum() if mode == "chained" else more.max())
         batch = render(worst, view, mode)
-        found.append(int(batch.position_ids.max()) + 1 + spare + more_tokens)
-    return max(found)
+        lengths.append(int(batch.position_ids.max()) + 1 + spare + more_tokens)
+    return max(lengths)
 
 
 def _worst(

@@ -1,4 +1,8 @@
-"""Text rendering: a sample as a sequence of pieces, in any text form or with image placeholders."""
+"""Text rendering: a sample as a sequence of pieces, in any text form or with image placeholders.
+
+Shapes: B samples of a batch, Q questions about a grid, J questions in a flat list,
+A choices of a question, K text pieces in a row.
+"""
 
 import re
 
@@ -49,7 +53,7 @@ def prompt_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> I
         start[worded, ::2] = table.ids([lead, middle, end])
         for column, name in ((1, first), (3, second)):
             start[worded, column] = sizes[numbers[name][worded]]
-    palette = np.append(table.ids(list(names)), EMPTY)[samples.palette]  # (B, P)
+    palette = np.append(table.ids(list(names)), EMPTY)[samples.palette]  # (B, max_objects)
     listed = np.where(palette[:, :, None] == EMPTY, EMPTY, table.id("', '"))
     listed = np.concatenate([palette[:, :, None], listed], axis=2).reshape(batch, -1)
     last = 2 * samples.n_objects - 1
@@ -58,46 +62,47 @@ def prompt_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> I
 
 
 def question_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
-    """`What object is in row 2, column 2? A:` for each question, (B, Q, K)."""
+    """Pieces of `What object is in row 2, column 2? A:` for each question, (B, Q, K)."""
     vocabulary = Vocabulary(table, names)
     parts = []
-    for number, asked, (grid, place) in samples.asked:
-        wording = samples.question[grid, place]
+    for number, asked, (grid, slot) in samples.asked:
+        wording = samples.question[grid, slot]
         for which in rng.different(wording):
             pieces = _worded(ALL[number].every_wording[which], asked, vocabulary)
             chosen = wording == which
-            parts.append(((grid[chosen], place[chosen]), pieces[chosen]))
+            parts.append(((grid[chosen], slot[chosen]), pieces[chosen]))
     return _scattered(samples, parts)
 
 
 def answer_pieces(samples: Samples, names: tuple[str, ...], table: Strings) -> Ints:
-    """` bird` and the newline that ends every answer, (B, Q, A)."""
+    """Pieces of ` bird` and the newline that ends every answer, (B, Q, K)."""
     vocabulary = Vocabulary(table, names)
     parts = []
-    for number, asked, places in samples.asked:
+    for number, asked, where in samples.asked:
         answer = ALL[number].answer(asked, vocabulary)
         newline = np.full((len(answer), 1), table.id("\n"))
-        parts.append((places, np.concatenate([answer, newline], axis=1)))
+        parts.append((where, np.concatenate([answer, newline], axis=1)))
     return _scattered(samples, parts)
 
 
 def choice_pieces(
     samples: Samples, names: tuple[str, ...], table: Strings, scored: bool = False
 ) -> Ints:
-    """The answers that each question may have, where they can be listed, (B, Q, C).
+    """The possible answers of each question, (B, Q, A); all EMPTY if they are too many to list.
 
-    With `scored`, those whose probabilities are worth knowing: of objects, the unlisted ones too.
+    Args:
+        scored: give the answers that are scored, which may hold objects outside the palette too.
     """
     vocabulary = Vocabulary(table, names)
     parts = []
-    for number, asked, places in samples.asked:
+    for number, asked, where in samples.asked:
         of = ALL[number].scored if scored else ALL[number].choices
-        parts.append((places, of(asked, vocabulary)))
+        parts.append((where, of(asked, vocabulary)))
     return _scattered(samples, parts)
 
 
 def document_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> Ints:
-    """Whole documents, questions chained, (B, K)."""
+    """Whole documents with chained questions, (B, K)."""
     batch = len(samples.index)
     chat = np.concatenate(
         [question_pieces(samples, names, table), answer_pieces(samples, names, table)], axis=-1
@@ -116,7 +121,7 @@ def documents(samples: Samples, view: View, names: tuple[str, ...], table: Strin
 
 
 def _worded(template: str, asked: Asked, v: Vocabulary) -> Ints:
-    """A template with each question's fields, (N, K)."""
+    """A template with the fields of each question filled in, (J, K)."""
     parts = _parts(template)
     pieces = np.empty((len(asked.grid), len(parts)), np.int64)
     for k, part in enumerate(parts):
@@ -125,7 +130,7 @@ def _worded(template: str, asked: Asked, v: Vocabulary) -> Ints:
 
 
 def _field(name: str, asked: Asked, v: Vocabulary) -> Ints:
-    """The pieces of one field of a template, (N,)."""
+    """The piece of one field of a template for each question, (J,)."""
     if name == "object":
         return v.words[asked.object]
     if name == "direction":
@@ -134,7 +139,7 @@ def _field(name: str, asked: Asked, v: Vocabulary) -> Ints:
 
 
 def _parts(template: str) -> list[str]:
-    """What stands before, between and after the fields, and the fields' names, in turns.
+    """Split a template: text, name of a field, text, ..., text.
 
     The space before a field belongs to the field.
     """
@@ -142,11 +147,15 @@ def _parts(template: str) -> list[str]:
 
 
 def _scattered(samples: Samples, parts: list[tuple[tuple[Ints, Ints], Ints]]) -> Ints:
-    """Rows of pieces (N, k) at their places in (B, Q, K), padded with EMPTY."""
+    """Arrange the pieces of flat questions by sample and slot, (B, Q, K), padded with EMPTY.
+
+    Args:
+        parts: pairs of the indices in (B, Q), two arrays (J,), and the pieces (J, K) there.
+    """
     if len(parts) == 1 and len(parts[0][1]) == samples.row.size:
         return parts[0][1].reshape(*samples.row.shape, -1)
     width = max((pieces.shape[1] for _, pieces in parts), default=0)
     whole = np.full((*samples.row.shape, width), EMPTY)
-    for (grid, place), pieces in parts:
-        whole[grid, place, : pieces.shape[1]] = pieces
+    for (grid, slot), pieces in parts:
+        whole[grid, slot, : pieces.shape[1]] = pieces
     return whole

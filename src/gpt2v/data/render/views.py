@@ -1,7 +1,7 @@
-"""Views: how a sample is laid out in a model's input, without saying what stands for its pictures.
+"""Views: how a sample is laid out in a model's input, but not the embeddings of its pictures.
 
-A layout has a name, by which data specs, evaluations and rungs choose it; of a spec and a vision
-tower's geometry it makes a view. A new one is one function, and its place in LAYOUTS.
+Data specs, evaluations and rungs choose a layout by its name. A layout makes a view from a spec and
+the geometry of a vision tower. A new layout is one function and its entry in LAYOUTS.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,15 @@ from gpt2v.errors import UserError
 
 @dataclass(frozen=True)
 class TextView:
-    """The grid as words: in a form, which for `patch-tiled` has `patches` x `patches` words a cell.
+    """The grid as words.
 
-    With `noise` each patch-tiled word is, with that chance, drawn anew from all objects, so that
-    a reader has to weigh a cell's words against each other and against the palette.
-    With `spliced` the table's tokens become image placeholders that stand for themselves: the
-    same embeddings reach the language model through the image splice.
+    Attributes:
+        form: the text form.
+        patches: form `patch-tiled` has `patches` x `patches` words for each cell.
+        noise: chance that a patch-tiled word is replaced by a random one of all objects. A reader
+            then has to weigh the words of a cell against each other and against the palette.
+        spliced: the table's tokens become image placeholders that stand for the same tokens: the
+            same embeddings reach the language model through the image splice.
     """
 
     form: str = "markdown"  # a name in TEXT_FORMS, or a choice with options
@@ -33,17 +36,21 @@ class TextView:
 
     @classmethod
     def of(cls, spec: Config) -> Self:
-        """As a data spec says, or the table where it says nothing."""
+        """The form of a data spec; the plain table if the spec has none."""
         shown = spec if isinstance(spec, ViewConfig) else ViewConfig()
         return cls(shown.form, shown.patches, shown.noise)
 
 
 @dataclass(frozen=True)
 class ImageView:
-    """The grid as the placeholders of its picture (or of one embedding each), and then, in words.
+    """The grid as image placeholders, and after them optionally in words.
 
-    `span` says what the placeholders of a grid stand for; those of several pictures have a line
-    for each row of the grid.
+    Attributes:
+        span: what the placeholders of a grid stand for. With a picture for each cell, the
+            placeholders have one line for each row of the grid.
+        with_pixels: whether pictures are drawn.
+        picture: how they are drawn; None: the default way.
+        words: the view in words that follows; None: no words follow.
     """
 
     span: ImageSpan | Spans
@@ -60,23 +67,23 @@ View = TextView | ImageView
 
 
 def picture_of(spec: Config) -> PictureConfig:
-    """How a spec's pictures are drawn; the usual way where it does not say."""
+    """How the pictures of a spec are drawn; the default way if the spec does not say it."""
     return spec.picture if isinstance(spec, PicturedConfig) else PictureConfig()
 
 
 def view_of(
     spec: ContentConfig, layout: str, cell_size: int, geometry: PictureGeometry | None
 ) -> View:
-    """A layout of the grids of a spec.
+    """The view of a spec's grids in a layout.
 
     Args:
         layout: a name in LAYOUTS.
         cell_size: side of a tile in pixels.
-        geometry: the pictures that the model takes, in vision tokens; none: it takes none.
+        geometry: of the pictures that the model takes; None: it takes no pictures.
 
     Raises:
         UserError: the layout shows pictures, but the model has no vision tower.
-        KeyError: there is no such layout.
+        KeyError: no such layout.
     """
     return LAYOUTS[layout](spec, cell_size, geometry)
 
@@ -90,12 +97,12 @@ def _text(spec: ContentConfig, cell_size: int, geometry: PictureGeometry | None)
 
 
 def _spliced(spec: ContentConfig, cell_size: int, geometry: PictureGeometry | None) -> TextView:
-    """The grid in words, whose tokens are image positions."""
+    """The grid in words whose tokens are image positions."""
     return replace(TextView.of(spec), spliced=True)
 
 
 def _image(spec: ContentConfig, cell_size: int, geometry: PictureGeometry | None) -> ImageView:
-    """The vision tokens of the grid's picture, or of each cell's."""
+    """The vision tokens of the grid's picture, or of the picture of each cell."""
     if geometry is None:
         raise UserError("modality: image needs a model with a vision tower")
     picture = picture_of(spec)
@@ -113,12 +120,12 @@ def _both(spec: ContentConfig, cell_size: int, geometry: PictureGeometry | None)
 
 
 def _positions(spec: ContentConfig, cell_size: int, geometry: PictureGeometry | None) -> ImageView:
-    """The positions of the picture's vision tokens, with no picture drawn."""
+    """The image positions of the picture's vision tokens; no picture is drawn."""
     return replace(_image(spec, cell_size, geometry), with_pixels=False)
 
 
 def _cells(spec: ContentConfig, cell_size: int, geometry: PictureGeometry | None) -> ImageView:
-    """One image position for each cell, in raster order, with no picture drawn."""
+    """One image position for each cell in raster order; no picture is drawn."""
     return ImageView(lambda rows, cols: cell_span(rows * cols), with_pixels=False)
 
 

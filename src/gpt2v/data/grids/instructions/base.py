@@ -1,5 +1,8 @@
-"""What an instruction (a type of question) is: what it asks, its wordings, its answers, and how
-well it can be answered without seeing where things are.
+"""The base of all instructions (types of questions): what one asks, its wordings, its answers, and
+how well it can be answered without knowing where the objects are.
+
+Shapes: B samples of a batch, Q questions about a grid, J questions in a flat list,
+A choices of a question, K text pieces in a row.
 """
 
 from abc import ABC, abstractmethod
@@ -19,98 +22,103 @@ Fields = dict[str, Ints]
 
 FIELDS = ("row", "col", "other_row", "other_col", "direction", "object")
 DIRECTIONS = (" left of", " right of", " above", " below")
-STEPS = ((0, -1), (0, 1), (-1, 0), (1, 0))  # row and column of that neighbour
+STEPS = ((0, -1), (0, 1), (-1, 0), (1, 0))  # row and column step to the cell in that direction
 
 
 @dataclass(frozen=True)
 class Asked:
-    """N questions of one instruction. Fields that the instruction does not use are 0."""
+    """J questions of one instruction. Fields that the instruction does not use are 0."""
 
     grids: Grids
-    grid: Ints  # (N,) which of the B grids each is about
-    base: Ints  # (N,) number of the first row and column, in words
-    row: Ints  # (N,)
-    col: Ints
-    other_row: Ints
-    other_col: Ints
-    direction: Ints  # index into DIRECTIONS
-    object: Ints  # class
+    grid: Ints  # (J,) index of the grid that each question is about
+    base: Ints  # (J,) number of the first row and column in words
+    row: Ints  # (J,)
+    col: Ints  # (J,)
+    other_row: Ints  # (J,)
+    other_col: Ints  # (J,)
+    direction: Ints  # (J,) index into DIRECTIONS
+    object: Ints  # (J,) class
 
     def at(self, row: Ints, col: Ints) -> Ints:
-        """Class of a cell of each question's grid, (N,)."""
+        """Class of the cell (row, col) of each question's grid, (J,)."""
         return self.grids.classes[self.grid, row, col]
 
     @property
     def count(self) -> Ints:
-        """Cells that hold each question's object, (N,)."""
+        """Number of cells that hold each question's object, (J,)."""
         same = self.grids.palette[self.grid] == self.object[:, None]
         return np.asarray((self.grids.counts[self.grid] * same).max(1))
 
     @property
     def n_cells(self) -> Ints:
-        """(N,)"""
+        """Number of cells of each question's grid, (J,)."""
         return self.grids.n_cells[self.grid]
 
     @property
     def n_objects(self) -> Ints:
-        """(N,)"""
+        """Number of objects in the palette of each question's grid, (J,)."""
         return self.grids.n_objects[self.grid]
 
 
 @dataclass(frozen=True)
-class Places:
-    """The places that one instruction has among the questions about B grids."""
+class Slots:
+    """The slots of one instruction among the questions about B grids."""
 
-    wanted: NDArray[np.bool_]  # (B, Q) where it asks
-    raster: bool  # whether its questions go in raster order; else as they are drawn
+    asked_here: NDArray[np.bool_]  # (B, Q) whether the question in this slot is the instruction's
+    raster: bool  # whether its questions are in raster order; else in the order of their draws
 
     @property
     def n(self) -> int:
-        """Q, of each grid."""
-        return int(self.wanted.shape[1])
+        """Q, the number of slots of each grid."""
+        return int(self.asked_here.shape[1])
 
     @cached_property
     def turn(self) -> Ints:
-        """How many of its questions about the same grid come before each place, (B, Q)."""
-        return np.asarray(np.maximum(np.cumsum(self.wanted, axis=1) - 1, 0))
+        """Number of its questions about the same grid that come before each slot, (B, Q)."""
+        return np.asarray(np.maximum(np.cumsum(self.asked_here, axis=1) - 1, 0))
 
     def arranged(self, first: Ints, *others: Ints) -> tuple[Ints, ...]:
-        """What is drawn for each place, (B, Q) each; in raster order by the first."""
+        """The draws for each slot, arrays (B, Q); in raster order they are sorted by `first`."""
         if not self.raster:
             return first, *others
-        after = np.where(self.wanted, first, np.iinfo(np.int64).max)
+        after = np.where(self.asked_here, first, np.iinfo(np.int64).max)
         order = np.take_along_axis(np.argsort(after, axis=1, kind="stable"), self.turn, axis=1)
         return tuple(np.take_along_axis(drawn, order, axis=1) for drawn in (first, *others))
 
     def in_turn(self, order: Ints, size: Ints) -> Ints:
-        """One entry after another of each row of `order` (B, K), whose first `size` (B,) count."""
+        """The entries of each row of `order`, one for each slot in turn, (B, Q).
+
+        Args:
+            order: (B, n_entries).
+            size: (B,) number of entries of each row that are used; then they repeat.
+        """
         taken = np.take_along_axis(order, self.turn % size[:, None], axis=1)
         return self.arranged(taken)[0]
 
 
 class Vocabulary:
-    """Pieces that answers are made of."""
+    """The text pieces of answers."""
 
     def __init__(self, table: Strings, class_names: tuple[str, ...]) -> None:
         self.table, self.class_names = table, class_names
         words = table.ids([f" {name}" for name in class_names])
-        self.words = np.append(words, EMPTY)  # by class; -1 is nothing
+        self.words = np.append(words, EMPTY)  # by class; class -1 gives EMPTY
 
     def numbers(self, values: Ints) -> Ints:
-        """` 3`, same shape."""
+        """The piece ` 3` of each number 3, in the shape of `values`."""
         known = self.table.ids([f" {n}" for n in range(int(values.max(initial=0)) + 1)])
         return known[values]
 
     def choose(self, condition: NDArray[np.bool_], yes: str, no: str) -> Ints:
-        """One of two strings, same shape."""
+        """The piece of `yes` where the condition holds, else that of `no`, in its shape."""
         return np.where(condition, self.table.id(yes), self.table.id(no))
 
 
 class Instruction(ABC):
-    """A type of question; the class's docstring explains it and ends with an example.
+    """A type of question. The docstring of each class explains it and ends with an example.
 
-    Wordings are templates whose fields (`FIELDS`) each follow a space; the first is the task's own,
-    and the only one without augmentation.
+    Wordings are templates. Each of their fields (`FIELDS`) follows a space. The first wording is
+    the task's own, and the only one without augmentation.
     """
 
     name: str
@@ -119,52 +127,52 @@ class Instruction(ABC):
 
     @property
     def every_wording(self) -> tuple[str, ...]:
-        """Those that are trained on, then the held-out ones."""
+        """The wordings that are trained on, then the held-out ones."""
         return self.wordings + self.held_out
 
     @abstractmethod
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
-        """How many questions about a grid there may be, and are unless told; same shape as `rows`.
+        """Largest number of questions about a grid, in the shape of `rows`.
 
-        They differ from each other, but for those of `exists` and `compare`, whose answers are
-        balanced instead.
+        It is also the default number. The questions differ from each other, except those of
+        `exists` and `compare`, whose answers are balanced instead.
         """
 
     def smallest(self) -> int:
-        """Cells that a grid must have to be asked about."""
+        """Minimum number of cells a grid needs for this instruction."""
         return 1
 
     @abstractmethod
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
-        """The fields of a question in every place, (B, Q); a place's draws do not depend on Q."""
+    def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
+        """Draw a question's fields for every slot, (B, Q). A slot's draws do not depend on Q."""
 
     @abstractmethod
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
-        """Pieces of each answer without its end of line, (N, A), padded with EMPTY."""
+        """Pieces of each answer without its end of line, (J, K), padded with EMPTY."""
 
     def choices(self, asked: Asked, v: Vocabulary) -> Ints:
-        """Pieces of all answers that may be, (N, C), padded with EMPTY; no C: too many to list."""
+        """Pieces of all possible answers, (J, A), padded with EMPTY; A is 0 if too many."""
         return np.zeros((len(asked.grid), 0), np.int64)
 
     def scored(self, asked: Asked, v: Vocabulary) -> Ints:
-        """The answers whose probabilities are worth knowing; also such as may not be."""
+        """Pieces of the answers that are scored, (J, A); some of them may be impossible."""
         return self.choices(asked, v)
 
     @abstractmethod
     def chance(self, asked: Asked) -> Floats:
-        """Accuracy of a uniform guess among the answers that may be, (N,)."""
+        """Accuracy of a uniform guess among the possible answers, (J,)."""
 
     @abstractmethod
     def blind(self, asked: Asked) -> Floats:
-        """Accuracy of the best answer without the grid, from shape, palette and question, (N,)."""
+        """Accuracy of the best answer from shape, palette and question, without the grid, (J,)."""
 
     @abstractmethod
     def bag(self, asked: Asked) -> Floats:
-        """Accuracy of the best answer from how often each object is there, but not where, (N,)."""
+        """Accuracy of the best answer from each object's count, without its locations, (J,)."""
 
 
 class YesOrNo(Instruction):
-    """Shared by the questions that yes or no answers."""
+    """Shared by the questions whose answer is yes or no."""
 
     def choices(self, asked: Asked, v: Vocabulary) -> Ints:
         return np.tile(v.table.ids([" yes", " no"]), (len(asked.grid), 1))
@@ -179,10 +187,10 @@ class AboutAnObject(Instruction):
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
         return n_objects
 
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
+    def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
         order = dice.order(f"{self.name}/objects", grids.palette >= 0)
-        place = places.in_turn(order, grids.n_objects)
-        return {"object": np.take_along_axis(grids.palette, place, axis=1)}
+        listed_at = slots.in_turn(order, grids.n_objects)
+        return {"object": np.take_along_axis(grids.palette, listed_at, axis=1)}
 
 
 class AboutTheWhole(Instruction):
@@ -191,20 +199,26 @@ class AboutTheWhole(Instruction):
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
         return np.ones_like(rows)
 
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
+    def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
         return {}
 
 
-def cells_in_turn(grids: Grids, dice: Dice, places: Places, purpose: str) -> Fields:
-    """Different cells of each grid."""
+def cells_in_turn(grids: Grids, dice: Dice, slots: Slots, purpose: str) -> Fields:
+    """The row and column of a cell for each slot, (B, Q); the cells of a grid differ."""
     batch, _, cols = grids.classes.shape
     order = dice.order(purpose, grids.inside.reshape(batch, -1))
-    cell = places.in_turn(order, grids.n_cells)
+    cell = slots.in_turn(order, grids.n_cells)
     return {"row": cell // cols, "col": cell % cols}
 
 
 def joined(pieces: Ints, present: NDArray[np.bool_], separator: int) -> Ints:
-    """Items in a row, separated: items (N, K, w) of which some are `present` (N, K) -> (N, K')."""
+    """Join items with separators: the pieces of the answers, (J, K).
+
+    Args:
+        pieces: (J, n_items, n_pieces).
+        present: (J, n_items) whether an item is written; the others become EMPTY.
+        separator: the piece before every present item but the first.
+    """
     items = np.where(present[..., None], pieces, EMPTY)
     first = np.cumsum(present, axis=1) == 1
     lead = np.where(present & ~first, separator, EMPTY)

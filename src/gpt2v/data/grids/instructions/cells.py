@@ -1,4 +1,7 @@
-"""Instructions about single cells: `lookup`, `neighbour`, `compare`, `locate`."""
+"""Instructions about single cells: `lookup`, `neighbour`, `compare`, `locate`.
+
+Shapes: B samples of a batch, R rows of a grid, C columns of a grid, J questions in a flat list.
+"""
 
 from math import comb
 
@@ -13,7 +16,7 @@ from gpt2v.data.grids.instructions.base import (
     Fields,
     Floats,
     Instruction,
-    Places,
+    Slots,
     Vocabulary,
     YesOrNo,
     cells_in_turn,
@@ -22,11 +25,11 @@ from gpt2v.data.grids.instructions.base import (
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY
 
-_LISTED = 20  # classes: of more, only those of the palette are scored
+_LISTED = 20  # with more classes than this, only those of the palette are scored
 
 
 class _NamesAnObject(Instruction):
-    """Shared by the questions that one object answers."""
+    """Shared by the questions whose answer is one object."""
 
     def choices(self, asked: Asked, v: Vocabulary) -> Ints:
         return v.words[asked.grids.palette[asked.grid]]
@@ -66,8 +69,8 @@ class Lookup(_NamesAnObject):
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
         return rows * cols
 
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
-        return cells_in_turn(grids, dice, places, "questions")
+    def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
+        return cells_in_turn(grids, dice, slots, "questions")
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         return v.words[asked.at(asked.row, asked.col)][:, None]
@@ -85,19 +88,20 @@ class Neighbour(_NamesAnObject):
     held_out = ("Name the object that is directly {direction} row {row}, column {col}. A:",)
 
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
-        return rows * cols  # every cell is the answer's once
+        return rows * cols  # every cell holds the answer once
 
     def smallest(self) -> int:
         return 2
 
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
-        found = cells_in_turn(grids, dice, places, "neighbour/cells")
-        row, col = found["row"], found["col"]
+    def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
+        cell = cells_in_turn(grids, dice, slots, "neighbour/cells")
+        row, col = cell["row"], cell["col"]
         rows, cols = grids.rows[:, None], grids.cols[:, None]
-        # The cell is left of its right neighbour, and so on: the one that is named must exist.
+        # The question names a neighbour of the cell: the cell is left of its right neighbour, and
+        # so on. The named cell must exist.
         named = [(row - down, col - right) for down, right in STEPS]
         there = np.stack([(r >= 0) & (r < rows) & (c >= 0) & (c < cols) for r, c in named], axis=-1)
-        words = dice.words("neighbour/directions", places.n * len(STEPS)).reshape(
+        words = dice.words("neighbour/directions", slots.n * len(STEPS)).reshape(
             *row.shape, len(STEPS)
         )
         direction = np.where(there, words >> np.uint64(1), np.uint64(2**64 - 1)).argmin(-1)
@@ -115,7 +119,7 @@ class Neighbour(_NamesAnObject):
 
 
 class Compare(YesOrNo):
-    """Whether two cells hold the same object; both answers are equally frequent where both exist.
+    """Whether two cells hold the same object. Both answers are equally frequent if both can occur.
     `Do row 0, column 1 and row 2, column 2 hold the same object? A: no`
     """
 
@@ -132,47 +136,51 @@ class Compare(YesOrNo):
     )
 
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
-        return np.where(rows * cols == 2, 1, rows * cols)  # of many more pairs
+        return np.where(rows * cols == 2, 1, rows * cols)  # there are many more pairs
 
     def smallest(self) -> int:
         return 2
 
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
+    def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
         batch, _, cols = grids.classes.shape
         flat = grids.classes.reshape(batch, -1)
         shuffled = dice.order("compare/pairs", flat >= 0)
-        kinds = np.take_along_axis(flat, shuffled, axis=1)
-        # Cells by class, in random order within each; places outside the grid come last.
-        by_kind = np.take_along_axis(
-            shuffled, np.argsort(np.where(kinds < 0, 2**30, kinds), axis=1, kind="stable"), axis=1
+        classes = np.take_along_axis(flat, shuffled, axis=1)
+        # Cells sorted by class, in random order within each class; the rest comes last.
+        by_class = np.take_along_axis(
+            shuffled,
+            np.argsort(np.where(classes < 0, 2**30, classes), axis=1, kind="stable"),
+            axis=1,
         )
-        kinds = np.take_along_axis(flat, by_kind, axis=1)
-        start, size = _runs(kinds)
+        classes = np.take_along_axis(flat, by_class, axis=1)
+        start, size = _runs(classes)
         total = grids.n_cells[:, None]
         pairs = {
-            True: np.where(kinds >= 0, size - 1, 0),  # partners of each place, by answer
-            False: np.where(kinds >= 0, total - size, 0),
+            True: np.where(classes >= 0, size - 1, 0),  # number of partners of each cell, by answer
+            False: np.where(classes >= 0, total - size, 0),
         }
         coin = rng.below(dice.words("compare/coin", 1), 2)
-        want = (places.turn + coin) % 2 == 0
+        want = (slots.turn + coin) % 2 == 0
         for answer in (True, False):
             want = np.where(pairs[answer].sum(1)[:, None] == 0, not answer, want)
-        # A place is drawn with its number of partners as its weight, then one of them.
+        # The first cell is drawn with its number of partners as weight, then one of its partners.
         edges = {answer: np.cumsum(weight, axis=1)[:, None] for answer, weight in pairs.items()}
         total_weight = np.where(want, edges[True][..., -1], edges[False][..., -1])
-        drawn = rng.below(dice.words("compare/one", places.n), total_weight)
+        drawn = rng.below(dice.words("compare/one", slots.n), total_weight)
         first = np.where(
             want, *((edges[answer] <= drawn[..., None]).sum(-1) for answer in (True, False))
         )
         partners = (np.take_along_axis(pairs[answer], first, axis=1) for answer in (True, False))
         many = np.where(want, *partners)
-        partner = rng.below(dice.words("compare/two", places.n), many)
+        partner = rng.below(dice.words("compare/two", slots.n), many)
         begin, length = (np.take_along_axis(a, first, axis=1) for a in (start, size))
         same = begin + partner + (partner >= first - begin)  # not itself
         other = partner + np.where(partner >= begin, length, 0)  # not its own class
         second = np.where(want, same, other)
-        one, two = (np.take_along_axis(by_kind, place, axis=1) for place in (first, second))
-        one, two = places.arranged(one, two)
+        one, two = (
+            np.take_along_axis(by_class, sorted_at, axis=1) for sorted_at in (first, second)
+        )
+        one, two = slots.arranged(one, two)
         return {
             "row": one // cols,
             "col": one % cols,
@@ -213,21 +221,21 @@ class Locate(AboutAnObject):
     held_out = ("At which places do you find the object {object}? A:",)
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
-        classes = asked.grids.classes[asked.grid]  # (N, R, C)
+        classes = asked.grids.classes[asked.grid]  # (J, R, C)
         here = (classes == asked.object[:, None, None]).reshape(len(classes), -1)
         row, col = (axis.reshape(-1) for axis in np.indices(classes.shape[1:]))
         row, col = (v.numbers(axis + asked.base[:, None]) for axis in (row, col))
         said = [np.full(row.shape, v.table.id(s)) for s in (" row", ", column")]
         cells = np.stack([said[0], row, said[1], col], axis=-1)
-        found = joined(cells, here, v.table.id(";"))
+        listed = joined(cells, here, v.table.id(";"))
         none = np.where(here.any(1), EMPTY, v.table.id(" none"))
-        return np.concatenate([found, none[:, None]], axis=1)
+        return np.concatenate([listed, none[:, None]], axis=1)
 
     def chance(self, asked: Asked) -> Floats:
         return np.asarray(0.5**asked.n_cells, np.float64)
 
     def blind(self, asked: Asked) -> Floats:
-        # Each cell holds the object with probability 1 / n_objects, by itself.
+        # Each cell holds the object with probability 1 / n_objects, independently.
         here = 1 / asked.n_objects
         return np.asarray(np.maximum(here, 1 - here) ** asked.n_cells)
 
@@ -237,12 +245,12 @@ class Locate(AboutAnObject):
 
 
 def _runs(values: Ints) -> tuple[Ints, Ints]:
-    """Start and length of the run of equal values that each place lies in, (B, K)."""
+    """Start and length of the run of equal values that each entry is in, (B, R * C) each."""
     batch, n = values.shape
     border = np.ones((batch, n + 1), bool)
     border[:, 1:-1] = values[:, 1:] != values[:, :-1]
-    place = np.broadcast_to(np.arange(n + 1), border.shape)
-    start = np.maximum.accumulate(np.where(border, place, 0)[:, :-1], axis=1)
-    ends = np.where(border, place, n)[:, :0:-1]
+    index = np.broadcast_to(np.arange(n + 1), border.shape)
+    start = np.maximum.accumulate(np.where(border, index, 0)[:, :-1], axis=1)
+    ends = np.where(border, index, n)[:, :0:-1]
     end = np.minimum.accumulate(ends, axis=1)[:, ::-1]
     return start, end - start

@@ -1,4 +1,4 @@
-"""Instructions about how often objects are there: `count`, `exists`, `majority`."""
+"""Instructions about the number of times objects occur: `count`, `exists`, `majority`."""
 
 from functools import cache
 from math import comb, exp, lgamma, log
@@ -13,14 +13,14 @@ from gpt2v.data.grids.instructions.base import (
     Asked,
     Fields,
     Floats,
-    Places,
+    Slots,
     Vocabulary,
     YesOrNo,
 )
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY
 
-_COUNTED = 16  # cells: of larger grids, the counts are too many to list as choices
+_COUNTED = 16  # in grids with more cells, the possible counts are too many to list as choices
 
 
 class Count(AboutAnObject):
@@ -54,7 +54,7 @@ class Count(AboutAnObject):
 
 
 class Exists(YesOrNo):
-    """Whether an object of the palette is in the grid; both answers are equally frequent where some
+    """Whether an object of the palette is in the grid. Both answers are equally frequent if some
     object is missing. `Is there a cell with the object bird? A: yes`
     """
 
@@ -69,19 +69,19 @@ class Exists(YesOrNo):
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
         return n_objects
 
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
+    def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
         listed, here = grids.palette >= 0, grids.counts > 0
         n_here = here.sum(1)
-        present = dice.order("exists/present", here)  # those that are there come first
+        present = dice.order("exists/present", here)  # the objects in the grid come first
         absent = dice.order("exists/absent", listed & ~here)
         coin = rng.below(dice.words("exists/coin", 1), 2)
         n_absent = (grids.n_objects - n_here)[:, None]
-        want = ((places.turn + coin) % 2 == 0) | (n_absent == 0)  # by turns, where both can be
-        turn = np.where(n_absent == 0, places.turn, places.turn // 2)
+        want = ((slots.turn + coin) % 2 == 0) | (n_absent == 0)  # in turns, if both are possible
+        turn = np.where(n_absent == 0, slots.turn, slots.turn // 2)
         one = np.take_along_axis(present, turn % n_here[:, None], axis=1)
         other = np.take_along_axis(absent, turn % np.maximum(n_absent, 1), axis=1)
-        (place,) = places.arranged(np.where(want, one, other))
-        return {"object": np.take_along_axis(grids.palette, place, axis=1)}
+        (listed_at,) = slots.arranged(np.where(want, one, other))
+        return {"object": np.take_along_axis(grids.palette, listed_at, axis=1)}
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         return v.choose(asked.count > 0, " yes", " no")[:, None]
@@ -131,7 +131,7 @@ class Majority(AboutTheWhole):
 
 @cache
 def _likeliest_count(n: int, p: int) -> float:
-    """Largest probability of the binomial distribution of n cells, each right with 1 / p."""
+    """Largest probability of the binomial distribution of n cells, each with probability 1 / p."""
     return float(max(comb(n, k) * (p - 1) ** (n - k) for k in range(n + 1)) / p**n)
 
 
@@ -143,18 +143,18 @@ def _all_present(n: int, p: int) -> float:
 
 @cache
 def _clear_majority(n: int, p: int) -> float:
-    """Probability that of n cells, uniform over p objects, one object has more than any other."""
-    # Counts of independent Poisson variables, given that they add up to n, are those of the cells.
+    """Probability that one object has more than any other of n cells, uniform over p objects."""
+    # Independent Poisson variables, given their sum n, are distributed as the counts of the cells.
     k = np.arange(n + 1)
     log_factorial = np.array([lgamma(i + 1) for i in k.tolist()])
     weight = np.exp(k * log(n / p) - n / p - log_factorial)
     total = exp(n * log(n) - n - log_factorial[n])
-    found = 0.0
+    probability = 0.0
     for top in range(1, n + 1):
-        fewer = np.where(k < top, weight, 0)  # each of the others
+        fewer = np.where(k < top, weight, 0)  # for each of the other objects
         rest = np.zeros(n + 1)
         rest[0] = 1
         for _ in range(p - 1):
             rest = np.convolve(rest, fewer)[: n + 1]
-        found += p * float(weight[top] * rest[n - top])
-    return found / total
+        probability += p * float(weight[top] * rest[n - top])
+    return probability / total

@@ -1,4 +1,7 @@
-"""Instructions about many cells at once: `row`, `column`, `transcribe`."""
+"""Instructions about many cells at once: `row`, `column`, `transcribe`.
+
+Shapes: R rows of a grid, C columns of a grid, J questions in a flat list.
+"""
 
 import numpy as np
 
@@ -9,7 +12,7 @@ from gpt2v.data.grids.instructions.base import (
     Fields,
     Floats,
     Instruction,
-    Places,
+    Slots,
     Vocabulary,
     joined,
 )
@@ -18,10 +21,10 @@ from gpt2v.data.text_pieces import EMPTY
 
 
 class _ReadsCells(Instruction):
-    """Shared by the questions that several objects in a row answer."""
+    """Shared by the questions whose answer is a list of objects."""
 
     def length(self, asked: Asked) -> Ints:
-        """Cells that are read, (N,)."""
+        """Number of cells that are read, (J,)."""
         raise NotImplementedError
 
     def chance(self, asked: Asked) -> Floats:
@@ -31,8 +34,8 @@ class _ReadsCells(Instruction):
         return self.chance(asked)  # cells are independent and uniform
 
     def bag(self, asked: Asked) -> Floats:
-        # Objects are put down without replacement: an object that is there m times contributes
-        # m, m-1, ..., and the likeliest sequence takes the largest of all these factors.
+        # Objects are drawn without replacement: an object that occurs m times contributes the
+        # factors m, m-1, ..., and the likeliest sequence takes the largest of all factors.
         counts = asked.grids.counts
         most = int(asked.grids.n_cells.max(initial=0))
         factors = np.maximum(counts[:, :, None] - np.arange(most), 0).reshape(len(counts), -1)
@@ -56,9 +59,9 @@ class Row(_ReadsCells):
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
         return rows
 
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
+    def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
         order = dice.order("row", grids.inside[:, :, 0])
-        return {"row": places.in_turn(order, grids.rows)}
+        return {"row": slots.in_turn(order, grids.rows)}
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         return _listed(asked.grids.classes[asked.grid, asked.row], v)
@@ -83,9 +86,9 @@ class Column(_ReadsCells):
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
         return cols
 
-    def ask(self, grids: Grids, dice: Dice, places: Places) -> Fields:
+    def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
         order = dice.order("column", grids.inside[:, 0])
-        return {"col": places.in_turn(order, grids.cols)}
+        return {"col": slots.in_turn(order, grids.cols)}
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         return _listed(asked.grids.classes[asked.grid, :, asked.col], v)
@@ -108,7 +111,7 @@ class Transcribe(AboutTheWhole, _ReadsCells):
     held_out = ("Read the whole grid from its first row to its last. A:",)
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
-        classes = asked.grids.classes[asked.grid]  # (N, R, C)
+        classes = asked.grids.classes[asked.grid]  # (J, R, C)
         n, rows, cols = classes.shape
         words = v.words[classes]
         before = np.full((rows, cols), v.table.id(","))
@@ -122,5 +125,5 @@ class Transcribe(AboutTheWhole, _ReadsCells):
 
 
 def _listed(classes: Ints, v: Vocabulary) -> Ints:
-    """` cat, bird, bird` of classes (N, K), -1 where there is none."""
+    """The pieces of ` cat, bird, bird` for classes (J, n_cells); class -1 is left out."""
     return joined(v.words[classes][..., None], classes >= 0, v.table.id(","))
