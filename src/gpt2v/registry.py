@@ -58,7 +58,7 @@ class Entry:
         return getattr(importlib.import_module(module), attribute)
 
 
-class Registry:
+class Registry(Mapping[str, Entry]):
     """Classes or functions of one type, each registered under a name by a decorator.
 
     Args:
@@ -102,9 +102,17 @@ class Registry:
         self._load_home()
         return list(self._entries)
 
-    def __iter__(self) -> Iterator[Entry]:
-        self._load_home()
-        return iter(list(self._entries.values()))
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __hash__(self) -> int:
+        return hash(self.title)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
     def __contains__(self, name: object) -> bool:
         self._load_home()

@@ -8,8 +8,8 @@ from pydantic.fields import FieldInfo
 import helpers
 from gpt2v.config.base import Config
 from gpt2v.config.data import DataConfig
+from gpt2v.config.describe import describe, registries_of
 from gpt2v.config.grids import GridConfig
-from gpt2v.config.describe import describe
 from gpt2v.config.load import dump, load, merge, read_yaml, validate
 from gpt2v.config.measuring import (
     EvalConfig,
@@ -202,7 +202,14 @@ def test_overrides_that_lead_nowhere(key, says):
         ({"data.stages.0.mix.0.weight": float("inf")}, r"mix\.0\.weight: .*finite"),
         ({"data.stages.0.mix.0.picture.jitter": 3}, r"picture: jitter needs a scale below 1"),
         ({"data.stages.0.mix.0.patches": 17}, r"mix\.0\.patches: .*equal to 16"),
-        ({"data.stages.0.mix.0.form": "html"}, r"mix\.0\.form: .*'latex'.*not 'html'"),
+        (
+            {"data.stages.0.mix.0.instructions": {"colour": 1.0}},
+            r"mix\.0\.instructions\.colour: no such instruction: 'colour'; choose from .*lookup, ",
+        ),
+        (
+            {"data.stages.0.mix.0.form": "html"},
+            r"mix\.0\.form: no such text form: 'html'; choose from markdown, .*latex",
+        ),
         ({"data.stages.0.mix.0.picture.scale": [1.0, 0.5]}, r"picture: scale must be \[smallest"),
         ({"data.stages.0.mix.0.augment.held_out": True}, r"held_out needs paraphrase"),
         ({"model.n_head": 3}, r"model: n_embd 128 must be a multiple of n_head 3"),
@@ -281,6 +288,11 @@ def test_help_has_a_line_for_every_field_that_is_a_real_option(kind):
                 continue
             if part == "NAME":  # of a stage: any string stands there
                 assert [get_origin(field.annotation) for field in fields] == [dict]
+                continue
+            if fields and not nodes:  # an option of what the field names
+                (registry,) = registries_of(fields[0])
+                options = [entry.options for entry in registry.values() if entry.options]
+                assert any(part in one.model_fields for one in options), f"{key}: no such option"
                 continue
             fields = [n.model_fields[part] for n in nodes if part in n.model_fields]
             assert fields, f"{key}: no such field"

@@ -21,7 +21,7 @@ from gpt2v.model.encoders import Encoder
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
-from gpt2v.model.projector import PROJECTORS
+from gpt2v.registry import PROJECTORS
 from helpers import save_checkpoint
 
 TEXT = "| cat | dog |\nThe grid above is size 1 by 2. A: cat\n"

@@ -62,7 +62,7 @@ def _metadata_in(annotation: Any) -> Iterator[Any]:
 def _options(registry: Registry, key: str) -> list[str]:
     """A line for each option of each registered thing."""
     lines = []
-    for entry in registry:
+    for entry in registry.values():
         for name, field in entry.options.model_fields.items() if entry.options else ():
             default = "required" if field.is_required() else f"default {field.get_default()}"
             lines.append(

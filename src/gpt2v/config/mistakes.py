@@ -10,7 +10,7 @@ from gpt2v.config.base import Config
 def first_mistake(kind: type[BaseModel], error: ValidationError) -> str:
     """The first mistake that pydantic found, and how many more there are."""
     first = error.errors(include_url=False)[0]
-    loc = [part for part in first["loc"] if not _is_tag(part)]
+    loc = [part for part in first["loc"] if not _is_tag(part) and part != "[key]"]
     key = ".".join(str(part) for part in loc)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":

@@ -85,7 +85,7 @@ def load_encoder(path: str, image_size: int | None = None, key: str = "encoder")
         raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
     family = family_by_type(model_type)
     if family is None:
-        names = [entry.at.name for entry in ENCODER_FAMILIES]
+        names = [entry.at.name for entry in ENCODER_FAMILIES.values()]
         raise UserError(
             f"{key}: {path}: a {model_type} checkpoint; expected {', '.join(names[:-1])} or "
             f"{names[-1]}, with or without its text tower"

@@ -93,7 +93,7 @@ class DINOv2(Family):
 
 def family_by_type(model_type: str) -> Family | None:
     """The family of a checkpoint's type; none if no family has it."""
-    for entry in ENCODER_FAMILIES:
+    for entry in ENCODER_FAMILIES.values():
         if model_type in entry.at.model_types:
             family: Family = entry.at()
             return family
@@ -102,4 +102,4 @@ def family_by_type(model_type: str) -> Family | None:
 
 def known_types() -> list[str]:
     """Every type that some family has."""
-    return [kind for entry in ENCODER_FAMILIES for kind in entry.at.model_types]
+    return [kind for entry in ENCODER_FAMILIES.values() for kind in entry.at.model_types]

@@ -169,9 +169,9 @@ def small(tmp_path):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--format", "tfrecord"], "--format: tfrecord: no such format; there are parquet"),
-        (["--format", "llava", "--executor", "slurm"], "--executor: slurm: no such executor"),
-        (["--format", "llava", "--workers", "2"], "--workers: needs --executor processes or ray"),
+        (["--format", "tfrecord"], "--format: no such export format: 'tfrecord'; choose from"),
+        (["--format", "llava", "--executor", "slurm"], "--executor: no such executor: 'slurm'"),
+        (["--format", "llava", "--workers", "2"], "--workers: serial has one"),
         (["--format", "llava", "--grid.size", "2"], "grid.size: unknown key"),
         (
             ["--format", "llava", "--grid.modality", "image"],
@@ -180,7 +180,10 @@ def small(tmp_path):
         (["--format", "llava", "--n_images", "0"], "n_images: "),
         (["--format", "llava", "--grid.palette", "11"], "palette: 11 objects"),
         (["--format", "lm-eval", "--grid.mode", "chained"], "grid.mode: lm-eval asks"),
-        (["--format", "llava", "--grid.instructions.sum", "1"], "sum: no such instruction"),
+        (
+            ["--format", "llava", "--grid.instructions.sum", "1"],
+            "grid.instructions.sum: no such instruction: 'sum'",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, capsys, small, more, said):

@@ -291,10 +291,6 @@ def test_slots_without_a_question_are_marked(bank):
     ("changes", "says"),
     [
         (
-            {"instructions": {"colour": 1.0}},
-            "instructions: colour: no such instruction; .*lookup, ",
-        ),
-        (
             {"questions": 10},
             r"questions: 10, but there are only 9 different questions \(lookup\) about",
         ),

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from gpt2v.data.export.plan import Part, Plan, Shard
 from gpt2v.data.grids.baselines import Tally
@@ -34,8 +33,6 @@ class Gathered:
 
 class Format(ABC):
     """A file format. The files of a shard must depend on (plan, shard) alone."""
-
-    name: ClassVar[str]
 
     def check(self, part: Part) -> None:  # noqa: B027
         """Check that the format can hold this part.

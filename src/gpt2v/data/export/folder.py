@@ -10,6 +10,7 @@ from gpt2v.data.export.base import Files, Format, Gathered, Written
 from gpt2v.data.export.card import card, front_matter
 from gpt2v.data.export.plan import Part, Shard
 from gpt2v.data.render.examples import Example
+from gpt2v.registry import FORMATS
 
 
 def markdown_document(item: Example, names: list[str]) -> str:
@@ -17,10 +18,9 @@ def markdown_document(item: Example, names: list[str]) -> str:
     return item.document(item.pictured([f"![example]({name})" for name in names], " "))
 
 
+@FORMATS.register("folder")
 class FolderFormat(Format):
     """`SPLIT/text/SHARD/000000.md`, and `SPLIT/image/SHARD/000000.md` with its pictures."""
-
-    name = "folder"
 
     def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         files, lines = {}, []

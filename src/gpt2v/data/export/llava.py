@@ -12,12 +12,12 @@ from gpt2v.data.export.card import card
 from gpt2v.data.export.plan import Part, Shard
 from gpt2v.data.render.examples import Example, Question
 from gpt2v.data.text_pieces import IMAGE
+from gpt2v.registry import FORMATS
 
 
+@FORMATS.register("llava")
 class LlavaFormat(Format):
     """One conversation for each sample (chained questions) or each question (independent ones)."""
-
-    name = "llava"
 
     def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         files, lines = {}, []

@@ -20,15 +20,15 @@ from gpt2v.data.export.plan import Part, Shard
 from gpt2v.data.export.tables import IMAGE, Columns, listed, parquet, picture, value
 from gpt2v.data.render.examples import Example
 from gpt2v.errors import UserError
+from gpt2v.registry import FORMATS
 
 PLACEHOLDER = "<image>"  # lm_eval replaces it by the model's own token
 _HELPER = "gpt2v_rows"  # the Python file that loads the rows of the tasks
 
 
+@FORMATS.register("lm-eval")
 class LmEvalFormat(Format):
     """`data/SPLIT-00000-of-00012.parquet`, and a YAML file for each task and group of tasks."""
-
-    name = "lm-eval"
 
     def check(self, part: Part) -> None:
         if part.mode == "chained":

@@ -7,6 +7,7 @@ from gpt2v.data.export.card import card, front_matter
 from gpt2v.data.export.plan import Part, Shard
 from gpt2v.data.export.tables import IMAGE, Columns, listed, parquet, picture, value
 from gpt2v.data.render.examples import Example
+from gpt2v.registry import FORMATS
 
 
 def _columns(several: bool) -> Columns:
@@ -31,10 +32,9 @@ def _columns(several: bool) -> Columns:
     }
 
 
+@FORMATS.register("parquet")
 class ParquetFormat(Format):
     """`data/SPLIT-00000-of-00012.parquet`; each part of a suite is a configuration of its own."""
-
-    name = "parquet"
 
     def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         content = parquet(_columns(part.several), [_row(part, item) for item in items])

@@ -29,6 +29,7 @@ from gpt2v.data.tiles.cifar_formats import (
 )
 from gpt2v.data.tiles.image_files import Decoded, Pixels, decode_all, digest, refuse_or_skip
 from gpt2v.errors import UserError, first_line
+from gpt2v.registry import TILE_SOURCES
 from gpt2v.runs import looks_local
 
 _VERSIONS = {
@@ -52,6 +53,8 @@ _VERSIONS = {
 }
 
 
+@TILE_SOURCES.register("cifar100")
+@TILE_SOURCES.register("cifar10")
 def cifar_bank(config: TilesConfig) -> TileBank:
     """The tiles of CIFAR-10 or CIFAR-100, from a folder or from the hub.
 

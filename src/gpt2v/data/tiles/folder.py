@@ -13,10 +13,12 @@ from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, TileBank, sorted_by_class
 from gpt2v.data.tiles.image_files import PictureFiles, Pixels, decode_all, refuse_or_skip
 from gpt2v.errors import UserError
+from gpt2v.registry import TILE_SOURCES
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 
+@TILE_SOURCES.register("folder")
 def folder_bank(config: TilesConfig) -> TileBank:
     """A tile for each image file directly in the folder of each class.
 

@@ -11,10 +11,8 @@ import numpy as np
 from gpt2v.config.pictures import MAX_SPRITES, TilesConfig
 from gpt2v.data import rng
 from gpt2v.data.rng import Ints
-from gpt2v.data.tiles import sprites
+from gpt2v.data.tiles import cifar, folder, sprites  # noqa: F401 (they register)
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, SplitTiles, TileBank
-from gpt2v.data.tiles.cifar import cifar_bank
-from gpt2v.data.tiles.folder import folder_bank
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError
 from gpt2v.progress import track
@@ -88,8 +86,3 @@ def _sprites(config: TilesConfig, split: str, variants: Ints) -> SplitTiles:
     pairs = zip(labels.tolist(), np.tile(variants, n_classes).tolist(), strict=True)
     sources = [f"sprites/{config.seed}/{label}/{variant}" for label, variant in pairs]
     return SplitTiles(np.full(n_classes, len(variants)), sources, draw)
-
-
-for _name in ("cifar10", "cifar100"):
-    TILE_SOURCES.register(_name)(cifar_bank)
-TILE_SOURCES.register("folder")(folder_bank)

@@ -3,19 +3,12 @@
 Samples hold an instruction's number, its index in `ALL`.
 """
 
+from gpt2v.data.grids.instructions import cells, counting, lines  # noqa: F401 (they register)
 from gpt2v.data.grids.instructions.base import Instruction
-from gpt2v.data.grids.instructions.cells import Compare, Locate, Lookup, Neighbour
-from gpt2v.data.grids.instructions.counting import Count, Exists, Majority
-from gpt2v.data.grids.instructions.lines import Column, Row, Transcribe
 from gpt2v.registry import INSTRUCTIONS, Choice, choose
 
 ALL: list[Instruction] = []  # by number; grows where an instruction is first used
 _NUMBERS: dict[Choice, int] = {}
-
-for _class in (
-    Lookup, Count, Exists, Locate, Row, Column, Neighbour, Compare, Majority, Transcribe,
-):  # fmt: skip
-    INSTRUCTIONS.register(_class.name)(_class)
 
 # The built-in ones. Their order is part of what data are drawn; others come after them, by name.
 NAMES = ("lookup", "count", "exists", "locate", "row", "column", "neighbour", "compare",

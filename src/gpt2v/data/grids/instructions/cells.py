@@ -24,6 +24,7 @@ from gpt2v.data.grids.instructions.base import (
 )
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY
+from gpt2v.registry import INSTRUCTIONS
 
 _LISTED = 20  # with more classes than this, only those of the palette are scored
 
@@ -49,10 +50,10 @@ class _NamesAnObject(Instruction):
         return np.asarray((asked.grids.counts.max(1) / asked.grids.n_cells)[asked.grid])
 
 
+@INSTRUCTIONS.register("lookup")
 class Lookup(_NamesAnObject):
     """The object in a cell. `What object is in row 2, column 2? A: bird`"""
 
-    name = "lookup"
     wordings = (
         "What object is in row {row}, column {col}? A:",
         "Which object stands at row {row}, column {col}? A:",
@@ -76,10 +77,10 @@ class Lookup(_NamesAnObject):
         return v.words[asked.at(asked.row, asked.col)][:, None]
 
 
+@INSTRUCTIONS.register("neighbour")
 class Neighbour(_NamesAnObject):
     """The object beside a cell. `What object is directly left of row 2, column 2? A: bird`"""
 
-    name = "neighbour"
     wordings = (
         "What object is directly {direction} row {row}, column {col}? A:",
         "Which object do you find directly {direction} row {row}, column {col}? A:",
@@ -118,12 +119,12 @@ class Neighbour(_NamesAnObject):
         return v.words[asked.at(asked.other_row, asked.other_col)][:, None]
 
 
+@INSTRUCTIONS.register("compare")
 class Compare(YesOrNo):
     """Whether two cells hold the same object. Both answers are equally frequent if both can occur.
     `Do row 0, column 1 and row 2, column 2 hold the same object? A: no`
     """
 
-    name = "compare"
     wordings = (
         "Do row {row}, column {col} and row {other_row}, column {other_col} hold the same object? "
         "A:",
@@ -207,12 +208,12 @@ class Compare(YesOrNo):
         return np.where(certain, 1.0, 0.5)
 
 
+@INSTRUCTIONS.register("locate")
 class Locate(AboutAnObject):
     """All cells that hold an object, in raster order.
     `Which cells hold the object bird? A: row 0, column 0; row 1, column 1`, or `none`
     """
 
-    name = "locate"
     wordings = (
         "Which cells hold the object {object}? A:",
         "Where is the object {object}? A:",

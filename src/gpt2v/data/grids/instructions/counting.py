@@ -19,14 +19,15 @@ from gpt2v.data.grids.instructions.base import (
 )
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY
+from gpt2v.registry import INSTRUCTIONS
 
 _COUNTED = 16  # in grids with more cells, the possible counts are too many to list as choices
 
 
+@INSTRUCTIONS.register("count")
 class Count(AboutAnObject):
     """How many cells hold an object. `How many cells hold the object bird? A: 5`"""
 
-    name = "count"
     wordings = (
         "How many cells hold the object {object}? A:",
         "How often does the object {object} occur? A:",
@@ -53,12 +54,12 @@ class Count(AboutAnObject):
         return np.ones(len(asked.grid))
 
 
+@INSTRUCTIONS.register("exists")
 class Exists(YesOrNo):
     """Whether an object of the palette is in the grid. Both answers are equally frequent if some
     object is missing. `Is there a cell with the object bird? A: yes`
     """
 
-    name = "exists"
     wordings = (
         "Is there a cell with the object {object}? A:",
         "Does any cell hold the object {object}? A:",
@@ -94,10 +95,10 @@ class Exists(YesOrNo):
         return np.ones(len(asked.grid))
 
 
+@INSTRUCTIONS.register("majority")
 class Majority(AboutTheWhole):
     """The object that most cells hold, or `tie`. `Which object is most frequent? A: bird`"""
 
-    name = "majority"
     wordings = (
         "Which object is most frequent? A:",
         "What object occurs most often? A:",

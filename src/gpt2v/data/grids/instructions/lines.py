@@ -18,6 +18,7 @@ from gpt2v.data.grids.instructions.base import (
 )
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY
+from gpt2v.registry import INSTRUCTIONS
 
 
 class _ReadsCells(Instruction):
@@ -45,10 +46,10 @@ class _ReadsCells(Instruction):
         return np.asarray(so_far[asked.grid, self.length(asked) - 1])
 
 
+@INSTRUCTIONS.register("row")
 class Row(_ReadsCells):
     """The objects of a row, from left to right. `What objects are in row 1? A: cat, bird, bird`"""
 
-    name = "row"
     wordings = (
         "What objects are in row {row}? A:",
         "List the objects of row {row} from left to right. A:",
@@ -70,12 +71,12 @@ class Row(_ReadsCells):
         return asked.grids.cols[asked.grid]
 
 
+@INSTRUCTIONS.register("column")
 class Column(_ReadsCells):
     """The objects of a column, from top to bottom.
     `What objects are in column 0? A: bird, cat, horse`
     """
 
-    name = "column"
     wordings = (
         "What objects are in column {col}? A:",
         "List the objects of column {col} from top to bottom. A:",
@@ -97,12 +98,12 @@ class Column(_ReadsCells):
         return asked.grids.rows[asked.grid]
 
 
+@INSTRUCTIONS.register("transcribe")
 class Transcribe(AboutTheWhole, _ReadsCells):
     """The whole grid on one line, row by row (a line break ends every answer).
     `What does the whole grid hold, row by row? A: bird, frog, frog; cat, bird, bird`
     """
 
-    name = "transcribe"
     wordings = (
         "What does the whole grid hold, row by row? A:",
         "Write down all objects, row by row. A:",
