@@ -82,14 +82,18 @@ def mark(run: Path) -> None:
         write_text(run / name, content.decode())
 
 
-def _check_format(run: Path) -> None:
+def has_this_format(run: Path) -> bool:
+    """Whether a run was begun by a version of gpt2v whose runs this one understands."""
     try:
-        known = json.loads((run / _MARK).read_text("utf-8"))["format"] == _FORMAT
+        return bool(json.loads((run / _MARK).read_text("utf-8"))["format"] == _FORMAT)
     except (OSError, ValueError, KeyError, TypeError):
-        known = False
-    if not known:
+        return False
+
+
+def _check_format(run: Path) -> None:
+    if not has_this_format(run):
         raise UserError(
-            f"{run}: was begun by another version of gpt2v, whose runs this one cannot go on with; "
+            f"{run}: was begun by another version of gpt2v, whose runs this one cannot continue; "
             "its checkpoints can be opened; choose another --out, or --overwrite it"
         )
 

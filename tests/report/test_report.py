@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 
 from gpt2v.errors import UserError
-from gpt2v.report import measure, write_report
+from gpt2v.report import analysis, write_report
 from gpt2v.report.read import load_run
 from gpt2v.report.verdict import headline, sentence
+from gpt2v.runs import mark
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship"]
 Rows = list[dict[str, Any]]
@@ -88,6 +89,7 @@ def make_run(run: Path, n_images: int = 60, classes: list[str] = CLASSES) -> Pat
         "probe_accuracy": 0.9512, "probe_palette_accuracy": palette, "results": rows,
     }  # fmt: skip
     write(run / "results.json", results)
+    mark(run)
     probe = {"site": "pre-projector", "layer": -1, "cell": "all", "control": "none"}
     probe |= {"accuracy": 0.9512, "palette_accuracy": palette, "ci95": [0.944, 0.957]}
     shuffled = {**probe, "control": "shuffled-labels", "accuracy": 0.1, "palette_accuracy": 0.25}
@@ -172,8 +174,8 @@ def test_cell_accuracy_equals_a_plain_count(made: Path, page: str) -> None:
     for row in pq.read_table(made / "eval/records.parquet").to_pylist():
         if (row["model"], row["modality"]) == ("gpt2v", "image"):
             hits[row["row"], row["col"]].append(row["exact"])
-    table = measure.lookups(load_run(made).records, "gpt2v", "image")
-    cells = measure.cell_accuracy(table, table["exact"])
+    table = analysis.lookups(load_run(made).records, "gpt2v", "image")
+    cells = analysis.cell_accuracy(table, table["exact"])
     drawn = page[page.index('aria-label="GPT-2v, picture by cell"') :]
     drawn = drawn[: drawn.index("</svg>")]
     for (r, c), values in hits.items():
@@ -183,27 +185,27 @@ def test_cell_accuracy_equals_a_plain_count(made: Path, page: str) -> None:
 
 def test_confusions_and_joint_outcomes_add_up(made: Path) -> None:
     loaded = load_run(made)
-    table = measure.lookups(loaded.records, "gpt2v", "image")
-    counts = measure.confusion(table, loaded.classes)
+    table = analysis.lookups(loaded.records, "gpt2v", "image")
+    counts = analysis.confusion(table, loaded.classes)
     assert (loaded.classes, counts.sum()) == (CLASSES, 9 * 60)
     assert np.trace(counts) == (table["truth"] == table["prediction"]).sum()
     assert loaded.probe_records is not None
-    joint = measure.joint_outcomes(table, loaded.probe_records) or {}
+    joint = analysis.joint_outcomes(table, loaded.probe_records) or {}
     assert sum(joint.values()) == 9 * 60
     assert joint[True, True] + joint[False, True] == table["exact"].sum()
 
 
 def test_a_probe_of_other_grids_is_not_joined(made: Path) -> None:
     loaded = load_run(made)
-    table = measure.lookups(loaded.records, "gpt2v", "image")
+    table = analysis.lookups(loaded.records, "gpt2v", "image")
     assert loaded.probe_records is not None
     other = {**loaded.probe_records, "truth": np.roll(loaded.probe_records["truth"], 1)}
-    assert measure.joint_outcomes(table, other) is None
+    assert analysis.joint_outcomes(table, other) is None
 
 
 def test_samples_show_right_and_wrong(made: Path, page: str) -> None:
-    table = measure.lookups(load_run(made).records, "gpt2v", "image")
-    chosen = measure.choose_samples(table, list(range(24)))
+    table = analysis.lookups(load_run(made).records, "gpt2v", "image")
+    chosen = analysis.choose_samples(table, list(range(24)))
     wrong = [s for s in chosen if not table["exact"][table["sample"] == s].all()]
     assert (len(chosen), len(wrong)) == (6, 3)
     assert re.findall(r"<b>Grid (\d+)</b>", page) == [str(sample) for sample in chosen]
@@ -231,7 +233,7 @@ def test_sections_without_files_are_left_out(run: Path, gone: tuple[str, ...]) -
 
 def test_one_modality_is_enough_and_disagreeing_files_are_pointed_out(run: Path) -> None:
     records, _ = make_records(5, {"gpt2v/text": 1.0}, CLASSES)
-    write(run / "eval/records.parquet", records)
+    write(run / "records.parquet", records)
     rows = json.loads((run / "results.json").read_text())["results"][:1]
     write(run / "results.json", {"kind": "eval", "results": rows})
     assert write_report(run, run / "elsewhere") == run / "elsewhere/index.html"
@@ -242,13 +244,14 @@ def test_one_modality_is_enough_and_disagreeing_files_are_pointed_out(run: Path)
 
 
 def test_verdict_follows_the_numbers(made: Path) -> None:
-    head = headline(load_run(made))
-    level = measure.Rate(0.001, (-0.01, 0.012))
-    assert "no measurable gap (0.1 points)" in sentence(replace(head, gap=level))
-    seen = replace(head, image=measure.Rate(0.9), probe=measure.Rate(0.97))
-    assert "of the 10.0 points missing from pictures, 3.0 are missing" in sentence(seen)
-    assert "7.0 are lost when the language model reads it" in sentence(seen)
-    assert "none is lost in reading" in sentence(replace(seen, probe=measure.Rate(0.8)))
+    run = load_run(made)
+    head = headline(run)
+    level = analysis.Rate(0.001, (-0.01, 0.012))
+    assert "no measurable gap (0.1 points)" in sentence(replace(head, gap=level), run)
+    seen = replace(head, image=analysis.Rate(0.9), probe=analysis.Rate(0.97))
+    assert "of the 10.0 points missing from pictures, 3.0 are missing" in sentence(seen, run)
+    assert "7.0 are lost when the language model reads it" in sentence(seen, run)
+    assert "none is lost in reading" in sentence(replace(seen, probe=analysis.Rate(0.8)), run)
 
 
 def test_same_input_same_bytes_without_torch(run: Path, page: str) -> None:
@@ -263,7 +266,7 @@ def test_same_input_same_bytes_without_torch(run: Path, page: str) -> None:
     [
         ("results.json", None, "not found"),
         ("results.json", b"{", "cannot be read as JSON"),
-        ("results.json", b'{"results": [{"modality": "text"}]}', "no key 'accuracy'"),
+        ("results.json", b'{"kind": "demo", "results": [{"modality": "text"}]}', "no key 'accuracy'"),
         ("results.json", b'{"gap": "x", "results": []}', "gap: must be a number"),
         ("eval/records.parquet", None, "not found"),
         ("eval/records.parquet", b"PAR1", "cannot be read as parquet"),

@@ -36,8 +36,9 @@ def add_commands(commands: Any) -> None:
     )
     run_options(tokens, None)
 
-    report = commands.add_parser("report", help="write the HTML report of a run")
-    report.add_argument("run", help="a finished run of `gpt2v demo`")
+    report = commands.add_parser("report", help="write the HTML report of one run or several")
+    report.add_argument("run", nargs="+", help="finished runs of any command")
+    report.add_argument("--out", help="folder (default RUN/report; of several runs runs/report)")
     report.set_defaults(command=_report)
 
 
@@ -98,4 +99,4 @@ def _report(args: argparse.Namespace, overrides: Overrides) -> None:
     no_fields(overrides, "the report")
     from gpt2v.report import write_report
 
-    print(f"report: {write_report(Path(args.run))}")
+    print(f"report: {write_report(args.run, args.out)}")

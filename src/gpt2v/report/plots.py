@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gpt2v.report.measure import Rate, phases, series
+from gpt2v.report.analysis import Rate, phases, series
 from gpt2v.report.read import Row
 from gpt2v.report.svg import STAND_IN, WIDTH, style, to_svg
 

@@ -1,10 +1,12 @@
 """Open the files of a run: what the report needs, checked, as plain Python and numpy values.
 
-Only `results.json` and `eval/records.parquet` must exist. Each other stage is read where its files
-are there. A file that is missing or broken ends in one line that names it (`UserError`).
+The `kind` of a run's `results.json` says which other files it has. A demo holds sub-runs, which are
+read where they are there. A file that is missing or broken ends in one line that names it
+(`UserError`).
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gpt2v.errors import UserError
+from gpt2v.extensions import check_imports
+from gpt2v.runs import has_this_format
 
 Row = dict[str, Any]
 Table = dict[str, np.ndarray]  # column name -> one entry per question
 
-STAGES = ("encoder", "lm", "mm")
+SUB_RUNS = ("encoder", "lm", "mm", "eval", "probe", "ladder")  # of a demo
+TRAININGS = ("encoder", "lm", "mm")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EVAL_COLUMNS = (
     "model", "modality", "sample", "instruction", "row", "col",
@@ -29,52 +34,91 @@ PROBE_COLUMNS = ("sample", "row", "col", "truth", "prediction", "palette_predict
 
 @dataclass(frozen=True)
 class Run:
-    """All that one report is made from."""
+    """A finished run, or a demo with its sub-runs. What it does not have is empty, or none."""
 
+    folder: Path
+    kinds: frozenset[str]  # of its results, and of those of its sub-runs
     results: Row  # results.json
-    records: Table  # eval/records.parquet
+    records: Table  # records.parquet of the evaluation
     classes: list[str]  # every class name, in the order of the answer choices
-    probe: list[Row]  # rows of probe/results.json
+    probe: list[Row]  # rows of the probe
     probe_records: Table | None
-    ladder: list[Row]  # rows of ladder/results.json
-    curves: dict[str, list[Row]]  # stage -> lines of its metrics.jsonl
+    ladder: list[Row]  # rows of the ladder
+    curves: dict[str, list[Row]]  # kind of training -> lines of its metrics.jsonl
     pictures: dict[int, bytes]  # sample index -> PNG file
 
     @property
+    def kind(self) -> str:
+        """The `kind` of its results.json."""
+        kind: str = self.results["kind"]
+        return kind
+
+    @property
     def rows(self) -> list[Row]:
-        """The evaluation's rows."""
+        """The rows of its results.json."""
         rows: list[Row] = self.results["results"]
         return rows
 
 
-def load_run(run_dir: Path) -> Run:
-    """Read the run in `run_dir`; raise `UserError` naming the file that does not serve."""
-    if not run_dir.is_dir():
-        raise UserError(f"{run_dir}: no such run directory")
-    results = _results(run_dir / "results.json", ("modality", "accuracy"))
-    records_path = run_dir / "eval" / "records.parquet"
-    records = _table(records_path, EVAL_COLUMNS)
-    if not len(records["sample"]):
-        raise UserError(f"{records_path}: holds no questions")
-    probe_records = run_dir / "probe" / "records.parquet"
+def load_run(folder: Path) -> Run:
+    """Read the finished run in `folder`.
+
+    Raises:
+        UserError: it is no run, or one of another version, or a file of it is broken.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such run directory")
+    check_imports(folder)
+    results = _results(folder / "results.json")
+    kind = results.get("kind")
+    if not isinstance(kind, str) or not has_this_format(folder):
+        raise UserError(
+            f"{folder}: was written by another version of gpt2v; this one cannot read its results"
+        )
+    folders = {kind: folder}
+    if kind == "demo":
+        folders |= {name: folder / name for name in SUB_RUNS if (folder / name).is_dir()}
+        folders.setdefault("eval", folder / "eval")  # which a demo must have
+    if kind in ("demo", "eval"):
+        _check_keys(folder / "results.json", results["results"], ("modality", "accuracy"))
+    records, probe_records = dict.fromkeys(EVAL_COLUMNS, np.empty(0, object)), None
+    if "eval" in folders:
+        path = folders["eval"] / "records.parquet"
+        records = _table(path, EVAL_COLUMNS)
+        if not len(records["sample"]):
+            raise UserError(f"{path}: holds no questions")
+    if "probe" in folders and (path := folders["probe"] / "records.parquet").exists():
+        probe_records = _table(path, PROBE_COLUMNS)
     return Run(
+        folder=folder,
+        kinds=frozenset(folders),
         results=results,
         records=records,
         classes=_classes(records),
-        probe=_optional_rows(run_dir / "probe" / "results.json", ("cell", "accuracy")),
-        probe_records=_table(probe_records, PROBE_COLUMNS) if probe_records.exists() else None,
-        ladder=_optional_rows(run_dir / "ladder" / "results.json", ("rung", "accuracy")),
+        probe=_rows(folders, "probe", ("cell", "accuracy")),
+        probe_records=probe_records,
+        ladder=_rows(folders, "ladder", ("rung", "accuracy")),
         curves={
-            stage: _lines(run_dir / stage / "metrics.jsonl")
-            for stage in STAGES
-            if (run_dir / stage / "metrics.jsonl").exists()
+            name: _lines(folders[name] / "metrics.jsonl")
+            for name in TRAININGS
+            if name in folders and (folders[name] / "metrics.jsonl").exists()
         },
-        pictures=_pictures(run_dir / "eval" / "examples"),
+        pictures=_pictures(folders["eval"] / "examples") if "eval" in folders else {},
     )
 
 
-def _results(path: Path, keys: tuple[str, ...]) -> Row:
-    """A results.json whose rows all have `keys`, with numbers where accuracies stand."""
+def _rows(folders: Mapping[str, Path], kind: str, keys: tuple[str, ...]) -> list[Row]:
+    """The rows of a run's results of one kind, which must have these keys; none: no rows."""
+    path = folders[kind] / "results.json" if kind in folders else None
+    if path is None or not path.exists():
+        return []
+    rows: list[Row] = _results(path)["results"]
+    _check_keys(path, rows, keys)
+    return rows
+
+
+def _results(path: Path) -> Row:
+    """A results.json, with numbers where accuracies stand."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -85,12 +129,16 @@ def _results(path: Path, keys: tuple[str, ...]) -> Row:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path}: results: must be a list of rows")
     for number, row in enumerate(rows):
-        for key in keys:
-            if key not in row:
-                raise UserError(f"{path}: results[{number}]: has no key '{key}'")
         _check_numbers(path, f"results[{number}].", row)
     _check_numbers(path, "", results)
     return dict(results)
+
+
+def _check_keys(path: Path, rows: list[Row], keys: tuple[str, ...]) -> None:
+    for number, row in enumerate(rows):
+        for key in keys:
+            if key not in row:
+                raise UserError(f"{path}: results[{number}]: has no key '{key}'")
 
 
 def _check_numbers(path: Path, prefix: str, row: Row) -> None:
@@ -107,11 +155,6 @@ def _check_numbers(path: Path, prefix: str, row: Row) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _optional_rows(path: Path, keys: tuple[str, ...]) -> list[Row]:
-    rows: list[Row] = _results(path, keys)["results"] if path.exists() else []
-    return rows
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> Table:

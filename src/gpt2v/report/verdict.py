@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from gpt2v.report.measure import Rate, lookups
+from gpt2v.report.analysis import Rate, lookups
 from gpt2v.report.plots import MINUS, percent
 from gpt2v.report.read import Row, Run
 
@@ -86,8 +86,31 @@ def points(value: float) -> str:
     return "0.0" if text == f"{MINUS}0.0" else text
 
 
-def sentence(head: Headline) -> str:
+TITLES = {
+    "probe": "What a linear probe finds in the encoder",
+    "ladder": "The ladder from words to pixels",
+    "encoder": "Training of an encoder",
+    "lm": "Training of a language model",
+    "mm": "Training of a GPT-2v",
+}
+
+
+def title(run: Run) -> str:
+    """The heading of a run."""
+    if "eval" in run.kinds:
+        return "The same grids, as text and as pictures"
+    return TITLES.get(run.kind, f"Results: {run.kind}")
+
+
+def sentence(head: Headline, run: Run) -> str:
     """The verdict: how far apart the modalities are, and where the rest is lost."""
+    if "eval" in run.kinds and not (head.text or head.image or head.lm):  # other instructions
+        parts = [
+            f"{percent(r['accuracy'])} {r.get('instruction')}, {r['modality']}" for r in run.rows
+        ]
+        return f"Questions answered exactly: {'; '.join(parts)}."
+    if "eval" not in run.kinds:
+        return _of_rows(run)
     if not head.text or not head.image or not head.gap:
         known = [("text", head.text), ("pictures", head.image), ("text, before eyes", head.lm)]
         parts = [f"{percent(rate.value)} from {name}" for name, rate in known if rate]
@@ -97,6 +120,17 @@ def sentence(head: Headline) -> str:
         f"{percent(head.image.value)} from pictures of the same grids"
     )
     return f"{told}, {_gap_words(head.gap)}{_loss_words(head.image, head.probe)}."
+
+
+def _of_rows(run: Run) -> str:
+    """What is measured in a run that is no evaluation."""
+    if "probe" in run.kinds and (row := probe_row(run)):
+        return f"A linear probe names {percent(row['accuracy'])} of the cells, of all classes."
+    if run.ladder:
+        ends = [run.ladder[0], run.ladder[-1]]
+        said = " and ".join(f"{percent(row['accuracy'])} on {row['rung']}" for row in ends)
+        return f"Cells named correctly: {said}."
+    return f"{len(run.rows)} rows of results."
 
 
 def _gap_words(gap: Rate) -> str:

@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from gpt2v.report.read import Row, Table
+from gpt2v.report.read import Row, Run, Table
+
+SERIES = {  # (model, modality) -> name on the page, colour
+    ("gpt2v", "text"): ("GPT-2v, text", "text"),
+    ("gpt2v", "image"): ("GPT-2v, picture", "image"),
+    ("lm", "text"): ("GPT-2 before it got eyes, text", "lm"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,12 @@ def lookups(table: Table, model: str, modality: str) -> Table:
     return {name: column[placed] for name, column in chosen.items()}
 
 
+def lookup_tables(run: Run) -> dict[tuple[str, str], Table]:
+    """The look-ups of each (model, modality) of SERIES that a run has measured."""
+    tables = {key: lookups(run.records, *key) for key in SERIES}
+    return {key: table for key, table in tables.items() if len(table["sample"])}
+
+
 def _by_question(table: Table, column: str) -> dict[tuple[int, int, int], Any]:
     """One column by (sample, row, column of the grid)."""
     keys = zip(table["sample"].tolist(), table["row"].tolist(), table["col"].tolist(), strict=True)
@@ -50,6 +62,12 @@ def cell_accuracy(table: Table, right: np.ndarray) -> np.ndarray:
     found = np.full(shape, np.nan)
     np.divide(hit, asked, out=found, where=asked > 0)
     return found
+
+
+def shade_floor(*cells: np.ndarray) -> float:
+    """The pale end of a shade: the lowest value, rounded down to 5 points."""
+    lowest = min(float(np.nanmin(array)) for array in cells)
+    return float(min(np.floor(lowest * 20 + 1e-9) / 20, 0.95))
 
 
 def confusion(table: Table, classes: list[str]) -> np.ndarray:

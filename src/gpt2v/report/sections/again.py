@@ -1,0 +1,77 @@
+"""What is needed to repeat a run, and every row of its results."""
+
+from typing import Any
+
+from gpt2v.registry import SECTIONS
+from gpt2v.report import plots
+from gpt2v.report.read import Row, Run
+from gpt2v.report.section import ANY, Section
+
+# Columns of an evaluation's rows; the other keys of a row follow them.
+_EVAL = ("model", "modality", "instruction", "questions", "accuracy", "ci95", "n_images",
+         "n_questions", "chance", "blind_accuracy", "bag_accuracy")  # fmt: skip
+_HEADS = {
+    "ci95": "95% interval",
+    "n_images": "images",
+    "n_questions": "questions",
+    "blind_accuracy": "blind",
+    "bag_accuracy": "bag",
+}
+_HIDDEN = ("split", "description")
+
+
+@SECTIONS.register("again")
+class Again(Section):
+    """The command, versions and seeds that repeat a run, and every row of its results."""
+
+    nav, order, kinds = "Run it again", 100, (ANY,)
+
+    def content(self, run: Run) -> dict[str, Any]:
+        names = dict.fromkeys(key for row in run.rows for key in row)
+        first = _EVAL if {"modality", "accuracy"} <= names.keys() else ()
+        columns = [*first, *(name for name in names if name not in (*first, *_HIDDEN))]
+        columns = [name for name in columns if name in _EVAL or _shown(run.rows, name)]
+        return {
+            "seconds": _seconds(run.results),
+            "facts": _facts(run.results),
+            "what": "the evaluation" if first else "the results",
+            "columns": [(name, _HEADS.get(name, name), name not in _EVAL[:4]) for name in columns],
+            "rows": [{name: _cell(name, row.get(name)) for name in columns} for row in run.rows],
+        }
+
+
+def _shown(rows: list[Row], name: str) -> bool:
+    """Whether a column's values fit a table."""
+    return all(not isinstance(row.get(name), dict) for row in rows)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    rate = "accuracy" in name or name == "chance"
+    if name.endswith("ci95") and value:
+        return " – ".join(plots.percent(end) for end in value)
+    if isinstance(value, float):
+        return plots.percent(value) if rate else f"{value:.4g}"
+    return str(value)
+
+
+def _seconds(results: Row) -> dict[str, Any] | None:
+    seconds = results.get("seconds")
+    stages = {"total": seconds} if isinstance(seconds, int | float) else dict(seconds or {})
+    total = stages.pop("total", None)
+    if not stages and total is None:
+        return None
+    svg = plots.seconds_bars("seconds", "Seconds by stage", stages) if stages else None
+    return {"svg": svg, "total": sum(stages.values()) if total is None else total}
+
+
+def _facts(results: Row) -> list[tuple[str, str]]:
+    """What is needed to repeat the run."""
+    names = ("command", "kind", "preset", "tiles", "seed", "data_hash", "n_images", "n_questions")
+    said = {"data_hash": "data hash", "n_images": "test grids", "n_questions": "questions"}
+    facts = [(said.get(name, name), str(results[name])) for name in names if name in results]
+    versions = results.get("versions")
+    if isinstance(versions, dict):
+        facts += [(str(name), str(version)) for name, version in versions.items()]
+    return facts

@@ -1,0 +1,31 @@
+"""The headline accuracies beside what one gets without reading the grid."""
+
+from typing import Any
+
+from gpt2v.registry import SECTIONS
+from gpt2v.report import plots
+from gpt2v.report.read import Run
+from gpt2v.report.section import Section
+from gpt2v.report.verdict import headline
+
+
+@SECTIONS.register("baselines")
+class Baselines(Section):
+    """Accuracy by modality beside chance, blind and bag."""
+
+    nav, order, kinds = "Baselines", 10, ("eval",)
+
+    def content(self, run: Run) -> dict[str, Any] | None:
+        head = headline(run)
+        known = [
+            ("GPT-2v, text", head.text, "text"),
+            ("GPT-2v, picture", head.image, "image"),
+            ("Linear probe of the encoder, same palette", head.probe, "probe"),
+            ("GPT-2 before it got eyes, text", head.lm, "lm"),
+        ]
+        bars = [plots.Bar(name, rate, colour) for name, rate, colour in known if rate]
+        if not bars:
+            return None
+        label = "Accuracy by modality with baselines"
+        chart = plots.bars("overview", label, bars, head.baselines)
+        return {"overview": chart, "head": head, "results": run.results}

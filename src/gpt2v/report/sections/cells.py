@@ -1,0 +1,29 @@
+"""Accuracy by cell of the grid."""
+
+from typing import Any
+
+from gpt2v.registry import SECTIONS
+from gpt2v.report import analysis, plots
+from gpt2v.report.analysis import SERIES
+from gpt2v.report.read import Run
+from gpt2v.report.section import Section
+
+
+@SECTIONS.register("cells")
+class Cells(Section):
+    """Accuracy by cell of the grid."""
+
+    nav, order, kinds = "By cell", 40, ("eval",)
+
+    def content(self, run: Run) -> dict[str, Any] | None:
+        tables = analysis.lookup_tables(run)
+        cells = {key: analysis.cell_accuracy(t, t["exact"]) for key, t in tables.items()}
+        if not cells:
+            return None
+        low = analysis.shade_floor(*cells.values())
+        drawn = []
+        for key, values in cells.items():
+            title, colour = SERIES[key]
+            name = f"cells-{key[0]}-{key[1]}"
+            drawn.append((title, plots.cell_map(name, f"{title} by cell", values, low, colour)))
+        return {"low": low, "maps": drawn}

@@ -1,0 +1,88 @@
+"""Where accuracy is lost: in the encoder, as far as a linear probe can tell, or in reading it."""
+
+from typing import Any
+
+import numpy as np
+
+from gpt2v.registry import SECTIONS
+from gpt2v.report import analysis, plots
+from gpt2v.report.analysis import Rate
+from gpt2v.report.read import Run
+from gpt2v.report.section import Section
+from gpt2v.report.verdict import headline, probe_row
+
+
+@SECTIONS.register("lost")
+class Lost(Section):
+    """What the probe finds beside what the model says, overall and by cell."""
+
+    nav, order, kinds = "Where it is lost", 20, ("demo",)
+
+    def content(self, run: Run) -> dict[str, Any] | None:
+        head = headline(run)
+        if not head.probe or not head.image:
+            return None
+        encoder, reading = 1 - head.probe.value, head.probe.value - head.image.value
+        steps = [
+            (f"In the encoder: 100 {plots.MINUS} probe", encoder, "probe"),
+            (f"In reading it: probe {plots.MINUS} picture", reading, "image"),
+        ]
+        if head.text:
+            label = f"For comparison, in reading text: 100 {plots.MINUS} text"
+            steps.append((label, 1 - head.text.value, "text"))
+        bars = [plots.Bar(name, Rate(value), colour) for name, value, colour in steps]
+        image = analysis.lookups(run.records, "gpt2v", "image")
+        found: dict[str, Any] = {
+            "points": plots.lost_points("lost", "Percentage points lost by place", bars),
+            "outcomes": None,
+            "maps": None,
+        }
+        if run.probe_records is not None and len(image["sample"]):
+            counts = analysis.joint_outcomes(image, run.probe_records)
+            found["outcomes"] = _outcomes(counts) if counts else None
+        cells_of_probe = probe_cells(run)
+        if cells_of_probe is not None and len(image["sample"]):
+            model_cells = analysis.cell_accuracy(image, image["exact"])
+            low = analysis.shade_floor(cells_of_probe, model_cells)
+            pairs = (("probe", cells_of_probe, "Probe"), ("image", model_cells, "GPT-2v"))
+            found["low"] = low
+            found["maps"] = [
+                (title, plots.cell_map(f"lost-{colour}", f"{title} by cell", cells, low, colour))
+                for colour, cells, title in pairs
+            ]
+        return {"lost": found, "head": head}
+
+
+def _outcomes(counts: dict[tuple[bool, bool], int]) -> dict[str, Any]:
+    total = sum(counts.values())
+    parts = [
+        ("both right", (True, True), "lm"),
+        ("only the probe right (lost in reading)", (True, False), "image"),
+        ("only the model right", (False, True), "text"),
+        ("both wrong (not found in the encoder)", (False, False), "bad"),
+    ]
+    bars = [plots.Bar(name, Rate(counts[key] / total), colour) for name, key, colour in parts]
+    return {"svg": plots.stacked("outcomes", "Probe and model together", bars), "n": total}
+
+
+def probe_cells(run: Run) -> np.ndarray | None:
+    """Palette-restricted probe accuracy by cell: from the records, else from the rows."""
+    table, main = run.probe_records, probe_row(run)
+    if table is not None and len(table["sample"]):
+        return analysis.cell_accuracy(table, table["palette_prediction"] == table["truth"])
+    if main is None:
+        return None
+    same = ("site", "layer", "control")
+    cells = {
+        (row["cell"][0], row["cell"][1]): row["palette_accuracy"]
+        for row in run.probe
+        if isinstance(row["cell"], list)
+        and row.get("palette_accuracy") is not None
+        and all(row.get(key) == main.get(key) for key in same)
+    }
+    if not cells:
+        return None
+    found = np.full((max(r for r, _ in cells) + 1, max(c for _, c in cells) + 1), np.nan)
+    for (r, c), value in cells.items():
+        found[r, c] = value
+    return found

@@ -1,0 +1,39 @@
+"""A probe by itself: accuracy beside its controls, and by cell."""
+
+from typing import Any
+
+from gpt2v.registry import SECTIONS
+from gpt2v.report import analysis, plots
+from gpt2v.report.analysis import Rate
+from gpt2v.report.read import Run
+from gpt2v.report.section import Section
+from gpt2v.report.sections.lost import probe_cells
+
+
+@SECTIONS.register("probe")
+class Probe(Section):
+    """A linear probe of the encoder: accuracy beside its controls, and by cell."""
+
+    nav, order, kinds = "Probe", 25, ("probe",)
+
+    def content(self, run: Run) -> dict[str, Any] | None:
+        if "eval" in run.kinds:  # the probe is shown beside the model there
+            return None
+        bars = []
+        for row in run.probe:
+            if row["cell"] == "all":
+                control = row.get("control") or "none"
+                name = "Probe" if control == "none" else f"Control: {control}"
+                pair = row.get("ci95")
+                interval = (float(pair[0]), float(pair[1])) if pair else None
+                colour = "probe" if control == "none" else "lm"
+                bars.append(plots.Bar(name, Rate(row["accuracy"], interval), colour))
+        if not bars:
+            return None
+        cells = probe_cells(run)
+        maps = None
+        if cells is not None:
+            low = analysis.shade_floor(cells)
+            maps = (low, plots.cell_map("probe-cells", "Probe by cell", cells, low, "probe"))
+        chart = plots.bars("probe-bars", "Probe and controls, all classes", bars, {})
+        return {"chart": chart, "maps": maps, "n_train": run.probe[0].get("n_train")}

@@ -1,0 +1,79 @@
+"""Sample grids: the picture, the same grid in words, and what was answered about each."""
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpt2v.registry import SECTIONS
+from gpt2v.report import analysis
+from gpt2v.report.read import Run, Table
+from gpt2v.report.section import Section
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One cell of a sample: what the grid holds there and what was answered."""
+
+    truth: str
+    prediction: str
+    state: str  # right, wrong, or unspelt: the best choice is right, the free answer is not
+
+
+@SECTIONS.register("samples")
+class Samples(Section):
+    """Some grids with their answers, wrong ones first."""
+
+    nav, order, kinds = "Sample grids", 30, ("eval",)
+
+    def content(self, run: Run) -> dict[str, Any] | None:
+        samples = _samples(run)
+        return {"samples": samples} if samples else None
+
+
+def _samples(run: Run) -> list[dict[str, Any]]:
+    image = analysis.lookups(run.records, "gpt2v", "image")
+    text = analysis.lookups(run.records, "gpt2v", "text")
+    found = []
+    for sample in analysis.choose_samples(image, list(run.pictures)):
+        answers = {"picture": _answers(image, sample), "text": _answers(text, sample)}
+        answers = {name: grid for name, grid in answers.items() if grid}
+        if not answers:
+            continue
+        cells = {
+            name: [cell for row in grid for cell in row if cell] for name, grid in answers.items()
+        }
+        palettes = [table["palette"][table["sample"] == sample] for table in (image, text)]
+        twin = next(iter(answers.values()))
+        longest = max(len(cell.truth) for row in twin for cell in row if cell)
+        found.append(
+            {
+                "index": sample,
+                "uri": "data:image/png;base64," + base64.b64encode(run.pictures[sample]).decode(),
+                "palette": next((p[0] for p in palettes if len(p)), None) or [],
+                "twin": twin,
+                "line_em": round(0.63 * len(twin[0]) * longest, 2),
+                "answers": answers,
+                "unspelt": any(cell.state == "unspelt" for row in cells.values() for cell in row),
+                "score": {
+                    name: (sum(cell.state == "right" for cell in row), len(row))
+                    for name, row in cells.items()
+                },
+            }
+        )
+    return found
+
+
+def _answers(table: Table, sample: int) -> list[list[Answer | None]]:
+    """The answers about one sample in the shape of its grid; None where no question was asked."""
+    here = np.flatnonzero(table["sample"] == sample)
+    if not len(here):
+        return []
+    n_rows, n_cols = int(table["row"][here].max()) + 1, int(table["col"][here].max()) + 1
+    grid: list[list[Answer | None]] = [[None] * n_cols for _ in range(n_rows)]
+    for i in here:
+        truth, prediction = str(table["truth"][i]), str(table["prediction"][i])
+        state = "right" if table["exact"][i] else "unspelt" if truth == prediction else "wrong"
+        grid[table["row"][i]][table["col"][i]] = Answer(truth, prediction, state)
+    return grid
