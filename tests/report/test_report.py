@@ -266,7 +266,11 @@ def test_same_input_same_bytes_without_torch(run: Path, page: str) -> None:
     [
         ("results.json", None, "not found"),
         ("results.json", b"{", "cannot be read as JSON"),
-        ("results.json", b'{"kind": "demo", "results": [{"modality": "text"}]}', "no key 'accuracy'"),
+        (
+            "results.json",
+            b'{"kind": "demo", "results": [{"modality": "text"}]}',
+            "no key 'accuracy'",
+        ),
         ("results.json", b'{"gap": "x", "results": []}', "gap: must be a number"),
         ("eval/records.parquet", None, "not found"),
         ("eval/records.parquet", b"PAR1", "cannot be read as parquet"),
