@@ -30,7 +30,7 @@ def test_independent_outcomes_have_about_the_naive_interval():
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 1350), rel=0.25)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_covers_the_truth_in_about_95_percent_of_cases():
     covered = 0
     for seed in range(60):
         low, high = cluster_interval(*clustered(60, 4, seed))

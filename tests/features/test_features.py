@@ -1,4 +1,4 @@
-"""The cache of frozen features: exact, checked, and never of another tower, layer or tile bank."""
+"""The cache of frozen features: exact, checked, and only for the same tower, layer and tiles."""
 
 import copy
 import dataclasses
@@ -403,13 +403,15 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
     assert right()
     assert n_caches() == 1
     model.vision_tower.requires_grad_(False)
-    model.eval()  # a validation before any step: not worth a cache, never the old one
+    model.eval()  # validation before any step: uses neither a new cache nor the old one
     assert right()
     assert n_caches() == 1
     model.train()
     assert right()
     assert n_caches() == 2
-    parameter = next(model.vision_tower.parameters())  # averages of the weights, for a moment
+    parameter = next(
+        model.vision_tower.parameters()
+    )  # as if averages of the weights were validated
     own = parameter.data
     parameter.data = own + 0.5
     model.eval()

@@ -26,7 +26,7 @@ def test_placing_sets_the_attention_of_every_part(gpt2v, monkeypatch, device, ex
     assert {p.device.type for p in model.parameters()} == {device}
 
 
-def test_both_kinds_of_attention_give_the_same_logits(gpt2v, bank, table):
+def test_both_types_of_attention_give_the_same_logits(gpt2v, bank, table):
     model = copy.deepcopy(gpt2v)
     spec = GridConfig(rows=2, cols=2, modality="image")
     samples = draw_samples(spec, bank, 0, "test", np.arange(3))

@@ -210,7 +210,7 @@ def test_top_p_keeps_exactly_the_nucleus(lm, tokenizer, top_p, temperature):
 
 
 def test_top_k_comes_before_top_p(lm, tokenizer):
-    """Of the best three, two are 7/9 and reach 0.75; of all four, three are needed for it."""
+    """Of the best three, two have 7/9 and reach 0.75; without top-k, it takes three."""
     fixed = constant(lm, tokenizer, dict(zip("abcd", (0.4, 0.3, 0.2, 0.1), strict=True)))
     options = {"n": 60, "max_new_tokens": 4, "temperature": 1.0}
     for more, expected in (

@@ -41,7 +41,7 @@ def test_the_command_writes_the_same_bytes_again_and_only_over_an_export(run, tm
 
 
 def refused(capsys, tmp_path, source, *more):
-    """The one line that a command ends with; nothing may be written."""
+    """The one line of an export that must fail and write nothing."""
     to = tmp_path / "to"
     line = helpers.refusal(capsys, "mm", "export", source, "--to", to, *more)
     assert not to.exists()

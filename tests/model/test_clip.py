@@ -41,7 +41,7 @@ def test_captions_of_different_content_differ(clip, tokenizer):
     assert float(likeness[~torch.eye(3, dtype=torch.bool)].max()) < 0.999
 
 
-def test_the_pooled_token_is_the_captions_end_whatever_follows(clip, tokenizer):
+def test_the_pooled_token_is_the_end_of_the_caption(clip, tokenizer):
     ids = caption_ids(CAPTIONS, tokenizer, CPU)
     end = special_id(tokenizer, END_OF_TEXT)
     assert (ids == end).sum(1).tolist() == [1, 1, 1]
@@ -151,7 +151,7 @@ def test_the_local_loss_ignores_patches_and_regions_without_an_object(clip):
         with torch.no_grad():
             return float(sum(local_losses(clip, patches, objects, region, target)))
 
-    for patch in ((0, 1), (1, 0), (1, 2), (1, 3)):  # the ground, and a region without an object
+    for patch in ((0, 1), (1, 0), (1, 2), (1, 3)):  # the background, and a region without an object
         changed = patches.clone()
         changed[patch] += 5
         assert loss(changed) == pytest.approx(loss(patches), abs=1e-6)

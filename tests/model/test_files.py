@@ -48,7 +48,7 @@ def test_a_gpt2_opens_in_plain_transformers(lm, tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("projector", list(PROJECTORS))
-def test_a_gpt2v_comes_back_with_equal_logits(gpt2v, bank, table, tokenizer, tmp_path, projector):
+def test_a_loaded_gpt2v_has_equal_logits(gpt2v, bank, table, tokenizer, tmp_path, projector):
     parts = Encoder(gpt2v.vision_tower, IMAGE_MEAN, IMAGE_STD), gpt2v.language_model
     options = {"projector": projector, "image_token_id": table.image_id}
     model = GPT2vModel.from_parts(*parts, **options).eval()

@@ -39,7 +39,7 @@ def models(lm, table):
 
 @pytest.fixture(scope="module")
 def cases(models, tokenizer, bank, table, tmp_path_factory):
-    """Every case, exported and read by one process of plain transformers; and one spoilt export."""
+    """Every case, and one with a wrong weight, exported and read by another process."""
     root = tmp_path_factory.mktemp("llava")
     for name, model in models.items():
         (root / name).mkdir()
@@ -83,7 +83,7 @@ def ours(model, ids, pixels):
 
 
 def greedy(model, ids, pixels, n, end):
-    """Up to n new tokens, and by how much each was ahead of the next best."""
+    """Up to n new tokens, and the smallest difference of the best two logits."""
     new, margins = [], []
     while len(new) < n and (not new or new[-1] != end):
         top = ours(model, torch.cat([ids, torch.tensor(new, dtype=ids.dtype)]), pixels)[-1].topk(2)
@@ -116,7 +116,7 @@ def test_logits_are_those_of_the_packed_reader_and_of_our_own_forward(case, bank
         torch.testing.assert_close(given, forward, rtol=0, atol=ATOL)
         torch.testing.assert_close(given[packed.read], packed_logits, rtol=0, atol=ATOL)
         spread.append(float(packed_logits.std(0).max()))
-    assert min(spread) > 0.1  # the logits do depend on what is asked
+    assert min(spread) > 0.1  # the logits depend on the question
 
 
 def test_the_processor_lays_out_text_and_pictures_as_our_renderer_does(case, bank, table):
@@ -146,7 +146,7 @@ def test_the_processor_lays_out_text_and_pictures_as_our_renderer_does(case, ban
 
 
 def test_independent_questions_are_what_one_prompt_each_gives(case, bank, table, tokenizer):
-    """The evaluation's packed batch against prompts of one question, of the other process's ids."""
+    """Compare a packed batch, as in an evaluation, with prompts of one question each."""
     model, _, _, _ = case
     side = model.geometry.image_size // bank.size
     spec = GridConfig(rows=side, cols=side)
@@ -213,7 +213,7 @@ def test_a_changed_weight_is_noticed(cases):
 
 
 def test_a_square_picture_of_another_size_is_scaled_as_ours_are(bank, table, lm, tokenizer):
-    """To a grey level: picture.resize of a 3x3 grid of 48 pixels for a tower of 32."""
+    """Equal up to one grey level: picture.resize of a 3x3 grid from 48 to 32 pixels."""
     model = build(Case(), lm, table)
     spec = GridConfig.model_validate({"rows": 3, "cols": 3, "picture": {"resize": True}})
     samples = draw_samples(spec, bank, 0, "test", np.arange(1))
@@ -230,7 +230,7 @@ def test_a_square_picture_of_another_size_is_scaled_as_ours_are(bank, table, lm,
 
 
 def test_a_tokenizer_that_adds_tokens_adds_none_in_the_export(lm, table, tokenizer, tmp_path):
-    """Documents begin and end as they are written, whatever the GPT-2's own files would add."""
+    """The export adds no tokens to documents, even if the GPT-2's own files would."""
     adding = Tokenizer.from_str(tokenizer.to_str())
     ends = [(END_OF_TEXT, special_id(tokenizer, END_OF_TEXT))]
     adding.post_processor = TemplateProcessing(single=f"{END_OF_TEXT} $A", special_tokens=ends)

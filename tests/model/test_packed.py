@@ -35,7 +35,7 @@ def samples(bank):
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
 def attending(request, lm):
-    """The tiny GPT-2 with either implementation of attention."""
+    """The tiny GPT-2 with each implementation of attention."""
     model = GPT2LMHeadModel._from_config(
         copy.deepcopy(lm.config), attn_implementation=request.param
     )
@@ -98,7 +98,7 @@ def test_packed_answers_equal_one_question_at_a_time(
 ):
     batch = Renderer(named, table)(samples, TextView(), "independent", with_choices)
     if len(table.tokens(" " + named.class_names[1])) > 1:
-        assert (batch.segments == -1).any()  # rows of unequal length
+        assert (batch.segments == -1).any()  # samples have different lengths
     worst = worst_difference(attending, batch, named.class_names, table)
     assert worst.max() < 1e-4
 
@@ -191,9 +191,7 @@ def test_the_loss_equals_the_sum_over_plain_sequences(lm, long_bank, table, samp
     assert loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_mask_is_additive_shared_where_it_may_be_and_never_empty(
-    bank, long_bank, table, samples
-):
+def test_the_mask_is_additive_shared_if_possible_and_never_empty(bank, long_bank, table, samples):
     device = torch.device("cpu")
     same = attention_mask(Renderer(bank, table)(samples, TextView()), device, torch.float32)
     assert same.shape[0] == 1
@@ -223,7 +221,7 @@ def test_a_span_of_the_wrong_grid_shows_up_in_the_logits(gpt2v, bank, table, sam
 
 
 def full_answer_loss(lm, packed):
-    """Through plain GPT-2 with every position in every block."""
+    """The loss from plain GPT-2, which runs every block at every position."""
     mask = packed.mask.expand(len(packed.input_ids), -1, -1, -1)
     hidden = lm.transformer(
         inputs_embeds=lm.transformer.wte(packed.input_ids),
@@ -274,7 +272,7 @@ def test_embeddings_have_dropout_in_training(lm, bank, table, samples):
     assert abs(losses[0] - undropped) > 1e-2
 
 
-def test_the_last_block_runs_only_where_it_is_read(lm, bank, table, samples):
+def test_the_last_block_runs_only_at_positions_that_are_read(lm, bank, table, samples):
     packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
     lm = copy.deepcopy(lm)
     shapes = []
@@ -286,7 +284,7 @@ def test_the_last_block_runs_only_where_it_is_read(lm, bank, table, samples):
 
 
 def test_a_gpt2_that_scales_and_casts_its_attention_still_does_so(lm, bank, table, samples):
-    """As Mistral's GPT-2s do: scores divided by the layer's number, in fp32."""
+    """As in Mistral's GPT-2s: scores are divided by the layer's number, in fp32."""
     config = copy.deepcopy(lm.config)
     config.reorder_and_upcast_attn = config.scale_attn_by_inverse_layer_idx = True
     other = GPT2LMHeadModel._from_config(config, attn_implementation="eager").eval()
@@ -308,7 +306,7 @@ def test_nothing_read_gives_nothing(lm, bank, table, samples):
 def test_blocks_are_compiled_for_all_kinds_of_batches(
     monkeypatch, lm, bank, long_bank, table, samples
 ):
-    """Lengths, shared masks and masks by row, in training and in validation."""
+    """Different lengths, shared masks and a mask per sample, in training and in validation."""
     monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
     torch._dynamo.reset()

@@ -53,7 +53,7 @@ def test_conv1d_gets_the_update_of_the_equivalent_linear():
     muon = Muon([conv.weight], transposed=[conv.weight], **options)
     steps(muon, [conv.weight], [[g.T] for g in gradients])
     torch.testing.assert_close(conv.weight.data.T, linear.weight.data)
-    wrong = nn.Parameter(conv.weight.data.clone())  # planted: the storage taken as it is
+    wrong = nn.Parameter(conv.weight.data.clone())  # a planted error: not transposed
     steps(Muon([wrong], **options), [wrong], [[gradients[0].T]])
     steps(muon, [conv.weight], [[gradients[0].T]])
     assert not torch.allclose(conv.weight, wrong)

@@ -92,7 +92,7 @@ def test_each_group_follows_its_own_schedule():
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_the_state_is_taken_back(kind):
+def test_the_state_is_restored(kind):
     config = train_config(groups=[group("all", "", 0.1, optimizer=kind)])
     torch.manual_seed(0)
     one, two = Net(), Net()

@@ -64,7 +64,7 @@ def config(**changes):
 
 
 def run_until(path, stop_at, plan=STEPS, **changes):
-    """Train; at step `stop_at` the machine goes down."""
+    """Train; at step `stop_at` a power cut interrupts it."""
     task = toy_task(dropout=0.3)
     batch = task.batch
 
@@ -84,7 +84,7 @@ def run_until(path, stop_at, plan=STEPS, **changes):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Each case trained without a break: its weights and its directory."""
+    """Each case trained without interruption: its weights and its directory."""
     root = tmp_path_factory.mktemp("whole")
     return {case: (run_until(root / case, None, **CASES[case]), root / case) for case in CASES}
 
@@ -145,7 +145,7 @@ def test_other_data_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_stops_and_the_rest_follows(tmp_path, signum):
+def test_a_signal_saves_and_stops_and_the_run_can_be_resumed(tmp_path, signum):
     whole = run_until(tmp_path / "whole", None)
     task = toy_task(dropout=0.3)
     batch = task.batch
@@ -177,7 +177,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
 
 
 def test_the_averaged_weights_are_measured_and_saved(tmp_path):
-    """Against an average that is computed here from the trajectory of a run without one."""
+    """Compared with an average that is computed here, from a run without one."""
     trajectory = []
     plain = toy_task()
     batch = plain.batch
@@ -226,7 +226,7 @@ def test_killed_at_random_moments(tmp_path):
         return child
 
     def ended(run):
-        newest = checkpoints.newest_whole(run)  # never an unreadable directory
+        newest = checkpoints.newest_whole(run)  # must never find a directory that it cannot read
         return (newest / "model.safetensors").read_bytes() if newest else b""
 
     child = start(tmp_path / "whole")

@@ -42,7 +42,7 @@ def rates(step):
 
 
 def recording(task, weights):
-    """A task that notes its parameters before every step."""
+    """A task that records its parameters before every step."""
     batch = task.batch
 
     def noting(step, part, parts):
@@ -84,7 +84,7 @@ def test_every_step_equals_torch_s_adamw_at_the_rate_of_its_own_schedule(tmp_pat
             optimizer.param_groups[0]["lr"] = lr
             if lr:
                 optimizer.step()
-        if step < 6:  # of matrices only, and decoupled
+        if step < 6:  # weight decay: of matrices only, and decoupled
             named["0.weight"].data -= rates(step)[0] * 0.1 * before["0.weight"]
         for name, p in named.items():
             moved, expected = after[name] - before[name], p.detach() - before[name]
@@ -112,7 +112,7 @@ def test_a_plan_of_one_stage_equals_training_without_a_plan(tmp_path):
 
 
 def test_averages_continue_while_groups_are_frozen_and_trained_again(tmp_path):
-    """Against averages that are computed here, from the trajectory of a run without them."""
+    """Compared with averages that are computed here, from a run without them."""
     plan = [Stage("a", 0, 5, ALIGN), Stage("b", 5, 5, FROZEN)]
     raw = trajectory(tmp_path / "raw", plan)
     averages = dict(raw[0])
@@ -130,7 +130,7 @@ def test_averages_continue_while_groups_are_frozen_and_trained_again(tmp_path):
     fresh.load(checkpoints.folder_of(tmp_path / "ema") / "step-000005")
     for k, value in fresh.model.named_parameters():
         torch.testing.assert_close(value.detach(), border[k], msg=k)
-        if k[0] == "3":  # not yet moved
+        if k[0] == "3":  # it has not changed yet
             assert torch.equal(value, raw[0][k])
 
 

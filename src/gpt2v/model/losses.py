@@ -69,7 +69,7 @@ class _HeadLoss(Function):
 
 
 def window_loss(lm: GPT2LMHeadModel, batch: TextBatch) -> Tensor:
-    """Sum of the cross-entropy in nats over every token of every window of plain text (B, T)."""
+    """Sum of the cross-entropy in nats over all predicted tokens, from windows of (B, T + 1)."""
     ids = torch.from_numpy(batch.tokens).to(lm.device)
     hidden = lm.transformer(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
     return head_loss(hidden.flatten(0, 1), lm.lm_head.weight, ids[:, 1:].flatten())
