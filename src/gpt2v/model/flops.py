@@ -1,9 +1,9 @@
 """Floating-point operations of a training step, as the literature counts them.
 
-A transformer takes 6 n_weights + 12 n_layer width length operations per token (Chowdhery et al.
-2022, https://arxiv.org/abs/2204.02311, appendix B), where n_weights counts the weights of its
-matrices, and length is the number of tokens in the context. This covers forward and backward pass,
-as if every part trained and no token were masked.
+A transformer takes `6 * n_weights + 12 * n_layer * width * length` operations per token (Chowdhery
+et al. 2022, https://arxiv.org/abs/2204.02311, appendix B), where `n_weights` counts the weights of
+its matrices and `length` the tokens of its context. This covers forward and backward pass, as if
+every part trained and no token were masked.
 """
 
 from torch import nn
