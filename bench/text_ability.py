@@ -30,8 +30,8 @@ from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.files import find_checkpoint, quiet_transformers
 from gpt2v.model.load import load_model
+from gpt2v.model.losses import window_loss
 from gpt2v.model.packed import Reader
-from gpt2v.model.plain import window_loss
 from gpt2v.model.scoring import score_all
 from gpt2v.runs import FINISHED, versions
 

@@ -1,4 +1,4 @@
-"""Tiny GPT-2vs with every kind of vision tower, their exports, and prompts about grids."""
+"""Tiny GPT-2vs with all types of vision tower, their exports, and prompts about grids."""
 
 import dataclasses
 import json
@@ -63,7 +63,7 @@ CASES = {
 
 
 def build(case, lm, table, **more):
-    """A random GPT-2v, loud enough for its logits to depend on all of it."""
+    """A random GPT-2v, with weights so large that its logits depend on all of them."""
     torch.manual_seed(0)
     if case.tower == "siglip":
         tower = SiglipVisionModel(SiglipVisionConfig(**SHAPE, vision_use_head=False))
@@ -88,10 +88,10 @@ def build(case, lm, table, **more):
 
 
 def batches(model, bank, table):
-    """Name -> texts with `<image>` for each picture, and the batch that they are, chained."""
+    """By name: texts with `<image>` for each picture, and the same as a batch, chained."""
     side = model.geometry.image_size // bank.size
     render = Renderer(bank, table, model.token_geometry)
-    found = {}
+    by_name = {}
     for name, n, layout, line in (
         ("text", 2, "composite", None),
         ("one", side, "composite", ["<image>\n"]),
@@ -114,12 +114,12 @@ def batches(model, bank, table):
         if line:
             span = model.token_geometry.span(n, n, bank.size, spec.picture)
             view = ImageView(span, picture=spec.picture)
-        found[name] = texts, render(samples, view, "chained")
-    return found
+        by_name[name] = texts, render(samples, view, "chained")
+    return by_name
 
 
 def write(folder, model, tokenizer, bank, table):
-    """An export, and what the reader in the other process is asked."""
+    """Write an export, and the input for the reader in the other process."""
     run = folder / "run"
     helpers.save_checkpoint(run, 1, model, tokenizer)
     export_llava(str(run), folder / "llava")

@@ -1,9 +1,9 @@
-"""Reads exported LLaVA checkpoints with plain transformers; run in a process of its own.
+"""Reads exported LLaVA checkpoints with plain transformers; run in a separate process.
 
 `llava_reader.py FOLDER...`: each folder has `llava/` (the export), `prompts.json` (named lists of
-texts, each with the names of its pictures) and `inputs.safetensors` (token ids and pixels made
-elsewhere). What is found goes to `found.safetensors` and `said.json`. Warnings are errors, and
-whatever transformers logs appears on stderr.
+texts, each with the names of its pictures) and `inputs.safetensors` (token ids and pixels from the
+tests). Results are written to `outputs.safetensors` and `said.json`. Warnings are errors, and the
+log of transformers appears on stderr.
 """
 
 import contextlib
@@ -30,29 +30,29 @@ def read(folder: Path) -> None:
     model, loading = LlavaForConditionalGeneration.from_pretrained(path, output_loading_info=True)
     processor = AutoProcessor.from_pretrained(path)
     said = {key: sorted(map(str, value)) for key, value in loading.items()}
-    found = {}
+    outputs = {}
     given = load_file(folder / "inputs.safetensors")
     for name in {key.partition(".")[0] for key in given}:
         parts = {k.partition(".")[2]: v for k, v in given.items() if k.startswith(f"{name}.")}
-        found[f"{name}.given"] = model(**parts).logits
+        outputs[f"{name}.given"] = model(**parts).logits
     for name, prompts in json.loads((folder / "prompts.json").read_text()).items():
         pictures = [[Image.open(folder / file) for file in files] for _, files in prompts]
         texts = [text for text, _ in prompts]
         every = [picture for of_one in pictures for picture in of_one]
         together = {"images": every} if every else {}
         inputs = processor(text=texts, padding=True, return_tensors="pt", **together)
-        found |= {f"{name}.{key}": value for key, value in inputs.items()}
+        outputs |= {f"{name}.{key}": value for key, value in inputs.items()}
         position_ids = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
-        found[f"{name}.logits"] = model(**inputs, position_ids=position_ids).logits
+        outputs[f"{name}.logits"] = model(**inputs, position_ids=position_ids).logits
         new = {"do_sample": False, "max_new_tokens": 8}
-        found[f"{name}.new"] = model.generate(**inputs, **new)[:, inputs["input_ids"].shape[1] :]
+        outputs[f"{name}.new"] = model.generate(**inputs, **new)[:, inputs["input_ids"].shape[1] :]
         alone = {"images": pictures[0]} if pictures[0] else {}
         inputs = processor(text=texts[0], return_tensors="pt", **alone)
-        found[f"{name}.alone"] = model(**inputs).logits
+        outputs[f"{name}.alone"] = model(**inputs).logits
         written = model.generate(**inputs, **new)
-        found[f"{name}.new_alone"] = written[:, inputs["input_ids"].shape[1] :]
+        outputs[f"{name}.new_alone"] = written[:, inputs["input_ids"].shape[1] :]
         said[f"{name}.chat"] = chat(processor, texts[0], pictures[0])
-    save_file({k: v.contiguous() for k, v in found.items()}, folder / "found.safetensors")
+    save_file({k: v.contiguous() for k, v in outputs.items()}, folder / "outputs.safetensors")
     said["card"] = run_card(path)
     (folder / "said.json").write_text(json.dumps(said))
 
@@ -73,13 +73,13 @@ def chat(processor, text, pictures) -> list[int]:
 
 
 def run_card(path: Path) -> str:
-    """What the model card's own code prints."""
-    found = re.search(r"```python\n(.*?)```", (path / "README.md").read_text(), re.S)
-    assert found is not None
+    """The output of the code in the model card."""
+    code = re.search(r"```python\n(.*?)```", (path / "README.md").read_text(), re.S)
+    assert code is not None
     os.chdir(path.parent)  # where picture.png is
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(found[1].replace('path = "."', 'path = "llava"'), {})
+        exec(code[1].replace('path = "."', 'path = "llava"'), {})
     return printed.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Intervals: clustered, with Wilson's where the bootstrap says nothing."""
+"""Confidence intervals: the cluster bootstrap, and Wilson's where it does not apply."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_independent_outcomes_have_about_the_naive_interval():
     assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 1350), rel=0.25)
 
 
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+def test_the_interval_covers_the_truth_in_about_95_percent_of_cases():
     covered = 0
     for seed in range(60):
         low, high = cluster_interval(*clustered(60, 4, seed))
@@ -40,10 +40,10 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 
 def test_pictures_of_unequal_size_and_any_order():
     right, picture = clustered(50, 6, 3)
-    keep = np.random.default_rng(0).permutation(len(right))[:200]
-    low, high = cluster_interval(right[keep], picture[keep] * 1000)
-    assert low < right[keep].mean() < high
-    assert (low, high) == cluster_interval(right[keep], picture[keep] * 1000)
+    chosen = np.random.default_rng(0).permutation(len(right))[:200]
+    low, high = cluster_interval(right[chosen], picture[chosen] * 1000)
+    assert low < right[chosen].mean() < high
+    assert (low, high) == cluster_interval(right[chosen], picture[chosen] * 1000)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0])
@@ -73,7 +73,7 @@ def test_nothing_to_measure_is_an_error():
 
 
 def test_a_difference_is_paired_and_clustered():
-    """Against the definition: pictures are drawn again, both outcomes together."""
+    """Compared with the definition: resampled pictures, each with both outcomes."""
     one, picture = clustered(200, 9, 5)
     rng = np.random.default_rng(1)
     other = one & (rng.random(len(one)) < 0.8)

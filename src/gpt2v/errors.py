@@ -1,15 +1,15 @@
-"""The exceptions that end a command with one line: a user's mistake, and a request to stop."""
+"""Exceptions that end a command with one line: a user's mistake, and a request to stop."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """A user's mistake; the message is the one line that they see."""
+    """A user's mistake; its message is the one line that the user sees."""
 
 
 class Stopped(Exception):
-    """A signal asked a training to stop, and it has saved itself."""
+    """A signal stopped a training, which has saved a checkpoint; `signum` is the signal."""
 
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
@@ -17,14 +17,14 @@ class Stopped(Exception):
 
 
 @contextmanager
-def within(place: str) -> Iterator[None]:
-    """Put the file or key that a mistake lies in before its message."""
+def within(prefix: str) -> Iterator[None]:
+    """Put `prefix`, a file or key, before the message of a UserError from the block."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{place}{error}") from None
+        raise UserError(f"{prefix}{error}") from None
 
 
 def first_line(error: Exception) -> str:
-    """What an exception of another library says, on one line."""
+    """The first line of the message of another library's exception, or the name of its type."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,6 +1,6 @@
-"""Progress of anything that takes longer than two seconds: a bar with rate and time left.
+"""Progress display for work that takes longer than two seconds, with rate and time left.
 
-On a terminal rich draws the bar; elsewhere a plain line is printed every ten seconds.
+On a terminal rich draws a bar; elsewhere a plain line is printed every ten seconds.
 """
 
 import sys
@@ -17,12 +17,14 @@ _PLAIN_EVERY = 10.0  # seconds
 
 
 class Reporter(Protocol):
-    """What `progress` yields: call it after each unit of work, with an optional remark."""
+    """What `progress` yields; call it after each unit of work, with an optional remark."""
 
     def __call__(self, remark: str = "") -> None: ...
 
 
 class _Plain:
+    """Prints plain lines."""
+
     def __init__(self, label: str, total: int, done: int) -> None:
         self.label, self.total, self.done = label, total, done
         self.before = done
@@ -42,7 +44,11 @@ class _Plain:
 
 @contextmanager
 def progress(label: str, total: int, done: int = 0) -> Iterator[Reporter]:
-    """Report `total` units of work named `label` on stderr, of which `done` were done before."""
+    """Show on stderr the progress of `total` units of work, of which `done` are done already.
+
+    Args:
+        label: the name of the work.
+    """
     if not sys.stderr.isatty():
         yield _Plain(label, total, done)
         return
@@ -67,7 +73,7 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Reporter]:
 
 
 def track(items: Sequence[T], label: str) -> Iterator[T]:
-    """Iterate over `items` and report progress."""
+    """Iterate over `items` and show the progress."""
     with progress(label, len(items)) as report:
         for item in items:
             yield item

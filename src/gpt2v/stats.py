@@ -1,4 +1,7 @@
-"""Intervals that know that questions about one picture are not independent."""
+"""Confidence intervals for questions about pictures: those about one picture are not independent.
+
+Shapes: P pictures, J questions in a flat list.
+"""
 
 from typing import Any
 
@@ -14,15 +17,16 @@ def cluster_interval(
 ) -> tuple[float, float]:
     """95% interval of a rate by the cluster bootstrap (percentiles, 2,000 resamples).
 
-    Whole pictures are drawn with replacement. A rate of exactly 0 or 1, and one question per
-    picture, get Wilson's interval with the pictures as trials.
+    The bootstrap draws pictures with replacement, each with all its questions. If the rate is
+    exactly 0 or 1, or each picture has one question, the result is Wilson's interval with the
+    pictures as trials.
 
     Args:
-        right: (N,) outcomes.
-        cluster: (N,) the picture of each question.
+        right: (J,) whether each question was answered right.
+        cluster: (J,) the picture of each question.
 
     Raises:
-        ValueError: there is nothing to measure.
+        ValueError: there are no questions.
     """
     if len(right) == 0:
         raise ValueError("an interval needs at least one question")
@@ -38,13 +42,14 @@ def cluster_interval(
 def paired_interval(
     one: NDArray[np.bool_], other: NDArray[np.bool_], cluster: NDArray[np.int64], seed: int = 0
 ) -> tuple[float, float]:
-    """95% interval of the rate of `one` minus that of `other` on the same questions, by the cluster
-    bootstrap. Where no picture makes any difference there is no spread to resample, so the bounds
-    are those of differences that n pictures without one still allow (Wilson's, both ways).
+    """95% interval of the rate of `one` minus that of `other`, by the cluster bootstrap.
+
+    If all outcomes are equal, there is nothing to resample. The result is then plus and minus the
+    upper end of Wilson's interval for a rate of 0, with the pictures as trials.
 
     Args:
-        one, other: (N,) outcomes of the same questions in the same order.
-        cluster: (N,) the picture of each question.
+        one, other: (J,) outcomes of the same questions in the same order.
+        cluster: (J,) the picture of each question.
     """
     _, member = np.unique(cluster, return_inverse=True)
     sizes = np.bincount(member)
@@ -58,10 +63,15 @@ def paired_interval(
 def _bootstrap(
     total: NDArray[np.number[Any]], sizes: NDArray[np.int64], seed: int
 ) -> tuple[float, float]:
-    """Percentile interval of a ratio of sums over pictures."""
+    """Percentile interval of a ratio of sums over pictures.
+
+    Args:
+        total: (P,) numerator of each picture.
+        sizes: (P,) denominator of each picture.
+    """
     n = len(sizes)
     rng = np.random.Generator(np.random.PCG64(seed))
-    counts = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)  # (resamples, pictures)
+    counts = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)  # (n_resamples, P)
     low, high = np.percentile((counts @ total) / (counts @ sizes), [2.5, 97.5])
     return float(low), float(high)
 

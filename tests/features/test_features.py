@@ -1,4 +1,4 @@
-"""The cache of frozen features: exact, checked, and never of another tower, layer or tile bank."""
+"""The cache of frozen features: exact, checked, and only for the same tower, layer and tiles."""
 
 import copy
 import dataclasses
@@ -81,7 +81,9 @@ class Watched:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("spec", [SPEC, MULTI])
 @pytest.mark.parametrize("class_token", [False, True])
-def test_what_is_kept_is_what_the_tower_gives(gpt2v, bank, tmp_path, spec, class_token, precision):
+def test_cached_features_equal_those_of_the_tower(
+    gpt2v, bank, tmp_path, spec, class_token, precision
+):
     model = copy.deepcopy(gpt2v)
     model.config.class_token = class_token
     store = opened(model, bank, tmp_path, spec, precision=precision)
@@ -92,12 +94,12 @@ def test_what_is_kept_is_what_the_tower_gives(gpt2v, bank, tmp_path, spec, class
         assert store.find(pictures.keys)[1].all()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, precision == "bf16"):
             expected = Picture(model).features(pictures)
-            found = StoredPicture(model, store).features(pictures)
-        torch.testing.assert_close(found, expected, **near)
-        assert not torch.allclose(found, expected.roll(1, 0), atol=0.05)
+            features = StoredPicture(model, store).features(pictures)
+        torch.testing.assert_close(features, expected, **near)
+        assert not torch.allclose(features, expected.roll(1, 0), atol=0.05)
 
 
-def test_what_is_frozen_has_no_dropout(gpt2v):
+def test_a_frozen_tower_has_no_dropout(gpt2v):
     model = copy.deepcopy(gpt2v).train()
     for module in model.vision_tower.modules():
         if isinstance(getattr(module, "dropout", None), float):
@@ -116,7 +118,7 @@ def test_what_is_frozen_has_no_dropout(gpt2v):
     assert steady()
 
 
-def test_pictures_that_are_not_kept_are_seen_by_the_tower_alone(gpt2v, bank, tmp_path, monkeypatch):
+def test_the_tower_sees_only_pictures_that_are_not_cached(gpt2v, bank, tmp_path, monkeypatch):
     source = StoredPicture(gpt2v, opened(gpt2v, bank, tmp_path, n=30))
     with torch.no_grad():
         (mixed,) = listing(bank, n=40)()
@@ -140,14 +142,14 @@ def test_the_predicted_size_is_the_real_one(gpt2v, bank, tmp_path, capsys):
     assert f"0.05 MB, from {folder}" in capsys.readouterr().out
 
 
-def flip(path, place):
+def flip(path, index):
     content = bytearray(path.read_bytes())
-    content[place] ^= 1
+    content[index] ^= 1
     path.write_bytes(content)
 
 
 def damage(name):
-    """Every kind of damage to a file."""
+    """All types of damage to a file."""
     return {
         "first byte": lambda folder: flip(folder / name, 0),
         "a byte": lambda folder: flip(folder / name, (folder / name).stat().st_size // 2),
@@ -169,14 +171,14 @@ def test_a_damaged_cache_is_named_and_made_again(gpt2v, bank, tmp_path, capsys, 
     damage(name)[kind](folder)
     capsys.readouterr()
     again = opened(gpt2v, bank, tmp_path, n=10)
-    told = capsys.readouterr()
-    (line,) = told.err.splitlines()
+    printed = capsys.readouterr()
+    (line,) = printed.err.splitlines()
     assert re.fullmatch(
         rf"gpt2v: features: {folder}: {name} is (damaged|missing|damaged or missing); "
         "making it again|.* was made from another [a-z_]+; making it again",
         line,
     )
-    assert f"into {folder}" in told.out
+    assert f"into {folder}" in printed.out
     np.testing.assert_array_equal(again.features, expected)
     opened(gpt2v, bank, tmp_path, n=10)
     assert capsys.readouterr().err == ""
@@ -210,7 +212,7 @@ def changed(what, gpt2v, bank):
     "what", ["encoder", "layer", "image_mean", "precision", "bank", "pictures"]
 )
 def test_a_stale_cache_is_refused(gpt2v, bank, tmp_path, capsys, what):
-    """By its name; and where it lies under another's name, by what meta.json says."""
+    """By its name; and if it has the name of another cache, by its meta.json."""
     model, other_bank, spec, options = changed(what, gpt2v, bank)
     stale = opened(model, other_bank, tmp_path / "stale", spec, n=10, **options)
     mine = opened(gpt2v, bank, tmp_path, n=10)
@@ -226,9 +228,9 @@ def test_a_stale_cache_is_refused(gpt2v, bank, tmp_path, capsys, what):
     np.testing.assert_array_equal(again.features, expected)
 
 
-def test_a_build_that_is_cut_off_leaves_nothing(gpt2v, bank, tmp_path, monkeypatch):
+def test_an_interrupted_build_leaves_nothing(gpt2v, bank, tmp_path, monkeypatch):
     calls = []
-    compute = store_module._computed
+    compute = store_module._compute
 
     def failing(*arguments):
         calls.append(1)
@@ -236,7 +238,7 @@ def test_a_build_that_is_cut_off_leaves_nothing(gpt2v, bank, tmp_path, monkeypat
             raise KeyboardInterrupt
         return compute(*arguments)
 
-    monkeypatch.setattr(store_module, "_computed", failing)
+    monkeypatch.setattr(store_module, "_compute", failing)
     with pytest.raises(KeyboardInterrupt):
         opened(gpt2v, bank, tmp_path, n=100)
     assert not list(tmp_path.iterdir())
@@ -249,7 +251,7 @@ def test_a_cache_without_room_or_too_large_is_refused(gpt2v, bank, tmp_path, mon
         open_features(gpt2v, bank, listing(bank, MULTI), small)
     usage = shutil.disk_usage(tmp_path)._replace(free=4000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(UserError, match=r"0\.05 MB, but .* has room for 0\.00 MB"):
+    with pytest.raises(UserError, match=r"0\.05 MB, but .* has only 0\.00 MB of free space"):
         opened(gpt2v, bank, tmp_path, MULTI)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file: cannot be written"):
@@ -263,8 +265,8 @@ def test_a_cache_without_room_or_too_large_is_refused(gpt2v, bank, tmp_path, mon
 def config_of(lm_run, tmp_path, mix, features="auto", groups=FROZEN, steps=6, **train):
     data = {"batch_size": 5, "stages": [{"steps": steps, "mix": mix}]}
     train = {**helpers.TINY_MM["train"], "groups": groups, "eval_grids": 7, **train}
-    kept = {"mode": features, "path": str(tmp_path / "kept")}
-    return helpers.mm_config(lm_run, data=data, train=train, features=kept)
+    settings = {"mode": features, "path": str(tmp_path / "cache")}
+    return helpers.mm_config(lm_run, data=data, train=train, features=settings)
 
 
 def trained(config, run, bank):
@@ -289,16 +291,16 @@ MIXES = {
 
 
 @pytest.mark.parametrize("name", MIXES)
-def test_training_with_the_cache_is_training_without(bank, lm_run, tmp_path, name):
-    found = [
+def test_training_with_the_cache_equals_training_without(bank, lm_run, tmp_path, name):
+    results = [
         trained(config_of(lm_run, tmp_path, MIXES[name], mode, log_every=1), tmp_path / mode, bank)
         for mode in ("off", "auto")
     ]
-    assert (tmp_path / "kept").is_dir()
-    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-4)
-    assert len(found[0][1]) == 6
-    for key, weight in found[0][0].items():
-        torch.testing.assert_close(found[1][0][key], weight, rtol=0, atol=2e-4)
+    assert (tmp_path / "cache").is_dir()
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
+    assert len(results[0][1]) == 6
+    for key, weight in results[0][0].items():
+        torch.testing.assert_close(results[1][0][key], weight, rtol=0, atol=2e-4)
 
 
 @pytest.mark.parametrize("name", ["composite", "multi"])
@@ -308,7 +310,7 @@ def test_the_tower_sees_every_picture_once_and_none_is_drawn_again(
     config = config_of(lm_run, tmp_path, MIXES[name], "require", steps=12, eval_every=4)
     watched = Watched(monkeypatch)
     trained(config, tmp_path / "one", bank)
-    (folder,) = (tmp_path / "kept").iterdir()
+    (folder,) = (tmp_path / "cache").iterdir()
     n_kept = len(np.load(folder / KEYS))
     assert n_kept == {"composite": 8 + 7, "multi": 220}[name]
     assert watched.seen == n_kept
@@ -317,7 +319,7 @@ def test_the_tower_sees_every_picture_once_and_none_is_drawn_again(
     assert (watched.seen, watched.drawn) == (n_kept, before)
 
 
-def test_a_training_with_the_cache_goes_on_bit_for_bit(bank, lm_run, tmp_path, monkeypatch):
+def test_a_training_with_the_cache_resumes_bit_for_bit(bank, lm_run, tmp_path, monkeypatch):
     config = config_of(lm_run, tmp_path, MIXES["composite"], save_every=2, log_every=1)
     whole = trained(config, tmp_path / "whole", bank)
     batch = Stream.batch
@@ -340,33 +342,37 @@ def test_a_training_with_the_cache_goes_on_bit_for_bit(bank, lm_run, tmp_path, m
     ("mix", "groups", "reason"),
     [
         (SMALL, FROZEN, r"data\.stages\.0\.mix\.0\.n_images: none, so that every picture"),
-        ({**SMALL, "picture": {"layout": "multi", "noise": 3.0}}, FROZEN, "no picture of a tile"),
+        (
+            {**SMALL, "picture": {"layout": "multi", "noise": 3.0}},
+            FROZEN,
+            "no two pictures of a tile",
+        ),
         ({**SMALL, "n_images": 8}, FROZEN[1:], "the vision tower trains"),
     ],
 )
-def test_why_nothing_is_kept_is_said(bank, lm_run, tmp_path, capsys, mix, groups, reason):
+def test_the_reason_for_no_cache_is_printed(bank, lm_run, tmp_path, capsys, mix, groups, reason):
     trained(config_of(lm_run, tmp_path, [mix], groups=groups), tmp_path / "run", bank)
-    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("features")]
-    assert len(told) == 1
-    assert re.match(f"features: not kept: .*{reason}", told[0])
-    assert not (tmp_path / "kept").exists()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("features")]
+    assert len(lines) == 1
+    assert re.match(f"features: not cached: .*{reason}", lines[0])
+    assert not (tmp_path / "cache").exists()
     with pytest.raises(UserError, match=f"features.mode: require, but .*{reason}"):
         trained(config_of(lm_run, tmp_path, [mix], "require", groups), tmp_path / "run2", bank)
 
 
-def test_augmented_tiles_are_kept_where_there_are_so_many(bank, lm_run, tmp_path):
+def test_augmented_tiles_are_cached_if_the_number_of_pictures_is_finite(bank, lm_run, tmp_path):
     varied = dataclasses.replace(bank, augment=TileAugmentConfig(noise=9.0))
-    found = [
+    results = [
         trained(config_of(lm_run, tmp_path, MIXES["composite"], mode), tmp_path / mode, varied)
         for mode in ("off", "require")
     ]
-    np.testing.assert_allclose(found[0][1], found[1][1], rtol=1e-4)
-    with pytest.raises(UserError, match="no picture of a tile"):
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-4)
+    with pytest.raises(UserError, match="no two pictures of a tile"):
         trained(config_of(lm_run, tmp_path, MIXES["multi"], "require"), tmp_path / "no", varied)
 
 
 def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, table, tmp_path):
-    """As a plan of stages does that trains the tower in some of them."""
+    """As in a plan of stages that trains the tower in some of them."""
     model = copy.deepcopy(gpt2v).train()
     data = DataConfig.model_validate(
         {"batch_size": 4, "stages": [{"steps": 1, "mix": [{**SMALL, "n_images": 6}]}]}
@@ -382,28 +388,30 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
             expected = model.vision_features(model.normalise(batch.pixels))
             return torch.allclose(source.features(batch.pictures), expected, atol=1e-5)
 
-    def kept():
-        return len(list((tmp_path / "kept").glob("*")))
+    def n_caches():
+        return len(list((tmp_path / "cache").glob("*")))
 
     assert right()  # it trains
-    assert kept() == 0
+    assert n_caches() == 0
     model.vision_tower.requires_grad_(False)
     assert right()
-    assert kept() == 1
+    assert n_caches() == 1
     model.vision_tower.requires_grad_(True)
     with torch.no_grad():
         for p in model.vision_tower.parameters():
             p.mul_(1.1)
     assert right()
-    assert kept() == 1
+    assert n_caches() == 1
     model.vision_tower.requires_grad_(False)
-    model.eval()  # a validation before any step: not worth a cache, never the old one
+    model.eval()  # validation before any step: uses neither a new cache nor the old one
     assert right()
-    assert kept() == 1
+    assert n_caches() == 1
     model.train()
     assert right()
-    assert kept() == 2
-    parameter = next(model.vision_tower.parameters())  # averages of the weights, for a moment
+    assert n_caches() == 2
+    parameter = next(
+        model.vision_tower.parameters()
+    )  # as if averages of the weights were validated
     own = parameter.data
     parameter.data = own + 0.5
     model.eval()
@@ -411,16 +419,16 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
     parameter.data = own
     model.train()
     assert right()
-    assert kept() == 2
+    assert n_caches() == 2
     reader = Reader.of(model, source)
     assert stream_flops(reader, batch) < stream_flops(Reader.of(model), batch)
 
 
-def test_gradients_reach_the_projector_and_nothing_of_the_tower(gpt2v, bank, tmp_path, table):
+def test_gradients_reach_the_projector_and_not_the_tower(gpt2v, bank, tmp_path, table):
     model = copy.deepcopy(gpt2v)
     source = StoredPicture(model, opened(model, bank, tmp_path, n=5))
     render = Renderer(bank, table, model.token_geometry)
-    data = GridDataset(SPEC, bank, split="test", n=8)  # three of them are not kept
+    data = GridDataset(SPEC, bank, split="test", n=8)  # three of them are not cached
     (batch,) = data.batches("image", render, with_choices=False)
     source(batch).square().sum().backward()
     assert all(p.grad is None for p in model.vision_tower.parameters())
@@ -430,14 +438,14 @@ def test_gradients_reach_the_projector_and_nothing_of_the_tower(gpt2v, bank, tmp
 # ---- evaluations and probes ------------------------------------------------------------------
 
 
-def test_an_evaluation_and_a_probe_share_what_is_kept(mm_run, bank, tmp_path, monkeypatch):
-    kept = {"path": str(tmp_path / "kept")}
+def test_an_evaluation_and_a_probe_share_a_cache(mm_run, bank, tmp_path, monkeypatch):
+    settings = {"path": str(tmp_path / "cache")}
     grid = {"rows": 1, "cols": 2}
     values = {"tiles": helpers.TINY_TILES, "seed": 3}
 
     def measured(mode, name):
         config = EvalConfig.model_validate(
-            {**values, "grid": grid, "n_images": 60, "features": {**kept, "mode": mode}}
+            {**values, "grid": grid, "n_images": 60, "features": {**settings, "mode": mode}}
         )
         (tmp_path / name).mkdir()
         return evaluate_model(str(mm_run), config, tmp_path / name)["results"]
@@ -446,7 +454,7 @@ def test_an_evaluation_and_a_probe_share_what_is_kept(mm_run, bank, tmp_path, mo
     watched = Watched(monkeypatch)
     assert measured("auto", "none yet") == plain
     assert watched.seen == 60
-    assert not (tmp_path / "kept").exists()
+    assert not (tmp_path / "cache").exists()
     watched.seen = 0
     assert measured("require", "made") == plain
     assert 20 < watched.seen <= 60
@@ -455,21 +463,21 @@ def test_an_evaluation_and_a_probe_share_what_is_kept(mm_run, bank, tmp_path, mo
     assert (watched.seen, watched.drawn) == (0, 0)
 
     model = load_pretrained(GPT2vModel, find_checkpoint(str(mm_run), "mm"), "mm").eval()
-    probe = ProbeConfig.model_validate({**values, "model": "x", "grid": grid, "features": kept})
+    probe = ProbeConfig.model_validate({**values, "model": "x", "grid": grid, "features": settings})
 
     def collected(features, n):
         data = GridDataset(probe.grid, bank, probe.seed, "test", n)
         return collect(model, picture_source(model, [data], features), data)[0]
 
-    found = collected(probe.features, 60)
+    features = collected(probe.features, 60)
     assert watched.seen == 0
     expected = collected(FeaturesConfig(mode="off"), 60)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-5)
     collected(probe.features, 59)  # other pictures
     assert watched.seen == 60 + 59
 
 
-def test_the_cache_lies_in_the_user_s_cache(gpt2v, bank, tmp_path, monkeypatch):
+def test_the_cache_is_in_the_user_s_cache_folder(gpt2v, bank, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     store = open_features(gpt2v, bank, listing(bank, n=4), FeaturesConfig())
     assert (tmp_path / "gpt2v" / "features" / store.origin.name / META).is_file()

@@ -1,4 +1,4 @@
-"""Where models run: every part of a model attends alike, and nothing but speed depends on it."""
+"""Devices: all parts of a model use the same attention, which affects nothing but speed."""
 
 import copy
 
@@ -26,21 +26,21 @@ def test_placing_sets_the_attention_of_every_part(gpt2v, monkeypatch, device, ex
     assert {p.device.type for p in model.parameters()} == {device}
 
 
-def test_both_kinds_of_attention_give_the_same_logits(gpt2v, bank, table):
+def test_both_types_of_attention_give_the_same_logits(gpt2v, bank, table):
     model = copy.deepcopy(gpt2v)
     spec = GridConfig(rows=2, cols=2, modality="image")
     samples = draw_samples(spec, bank, 0, "test", np.arange(3))
     render = Renderer(bank, table, model.token_geometry)
     batch = render(samples, render.view(spec, "image"))
-    found = []
+    logits = []
     for kind in ("eager", "sdpa"):
         model.set_attn_implementation(kind)
         with torch.no_grad():
-            found.append(Reader.of(model)(batch)[0])
-    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-4)
+            logits.append(Reader.of(model)(batch)[0])
+    torch.testing.assert_close(*logits, rtol=1e-4, atol=1e-4)
 
 
 def test_a_checkpoint_does_not_fix_the_attention(lm, tmp_path):
-    placed = devices.place(copy.deepcopy(lm))
-    placed.save_pretrained(tmp_path)
+    model = devices.place(copy.deepcopy(lm))
+    model.save_pretrained(tmp_path)
     assert "attn_implementation" not in (tmp_path / "config.json").read_text()

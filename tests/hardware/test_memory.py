@@ -1,4 +1,4 @@
-"""What is freed is kept: the same block again brings no new pages."""
+"""Freed memory is reused: allocating the same block again needs no new pages."""
 
 import platform
 import subprocess
@@ -32,8 +32,8 @@ print(faults())
 def test_large_blocks_are_used_again():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    given_back, kept = map(int, done.stdout.split())
-    assert kept < given_back / 4
+    by_default, with_reuse = map(int, done.stdout.split())
+    assert with_reuse < by_default / 4
 
 
 def test_elsewhere_nothing_happens(monkeypatch):

@@ -1,4 +1,4 @@
-"""oneDNN's products and the chunked head equal torch's own, values and gradients."""
+"""oneDNN's products equal torch's own, values and gradients."""
 
 import copy
 
@@ -9,8 +9,6 @@ from transformers.pytorch_utils import Conv1D
 
 from gpt2v.hardware import onednn as products
 from gpt2v.hardware.onednn import OneDnnConv1D, OneDnnLinear, affine, use_onednn
-from gpt2v.model import head
-from gpt2v.model.head import head_loss
 
 needs_onednn = pytest.mark.skipif(products._PRODUCT is None, reason="torch without oneDNN")
 
@@ -57,11 +55,11 @@ def test_some_columns_of_a_matrix_compute_the_same(part, onednn, monkeypatch):
     torch.manual_seed(1)
     x = torch.randn(2, 3, 5)
     weight, bias = torch.randn(5, 9, requires_grad=True), torch.randn(9, requires_grad=True)
-    found = affine(x, weight[:, part], bias[part])
+    result = affine(x, weight[:, part], bias[part])
     expected = x @ weight[:, part] + bias[part]
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(result, expected)
     for ours, plain in zip(
-        torch.autograd.grad(found.square().sum(), (weight, bias)),
+        torch.autograd.grad(result.square().sum(), (weight, bias)),
         torch.autograd.grad(expected.square().sum(), (weight, bias)),
         strict=True,
     ):
@@ -102,48 +100,3 @@ def test_frozen_layers_get_no_gradient():
         layer(x).sum().backward()
         assert all(p.grad is None for p in layer.parameters())
     assert x.grad is not None
-
-
-@pytest.mark.parametrize("rows", [1, 3, 10, 512])
-def test_the_chunked_loss_is_cross_entropy(monkeypatch, rows):
-    monkeypatch.setattr(head, "_ROWS", rows)
-    monkeypatch.setattr(head, "_CPU_CHUNK", 1)
-    torch.manual_seed(0)
-    target = torch.randint(0, 9, (11,))
-    found = []
-    for ours in (True, False):
-        torch.manual_seed(2)
-        hidden = torch.randn(11, 6, requires_grad=True)
-        weight = torch.randn(9, 6, requires_grad=True)
-        if ours:
-            loss = head_loss(hidden, weight, target)
-        else:
-            loss = nn.functional.cross_entropy(hidden @ weight.T, target, reduction="sum")
-        (loss * 0.3).backward()
-        found.append([loss.detach(), hidden.grad, weight.grad])
-    for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b)
-
-
-def test_the_chunked_loss_without_gradients_and_in_bf16():
-    torch.manual_seed(0)
-    hidden, weight = torch.randn(11, 6), torch.randn(9, 6, requires_grad=True)
-    target = torch.randint(0, 9, (11,))
-    with torch.no_grad():
-        value = head_loss(hidden, weight, target)
-    assert not value.requires_grad
-    with torch.autocast("cpu", torch.bfloat16):
-        close = head_loss(hidden, weight, target)
-    close.backward()
-    assert weight.grad.dtype == torch.float32
-    torch.testing.assert_close(close.detach(), value, rtol=0.02, atol=0.02)
-    whole = nn.functional.cross_entropy(hidden @ weight.detach().T, target, reduction="sum")
-    torch.testing.assert_close(value, whole)
-
-
-def test_the_chunked_loss_of_a_hopeless_prediction_is_finite():
-    hidden = torch.tensor([[1.0]], requires_grad=True)
-    loss = head_loss(hidden, torch.tensor([[500.0], [-500.0]]), torch.tensor([1]))
-    loss.backward()
-    assert float(loss.detach()) == pytest.approx(1000)
-    assert float(hidden.grad) == pytest.approx(1000)

@@ -1,4 +1,4 @@
-"""LM-Train through the command line: plain text, grids, both; resumed, stopped, sampled."""
+"""LM-Train through the command line: plain text, grids, both; resuming, stopping, sampling."""
 
 import json
 import math
@@ -74,11 +74,11 @@ def last_weights(run):
 def test_text_and_grids_mixed(tmp_path, text):
     mix = [{"corpus": str(text), "context": 32, "weight": 3}, {"rows": 1, "cols": 2}]
     train(config(tmp_path, mix), "--out", tmp_path / "r", "--data.stages.0.steps", 12)
-    found = results(tmp_path / "r")
+    scores = results(tmp_path / "r")
     name = "text/stories.txt 32"
-    assert {f"{name}_loss", f"{name}_perplexity", f"{name}_bits_per_byte"} <= set(found)
-    assert "text/markdown 1x2_accuracy" in found
-    assert found[f"{name}_perplexity"] == pytest.approx(math.exp(found[f"{name}_loss"]))
+    assert {f"{name}_loss", f"{name}_perplexity", f"{name}_bits_per_byte"} <= set(scores)
+    assert "text/markdown 1x2_accuracy" in scores
+    assert scores[f"{name}_perplexity"] == pytest.approx(math.exp(scores[f"{name}_loss"]))
     lines = [json.loads(x) for x in (tmp_path / "r" / "metrics.jsonl").read_text().splitlines()]
     logged = next(line for line in lines if "loss" in line)
     assert {"lr", "grad_norm", "tokens_per_s", "mfu", "memory_mb", "time", "data"} <= set(logged)
@@ -86,7 +86,7 @@ def test_text_and_grids_mixed(tmp_path, text):
     assert logged["mfu"] > 0
 
 
-def test_bits_per_byte_is_what_plain_transformers_finds(tmp_path, text):
+def test_bits_per_byte_equals_that_of_plain_transformers(tmp_path, text):
     run = tmp_path / "r"
     train(config(tmp_path, [{"corpus": str(text), "context": 32}]), "--out", run)
     path = checkpoints.listed(run)[-1]
@@ -106,14 +106,14 @@ def test_bits_per_byte_is_what_plain_transformers_finds(tmp_path, text):
         nats -= float(logp.gather(-1, part[:, 1:, None]).sum())
         n_bytes += len(tokenizer.decode(part[0, 1:], skip_special_tokens=True).encode())
         n_tokens += 32
-    found = results(run)
+    scores = results(run)
     expected = nats / math.log(2) / n_bytes
-    assert found["text/stories.txt 32_bits_per_byte"] == pytest.approx(expected, rel=1e-4)
-    assert found["text/stories.txt 32_loss"] == pytest.approx(nats / n_tokens, rel=1e-4)
+    assert scores["text/stories.txt 32_bits_per_byte"] == pytest.approx(expected, rel=1e-4)
+    assert scores["text/stories.txt 32_loss"] == pytest.approx(nats / n_tokens, rel=1e-4)
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path, text):
-    """SIGTERM to the real command; then --resume; then nothing is left to do."""
+def test_a_stopped_run_continues_to_the_same_weights(tmp_path, text):
+    """SIGTERM to the real command, then --resume."""
     path = config(tmp_path, [{"corpus": str(text), "context": 32}, {"rows": 2, "cols": 2}])
     steps = ("--data.stages.0.steps", "60")
     train(path, "--out", tmp_path / "whole", *steps)
@@ -161,7 +161,9 @@ def test_resuming_nothing_starts(tmp_path, text):
     assert (tmp_path / "r" / "results.json").is_file()
 
 
-def test_a_flipped_byte_is_named_and_the_run_goes_on_from_the_one_before(tmp_path, text, capsys):
+def test_a_flipped_byte_is_named_and_the_run_resumes_from_the_checkpoint_before(
+    tmp_path, text, capsys
+):
     path = config(tmp_path, [{"corpus": str(text), "context": 32}])
     train(path, "--out", tmp_path / "whole")
     train(path, "--out", tmp_path / "r")
@@ -244,7 +246,7 @@ def test_a_run_directory_that_cannot_be_written_is_one_line(tmp_path, text, caps
 
 
 def test_samples_of_a_grid_run_begin_without_an_end_of_text(tmp_path, capsys):
-    """Grids are trained without it in front; the right answer comes only without it."""
+    """Grids are trained without it, so the right answer needs a prompt without it."""
     run = tmp_path / "r"
     train(write_yaml(tmp_path / "c.yaml", helpers.TINY_LM), "--out", run)
     capsys.readouterr()
@@ -259,7 +261,7 @@ def test_samples_of_a_grid_run_begin_without_an_end_of_text(tmp_path, capsys):
     assert capsys.readouterr().out == shown
 
 
-def test_compiling_that_fails_goes_on_without_it(tmp_path, monkeypatch, capsys):
+def test_if_compiling_fails_training_continues_without_it(tmp_path, monkeypatch, capsys):
     """As on a machine without a compiler."""
     from torch._dynamo.exc import TorchDynamoException
 
@@ -276,6 +278,6 @@ def test_compiling_that_fails_goes_on_without_it(tmp_path, monkeypatch, capsys):
         (tmp_path / name).mkdir()
         fit(made, helpers.train_config(compile=on), 6, tmp_path / name, "test")
     said = capsys.readouterr().err
-    assert said.count("train.compile: goes on without it") == 1
+    assert said.count("train.compile: failed, continuing without it") == 1
     for p, q in zip(task.model.parameters(), plain.model.parameters(), strict=True):
         assert torch.equal(p, q)

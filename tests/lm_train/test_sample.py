@@ -1,4 +1,7 @@
-"""Sampling: cache, other sequences and streaming change nothing; draws are what options say."""
+"""Sampling: it follows its options; cache, other sequences and streaming do not change it.
+
+Shapes: V words of the vocabulary.
+"""
 
 import copy
 
@@ -32,7 +35,7 @@ def never(tokenizer):
 
 
 def recomputed(lm, tokenizer, prompt, choose, new):
-    """One sequence by itself, the whole of it anew for every token: what sampling should give."""
+    """The expected sample: one sequence alone, computed anew for every token."""
     end = special_id(tokenizer, END_OF_TEXT)
     ids = [end, *tokenizer.encode(prompt).ids]
     start = len(ids)
@@ -99,19 +102,19 @@ def test_greedy_text_equals_full_recomputation(lm, tokenizer, attention):
     before = lm.config._attn_implementation
     lm.set_attn_implementation(attention)
     try:
-        found = texts(lm, tokenizer, temperature=0, max_new_tokens=25)
+        sampled = texts(lm, tokenizer, temperature=0, max_new_tokens=25)
         expected = [
             recomputed(lm, tokenizer, prompt, lambda logits: int(logits.argmax()), 25)
             for prompt in PROMPTS
         ]
     finally:
         lm.set_attn_implementation(before)
-    assert [text for text, _ in found] == expected
+    assert [text for text, _ in sampled] == expected
     assert len(set(expected)) == len(PROMPTS)
 
 
 def nucleus(logits, temperature, top_k, top_p):
-    """What may be drawn, by hand: (1, V) probabilities."""
+    """The probabilities to draw from, (1, V), computed by hand."""
     p = torch.softmax(logits / temperature, -1)
     p = torch.where(p >= p.topk(top_k).values[..., -1:], p, 0.0)
     p = p / p.sum()
@@ -132,8 +135,8 @@ def test_sampled_text_equals_full_recomputation(lm, tokenizer):
                 return int(torch.multinomial(nucleus(logits, 0.8, 50, 0.9), 1))
 
             expected.append(recomputed(lm, tokenizer, prompt, draw, 25))
-    found = texts(lm, tokenizer, **settings.model_dump())
-    assert [text for text, _ in found] == expected
+    sampled = texts(lm, tokenizer, **settings.model_dump())
+    assert [text for text, _ in sampled] == expected
     assert len(set(expected)) == 8
 
 
@@ -207,7 +210,7 @@ def test_top_p_keeps_exactly_the_nucleus(lm, tokenizer, top_p, temperature):
 
 
 def test_top_k_comes_before_top_p(lm, tokenizer):
-    """Of the best three, 4/9 and 7/9: the second reaches 0.75; of all four it would take three."""
+    """Of the best three, two have 7/9 and reach 0.75; without top-k, it takes three."""
     fixed = constant(lm, tokenizer, dict(zip("abcd", (0.4, 0.3, 0.2, 0.1), strict=True)))
     options = {"n": 60, "max_new_tokens": 4, "temperature": 1.0}
     for more, expected in (
@@ -239,9 +242,9 @@ def test_placeholders_and_rows_without_a_token_are_never_drawn(tokenizer):
     lm.resize_token_embeddings(4 * tokenizer.get_vocab_size(), mean_resizing=False)
     with torch.no_grad():
         lm.lm_head.weight[never(tokenizer)] *= 50
-    found = texts(lm.eval(), tokenizer, n=8, temperature=5.0, max_new_tokens=20)
-    assert not any(IMAGE in text or PAD in text for text, _ in found)
-    assert sum(stopped == "max_new_tokens" for _, stopped in found) > 16
+    sampled = texts(lm.eval(), tokenizer, n=8, temperature=5.0, max_new_tokens=20)
+    assert not any(IMAGE in text or PAD in text for text, _ in sampled)
+    assert sum(stopped == "max_new_tokens" for _, stopped in sampled) > 16
 
 
 # ---- where it begins and stops ----------------------------------------------------------------
@@ -253,7 +256,7 @@ def test_a_text_begins_with_end_of_text_once(lm, tokenizer):
     assert texts(lm, tokenizer, [END_OF_TEXT + "| cat", END_OF_TEXT], **options) == expected
     grids = texts(lm, tokenizer, ["| cat", ""], bos=False, **options)
     assert grids[0] != expected[0]
-    assert grids[1] == expected[1]  # something must be read
+    assert grids[1] == expected[1]  # an empty prompt always begins with it
 
 
 def test_each_sequence_stops_at_its_own_end_of_text(lm, tokenizer):
@@ -261,12 +264,12 @@ def test_each_sequence_stops_at_its_own_end_of_text(lm, tokenizer):
     script = scripted(lm, [a, b, end] * 4)
     assert texts(script, tokenizer, temperature=0) == [("ab", "end of text")] * 4
     assert texts(scripted(lm, [end]), tokenizer, [""], temperature=0) == [("", "end of text")]
-    found = texts(scripted(lm, [a] * 3), tokenizer, [""], temperature=0, max_new_tokens=3)
-    assert found == [("aaa", "max_new_tokens")]
+    sampled = texts(scripted(lm, [a] * 3), tokenizer, [""], temperature=0, max_new_tokens=3)
+    assert sampled == [("aaa", "max_new_tokens")]
 
 
 def test_sequences_that_end_early_leave_the_others_alone(lm, tokenizer):
-    """With <|endoftext|> made likely some stop at once and some late; alone they say the same."""
+    """With a likely <|endoftext|> some stop early and some late; alone they are the same."""
     likely = constant(lm, tokenizer, {END_OF_TEXT: 0.13, "a": 0.5, "b": 0.37})
     together = texts(likely, tokenizer, n=4, temperature=1.0, max_new_tokens=30)
     assert len({len(text) for text, _ in together}) > 5
@@ -275,18 +278,18 @@ def test_sequences_that_end_early_leave_the_others_alone(lm, tokenizer):
         texts(likely, tokenizer, [*[""] * i, prompt], n=4, temperature=1.0, max_new_tokens=30)[-4:]
         for i, prompt in enumerate(PROMPTS)
     ]
-    assert [found for four in alone for found in four] == together
+    assert [text for four in alone for text in four] == together
 
 
 def test_the_context_is_filled_and_no_more(short_lm, tokenizer):
     endless = constant(short_lm, tokenizer, {"a": 1.0})  # so that nothing stops it earlier
     prompts = ["| cat | cat", "a", "| cat" * 9]
-    found = texts(endless, tokenizer, prompts, temperature=0, bos=False, max_new_tokens=100)
-    assert [stopped for _, stopped in found] == ["context full"] * 3
-    for prompt, (text, _) in zip(prompts, found, strict=True):
+    sampled = texts(endless, tokenizer, prompts, temperature=0, bos=False, max_new_tokens=100)
+    assert [stopped for _, stopped in sampled] == ["context full"] * 3
+    for prompt, (text, _) in zip(prompts, sampled, strict=True):
         assert len(text) == 24 - len(tokenizer.encode(prompt).ids)
     alone = texts(endless, tokenizer, prompts[:1], temperature=0, bos=False, max_new_tokens=100)
-    assert alone == found[:1]
+    assert alone == sampled[:1]
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_at_once(short_lm, tokenizer):
@@ -347,22 +350,22 @@ def byte_tokenizer():
 
 
 def streamed(lm, tokenizer, tokens):
-    """What is said, in pieces as they come."""
-    pieces = []
+    """The text, in the parts in which it is streamed."""
+    parts = []
     settings = SampleConfig(temperature=0, max_new_tokens=len(tokens))
-    (found,) = generate(scripted(lm, tokens), tokenizer, [""], settings, say=pieces.append)
-    assert "".join(pieces) == found.text
-    return pieces
+    (continued,) = generate(scripted(lm, tokens), tokenizer, [""], settings, say=parts.append)
+    assert "".join(parts) == continued.text
+    return parts
 
 
 def test_characters_are_never_cut(lm, byte_tokenizer):
     text = "naïve 日本語 🙂🏽, é — Ñandú"
     tokens = byte_tokenizer.encode(text).ids
     assert len(tokens) == len(text.encode())
-    pieces = streamed(lm, byte_tokenizer, tokens)
-    assert not any("\ufffd" in piece for piece in pieces)
-    assert sum(map(bool, pieces)) > len(text) // 2  # as it comes, not at the end
-    assert "".join(pieces) == text
+    parts = streamed(lm, byte_tokenizer, tokens)
+    assert not any("\ufffd" in part for part in parts)
+    assert sum(map(bool, parts)) > len(text) // 2  # during sampling, not at the end
+    assert "".join(parts) == text
 
 
 def test_a_character_that_is_unfinished_at_the_end_is_left_out(lm, byte_tokenizer):
@@ -380,22 +383,22 @@ def test_bytes_that_are_no_text_are_shown_as_the_tokenizer_shows_them(lm, byte_t
         assert "".join(streamed(lm, byte_tokenizer, tokens)) == whole.rstrip("\ufffd")
 
 
-def test_pieces_come_while_the_model_is_running(lm, tokenizer):
+def test_text_is_streamed_while_the_model_is_running(lm, tokenizer):
     script = scripted(lm, [special_id(tokenizer, "a")] * 5)
     left = []
     settings = SampleConfig(temperature=0, max_new_tokens=5)
-    found = generate(
+    sampled = generate(
         script, tokenizer, [""], settings, say=lambda text: left.append(text and len(script.script))
     )
-    next(found)
+    next(sampled)
     assert left[:5] == [4, 3, 2, 1, 0]
     assert torch.is_grad_enabled()
 
 
-def test_pieces_in_order(lm, tokenizer):
+def test_text_is_streamed_in_order(lm, tokenizer):
     begun, said = [], []
     settings = SampleConfig(n=2, max_new_tokens=10)
-    found = list(
+    sampled = list(
         generate(
             lm,
             tokenizer,
@@ -406,7 +409,7 @@ def test_pieces_in_order(lm, tokenizer):
         )
     )
     assert begun == [(prompt, again) for prompt in range(4) for again in range(2)]
-    assert said == [text for text, _ in found]
+    assert said == [text for text, _ in sampled]
 
 
 # ---- the command ------------------------------------------------------------------------------
@@ -428,18 +431,18 @@ def test_one_sequence_is_its_prompt_and_text(checkpoint, short_lm, tokenizer, ca
     assert capsys.readouterr() == (f"{text}\n", "")
 
 
-def test_several_sequences_have_headers_and_a_full_context_is_told(
+def test_several_sequences_have_headers_and_a_full_context_is_reported(
     checkpoint, short_lm, tokenizer, capsys
 ):
     sample(str(checkpoint), ["a", "b"], SampleConfig(n=2))
-    found = texts(short_lm, tokenizer, ["a", "b"], n=2)
+    sampled = texts(short_lm, tokenizer, ["a", "b"], n=2)
     expected = "".join(
         f"--- prompt {i // 2}, sample {i % 2}\n{'ab'[i // 2]}{text}\n"
-        for i, (text, _) in enumerate(found)
+        for i, (text, _) in enumerate(sampled)
     )
     out, err = capsys.readouterr()
     assert out == expected
-    full = sum(stopped == "context full" for _, stopped in found)
+    full = sum(stopped == "context full" for _, stopped in sampled)
     assert full > 0
     line = f"gpt2v: {full} of 4 samples stopped because the context of 24 tokens was full\n"
     assert err == line

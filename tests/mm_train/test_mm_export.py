@@ -1,4 +1,4 @@
-"""`gpt2v mm export`: what it writes, what it refuses, and what reaches the Hub."""
+"""`gpt2v mm export`: what it writes, refuses and uploads to the Hub."""
 
 import copy
 import dataclasses
@@ -28,7 +28,7 @@ def test_the_command_writes_the_same_bytes_again_and_only_over_an_export(run, tm
     assert main(["mm", "export", str(run), "--to", str(to)]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 1
-    assert printed[0].startswith(f"export: {to}: 16 vision tokens for each picture; exact where")
+    assert printed[0].startswith(f"export: {to}: 16 vision tokens for each picture; exact if")
     first = content(to)
     assert "already holds an export" in helpers.refusal(capsys, "mm", "export", run, "--to", to)
     (to / "model.safetensors").unlink()
@@ -41,7 +41,7 @@ def test_the_command_writes_the_same_bytes_again_and_only_over_an_export(run, tm
 
 
 def refused(capsys, tmp_path, source, *more):
-    """The one line that a command ends with; nothing may be written."""
+    """The one line of an export that must fail and write nothing."""
     to = tmp_path / "to"
     line = helpers.refusal(capsys, "mm", "export", source, "--to", to, *more)
     assert not to.exists()
@@ -54,12 +54,14 @@ def refused(capsys, tmp_path, source, *more):
         ({"projector": "average"}, "projector: average: LLaVA has no such projector"),
         ({"projector": "pixel-shuffle"}, "projector: pixel-shuffle: LLaVA has no"),
         ({"projector": "convex"}, "projector: convex: LLaVA has no"),
-        ({"pool": 2}, "pool: 2: LLaVA gives every patch a token of its own"),
+        ({"pool": 2}, "pool: 2: LLaVA has one token for every patch"),
         ({"projector": "pixel-shuffle", "pool": 2}, "projector: pixel-shuffle: LLaVA has no"),
         ({"image_token_id": 5}, "but the model's image_token_id is 5"),
     ],
 )
-def test_what_a_llava_cannot_be_is_refused(more, says, lm, table, tokenizer, tmp_path, capsys):
+def test_a_model_that_llava_does_not_support_is_refused(
+    more, says, lm, table, tokenizer, tmp_path, capsys
+):
     model = build(Case(), lm, table, **more)
     helpers.save_checkpoint(tmp_path / "run", 1, model, tokenizer)
     line = refused(capsys, tmp_path, tmp_path / "run")
@@ -67,7 +69,7 @@ def test_what_a_llava_cannot_be_is_refused(more, says, lm, table, tokenizer, tmp
     assert line.startswith(f"gpt2v: {tmp_path / 'run'}: ")
 
 
-def test_a_picture_that_leaves_no_room_is_refused(lm, table, tokenizer, tmp_path, capsys):
+def test_a_picture_that_fills_the_context_is_refused(lm, table, tokenizer, tmp_path, capsys):
     config = copy.deepcopy(lm.config)
     config.n_positions = 16
     small = type(lm)(config)
@@ -76,7 +78,7 @@ def test_a_picture_that_leaves_no_room_is_refused(lm, table, tokenizer, tmp_path
     assert "a picture is 16 vision tokens, which leave no room" in line
 
 
-def test_what_is_no_gpt2v_or_no_place_is_refused(run, lm, tokenizer, tmp_path, capsys):
+def test_invalid_runs_and_targets_are_refused(run, lm, tokenizer, tmp_path, capsys):
     helpers.save_checkpoint(tmp_path / "lm", 1, lm, tokenizer)
     assert "a gpt2 checkpoint; expected a GPT-2v" in refused(capsys, tmp_path, tmp_path / "lm")
     (tmp_path / "bare" / "checkpoints").mkdir(parents=True)
@@ -92,7 +94,7 @@ def test_what_is_no_gpt2v_or_no_place_is_refused(run, lm, tokenizer, tmp_path, c
     (full / "mine.txt").write_text("mine")
     for more in ([], ["--overwrite"]):
         line = helpers.refusal(capsys, "mm", "export", run, "--to", full, *more)
-        assert "is not empty and is no export" in line
+        assert "is not empty and is not an export" in line
         line = helpers.refusal(capsys, "mm", "export", run, "--to", full / "mine.txt", *more)
         assert "is a file" in line
     assert content(full) == {"mine.txt": b"mine"}
@@ -102,11 +104,11 @@ def test_what_is_no_gpt2v_or_no_place_is_refused(run, lm, tokenizer, tmp_path, c
 
 
 class Hub:
-    """Stands in for HfApi; what was asked of it stays in `calls`."""
+    """A substitute for HfApi; `calls` lists the calls."""
 
     calls: list = []  # noqa: RUF012
     is_private = True
-    exists = None  # or how the repository, which is there already, is
+    exists = None  # "public" or "private" if the repository exists already
     fails = None
 
     def create_repo(self, name, *, private, exist_ok):
@@ -147,9 +149,9 @@ def test_a_push_that_fails_ends_with_one_line_and_the_export_stays(run, hub, tmp
     to = tmp_path / "to"
     argv = ["mm", "export", run, "--overwrite", "--to", to, "--push", "me/tiny"]
     hub.setattr(Hub, "exists", "public")
-    assert "exists and is public; --public" in helpers.refusal(capsys, *argv)
+    assert "exists and is public; confirm with --public" in helpers.refusal(capsys, *argv)
     hub.setattr(Hub, "exists", "private")
-    assert "exists and is private; without" in helpers.refusal(capsys, *argv, "--public")
+    assert "exists and is private; omit --public" in helpers.refusal(capsys, *argv, "--public")
     assert [call[0] for call in Hub.calls] == ["create", "create"]
     hub.setattr(Hub, "fails", ConnectionError("no route to host\nmore of it"))
     line = helpers.refusal(capsys, *argv)
@@ -157,9 +159,7 @@ def test_a_push_that_fails_ends_with_one_line_and_the_export_stays(run, hub, tmp
     assert (to / "model.safetensors").is_file()
 
 
-def test_a_push_that_cannot_be_meant_is_refused_before_anything_is_written(
-    run, hub, tmp_path, capsys
-):
+def test_invalid_push_options_are_refused_before_anything_is_written(run, hub, tmp_path, capsys):
     for name in ("tiny", "me/ti ny", "a/b/c", "/x", ""):
         assert "expected OWNER/NAME" in refused(capsys, tmp_path, run, "--push", name)
     assert "--public: " in refused(capsys, tmp_path, run, "--public")

@@ -1,4 +1,4 @@
-"""What `gpt2v mm train` refuses: one line, exit status 2, and no run left behind."""
+"""Invalid input of `gpt2v mm train`: one line, exit status 2, and no run directory."""
 
 import pytest
 import yaml
@@ -13,7 +13,7 @@ GRID = {"rows": 2, "cols": 2, "modality": "image"}
 
 @pytest.fixture
 def refused(tmp_path, lm, tokenizer, capsys, monkeypatch):
-    """Runs `mm train` on a tiny configuration with changes; gives the one line it ends with."""
+    """Runs `mm train` with changes of a tiny configuration; returns its one line of output."""
     monkeypatch.chdir(tmp_path)
     path = helpers.save_checkpoint(tmp_path / "lm", 1, lm, tokenizer)
 
@@ -77,10 +77,10 @@ def test_checkpoints_of_another_architecture(refused, tmp_path):
     assert "a clip checkpoint; expected a GPT-2v, of `mm train`" in line
 
 
-def test_a_tokenizer_of_another_gpt2_leaves_no_room_for_image(refused, bank, tmp_path):
+def test_a_tokenizer_of_another_gpt2_is_refused(refused, bank, tmp_path):
     tokenizer = train_tokenizer(["cats and dogs " * 9], 300)
     size = tokenizer.get_vocab_size()
     lm = small_gpt2(tmp_path / "narrow", tokenizer, size - 10)
     line = refused(lm=lm)
     assert f"its tokenizer has {size} tokens with <image>" in line
-    assert f"a vocabulary of {size - 10}, which leaves no room" in line
+    assert f"a vocabulary of {size - 10} tokens, which is too small" in line

@@ -35,13 +35,13 @@ def pixels():
 
 def test_captions_of_different_content_differ(clip, tokenizer):
     with torch.no_grad():
-        found = embed_captions(clip, caption_ids(CAPTIONS, tokenizer, CPU))
-    torch.testing.assert_close(found.norm(dim=-1), torch.ones(3))
-    likeness = found @ found.T
+        embeddings = embed_captions(clip, caption_ids(CAPTIONS, tokenizer, CPU))
+    torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(3))
+    likeness = embeddings @ embeddings.T
     assert float(likeness[~torch.eye(3, dtype=torch.bool)].max()) < 0.999
 
 
-def test_the_pooled_token_is_the_captions_end_whatever_follows(clip, tokenizer):
+def test_the_pooled_token_is_the_end_of_the_caption(clip, tokenizer):
     ids = caption_ids(CAPTIONS, tokenizer, CPU)
     end = special_id(tokenizer, END_OF_TEXT)
     assert (ids == end).sum(1).tolist() == [1, 1, 1]
@@ -56,7 +56,7 @@ def test_the_pooled_token_is_the_captions_end_whatever_follows(clip, tokenizer):
 
 
 def test_the_default_end_token_would_pool_nothing(tokenizer):
-    """Planted: the trap itself, so that the test above is known to see it."""
+    """A planted error, which shows that the test above detects it."""
     torch.manual_seed(0)
     config = EncoderConfig.model_validate(helpers.TINY_ENCODER)
     wrong = new_clip(config, tokenizer).eval()
@@ -64,8 +64,8 @@ def test_the_default_end_token_would_pool_nothing(tokenizer):
     if hasattr(wrong.text_model.config, "eos_token_id"):
         wrong.text_model.config.eos_token_id = 49407
     with torch.no_grad():
-        found = embed_captions(wrong, caption_ids(CAPTIONS, tokenizer, CPU))
-    torch.testing.assert_close(found[0], found[1])  # "a" twice: the first token of both
+        embeddings = embed_captions(wrong, caption_ids(CAPTIONS, tokenizer, CPU))
+    torch.testing.assert_close(embeddings[0], embeddings[1])  # "a" twice: the first token of both
 
 
 def test_pictures_are_embedded_as_clip_does(clip, pixels):
@@ -95,9 +95,9 @@ def test_equal_captions_are_positives(clip):
     same = torch.eye(4)
     same[0, 3] = same[3, 0] = 1
     with torch.no_grad():
-        found = global_loss(clip, pictures, captions, same)
+        loss = global_loss(clip, pictures, captions, same)
         expected = contrastive(clip.logit_scale.exp(), pictures, captions, same)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(loss, expected)
     grad = {}
     for name, target in (("positive", same), ("negative", torch.eye(4))):
         text = captions.clone().requires_grad_()
@@ -108,18 +108,18 @@ def test_equal_captions_are_positives(clip):
 
 def patch_gradient(clip, pixels, loss):
     """Gradient of the last layer's output, split into class token and patches."""
-    found = {}
+    gradients = {}
     layer = clip.vision_model.encoder.layers[-1]
 
-    def keep(_module, _inputs, output):
+    def hook(_module, _inputs, output):
         hidden = output[0] if isinstance(output, tuple) else output
-        hidden.register_hook(lambda g: found.setdefault("g", g))
+        hidden.register_hook(lambda g: gradients.setdefault("g", g))
 
-    handle = layer.register_forward_hook(keep)
+    handle = layer.register_forward_hook(hook)
     loss(*embed_patches(clip, pixels)).backward()
     handle.remove()
     clip.zero_grad()
-    return float(found["g"][:, 0].abs().max()), float(found["g"][:, 1:].abs().max())
+    return float(gradients["g"][:, 0].abs().max()), float(gradients["g"][:, 1:].abs().max())
 
 
 def test_only_the_local_term_reaches_the_last_layers_patches(clip, tokenizer, pixels):
@@ -138,26 +138,26 @@ def test_only_the_local_term_reaches_the_last_layers_patches(clip, tokenizer, pi
     assert on_patches > 0
 
 
-def test_the_local_loss_reads_objects_and_leaves_out_what_shows_none(clip):
+def test_the_local_loss_ignores_patches_and_regions_without_an_object(clip):
     torch.manual_seed(0)
     objects = F.normalize(torch.randn(4, 16), dim=-1)
     region = torch.tensor([[0, -1, 0, 1], [-1, 1, 2, -1]])
     target = torch.tensor([[3, 0, 1], [2, 2, -1]])  # region 2 of the first has no patch
     patches = torch.randn(2, 4, 16)
-    for place, label in {(0, 0): 3, (0, 2): 3, (0, 3): 0, (1, 1): 2}.items():
-        patches[place] = 3 * objects[label]
+    for patch, label in {(0, 0): 3, (0, 2): 3, (0, 3): 0, (1, 1): 2}.items():
+        patches[patch] = 3 * objects[label]
 
     def loss(patches, target=target):
         with torch.no_grad():
             return float(sum(local_losses(clip, patches, objects, region, target)))
 
-    for place in ((0, 1), (1, 0), (1, 2), (1, 3)):  # the ground, and a region without an object
+    for patch in ((0, 1), (1, 0), (1, 2), (1, 3)):  # the background, and a region without an object
         changed = patches.clone()
-        changed[place] += 5
+        changed[patch] += 5
         assert loss(changed) == pytest.approx(loss(patches), abs=1e-6)
-    for place in ((0, 0), (0, 3), (1, 1)):
+    for patch in ((0, 0), (0, 3), (1, 1)):
         changed = patches.clone()
-        changed[place] = 9 * objects[1]
+        changed[patch] = 9 * objects[1]
         assert loss(changed) > loss(patches) + 0.01
     turned = torch.where(target >= 0, (target + 1) % 4, target)
     assert loss(patches, turned) > loss(patches) + 0.5
@@ -165,6 +165,6 @@ def test_the_local_loss_reads_objects_and_leaves_out_what_shows_none(clip):
 
 def test_a_region_is_the_unit_mean_of_its_patches():
     patches = torch.tensor([[[2.0, 0.0], [0.0, 2.0], [0.0, -3.0], [9.0, 9.0]]])
-    found = pool_regions(patches, torch.tensor([[0, 0, 2, -1]]), 3)
+    pooled = pool_regions(patches, torch.tensor([[0, 0, 2, -1]]), 3)
     half = 0.5**0.5
-    torch.testing.assert_close(found, torch.tensor([[[half, half], [0.0, 0.0], [0.0, -1.0]]]))
+    torch.testing.assert_close(pooled, torch.tensor([[[half, half], [0.0, 0.0], [0.0, -1.0]]]))

@@ -1,4 +1,4 @@
-"""Checkpoints open in plain transformers, come back as they were, and damage is noticed."""
+"""Checkpoints open in plain transformers, load unchanged, and damage is detected."""
 
 import json
 import shutil
@@ -35,8 +35,8 @@ def test_a_gpt2_opens_in_plain_transformers(lm, tokenizer, tmp_path):
     ids = words(TEXT, return_tensors="pt").input_ids
     assert ids[0].tolist() == tokenizer.encode(TEXT).ids
     with torch.no_grad():
-        expected, found = lm(ids).logits, plain(ids).logits
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        expected, logits = lm(ids).logits, plain(ids).logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=0)
     assert words.decode(ids[0]) == TEXT
     assert words.convert_tokens_to_ids(["<image>", "<pad>"]) == [
         tokenizer.token_to_id("<image>"),
@@ -48,7 +48,7 @@ def test_a_gpt2_opens_in_plain_transformers(lm, tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("projector", list(PROJECTORS))
-def test_a_gpt2v_comes_back_with_equal_logits(gpt2v, bank, table, tokenizer, tmp_path, projector):
+def test_a_loaded_gpt2v_has_equal_logits(gpt2v, bank, table, tokenizer, tmp_path, projector):
     parts = Encoder(gpt2v.vision_tower, IMAGE_MEAN, IMAGE_STD), gpt2v.language_model
     options = {"projector": projector, "image_token_id": table.image_id}
     model = GPT2vModel.from_parts(*parts, **options).eval()
@@ -61,8 +61,8 @@ def test_a_gpt2v_comes_back_with_equal_logits(gpt2v, bank, table, tokenizer, tmp
         samples, ImageView(model.geometry.span(2, 2, 16))
     )
     with torch.no_grad():
-        expected, found = Reader.of(model)(batch)[0], Reader.of(again)(batch)[0]
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        expected, logits = Reader.of(model)(batch)[0], Reader.of(again)(batch)[0]
+    torch.testing.assert_close(logits, expected, rtol=0, atol=0)
 
 
 def test_a_vision_tower_is_read_from_a_whole_clip(tokenizer, tmp_path):
@@ -73,8 +73,8 @@ def test_a_vision_tower_is_read_from_a_whole_clip(tokenizer, tmp_path):
     pixels = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         expected = clip.eval().vision_model(pixels).last_hidden_state
-        found = tower(pixels).last_hidden_state
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        hidden = tower(pixels).last_hidden_state
+    torch.testing.assert_close(hidden, expected, rtol=0, atol=0)
 
 
 def test_a_checkpoint_of_another_architecture_is_refused(lm, tokenizer, tmp_path):
@@ -132,7 +132,7 @@ def test_paths_without_a_checkpoint_are_refused(tmp_path):
 
 
 def test_a_mistyped_relative_run_is_no_hub_id(tmp_path, monkeypatch):
-    """runs/typo beside an existing runs/ is a mistake, not a model to look for on a hub."""
+    """runs/typo in an existing runs/ is a mistake, not a hub id."""
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="lm: runs/typo: no such run"):

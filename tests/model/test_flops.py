@@ -1,4 +1,4 @@
-"""Operations of a step, counted by hand."""
+"""The number of operations of a step, compared with a count by hand."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from gpt2v.model.flops import stream_flops
 from gpt2v.model.packed import Reader
 
 
-def test_plain_text_takes_6_n_and_12_l_d_t(lm, table):
+def test_operations_of_plain_text(lm, table):
     c, length = lm.config, 10
     batch = TextBatch(np.zeros((3, length + 1), np.int64))
     weights = 12 * c.n_layer * c.n_embd**2 + c.n_embd * c.vocab_size
@@ -20,7 +20,7 @@ def test_plain_text_takes_6_n_and_12_l_d_t(lm, table):
     assert stream_flops(Reader(lm, table.image_id), batch) == pytest.approx(expected)
 
 
-def test_of_grids_the_last_block_takes_keys_and_values_and_what_is_read(lm, bank, table):
+def test_operations_of_grids_in_which_the_last_block_runs_at_read_positions_only(lm, bank, table):
     c = lm.config
     samples = draw_samples(GridConfig(rows=2, cols=2), bank, 0, "test", np.arange(3))
     batch = Renderer(bank, table)(samples, TextView())

@@ -1,4 +1,7 @@
-"""The export as a stock LLaVA: plain transformers, in a process of its own, reads it as we do."""
+"""The export as a stock LLaVA: plain transformers, in a separate process, reads it as we do.
+
+Shapes: T token positions, V words of the vocabulary.
+"""
 
 import json
 import os
@@ -26,7 +29,7 @@ from gpt2v.model.llava import llava_processor
 from gpt2v.model.packed import Reader
 from llava_cases import CASES, STD, Case, batches, build, write
 
-ATOL = 1e-5  # of logits of a few units; up to 7e-7 is what is found
+ATOL = 1e-5  # for logits of a few units; differences are up to 7e-7
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ def models(lm, table):
 
 @pytest.fixture(scope="module")
 def cases(models, tokenizer, bank, table, tmp_path_factory):
-    """Every case, exported and read by one process of plain transformers; and one spoilt export."""
+    """Every case, and one with a wrong weight, exported and read by another process."""
     root = tmp_path_factory.mktemp("llava")
     for name, model in models.items():
         (root / name).mkdir()
@@ -66,11 +69,11 @@ def cases(models, tokenizer, bank, table, tmp_path_factory):
 def case(request, cases, models):
     folder = cases / request.param
     said = json.loads((folder / "said.json").read_text())
-    return models[request.param], folder, load_file(folder / "found.safetensors"), said
+    return models[request.param], folder, load_file(folder / "outputs.safetensors"), said
 
 
-def largest(found, expected):
-    return float((found - expected).abs().max())
+def largest(actual, expected):
+    return float((actual - expected).abs().max())
 
 
 @torch.no_grad()
@@ -80,7 +83,7 @@ def ours(model, ids, pixels):
 
 
 def greedy(model, ids, pixels, n, end):
-    """Up to n new tokens, and by how much each was ahead of the next best."""
+    """Up to n new tokens, and the smallest difference of the best two logits."""
     new, margins = [], []
     while len(new) < n and (not new or new[-1] != end):
         top = ours(model, torch.cat([ids, torch.tensor(new, dtype=ids.dtype)]), pixels)[-1].topk(2)
@@ -101,7 +104,7 @@ def test_every_weight_is_found_and_none_is_left_over(case):
 
 
 def test_logits_are_those_of_the_packed_reader_and_of_our_own_forward(case, bank, table):
-    model, folder, found, _ = case
+    model, folder, outputs, _ = case
     inputs = load_file(folder / "inputs.safetensors")
     spread = []
     for name, (_, batch) in batches(model, bank, table).items():
@@ -109,38 +112,41 @@ def test_logits_are_those_of_the_packed_reader_and_of_our_own_forward(case, bank
         with torch.no_grad():
             packed_logits, packed = Reader.of(model)(batch)
             forward = model(packed.input_ids, pixel_values=pixels).logits
-        given = found[f"{name}.given"]
+        given = outputs[f"{name}.given"]
         torch.testing.assert_close(given, forward, rtol=0, atol=ATOL)
         torch.testing.assert_close(given[packed.read], packed_logits, rtol=0, atol=ATOL)
         spread.append(float(packed_logits.std(0).max()))
-    assert min(spread) > 0.1  # the logits do depend on what is asked
+    assert min(spread) > 0.1  # the logits depend on the question
 
 
 def test_the_processor_lays_out_text_and_pictures_as_our_renderer_does(case, bank, table):
-    model, folder, found, _ = case
+    model, folder, outputs, _ = case
     inputs = load_file(folder / "inputs.safetensors")
     for name, (_, batch) in batches(model, bank, table).items():
-        mask = found[f"{name}.attention_mask"].bool()
+        mask = outputs[f"{name}.attention_mask"].bool()
         lengths = (batch.segments >= 0).sum(1)
         assert mask.sum(1).tolist() == lengths.tolist()
         for i, length in enumerate(lengths):
-            ids = found[f"{name}.input_ids"][i, mask[i]]
+            ids = outputs[f"{name}.input_ids"][i, mask[i]]
             np.testing.assert_array_equal(ids, batch.input_ids[i, :length])
-            given = found[f"{name}.given"][i, :length]
+            given = outputs[f"{name}.given"][i, :length]
             torch.testing.assert_close(
-                found[f"{name}.logits"][i, mask[i]], given, rtol=0, atol=ATOL
+                outputs[f"{name}.logits"][i, mask[i]], given, rtol=0, atol=ATOL
             )
         torch.testing.assert_close(
-            found[f"{name}.alone"][0], found[f"{name}.given"][0, : lengths[0]], rtol=0, atol=ATOL
+            outputs[f"{name}.alone"][0],
+            outputs[f"{name}.given"][0, : lengths[0]],
+            rtol=0,
+            atol=ATOL,
         )
         if batch.pixels is not None:
             torch.testing.assert_close(
-                found[f"{name}.pixel_values"], inputs[f"{name}.pixel_values"], rtol=0, atol=1e-6
+                outputs[f"{name}.pixel_values"], inputs[f"{name}.pixel_values"], rtol=0, atol=1e-6
             )
 
 
 def test_independent_questions_are_what_one_prompt_each_gives(case, bank, table, tokenizer):
-    """The evaluation's packed batch against prompts of one question, of the other process's ids."""
+    """Compare a packed batch, as in an evaluation, with prompts of one question each."""
     model, _, _, _ = case
     side = model.geometry.image_size // bank.size
     spec = GridConfig(rows=side, cols=side)
@@ -163,31 +169,31 @@ def test_independent_questions_are_what_one_prompt_each_gives(case, bank, table,
 
 def test_greedy_generation_is_the_same_token_by_token(case, tokenizer):
     """Padded on the left, and one prompt by itself; also of prompts with several pictures."""
-    model, folder, found, _ = case
+    model, folder, outputs, _ = case
     end, pad = special_id(tokenizer, END_OF_TEXT), special_id(tokenizer, PAD)
     prompts = json.loads((folder / "prompts.json").read_text())
-    assert (found["two.attention_mask"][:, 0] == 0).any()  # one of them is padded
+    assert (outputs["two.attention_mask"][:, 0] == 0).any()  # one of them is padded
     for name, rows in prompts.items():
         for i, (_, files) in enumerate(rows):
-            mask = found[f"{name}.attention_mask"][i].bool()
-            ids = found[f"{name}.input_ids"][i, mask]
+            mask = outputs[f"{name}.attention_mask"][i].bool()
+            ids = outputs[f"{name}.input_ids"][i, mask]
             pixels = pictures_of(folder, model, files)
             expected = ours(model, ids, pixels)
-            logits = found[f"{name}.logits"][i, mask]
+            logits = outputs[f"{name}.logits"][i, mask]
             torch.testing.assert_close(logits, expected, rtol=0, atol=ATOL)
             new, margin = greedy(model, ids, pixels, 8, end)
             assert margin > 2 * ATOL  # no tie that rounding may decide
-            written = found[f"{name}.new"][i].tolist()
+            written = outputs[f"{name}.new"][i].tolist()
             assert written == new + [pad] * (len(written) - len(new))
             if i == 0:
-                assert found[f"{name}.new_alone"][0].tolist() == new
+                assert outputs[f"{name}.new_alone"][0].tolist() == new
 
 
 def test_a_chat_of_text_and_pictures_is_the_document(case):
-    _, _, found, said = case
+    _, _, outputs, said = case
     for name in ("text", "one", "multi", "two"):
-        mask = found[f"{name}.attention_mask"][0].bool()
-        assert said[f"{name}.chat"] == found[f"{name}.input_ids"][0, mask].tolist()
+        mask = outputs[f"{name}.attention_mask"][0].bool()
+        assert said[f"{name}.chat"] == outputs[f"{name}.input_ids"][0, mask].tolist()
 
 
 def test_the_model_cards_code_runs_and_nothing_names_this_machine(case, cases):
@@ -199,15 +205,15 @@ def test_the_model_cards_code_runs_and_nothing_names_this_machine(case, cases):
 
 
 def test_a_changed_weight_is_noticed(cases):
-    """Planted: one number of the projector."""
-    sound, spoilt = (load_file(cases / name / "found.safetensors") for name in ("clip", "spoilt"))
+    """A planted error: one number of the projector."""
+    sound, spoilt = (load_file(cases / name / "outputs.safetensors") for name in ("clip", "spoilt"))
     torch.testing.assert_close(spoilt["text.given"], sound["text.given"], rtol=0, atol=0)
     for name in ("one", "multi"):
         assert largest(spoilt[f"{name}.given"], sound[f"{name}.given"]) > 100 * ATOL
 
 
 def test_a_square_picture_of_another_size_is_scaled_as_ours_are(bank, table, lm, tokenizer):
-    """To a grey level: picture.resize of a 3x3 grid of 48 pixels for a tower of 32."""
+    """Equal up to one grey level: picture.resize of a 3x3 grid from 48 to 32 pixels."""
     model = build(Case(), lm, table)
     spec = GridConfig.model_validate({"rows": 3, "cols": 3, "picture": {"resize": True}})
     samples = draw_samples(spec, bank, 0, "test", np.arange(1))
@@ -224,20 +230,20 @@ def test_a_square_picture_of_another_size_is_scaled_as_ours_are(bank, table, lm,
 
 
 def test_a_tokenizer_that_adds_tokens_adds_none_in_the_export(lm, table, tokenizer, tmp_path):
-    """Documents begin and end as they are written, whatever the GPT-2's own files would add."""
+    """The export adds no tokens to documents, even if the GPT-2's own files would."""
     adding = Tokenizer.from_str(tokenizer.to_str())
     ends = [(END_OF_TEXT, special_id(tokenizer, END_OF_TEXT))]
     adding.post_processor = TemplateProcessing(single=f"{END_OF_TEXT} $A", special_tokens=ends)
     assert adding.encode("a cat").ids[0] == ends[0][1]
     llava_processor(build(Case(), lm, table), adding).save_pretrained(tmp_path)
-    found = LlavaProcessor.from_pretrained(tmp_path)(text="a cat")["input_ids"]
-    assert found[0] == table.tokens("a cat")
+    ids = LlavaProcessor.from_pretrained(tmp_path)(text="a cat")["input_ids"]
+    assert ids[0] == table.tokens("a cat")
 
 
 def test_a_picture_smaller_than_the_canvas_has_more_tokens_in_the_export(
     bank, table, lm, tokenizer
 ):
-    """What the documents warn of: ours leave out the canvas beside a 1x2 grid."""
+    """As the documentation says: our model leaves out the canvas beside a 1x2 grid."""
     model = build(Case(), lm, table)
     span = model.token_geometry.span(1, 2, bank.size)
     canvas = Image.new("RGB", (32, 32))

@@ -1,4 +1,7 @@
-"""One packed pass equals one question at a time, with plain GPT-2 as the reference."""
+"""One packed pass equals one question at a time, with plain GPT-2 as the reference.
+
+Shapes: T token positions, V words of the vocabulary.
+"""
 
 import copy
 import dataclasses
@@ -32,7 +35,7 @@ def samples(bank):
 
 @pytest.fixture(scope="module", params=["sdpa", "eager"])
 def attending(request, lm):
-    """The tiny GPT-2 with either implementation of attention."""
+    """The tiny GPT-2 with each implementation of attention."""
     model = GPT2LMHeadModel._from_config(
         copy.deepcopy(lm.config), attn_implementation=request.param
     )
@@ -61,17 +64,17 @@ def alone(samples, i, q, names, table):
 
 
 def packed_answers(lm, batch):
-    """Logits before every answer token, by (sample, question): (answer length, V)."""
+    """Logits before every answer token, by (sample, question): (n_answer_tokens, V)."""
     with torch.no_grad():
         packed = pack(batch, torch.device("cpu"))
         logits = lm.lm_head(read_hidden(lm, packed))
     number = np.full(batch.input_ids.shape, -1)
     number[packed.read.numpy()] = np.arange(len(logits))
-    found = {}
+    answers = {}
     for i, q in np.ndindex(samples_shape(batch)):
         at = np.flatnonzero(batch.answers[i] == q)
-        found[i, q] = logits[number[i, at - 1]]
-    return found
+        answers[i, q] = logits[number[i, at - 1]]
+    return answers
 
 
 def samples_shape(batch):
@@ -95,7 +98,7 @@ def test_packed_answers_equal_one_question_at_a_time(
 ):
     batch = Renderer(named, table)(samples, TextView(), "independent", with_choices)
     if len(table.tokens(" " + named.class_names[1])) > 1:
-        assert (batch.segments == -1).any()  # rows of unequal length
+        assert (batch.segments == -1).any()  # samples have different lengths
     worst = worst_difference(attending, batch, named.class_names, table)
     assert worst.max() < 1e-4
 
@@ -139,13 +142,13 @@ def test_choice_scores_equal_teacher_forcing_each_choice(attending, named, table
 
 def test_chained_questions_equal_a_plain_document(attending, long_bank, table, samples):
     batch = Renderer(long_bank, table)(samples, TextView(), "chained")
-    found = packed_answers(attending, batch)
+    answers = packed_answers(attending, batch)
     for i in range(N):
         ids = batch.input_ids[i][batch.segments[i] >= 0].tolist()
         reference = plain_logits(attending, ids)
         for q in range(3):
             at = np.flatnonzero(batch.answers[i] == q)
-            torch.testing.assert_close(found[i, q], reference[at - 1], atol=1e-4, rtol=0)
+            torch.testing.assert_close(answers[i, q], reference[at - 1], atol=1e-4, rtol=0)
 
 
 def test_pictures_equal_one_question_at_a_time(gpt2v, bank, table, samples):
@@ -179,18 +182,16 @@ def test_the_loss_equals_the_sum_over_plain_sequences(lm, long_bank, table, samp
     batch = Renderer(long_bank, table)(samples, TextView())
     with torch.no_grad():
         packed = pack(batch, torch.device("cpu"))
-        found = float(answer_loss(lm, read_hidden(lm, packed), packed))
+        loss = float(answer_loss(lm, read_hidden(lm, packed), packed))
     expected = 0.0
     for i, q in np.ndindex(N, 3):
         ids, length = alone(samples, i, q, long_bank.class_names, table)
         logp = torch.log_softmax(plain_logits(lm, ids), -1)
         expected -= sum(float(logp[k - 1, ids[k]]) for k in range(len(ids) - length, len(ids)))
-    assert found == pytest.approx(expected, rel=1e-5)
+    assert loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_mask_is_additive_shared_where_it_may_be_and_never_empty(
-    bank, long_bank, table, samples
-):
+def test_the_mask_is_additive_shared_if_possible_and_never_empty(bank, long_bank, table, samples):
     device = torch.device("cpu")
     same = attention_mask(Renderer(bank, table)(samples, TextView()), device, torch.float32)
     assert same.shape[0] == 1
@@ -199,7 +200,7 @@ def test_the_mask_is_additive_shared_where_it_may_be_and_never_empty(
     assert rows.shape[0] == N
     for mask in (same, rows):
         assert set(mask.unique().tolist()) == {0.0, torch.finfo(torch.float32).min}
-        assert (mask == 0).any(-1).all()  # a row that sees nothing would be NaN
+        assert (mask == 0).any(-1).all()  # a row without any would give NaN
 
 
 def test_the_head_runs_at_answers_only(lm, bank, table, samples):
@@ -210,7 +211,7 @@ def test_the_head_runs_at_answers_only(lm, bank, table, samples):
 
 
 def test_a_span_of_the_wrong_grid_shows_up_in_the_logits(gpt2v, bank, table, samples):
-    """Planted: the same patches in another order must not give the same answers."""
+    """A planted error: the same patches in another order must change the answers."""
     span = gpt2v.geometry.span(2, 2, 16)
     turned = dataclasses.replace(span, patch=span.patch[::-1].copy())
     reader, render = Reader.of(gpt2v), Renderer(bank, table, PictureGeometry(48, 8))
@@ -220,7 +221,7 @@ def test_a_span_of_the_wrong_grid_shows_up_in_the_logits(gpt2v, bank, table, sam
 
 
 def full_answer_loss(lm, packed):
-    """Through plain GPT-2 with every position in every block."""
+    """The loss from plain GPT-2, which runs every block at every position."""
     mask = packed.mask.expand(len(packed.input_ids), -1, -1, -1)
     hidden = lm.transformer(
         inputs_embeds=lm.transformer.wte(packed.input_ids),
@@ -249,13 +250,13 @@ def test_gradients_equal_those_of_a_pass_over_all_positions(
         use_onednn(lm)
     packed = pack(Renderer(long_bank, table)(samples, TextView()), torch.device("cpu"))
     counts = packed.read.sum(1)
-    assert counts.min() < counts.max()  # rows are filled up
+    assert counts.min() < counts.max()  # some samples read less than others
     expected = gradients(lm, full_answer_loss(lm, packed))
-    for name, found in gradients(lm, read_answer_loss(lm, packed)).items():
-        torch.testing.assert_close(found, expected[name], msg=name)
+    for name, gradient in gradients(lm, read_answer_loss(lm, packed)).items():
+        torch.testing.assert_close(gradient, expected[name], msg=name)
 
 
-def test_embeddings_are_dropped_in_training_as_ever(lm, bank, table, samples):
+def test_embeddings_have_dropout_in_training(lm, bank, table, samples):
     packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
     lm = copy.deepcopy(lm).train()
     for module in lm.modules():
@@ -271,7 +272,7 @@ def test_embeddings_are_dropped_in_training_as_ever(lm, bank, table, samples):
     assert abs(losses[0] - undropped) > 1e-2
 
 
-def test_the_last_block_runs_only_where_it_is_read(lm, bank, table, samples):
+def test_the_last_block_runs_only_at_positions_that_are_read(lm, bank, table, samples):
     packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
     lm = copy.deepcopy(lm)
     shapes = []
@@ -282,18 +283,18 @@ def test_the_last_block_runs_only_where_it_is_read(lm, bank, table, samples):
     assert shapes == [packed.input_ids.shape] * (len(shapes) - 1) + [(N, 3 * 2)]
 
 
-def test_a_gpt2_that_scales_and_casts_its_attention_keeps_its_ways(lm, bank, table, samples):
-    """As Mistral's GPT-2s do: scores divided by the layer's number, in fp32."""
+def test_a_gpt2_that_scales_and_casts_its_attention_still_does_so(lm, bank, table, samples):
+    """As in Mistral's GPT-2s: scores are divided by the layer's number, in fp32."""
     config = copy.deepcopy(lm.config)
     config.reorder_and_upcast_attn = config.scale_attn_by_inverse_layer_idx = True
     other = GPT2LMHeadModel._from_config(config, attn_implementation="eager").eval()
     other.load_state_dict(lm.state_dict())
     packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
     with torch.no_grad():
-        found, expected = read_answer_loss(other, packed), full_answer_loss(other, packed)
+        loss, expected = read_answer_loss(other, packed), full_answer_loss(other, packed)
         plain = full_answer_loss(lm, packed)
-    torch.testing.assert_close(found, expected)
-    assert abs(float(plain - expected)) > 1e-3  # it does make a difference
+    torch.testing.assert_close(loss, expected)
+    assert abs(float(plain - expected)) > 1e-3  # scaling and casting do change the loss
 
 
 def test_nothing_read_gives_nothing(lm, bank, table, samples):
@@ -302,8 +303,10 @@ def test_nothing_read_gives_nothing(lm, bank, table, samples):
     assert read_hidden(lm, packed).shape == (0, lm.config.n_embd)
 
 
-def test_blocks_are_compiled_for_whatever_comes(monkeypatch, lm, bank, long_bank, table, samples):
-    """Lengths, shared masks and masks by row, in training and in validation."""
+def test_blocks_are_compiled_for_all_kinds_of_batches(
+    monkeypatch, lm, bank, long_bank, table, samples
+):
+    """Different lengths, shared masks and a mask per sample, in training and in validation."""
     monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
     monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 8)
     torch._dynamo.reset()

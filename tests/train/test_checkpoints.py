@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, checksummed; the newest ones and the best are kept."""
+"""Checkpoints: complete or absent, with checksums; the newest ones and the best one are kept."""
 
 import json
 import subprocess
@@ -9,15 +9,15 @@ import torch
 
 from gpt2v.errors import UserError
 from gpt2v.train import checkpoints
-from gpt2v.train.checkpoints import Progress
+from gpt2v.train.checkpoints import TrainerState
 
 
 def save(run, step, merit=None, keep=2, size=4):
     def files(folder):
         (folder / "model.bin").write_bytes(bytes([step % 256]) * size)
 
-    state = {"w/exp_avg": torch.full((3,), float(step)), "w/step": torch.tensor(float(step))}
-    return checkpoints.save(run, Progress(step, {"a": 1.0}, merit, "h"), files, state, keep)
+    tensors = {"w/exp_avg": torch.full((3,), float(step)), "w/step": torch.tensor(float(step))}
+    return checkpoints.save(run, TrainerState(step, {"a": 1.0}, merit, "h"), files, tensors, keep)
 
 
 def flip(path, position=0):
@@ -33,9 +33,9 @@ def names(run):
 def test_what_is_saved_is_loaded(tmp_path):
     path = save(tmp_path, 7, merit=0.5)
     assert path.name == "step-000007"
-    progress, state = checkpoints.load(path)
-    assert progress == Progress(7, {"a": 1.0}, 0.5, "h")
-    assert torch.equal(state["w/exp_avg"], torch.full((3,), 7.0))
+    state, tensors = checkpoints.load(path)
+    assert state == TrainerState(7, {"a": 1.0}, 0.5, "h")
+    assert torch.equal(tensors["w/exp_avg"], torch.full((3,), 7.0))
     assert checkpoints.newest_whole(tmp_path) == path
     assert checkpoints.verify(path) == ""
     listed = set(json.loads((path / "MANIFEST.json").read_text()))
@@ -50,7 +50,7 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     assert names(tmp_path) == ["step-000005", "step-000006"]
 
 
-def test_checkpoints_stand_in_the_order_of_their_steps(tmp_path):
+def test_checkpoints_are_listed_in_the_order_of_their_steps(tmp_path):
     for step in (999_999, 1_000_000, 2):
         save(tmp_path, step, keep=9)
     assert names(tmp_path) == ["step-000002", "step-999999", "step-1000000"]
@@ -59,7 +59,7 @@ def test_checkpoints_stand_in_the_order_of_their_steps(tmp_path):
 @pytest.mark.parametrize(
     "name", ["model.bin", "optimizer.safetensors", "trainer.json", "MANIFEST.json"]
 )
-def test_one_flipped_byte_is_found_and_the_one_before_is_taken(tmp_path, name, capsys):
+def test_one_flipped_byte_is_detected_and_the_checkpoint_before_is_used(tmp_path, name, capsys):
     before, newest = save(tmp_path, 1), save(tmp_path, 2)
     flip(newest / name)
     assert checkpoints.newest_whole(tmp_path) == before
@@ -68,7 +68,7 @@ def test_one_flipped_byte_is_found_and_the_one_before_is_taken(tmp_path, name, c
     assert "damaged" in said
     assert len(said.splitlines()) == 1
     flip(before / name)
-    with pytest.raises(UserError, match=r"damaged.*no other checkpoint is whole"):
+    with pytest.raises(UserError, match=r"damaged.*no undamaged checkpoint is left"):
         checkpoints.newest_whole(tmp_path)
 
 
@@ -81,7 +81,7 @@ def test_a_missing_file_is_damage(tmp_path):
         checkpoints.newest_whole(tmp_path)
 
 
-def test_what_was_cut_off_is_swept_away(tmp_path):
+def test_leftovers_of_interrupted_saves_are_deleted(tmp_path):
     path = save(tmp_path, 1)
     (tmp_path / "checkpoints" / ".step-000002.abc").mkdir()
     (tmp_path / "checkpoints" / ".step-000000.removed").mkdir()
@@ -89,25 +89,25 @@ def test_what_was_cut_off_is_swept_away(tmp_path):
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [path.name]
 
 
-def test_no_checkpoint_is_no_mistake(tmp_path):
+def test_a_run_without_checkpoints_is_no_error(tmp_path):
     assert checkpoints.newest_whole(tmp_path) is None
 
 
-def test_weights_alone_are_nothing_to_go_on_from(tmp_path):
+def test_a_checkpoint_of_weights_only_cannot_be_resumed(tmp_path):
     path = checkpoints.write(tmp_path, 3, lambda folder: (folder / "x").write_text("x") and None)
     assert checkpoints.newest_whole(tmp_path) == path
-    with pytest.raises(UserError, match="no state of a training"):
+    with pytest.raises(UserError, match="no training state"):
         checkpoints.load(path)
 
 
-def test_a_save_that_fails_leaves_the_one_before(tmp_path):
+def test_a_failed_save_leaves_the_checkpoint_before_it(tmp_path):
     before = save(tmp_path, 1)
 
     def fail(folder):
         (folder / "half").write_text("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match=r"step-000002.*No space left.*step-000001 is whole"):
+    with pytest.raises(UserError, match=r"step-000002.*No space left.*step-000001 is complete"):
         checkpoints.write(tmp_path, 2, fail)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [before.name]
     assert checkpoints.verify(before) == ""
@@ -130,9 +130,9 @@ except UserError as error:
 """
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_whole(tmp_path, request):
+def test_a_full_disk_leaves_the_checkpoint_before_it_complete(tmp_path, request):
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(request.path.parent)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "step-000002: cannot be saved: File too large; step-000001 is whole" in done.stdout
+    assert "step-000002: cannot be saved: File too large; step-000001 is complete" in done.stdout
     assert names(tmp_path) == ["step-000001"]
     assert checkpoints.newest_whole(tmp_path) == tmp_path / "checkpoints" / "step-000001"

@@ -1,4 +1,4 @@
-"""One process, accumulation and two processes train on the same thing."""
+"""One process, accumulation and two processes compute the same training."""
 
 import json
 import socket
@@ -26,14 +26,14 @@ def losses(run):
 
 @pytest.mark.parametrize("size", [8, 7])
 def test_accumulation_does_not_change_the_gradient(tmp_path, size):
-    found = []
+    by_parts = []
     for parts in (1, 2, 3):
         run = tmp_path / str(parts)
         run.mkdir()
         fit(toy_task(size=size), train_config(accumulate=parts, log_every=1), STEPS, run, "test")
-        found.append(losses(run))
-    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(found[2], found[0], rtol=1e-4, atol=1e-6)
+        by_parts.append(losses(run))
+    torch.testing.assert_close(by_parts[1], by_parts[0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(by_parts[2], by_parts[0], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
@@ -112,7 +112,7 @@ class Cases:
     """A folder with each case's configuration, and its runs: `CASE-1` alone, `CASE-2` in two."""
 
     root: Path
-    kept: Path
+    cache: Path  # of features
 
     def argv(self, case: str, processes: int, *options: str) -> list[str]:
         out = self.root / f"{case}-{processes}"
@@ -148,19 +148,19 @@ def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory, lm_run) -> Cases:
-    """The cases, and most of them run in two processes, started once: starting takes longest."""
-    found = Cases(tmp_path_factory.mktemp("cases"), tmp_path_factory.mktemp("kept") / "features")
+    """The cases, and most of them run in two processes, started once because that takes longest."""
+    made = Cases(tmp_path_factory.mktemp("cases"), tmp_path_factory.mktemp("cache") / "features")
     for case, (kind, content) in CASES.items():
         more = {"lm": str(lm_run)} if kind == "mm" else {}
-        write_yaml(found.root / f"{case}.yaml", {**content, **more})
-    commands = {case: found.argv(case, 2) for case in ("frozen", "stages", "features")}
-    commands["features"] += ["--features.mode", "require", "--features.path", str(found.kept)]
-    (found.root / "old-2").mkdir()
-    (found.root / "old-2" / "config.yaml").write_text("kept")
-    commands["old"] = [*found.argv("grids", 2)[:-1], str(found.root / "old-2")]
-    (found.root / "commands.json").write_text(json.dumps(commands))
-    torchrun(str(REPO / "tests" / "commands_in_turn.py"), str(found.root))
-    return found
+        write_yaml(made.root / f"{case}.yaml", {**content, **more})
+    commands = {case: made.argv(case, 2) for case in ("frozen", "stages", "features")}
+    commands["features"] += ["--features.mode", "require", "--features.path", str(made.cache)]
+    (made.root / "old-2").mkdir()
+    (made.root / "old-2" / "config.yaml").write_text("old")
+    commands["old"] = [*made.argv("grids", 2)[:-1], str(made.root / "old-2")]
+    (made.root / "commands.json").write_text(json.dumps(commands))
+    torchrun(str(REPO / "tests" / "commands_in_turn.py"), str(made.root))
+    return made
 
 
 def test_one_process_accumulation_and_two_processes_give_the_same_losses(cases):
@@ -174,8 +174,8 @@ def test_one_process_accumulation_and_two_processes_give_the_same_losses(cases):
     assert losses(one)[-1] < losses(one)[0]
     for other in (accumulated, two):
         torch.testing.assert_close(losses(other), losses(one), rtol=2e-3, atol=2e-4)
-    found = [json.loads((run / "results.json").read_text()) for run in (one, two)]
-    assert found[0]["data_hash"] == found[1]["data_hash"]
+    results = [json.loads((run / "results.json").read_text()) for run in (one, two)]
+    assert results[0]["data_hash"] == results[1]["data_hash"]
     assert done.stdout.count("what trains") == 1
 
 
@@ -185,19 +185,19 @@ def test_two_processes_refuse_an_existing_run_with_one_line(cases):
     lines = [line for _, _, stderr in ended for line in stderr.splitlines()]
     assert sum(line.startswith("gpt2v: ") for line in lines) == 1
     assert [file.name for file in (cases.root / "old-2").iterdir()] == ["config.yaml"]
-    assert (cases.root / "old-2" / "config.yaml").read_text() == "kept"
+    assert (cases.root / "old-2" / "config.yaml").read_text() == "old"
 
 
-def test_steps_that_touch_frozen_parts_only_keep_two_processes_together(cases):
-    """Text leaves the vision tower alone; with the GPT-2 frozen nothing trains in such a step."""
+def test_two_processes_agree_in_steps_that_use_frozen_parts_only(cases):
+    """Text does not use the vision tower; with a frozen GPT-2, nothing trains in such a step."""
     one, two = cases.alone("frozen"), cases.in_two("frozen")
     torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
     assert '"total": 0.0' in (one / "metrics.jsonl").read_text()  # there was such a step
     assert len(set(losses(one))) > 5
 
 
-def test_two_processes_exchange_the_gradients_of_what_each_stage_trains(cases, capsys):
-    """The first stage ends with a step that trains nothing: its exchange must not linger."""
+def test_two_processes_exchange_the_gradients_of_each_stage(cases, capsys):
+    """The first stage ends with a step that trains nothing; its exchange must end, too."""
     one = cases.alone("stages")
     assert capsys.readouterr().out.count("what trains") == 3
     two = cases.in_two("stages")
@@ -209,4 +209,4 @@ def test_two_processes_read_the_same_features_of_a_frozen_tower(cases):
     one, two = cases.alone("features", "--features.mode", "off"), cases.in_two("features")
     torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
     assert sum(stdout.count(", into ") for _, stdout, _ in cases.ended("features")) == 1
-    assert len(list(cases.kept.iterdir())) == 1
+    assert len(list(cases.cache.iterdir())) == 1

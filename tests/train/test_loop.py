@@ -1,4 +1,4 @@
-"""The loop: bitwise repeatable, logged, and stopped by a loss that is not finite."""
+"""The loop: repeatable bit for bit, logged, and stopped by a loss that is not finite."""
 
 import json
 import threading
@@ -36,16 +36,16 @@ def test_the_same_seed_gives_the_same_weights(tmp_path, dropout):
 
 
 def test_bf16_is_used_where_the_hardware_has_it(tmp_path, monkeypatch):
-    found = {}
+    results = {}
     for name, precision, has in [("a", "fp32", True), ("b", "bf16", False), ("c", "bf16", True)]:
         monkeypatch.setattr(loop, "has_bf16", lambda device, has=has: has)
         made, run = toy_task(), tmp_path / name
         run.mkdir()
         fit(made, train_config(precision=precision), 12, run, "test")
-        found[name] = weights(made)
-    assert torch.equal(found["a"], found["b"])
-    assert not torch.equal(found["a"], found["c"])
-    torch.testing.assert_close(found["a"], found["c"], rtol=0.1, atol=0.05)
+        results[name] = weights(made)
+    assert torch.equal(results["a"], results["b"])
+    assert not torch.equal(results["a"], results["c"])
+    torch.testing.assert_close(results["a"], results["c"], rtol=0.1, atol=0.05)
 
 
 def test_dropout_follows_the_seed(tmp_path):
@@ -86,7 +86,7 @@ def test_a_loss_that_is_not_finite_names_the_step(tmp_path):
         fit(toy_task(spoil=5), train_config(), 12, tmp_path, "test")
 
 
-def test_nothing_runs_on_after_a_training_that_failed(tmp_path):
+def test_no_thread_is_left_after_a_training_that_failed(tmp_path):
     """A writer in the background would complain when the run's directory is removed."""
     before = set(threading.enumerate())
     with pytest.raises(UserError, match="nan"):
@@ -115,20 +115,20 @@ def test_metrics_and_the_last_validation(tmp_path):
         calls.append(1)
         return {"accuracy": len(calls) / 10}
 
-    found = fit(
+    scores = fit(
         toy_task(0.5, evaluate), train_config(log_every=4, eval_every=4), 10, tmp_path, "test"
     )
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [4, 8, 10]
     checks = [(line["step"], line["val/accuracy"]) for line in lines if "val/accuracy" in line]
     assert checks == [(4, 0.1), (8, 0.2), (10, 0.3)]
-    assert found == {"accuracy": 0.3}
+    assert scores == {"accuracy": 0.3}
     first = next(line for line in lines if "loss" in line)
     assert {"lr", "grad_norm", "samples_per_s", "data"} <= set(first)
     assert first["data"] == "data of step 3"
 
 
-def test_the_model_is_in_evaluation_mode_where_it_is_measured(tmp_path):
+def test_the_model_is_in_evaluation_mode_when_it_is_validated(tmp_path):
     modes = []
     made = toy_task(0.5, lambda: modes.append(made.model.training) or {})
     fit(made, train_config(eval_every=2), 4, tmp_path, "test")
@@ -136,7 +136,7 @@ def test_the_model_is_in_evaluation_mode_where_it_is_measured(tmp_path):
     assert not made.model.training
 
 
-def test_a_batch_that_touches_frozen_parts_only_is_skipped(tmp_path):
+def test_a_batch_that_uses_frozen_parts_only_is_skipped(tmp_path):
     made = toy_task()
     frozen = nn.Linear(4, 1)
 

@@ -1,4 +1,4 @@
-"""What a training logs."""
+"""The log of a training."""
 
 import json
 import sys
@@ -11,23 +11,23 @@ from helpers import train_config
 
 
 def lines(run):
-    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "time"} for line in found]
+    logged = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "time"} for line in logged]
 
 
 def test_metrics_are_one_object_per_line(tmp_path):
     metrics = Metrics(tmp_path, train_config())
     metrics.log(1, loss=2.0)
     metrics.log(2, loss=1.5, lr={"a": 0.1})
-    found = lines(tmp_path)  # before it is closed
+    logged = lines(tmp_path)  # before the file is closed
     metrics.close()
-    assert found == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5, "lr": {"a": 0.1}}]
+    assert logged == [{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.5, "lr": {"a": 0.1}}]
 
 
-def test_lines_of_steps_that_are_taken_again_go(tmp_path):
+def test_lines_of_steps_that_are_repeated_are_deleted(tmp_path):
     with (tmp_path / "metrics.jsonl").open("w") as file:
         file.write("".join(json.dumps({"step": step, "loss": 0}) + "\n" for step in (1, 2, 3)))
-        file.write('{"step": 2, "lo')  # where the machine went down
+        file.write('{"step": 2, "lo')  # an interrupted write
     metrics = Metrics(tmp_path, train_config(), done=2)
     metrics.log(3, loss=1)
     metrics.close()

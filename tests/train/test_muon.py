@@ -1,4 +1,4 @@
-"""Muon: the polar factor, whatever the storage, and only for matrices."""
+"""Muon: it approximates the polar factor, however matrices are stored, and only for matrices."""
 
 import numpy as np
 import pytest
@@ -17,8 +17,8 @@ from helpers import train_config
 def test_orthogonalise_approaches_the_polar_factor(shape):
     torch.manual_seed(0)
     x = torch.randn(3, *shape)
-    found = orthogonalise(x).numpy().astype(np.float64)
-    for matrix, given in zip(found, x.numpy(), strict=True):
+    results = orthogonalise(x).numpy().astype(np.float64)
+    for matrix, given in zip(results, x.numpy(), strict=True):
         values = np.linalg.svd(matrix, compute_uv=False)
         assert values.min() > 0.6
         assert values.max() < 1.3
@@ -53,7 +53,7 @@ def test_conv1d_gets_the_update_of_the_equivalent_linear():
     muon = Muon([conv.weight], transposed=[conv.weight], **options)
     steps(muon, [conv.weight], [[g.T] for g in gradients])
     torch.testing.assert_close(conv.weight.data.T, linear.weight.data)
-    wrong = nn.Parameter(conv.weight.data.clone())  # planted: the storage taken as it is
+    wrong = nn.Parameter(conv.weight.data.clone())  # a planted error: not transposed
     steps(Muon([wrong], **options), [wrong], [[gradients[0].T]])
     steps(muon, [conv.weight], [[gradients[0].T]])
     assert not torch.allclose(conv.weight, wrong)
@@ -101,10 +101,10 @@ def test_muon_takes_all_matrices_but_embeddings_and_heads(gpt2v):
         for n, p in gpt2v.named_parameters()
         if p.ndim == 2 and "embedding" not in n and ".wte." not in n and ".wpe." not in n
     }
-    found = muon_names(gpt2v)
-    assert found == expected - {"language_model.lm_head.weight"}
-    assert "projector.linear_1.weight" in found
-    assert "language_model.transformer.h.0.attn.c_attn.weight" in found
+    names = muon_names(gpt2v)
+    assert names == expected - {"language_model.lm_head.weight"}
+    assert "projector.linear_1.weight" in names
+    assert "language_model.transformer.h.0.attn.c_attn.weight" in names
     untied = GPT2LMHeadModel(
         GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=20, tie_word_embeddings=False)
     )

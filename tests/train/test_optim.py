@@ -1,4 +1,4 @@
-"""Parameter groups, frozen ones among them, and learning-rate schedules."""
+"""Parameter groups, including frozen ones, and learning-rate schedules."""
 
 from itertools import pairwise
 
@@ -30,10 +30,10 @@ def group(name, pattern, lr=0.1, **more):
 
 def test_the_first_match_wins():
     config = train_config(groups=[group("w", "tower.weight"), group("t", "tower"), group("r", "")])
-    found = group_parameters(Net(), config.groups)
-    assert [g.names for g in found][:2] == [("tower.weight",), ("tower.bias",)]
-    assert len(found[2].names) == 4
-    assert [g.size for g in found] == [12, 4, 4 * 4 + 4 + 2 * 4 + 2]
+    groups = group_parameters(Net(), config.groups)
+    assert [g.names for g in groups][:2] == [("tower.weight",), ("tower.bias",)]
+    assert len(groups[2].names) == 4
+    assert [g.size for g in groups] == [12, 4, 4 * 4 + 4 + 2 * 4 + 2]
 
 
 def test_a_parameter_without_a_group_and_a_group_without_parameters_are_refused():
@@ -92,7 +92,7 @@ def test_each_group_follows_its_own_schedule():
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_the_state_is_taken_back(kind):
+def test_the_state_is_restored(kind):
     config = train_config(groups=[group("all", "", 0.1, optimizer=kind)])
     torch.manual_seed(0)
     one, two = Net(), Net()
@@ -162,7 +162,7 @@ def test_a_training_shorter_than_its_warm_up_has_rates_in_range():
 
 
 def test_a_group_without_gradients_has_a_norm_of_zero_on_the_models_device(monkeypatch):
-    """Of nothing, torch gives a zero on the CPU, which cannot be stacked with others on a GPU."""
+    """For no tensors torch returns a zero on the CPU, which does not stack with others on a GPU."""
     model = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "b": torch.nn.Linear(2, 2)})
     groups = [GroupConfig(name=n, pattern=f"^{n}", lr=0.1) for n in ("a", "b")]
     optimizers = Optimizers(model, TrainConfig(groups=groups))

@@ -1,4 +1,4 @@
-"""A training that was cut off anywhere ends with the same weights, bit for bit."""
+"""A training that is interrupted anywhere and resumed gets the same weights, bit for bit."""
 
 import json
 import multiprocessing
@@ -15,7 +15,7 @@ from gpt2v.config.training import GroupConfig
 from gpt2v.errors import Stopped, UserError
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
-from gpt2v.train.phases import Phase
+from gpt2v.train.stages import Stage
 from gpt2v.train.throughput import matmul_peak
 from helpers import toy_task, train_config
 
@@ -29,8 +29,8 @@ FIRST_ALONE = [
     {"name": "first", "pattern": "^0", "lr": 0.01, "optimizer": "muon"},
     {"name": "last", "pattern": "", "lr": 0.0},
 ]
-PHASES = [
-    Phase(name, start, steps, [GroupConfig(**group) for group in groups])
+STAGES = [
+    Stage(name, start, steps, [GroupConfig(**group) for group in groups])
     for name, start, steps, groups in [
         ("align", 0, BORDER, FIRST_ALONE),
         ("tune", BORDER, STEPS - BORDER, MUON),
@@ -38,8 +38,8 @@ PHASES = [
 ]
 CASES = {
     "adamw": {},
-    "phases": {"plan": PHASES},
-    "phases and ema": {"plan": PHASES, "ema": 0.9},
+    "stages": {"plan": STAGES},
+    "stages and ema": {"plan": STAGES, "ema": 0.9},
     "muon": {"groups": MUON},
     "ema": {"ema": 0.9},
     "accumulate": {"accumulate": 2},
@@ -47,7 +47,7 @@ CASES = {
 
 
 def states(run):
-    """Weights, averages and the optimizers' state of the checkpoints that are there, as bytes."""
+    """Weights, averages and the optimizers' state of all checkpoints, as bytes."""
     files = ("model.safetensors", checkpoints.OPTIMIZER)
     return {
         path.name: [(path / name).read_bytes() for name in files]
@@ -64,7 +64,7 @@ def config(**changes):
 
 
 def run_until(path, stop_at, plan=STEPS, **changes):
-    """Train; at step `stop_at` the machine goes down."""
+    """Train; at step `stop_at` a power cut interrupts it."""
     task = toy_task(dropout=0.3)
     batch = task.batch
 
@@ -84,7 +84,7 @@ def run_until(path, stop_at, plan=STEPS, **changes):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Each case trained without a break: its weights and its directory."""
+    """Each case trained without interruption: its weights and its directory."""
     root = tmp_path_factory.mktemp("whole")
     return {case: (run_until(root / case, None, **CASES[case]), root / case) for case in CASES}
 
@@ -99,16 +99,16 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(tmp_path, whole, case, stop
 
     def lines(run):
         text = (run / "metrics.jsonl").read_text()
-        keep = ("step", "loss", "lr", "grad_norm", "val/accuracy")
-        return [{k: v for k, v in json.loads(x).items() if k in keep} for x in text.splitlines()]
+        names = ("step", "loss", "lr", "grad_norm", "val/accuracy")
+        return [{k: v for k, v in json.loads(x).items() if k in names} for x in text.splitlines()]
 
     assert lines(cut) == lines(run)
     assert states(cut) == states(run)
 
 
-def test_a_signal_between_two_phases(tmp_path):
-    """What the first has saved goes on with fresh optimizers."""
-    whole = run_until(tmp_path / "whole", None, PHASES)
+def test_a_signal_between_two_stages(tmp_path):
+    """The checkpoint of the first stage is resumed with new optimizers."""
+    whole = run_until(tmp_path / "whole", None, STAGES)
     task = toy_task(dropout=0.3)
     batch = task.batch
 
@@ -119,11 +119,11 @@ def test_a_signal_between_two_phases(tmp_path):
 
     (tmp_path / "cut").mkdir()
     with pytest.raises(Stopped):
-        fit(replace(task, batch=asked), config(), PHASES, tmp_path / "cut", "test")
+        fit(replace(task, batch=asked), config(), STAGES, tmp_path / "cut", "test")
     newest = checkpoints.newest_whole(tmp_path / "cut")
     assert newest.name == f"step-{BORDER:06d}"
     assert any(name.startswith("0.weight/") for name in checkpoints.load(newest)[1])
-    assert torch.equal(run_until(tmp_path / "cut", None, PHASES), whole)
+    assert torch.equal(run_until(tmp_path / "cut", None, STAGES), whole)
     assert states(tmp_path / "cut") == states(tmp_path / "whole")
 
 
@@ -131,8 +131,8 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     whole = run_until(tmp_path / "r", None)
     calls = []
     task = toy_task(dropout=0.3, evaluate=lambda: calls.append(1) or {})
-    found = fit(task, config(), STEPS, tmp_path / "r", "test")
-    assert found == {"accuracy": 0.5}
+    scores = fit(task, config(), STEPS, tmp_path / "r", "test")
+    assert scores == {"accuracy": 0.5}
     assert not calls
     assert torch.equal(weights(task), whole)
 
@@ -145,7 +145,7 @@ def test_other_data_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_stops_and_the_rest_follows(tmp_path, signum):
+def test_a_signal_saves_and_stops_and_the_run_can_be_resumed(tmp_path, signum):
     whole = run_until(tmp_path / "whole", None)
     task = toy_task(dropout=0.3)
     batch = task.batch
@@ -177,7 +177,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_checkpoint(tmp_path):
 
 
 def test_the_averaged_weights_are_measured_and_saved(tmp_path):
-    """Against an average that is computed here from the trajectory of a run without one."""
+    """Compared with an average that is computed here, from a run without one."""
     trajectory = []
     plain = toy_task()
     batch = plain.batch
@@ -204,9 +204,9 @@ def test_the_averaged_weights_are_measured_and_saved(tmp_path):
 
 
 def train_wide(run, ready):
-    """What is killed: wide enough for a save to take as long as some steps."""
+    """The training to kill; it is so wide that a save takes as long as some steps."""
     torch.set_num_threads(1)
-    matmul_peak(torch.device("cpu"), torch.float32)  # no part of what is to be interrupted
+    matmul_peak(torch.device("cpu"), torch.float32)  # not to be interrupted
     run.mkdir(exist_ok=True)
     ready.set()
     config = train_config(save_every=2, log_every=1, tensorboard=False)
@@ -226,7 +226,7 @@ def test_killed_at_random_moments(tmp_path):
         return child
 
     def ended(run):
-        newest = checkpoints.newest_whole(run)  # never an unreadable directory
+        newest = checkpoints.newest_whole(run)  # must never find a directory that it cannot read
         return (newest / "model.safetensors").read_bytes() if newest else b""
 
     child = start(tmp_path / "whole")

@@ -1,1 +1,1 @@
-"""Training a language model, with or without eyes, on a curriculum of grids and plain text."""
+"""Training a GPT-2 or a GPT-2v on a curriculum of grids and plain text."""

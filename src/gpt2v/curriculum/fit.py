@@ -1,4 +1,4 @@
-"""Training on a stream of grids (with or without pictures) and plain text, into a run."""
+"""Training on a stream of grids (with or without pictures) and plain text."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -15,11 +15,11 @@ from gpt2v.data.render.batches import Batch
 from gpt2v.data.stream import Stream
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import stream_flops
+from gpt2v.model.losses import window_loss
 from gpt2v.model.packed import Reader, answer_loss
-from gpt2v.model.plain import window_loss
 from gpt2v.train.distributed import from_rank_0, rank
 from gpt2v.train.loop import Task, fit
-from gpt2v.train.phases import Phase
+from gpt2v.train.stages import Stage
 
 
 def fit_stream(
@@ -32,9 +32,19 @@ def fit_stream(
     run: Path,
     started: float,
 ) -> None:
-    """Train `model`, read through `reader`, on a stream of grids and text.
+    """Train `model` on a stream of grids and text.
 
-    The run directory gets the configuration, metrics, checkpoints and results.
+    Writes the configuration, metrics, checkpoints and results into the run directory.
+
+    Args:
+        kind: of the training, "lm" or "mm", for the log and the results.
+        reader: calls `model` on batches.
+        started: `time.monotonic()` at the start of the command.
+
+    Raises:
+        UserError: the groups do not fit the model, the loss or the gradient is not finite, or
+            files cannot be written.
+        Stopped: SIGINT or SIGTERM arrived.
     """
     from_rank_0(lambda: runs.write_config(run, config))
     train = config.train
@@ -50,9 +60,9 @@ def fit_stream(
         flops=lambda batch: stream_flops(reader, batch),
         compiled=tuple(reader.lm.transformer.h),
         data_hash=stream.data_hash,
-        unused=model is not reader.lm,  # text leaves a GPT-2v's vision tower alone
+        unused=model is not reader.lm,  # text does not use a GPT-2v's vision tower
     )
-    found = fit(task, train, stage_plan(config), run, kind)
+    scores = fit(task, train, stage_plan(config), run, kind)
     if rank() == 0:
         runs.write_results(
             run,
@@ -60,30 +70,33 @@ def fit_stream(
             started,
             seed=train.seed,
             data_hash=stream.data_hash,
-            results=[{"split": "val", "n_images": train.eval_grids, **found}],
+            results=[{"split": "val", "n_images": train.eval_grids, **scores}],
         )
 
 
-def stage_plan(config: LMConfig | MMConfig) -> list[Phase]:
-    """One phase for each stage with groups of its own, with the stages after it that have none."""
+def stage_plan(config: LMConfig | MMConfig) -> list[Stage]:
+    """The stages of the training loop, which differ in their groups.
+
+    Stages of `data.stages` without their own groups are joined to the stage before them.
+    """
     data, train = config.data, config.train
     names = data.stage_names
     starts = [i for i, name in enumerate(names) if i == 0 or name in train.stage_groups]
-    told = len(starts) > 1 or any(stage.name for stage in data.stages)
-    phases: list[Phase] = []
+    named = len(starts) > 1 or any(stage.name for stage in data.stages)
+    stages: list[Stage] = []
     for first, end in pairwise([*starts, len(names)]):
         groups, key = train.groups, "train.groups"
         if names[first] in train.stage_groups:
             groups, key = train.stage_groups[names[first]], f"train.stage_groups.{names[first]}"
-        name = "+".join(names[first:end]) if told else ""
-        start = phases[-1].end if phases else 0
+        name = "+".join(names[first:end]) if named else ""
+        start = stages[-1].end if stages else 0
         steps = sum(stage.steps for stage in data.stages[first:end])
-        phases.append(Phase(name, start, steps, groups, key))
-    return phases
+        stages.append(Stage(name, start, steps, groups, key))
+    return stages
 
 
 def batch_loss(reader: Reader, batch: Batch | TextBatch) -> Tensor:
-    """The summed cross-entropy in nats of a batch's answers, or of every token of plain text."""
+    """Sum of the cross-entropy in nats over the answers of a batch, or over all of plain text."""
     if isinstance(batch, TextBatch):
         return window_loss(reader.lm, batch)
     hidden, packed = reader.hidden(batch)

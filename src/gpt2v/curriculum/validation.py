@@ -1,4 +1,4 @@
-"""What a training is measured by on held-out data, and which of its checkpoints is the best."""
+"""Validation of a training on held-out data, and the number that decides its best checkpoint."""
 
 import math
 
@@ -7,33 +7,37 @@ import numpy as np
 from gpt2v.config.data import CorpusConfig
 from gpt2v.data.corpus.windows import token_bytes
 from gpt2v.data.stream import Stream
+from gpt2v.model.losses import window_loss
 from gpt2v.model.packed import Reader
-from gpt2v.model.plain import window_loss
 from gpt2v.model.scoring import PackedScorer, accuracy, score_all
 
-_ACCURACY, _BITS = "_accuracy", "_bits_per_byte"  # ends of the names of what is measured
+_ACCURACY, _BITS = "_accuracy", "_bits_per_byte"  # ends of the names of scores
 
 
 def held_out(reader: Reader, stream: Stream, n_grids: int, n_windows: int) -> dict[str, float]:
-    """What each spec of the last stage gives on held-out data.
+    """The scores of each spec of the last stage on held-out data, by name.
 
-    Grids give the exact-match accuracy; text gives loss (nats per token), perplexity and bits per
-    byte, over `n_windows` windows at most.
+    Grids give the exact-match accuracy. Text gives loss (nats per token), perplexity and bits per
+    byte.
+
+    Args:
+        n_grids: grids of each spec.
+        n_windows: maximum number of windows of each corpus.
     """
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for spec in stream.config.stages[-1].mix:
         label = spec.label
-        while any(name.startswith(label + "_") for name in found):
-            label += "'"  # specs that differ in what the label does not say
+        while any(name.startswith(label + "_") for name in scores):
+            label += "'"  # another spec with the same label
         if isinstance(spec, CorpusConfig):
-            found |= {f"{label}{k}": v for k, v in _text_scores(reader, stream, spec, n_windows)}
+            scores |= {f"{label}{k}": v for k, v in _text_scores(reader, stream, spec, n_windows)}
             continue
         assert stream.render is not None, "grids need tiles"
         data = stream.dataset(spec, "val", n_grids)
         scorer = PackedScorer(reader, stream.render)
         records = score_all(scorer, data, stream.layout(spec))
-        found[label + _ACCURACY] = accuracy(records)
-    return found
+        scores[label + _ACCURACY] = accuracy(records)
+    return scores
 
 
 def _text_scores(
@@ -51,9 +55,12 @@ def _text_scores(
     return [("_loss", loss), ("_perplexity", math.exp(min(loss, 700))), (_BITS, bits)]
 
 
-def merit(found: dict[str, float]) -> float:
-    """One number to choose the best checkpoint by: accuracies and bits per byte, more is better."""
+def merit(scores: dict[str, float]) -> float:
+    """One number to choose the best checkpoint by; higher is better.
+
+    It is the mean over all accuracies and all negated bits per byte.
+    """
     signs = {_ACCURACY: 1, _BITS: -1}
     return float(
-        np.mean([sign * v for k, v in found.items() for e, sign in signs.items() if k.endswith(e)])
+        np.mean([sign * v for k, v in scores.items() for e, sign in signs.items() if k.endswith(e)])
     )

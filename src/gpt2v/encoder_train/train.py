@@ -28,11 +28,21 @@ from gpt2v.train.loop import Task, fit
 
 
 def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None) -> dict[str, Any]:
-    """Train an encoder into the run directory; `bank` saves loading the tiles twice."""
+    """Train an encoder, write the run directory, and return the content of its results.json.
+
+    Other processes than rank 0 return an empty dict.
+
+    Args:
+        bank: the tiles, if they are loaded already.
+
+    Raises:
+        UserError: tiles or captions do not fit the model, or training fails.
+        Stopped: SIGINT or SIGTERM arrived.
+    """
     started = time.monotonic()
     bank = bank or load_bank(config.tiles)
     geometry = PictureGeometry(config.vision.image_size, config.vision.patch_size)
-    scoring_grid(bank, geometry)  # tiles that do not fit the pictures are refused here
+    scoring_grid(bank, geometry)  # raises UserError if tiles do not fit the pictures
     tokenizer = build_tokenizer(config.tokenizer, grid_texts(bank))
     _check_captions(config, bank, tokenizer)
     torch.manual_seed(config.train.seed)
@@ -40,7 +50,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
     task = _EncoderTask(config, bank, geometry, tokenizer, clip)
     hashed = scenes_hash(config, bank)
     from_rank_0(lambda: runs.write_config(run, config))
-    whole = Task(
+    training = Task(
         model=clip,
         batch=task.batch,
         loss=task.loss,
@@ -48,13 +58,13 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         describe=lambda step: "scenes",
         save=lambda folder: save_pretrained(folder, clip, tokenizer),
         load=lambda folder: load_weights(folder, clip),
-        merit=lambda found: found["cell_accuracy"],
+        merit=lambda scores: scores["cell_accuracy"],
         flops=lambda scenes: vision_flops(clip.vision_model, len(scenes.captions)),
         compiled=(clip.vision_model,),
         data_hash=hashed,
-        unused=True,  # the scale of a term whose weight is 0, scenes without objects
+        unused=True,  # e.g. in scenes without objects, or if a term has weight 0
     )
-    fit(whole, config.train, config.steps, run, "encoder")
+    fit(training, config.train, config.steps, run, "encoder")
     if rank() != 0:
         return {}
     accuracy = zero_shot_accuracy(clip, tokenizer, bank, geometry, "test", 300)
@@ -74,6 +84,8 @@ def scenes_hash(config: EncoderConfig, bank: TileBank) -> str:
 
 
 class _EncoderTask:
+    """Batches, loss and validation of the training."""
+
     def __init__(
         self,
         config: EncoderConfig,
@@ -88,31 +100,35 @@ class _EncoderTask:
         self.objects = [object_caption(name) for name in bank.class_names]
 
     def batch(self, step: int, part: int, parts: int) -> Scenes:
-        """A slice of the step's scenes; each slice is a contrastive batch of its own."""
+        """A slice of the step's scenes; each slice is a separate contrastive batch."""
         c = self.config
         index = slice_of_batch(c.batch_size, step, part, parts)
         return draw_scenes(c.scenes, self.bank, self.geometry, c.data_seed, "train", step, index)
 
     def loss(self, scenes: Scenes) -> torch.Tensor:
-        captions = [*self.objects, *scenes.captions]
-        ids = clips.caption_ids(captions, self.tokenizer, self.device)
-        text = clips.embed_captions(self.clip, ids)
-        objects, whole = text[: len(self.objects)], text[len(self.objects) :]
+        """Weighted sum of the global loss and, if there are objects, the two local losses."""
+        texts = [*self.objects, *scenes.captions]
+        ids = clips.caption_ids(texts, self.tokenizer, self.device)
+        embeddings = clips.embed_captions(self.clip, ids)
+        objects, captions = embeddings[: len(self.objects)], embeddings[len(self.objects) :]
         pixels = clips.normalise(scenes.pixels, self.device)
         pictures, patches = clips.embed_patches(self.clip, pixels)
         number = {caption: i for i, caption in enumerate(dict.fromkeys(scenes.captions))}
-        kind = torch.tensor([number[caption] for caption in scenes.captions], device=self.device)
-        same = (kind[:, None] == kind[None, :]).float()
+        numbers = torch.tensor([number[caption] for caption in scenes.captions], device=self.device)
+        same = (numbers[:, None] == numbers[None, :]).float()
         region = torch.from_numpy(scenes.patch_objects).to(self.device)
         target = torch.from_numpy(scenes.classes).to(self.device)
         c = self.config
-        total: torch.Tensor = c.global_weight * clips.global_loss(self.clip, pictures, whole, same)
+        total: torch.Tensor = c.global_weight * clips.global_loss(
+            self.clip, pictures, captions, same
+        )
         if (scenes.patch_objects != NOTHING).any():
             of_region, of_patch = clips.local_losses(self.clip, patches, objects, region, target)
             total = total + c.region_weight * of_region + c.patch_weight * of_patch
         return total
 
     def evaluate(self) -> dict[str, float]:
+        """Zero-shot accuracy on validation grids."""
         accuracy = zero_shot_accuracy(
             self.clip,
             self.tokenizer,
@@ -125,13 +141,13 @@ class _EncoderTask:
 
 
 def _check_captions(config: EncoderConfig, bank: TileBank, tokenizer: Tokenizer) -> None:
-    """Refuse scenes whose longest caption exceeds the text tower's context."""
-    slots = max(layout.lattice**2 for layout in config.scenes.layouts)
-    slots *= 2 if config.scenes.cut else 1
-    longest = sorted(bank.class_names, key=len)[-slots:]
+    """Raise UserError if a scene's longest caption exceeds the text tower's context."""
+    n_objects = max(layout.lattice**2 for layout in config.scenes.layouts)
+    n_objects *= 2 if config.scenes.cut else 1
+    longest = sorted(bank.class_names, key=len)[-n_objects:]
     length = clips.caption_ids([scene_caption(longest)], tokenizer, torch.device("cpu")).shape[1]
     if length > clips.LONGEST_CAPTION:
         raise UserError(
-            f"scenes.layouts: captions of up to {slots} objects need {length} tokens, but the text "
-            f"tower takes {clips.LONGEST_CAPTION}"
+            f"scenes.layouts: captions of up to {n_objects} objects need {length} tokens, but the "
+            f"text tower takes {clips.LONGEST_CAPTION}"
         )

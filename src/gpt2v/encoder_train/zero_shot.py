@@ -1,4 +1,4 @@
-"""How well an encoder names objects in pictures that it has not seen, by their captions alone."""
+"""How well an encoder names the objects in new pictures, by comparison with captions."""
 
 import torch
 from tokenizers import Tokenizer
@@ -13,7 +13,11 @@ from gpt2v.model import clip as clips
 
 
 def scoring_grid(bank: TileBank, geometry: PictureGeometry) -> tuple[ContentConfig, ImageSpan]:
-    """The largest square grid that a picture holds, of any of the classes, and its patches."""
+    """The largest square grid that fits into a picture, of all classes, and its patches.
+
+    Raises:
+        UserError: not even one tile fits.
+    """
     side = min(16, max(1, geometry.image_size // bank.size))
     spec = ContentConfig(rows=side, cols=side, palette=len(bank.class_names))
     return spec, geometry.span(side, side, bank.size)
@@ -28,7 +32,10 @@ def zero_shot_accuracy(
     split: str,
     n_images: int,
 ) -> float:
-    """Share of grid cells named rightly, among all classes, by their patches' captions."""
+    """Share of grid cells whose patches are nearest to the caption of the right class.
+
+    The captions are those of all classes.
+    """
     device = next(clip.parameters()).device
     spec, span = scoring_grid(bank, geometry)
     rows, cols = spec.largest_shape
@@ -40,7 +47,7 @@ def zero_shot_accuracy(
         pixels = clips.normalise(pictures.pixels, device)
         patches = clips.embed_patches(clip, pixels)[1][:, span.patch]
         cells = clips.pool_regions(patches, region, rows * cols)
-        found = (cells @ objects.T).argmax(-1).cpu().numpy()
-        right += int((found == pictures.grids.classes.reshape(found.shape)).sum())
-        total += found.size
+        named = (cells @ objects.T).argmax(-1).cpu().numpy()
+        right += int((named == pictures.grids.classes.reshape(named.shape)).sum())
+        total += named.size
     return right / total

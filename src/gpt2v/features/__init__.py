@@ -1,1 +1,1 @@
-"""What is kept of a frozen vision tower, for training and measuring alike."""
+"""Cached features of a frozen vision tower, for training and measuring."""

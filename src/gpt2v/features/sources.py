@@ -1,4 +1,7 @@
-"""Where the projector's features come from: the vision tower, or what is kept of it."""
+"""Token sources that take the projector's features from the vision tower or from its cache.
+
+Shapes: P pictures, N patches of a picture, D width of a hidden state.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,47 +20,52 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.stream import Stream
 from gpt2v.data.tiles.bank import TileBank, class_of, split_of
 from gpt2v.errors import UserError
-from gpt2v.features.store import FeatureStore, NotKept, Precision, open_features
+from gpt2v.features.store import CacheUnavailable, FeatureStore, Precision, open_features
 from gpt2v.hardware.precision import has_bf16
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.vision_tokens import Picture
 from gpt2v.train.distributed import rank, rank_0_first
 
-_OpenStore = Callable[[bool], FeatureStore | None]  # by whether the tower trains
+_OpenStore = Callable[[bool], FeatureStore | None]  # the argument says whether the tower trains
 
 
 class StoredPicture(Picture):
-    """The projected features of a cache; the tower sees only pictures that are not in it."""
+    """The projected features of a cache; the tower runs only on pictures that are not in it."""
 
     def __init__(self, model: GPT2vModel, store: FeatureStore) -> None:
         super().__init__(model)
         self.store = store
 
     def features(self, pictures: Pictures) -> Tensor:
-        rows, found = self.store.find(pictures.keys)
-        if found.all():
+        """Features of the pictures: (P, N, D), or (P, N + 1, D) with the class token."""
+        rows, is_cached = self.store.find(pictures.keys)
+        if is_cached.all():
             return torch.from_numpy(self.store.features[rows]).to(self.model.device)
-        whole = torch.empty(len(rows), *self.store.origin.shape[1:], device=self.model.device)
-        kept = torch.from_numpy(found).to(whole.device)
-        whole[kept] = torch.from_numpy(self.store.features[rows[found]]).to(whole.device)
+        features = torch.empty(len(rows), *self.store.origin.shape[1:], device=self.model.device)
+        cached = torch.from_numpy(is_cached).to(features.device)
+        features[cached] = torch.from_numpy(self.store.features[rows[is_cached]]).to(
+            features.device
+        )
         with torch.no_grad():
-            pixels = self.model.normalise(pictures.pixels[~found])
-            whole[~kept] = self.model.vision_features(pixels).float()
-        return whole
+            pixels = self.model.normalise(pictures.pixels[~is_cached])
+            features[~cached] = self.model.vision_features(pixels).float()
+        return features
 
     def n_seen(self, pictures: Pictures) -> int:
+        """Number of pictures that the vision tower runs on."""
         return int((~self.store.find(pictures.keys)[1]).sum())
 
 
 def picture_source(
     model: GPT2vModel, sets: Sequence[GridDataset], config: FeaturesConfig
 ) -> Picture:
-    """What a measurement reads the pictures of data sets with: a cache of them if there is one.
+    """The token source for measuring a model on data sets; it uses a cache if there is one.
 
-    Only `mode: require` makes one: a tower that has just been trained is measured once or twice.
+    Only `mode: require` makes a cache, because a tower is usually measured once or twice after its
+    training.
 
     Raises:
-        UserError: one is required, but too large, or there is no room for it.
+        UserError: a cache is required, but it is too large or cannot be written.
     """
     if config.mode == "off" or not sets:
         return Picture(model)
@@ -69,7 +77,7 @@ def picture_source(
     try:
         make = config.mode == "require"
         store = open_features(model, sets[0].bank, listing, config, make=make)
-    except NotKept as error:
+    except CacheUnavailable as error:
         raise UserError(f"features: {error}") from None
     return Picture(model) if store is None else StoredPicture(model, store)
 
@@ -78,10 +86,11 @@ def picture_source(
 
 
 class CachedPicture(Picture):
-    """The tower while it trains, its kept features while it does not; asked at every batch.
+    """The tower while it trains, its cached features while it does not; decided at every batch.
 
-    `open_store` is called, with whether the tower trains, when it meets its first pictures so; and
-    again when it does not but has trained in between: its weights are others then.
+    Args:
+        open_store: called with whether the tower trains: once with true, and with false whenever a
+            frozen tower has new weights.
     """
 
     def __init__(self, model: GPT2vModel, open_store: _OpenStore) -> None:
@@ -89,26 +98,29 @@ class CachedPicture(Picture):
         self._live = self._frozen = Picture(model)
         self._open_store = open_store
         self._parameters = list(model.vision_tower.parameters())
-        self._weights: list[tuple[int, int]] | None = None  # that `_frozen` was opened for
+        self._weights: list[tuple[int, int]] | None = None  # the weights that `_frozen` belongs to
         self._has_trained = False
 
     def features(self, pictures: Pictures) -> Tensor:
+        """Features of the pictures: (P, N, D), or (P, N + 1, D) with the class token."""
         return self._now().features(pictures)
 
     def n_seen(self, pictures: Pictures) -> int:
+        """Number of pictures that the vision tower runs on."""
         return self._now().n_seen(pictures)
 
     def _now(self) -> Picture:
+        """The source to use for the current batch."""
         if any(p.requires_grad for p in self._parameters):
             if not self._has_trained:
                 self._has_trained = True
-                self._open_store(True)  # says why there is none
+                self._open_store(True)  # prints why there is no cache
             return self._live
-        weights = [(p.data_ptr(), p._version) for p in self._parameters]  # change when they do
+        weights = [(p.data_ptr(), p._version) for p in self._parameters]  # changes with the weights
         if weights == self._weights:
             return self._frozen
         if self._weights is not None and not self.model.training:
-            return self._live  # validation of averages of the weights
+            return self._live  # the averages of the weights are validated
         store = self._open_store(False)
         self._frozen = self._live if store is None else StoredPicture(self.model, store)
         self._weights = weights
@@ -116,18 +128,18 @@ class CachedPicture(Picture):
 
 
 def training_source(model: GPT2vModel, stream: Stream, config: MMConfig) -> Picture:
-    """What a training reads pictures with, as `config.features` says.
+    """The token source of a training, as `config.features` says.
 
     Raises:
-        UserError: features are required, but some pictures of the data never come again.
+        UserError: a cache is required, but some pictures of the data never occur again.
     """
     mode = config.features.mode
     if mode == "off" or stream.render is None:
         return Picture(model)
     bank = stream.render.bank
     endless = [
-        f"{place}n_images: {reason}"
-        for place, spec in _shown(stream.config)
+        f"{key}n_images: {reason}"
+        for key, spec in _shown(stream.config)
         if (reason := _why_endless(spec, bank))
     ]
     if mode == "require" and endless:
@@ -136,12 +148,12 @@ def training_source(model: GPT2vModel, stream: Stream, config: MMConfig) -> Pict
     if config.train.precision == "bf16" and has_bf16(model.device):
         precision = "bf16"
 
-    def opened(trains: bool) -> FeatureStore | None:
+    def open_store(trains: bool) -> FeatureStore | None:
         try:
             if trains:
-                raise NotKept("the vision tower trains")
+                raise CacheUnavailable("the vision tower trains")
             if len(endless) == len(_shown(stream.config)):
-                raise NotKept(endless[0])
+                raise CacheUnavailable(endless[0])
             return open_features(
                 model,
                 bank,
@@ -149,42 +161,42 @@ def training_source(model: GPT2vModel, stream: Stream, config: MMConfig) -> Pict
                 config.features,
                 precision,
             )
-        except NotKept as error:
+        except CacheUnavailable as error:
             if mode == "require":
                 raise UserError(f"features.mode: require, but {error}") from None
             if rank() == 0:
-                print(f"features: not kept: {error}", flush=True)
+                print(f"features: not cached: {error}", flush=True)
             return None
 
-    return CachedPicture(model, lambda trains: rank_0_first(lambda: opened(trains)))
+    return CachedPicture(model, lambda trains: rank_0_first(lambda: open_store(trains)))
 
 
 def _shown(data: DataConfig) -> list[tuple[str, GridConfig]]:
-    """The specs with pictures, after their keys."""
+    """The specs with pictures, each with its key in the configuration."""
     return [
-        (place, spec)
-        for place, spec in data.placed
+        (key, spec)
+        for key, spec in data.placed
         if isinstance(spec, GridConfig) and spec.modality != "text"
     ]
 
 
 def _why_endless(spec: GridConfig, bank: TileBank) -> str | None:
-    """Why training draws ever new pictures; None where it does not."""
+    """Why training never repeats pictures of a spec; None if it does repeat them."""
     if spec.n_images is not None:
         return None
     if spec.picture.layout != "multi":
-        return "none, so that every picture is a new one"
+        return "none, so that every picture is new"
     if is_random(_tiles(bank.members("train", 0)[:1]), bank, spec.picture):
-        return "none, and no picture of a tile is like another (augmented, moved or with noise)"
+        return "none, and no two pictures of a tile are equal (augmented, moved or with noise)"
     return None
 
 
 def _finite_pictures(stream: Stream, n_val: int) -> Iterator[Pictures]:
-    """What the training shows more than once, and what it is validated on."""
+    """Pictures that the training repeats, and pictures that it is validated on."""
     assert stream.render is not None
     assert stream.render.geometry is not None
     bank, size = stream.render.bank, stream.render.geometry.image_size
-    measured = stream.config.stages[-1].mix
+    validated = stream.config.stages[-1].mix
     for _, spec in _shown(stream.config):
         if _why_endless(spec, bank):
             continue
@@ -195,12 +207,12 @@ def _finite_pictures(stream: Stream, n_val: int) -> Iterator[Pictures]:
                     yield Pictures(_tiles(part), bank, size, spec.picture)
             continue
         yield from stream.dataset(spec, "train").pictures(size)
-        if spec in measured:
+        if spec in validated:
             yield from stream.dataset(spec, "val", n_val).pictures(size)
 
 
 def _tiles(tiles: Ints) -> Grids:
-    """Each tile (n,) as a grid of its own."""
+    """Each tile (n_tiles,) as a grid with one cell."""
     labels = class_of(tiles)
     return Grids(
         index=np.arange(len(tiles)),

@@ -1,10 +1,12 @@
-"""Features of a vision tower that does not train, kept on the disk: computed once per picture.
+"""A cache on disk of the features of a frozen vision tower, computed once per picture.
 
-A cache is a folder with `features.npy` (what `GPT2vModel.vision_features` gives, float32, mapped
-into memory), `keys.npy` (which pictures, by `data.pictures.picture_keys`, sorted) and `meta.json`
-(what it was made from, checksums). Its name is a hash of what it was made from, so that another
-tower, layer, tile bank or set of pictures has another one. Every byte is checked when it is opened:
-that reads the files once, and hashes them on all cores.
+A cache is a folder with `features.npy` (the output of `GPT2vModel.vision_features`, float32, mapped
+into memory), `keys.npy` (the sorted keys of the pictures, by `data.render.pictures.picture_keys`)
+and `meta.json` (its origin, and checksums). The folder's name is a hash of the origin, so another
+tower, layer, tile bank or set of pictures gets another cache. Opening a cache checks every byte:
+the files are read once and hashed on all cores.
+
+Shapes: P pictures, N patches of a picture, D width of a hidden state.
 """
 
 import hashlib
@@ -34,21 +36,21 @@ from gpt2v.progress import progress
 from gpt2v.runs import cache_folder, remove_directory, whole_directory, write_json
 
 Precision = Literal["fp32", "bf16"]
-Listing = Callable[[], Iterator[Pictures]]  # pictures, some at a time; can be gone through twice
+Listing = Callable[[], Iterator[Pictures]]  # yields pictures in parts; called twice
 
-_FORMAT = 2  # another number makes everything anew
+_FORMAT = 2  # part of the origin: a change makes all old caches invalid
 FEATURES, KEYS, META = "features.npy", "keys.npy", "meta.json"
-_BATCH = 64  # pictures that the tower sees at once
+_BATCH = 64  # pictures that the tower takes at once
 _CHUNK = 16 << 20  # bytes that are hashed at once
 _UNSTEADY = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
 
 
-class NotKept(UserError):
-    """Features cannot be kept; the message says why."""
+class CacheUnavailable(UserError):
+    """Features cannot be cached; the message says why."""
 
 
 class Origin(Config):
-    """What features were made from: where it is equal, they are."""
+    """Everything that features depend on: equal origins mean equal features."""
 
     format: int = _FORMAT
     encoder: str  # see `encoder_hash`
@@ -57,26 +59,26 @@ class Origin(Config):
     image_size: int
     image_mean: list[float]
     image_std: list[float]
-    precision: Precision  # that the tower ran in; features are float32 in either case
-    bank: str  # hash of the splits that the pictures are of
-    pictures: str  # SHA-256 of the keys, which say how pictures are drawn
+    precision: Precision  # of the tower; features are always float32
+    bank: str  # hash of the splits that the pictures belong to
+    pictures: str  # SHA-256 of the keys, which depend on how pictures are drawn
     n_pictures: int = Field(ge=1)
-    n_tokens: int  # of a picture
+    n_tokens: int  # of a picture: its patches, and the class token if it is used
     width: int
 
     @property
     def name(self) -> str:
-        """The folder's."""
+        """Name of the folder."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:32]
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(P, N, D)"""
+        """(P, N, D), or (P, N + 1, D) with the class token."""
         return self.n_pictures, self.n_tokens, self.width
 
     @property
     def n_bytes(self) -> int:
-        """Of all features."""
+        """Size of all features."""
         return 4 * self.n_pictures * self.n_tokens * self.width
 
     def __str__(self) -> str:
@@ -85,11 +87,11 @@ class Origin(Config):
 
 
 class _Meta(Config):
-    """What meta.json says."""
+    """Content of meta.json."""
 
     origin: Origin
     keys_sha256: str
-    features_sha256: str  # of the SHA-256 of every 16 MiB
+    features_sha256: str  # of the SHA-256 of each 16 MiB
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,10 @@ class FeatureStore:
 
     origin: Origin
     keys: U64  # (P,) sorted
-    features: NDArray[np.float32]  # (P, N, D) mapped from the disk
+    features: NDArray[np.float32]  # (P, N, D) or (P, N + 1, D), mapped from disk
 
     def find(self, keys: U64) -> tuple[Ints, NDArray[np.bool_]]:
-        """The row of each picture (n,), and whether it is there (n,)."""
+        """The row of each key (n_keys,), and whether the cache has it (n_keys,)."""
         rows = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         return rows, self.keys[rows] == keys
 
@@ -114,14 +116,16 @@ def open_features(
     precision: Precision = "fp32",
     make: bool = True,
 ) -> FeatureStore | None:
-    """The cache of these pictures; where it is missing or damaged it is made, or None is returned.
+    """Open the cache of these pictures, and make it first if it is missing or damaged.
 
     Args:
-        listing: pictures of `bank`; those that occur again are kept once.
-        precision: that the tower runs in.
+        listing: pictures of `bank`; repeated ones are cached once.
+        precision: of the tower.
+        make: if false, return None instead of making a cache.
 
     Raises:
-        NotKept: it would be larger than `config.max_gb`, or there is no room for it.
+        CacheUnavailable: the cache would be larger than `config.max_gb`, the disk has too little
+            space, or files cannot be written.
     """
     base = Path(config.path).expanduser() if config.path else cache_folder("features")
     if not make and not base.is_dir():
@@ -139,29 +143,29 @@ def open_features(
     if not make:
         return None
     if origin.n_bytes > config.max_gb * 1e9:
-        raise NotKept(f"{origin}, is more than features.max_gb: {config.max_gb:g}")
+        raise CacheUnavailable(f"{origin}, is more than features.max_gb: {config.max_gb:g}")
     try:
         base.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(base).free
         if origin.n_bytes + keys.nbytes > free:
-            raise NotKept(f"{origin}, but {base} has room for {_amount(free)}; set features.path")
+            raise CacheUnavailable(
+                f"{origin}, but {base} has only {_amount(free)} of free space; set features.path"
+            )
         print(f"features: {origin}, into {folder}", flush=True)
         if folder.exists():  # damaged
             remove_directory(folder)
         _write(folder, origin, keys, listing, n_parts, model)
     except OSError as error:
-        if not folder.exists():  # else another process was first, or it cannot be removed
-            raise NotKept(f"{base}: cannot be written: {error.strerror}") from None
+        if not folder.exists():  # else another process has written it, or it cannot be removed
+            raise CacheUnavailable(f"{base}: cannot be written: {error.strerror}") from None
     fault = verify(folder, origin)
     if fault is not None:
-        raise NotKept(f"{folder}: {fault}")
+        raise CacheUnavailable(f"{folder}: {fault}")
     return _open(folder, origin)
 
 
 def _different_keys(listing: Listing) -> tuple[U64, list[str], int]:
-    """The sorted keys of all pictures, the splits that these are of, and in how many parts they
-    are listed.
-    """
+    """The sorted keys of all pictures, the splits they belong to, and the number of parts."""
     pairs, splits = [], set()
     for p in listing():
         pairs.append(np.stack([p.keys, picture_keys(p.grids, p.bank, p.picture, salt=1)], axis=1))
@@ -210,7 +214,7 @@ def encoder_hash(model: GPT2vModel) -> str:
 def _write(
     folder: Path, origin: Origin, keys: U64, listing: Listing, n_parts: int, model: GPT2vModel
 ) -> None:
-    """Run the tower on every picture once; the folder appears whole or not at all."""
+    """Run the tower on every picture once; the folder is written completely or not at all."""
     done = np.zeros(len(keys), bool)
     with whole_directory(folder) as temporary, (temporary / FEATURES).open("wb") as file:
         np.save(temporary / KEYS, keys.astype("<u8"))
@@ -223,8 +227,8 @@ def _write(
                 new = np.unique(rows, return_index=True)[1]
                 new = new[~done[rows[new]]]
                 for part in np.split(new, range(_BATCH, len(new), _BATCH)) if len(new) else ():
-                    found = _computed(model, pictures.pixels[part], origin.precision)
-                    for row, features in zip(rows[part].tolist(), found, strict=True):
+                    computed = _compute(model, pictures.pixels[part], origin.precision)
+                    for row, features in zip(rows[part].tolist(), computed, strict=True):
                         file.seek(start + row * size)
                         file.write(features.tobytes())
                 done[rows[new]] = True
@@ -240,15 +244,15 @@ def _write(
 
 
 @torch.no_grad()
-def _computed(model: GPT2vModel, pixels: Pixels, precision: Precision) -> NDArray[np.float32]:
+def _compute(model: GPT2vModel, pixels: Pixels, precision: Precision) -> NDArray[np.float32]:
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        found = model.vision_features(model.normalise(pixels))
-    features: NDArray[np.float32] = found.float().cpu().numpy().astype("<f4", copy=False)
+        output = model.vision_features(model.normalise(pixels))
+    features: NDArray[np.float32] = output.float().cpu().numpy().astype("<f4", copy=False)
     return features
 
 
 def verify(folder: Path, origin: Origin) -> str | None:
-    """What is wrong with a cache that should be of this origin: None where nothing is."""
+    """Check a cache against the origin that it should have: an error message, or None."""
     try:
         meta = _Meta.model_validate_json((folder / META).read_bytes())
     except (ValidationError, OSError):
@@ -258,10 +262,10 @@ def verify(folder: Path, origin: Origin) -> str | None:
             return f"was made from another {name}"
     for name, checksum in ((KEYS, meta.keys_sha256), (FEATURES, meta.features_sha256)):
         try:
-            found = _checksum(folder / name)
+            actual = _checksum(folder / name)
         except OSError:
             return f"{name} is missing"
-        if found != checksum:
+        if actual != checksum:
             return f"{name} is damaged"
     return None
 
@@ -274,7 +278,7 @@ def _open(folder: Path, origin: Origin) -> FeatureStore:
 
 
 def _checksum(path: Path) -> str:
-    """SHA-256 of the SHA-256 of every chunk, which are read and hashed on all cores."""
+    """SHA-256 of the SHA-256 of every chunk; chunks are read and hashed on all cores."""
     size = path.stat().st_size
 
     def digest(start: int) -> bytes:

@@ -1,1 +1,1 @@
-"""What a model runs on: device, number formats, compilation, memory, matrix products."""
+"""The hardware that models run on: device, number formats, compilation, memory, products."""

@@ -1,4 +1,4 @@
-"""Memory on Linux: what a step frees is kept for the next one."""
+"""Memory on Linux: the next step reuses the memory that a step frees."""
 
 import ctypes
 import sys
@@ -8,12 +8,15 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Let this process's allocator keep freed blocks of any size; true where it can.
+    """Let this process's allocator keep freed blocks of any size for reuse.
 
-    glibc gives blocks of 32 MB and more back at once. Those of a step on a CPU (logits, attention
-    maps) then come back as new pages, each zeroed by the kernel at its first touch.
+    By default glibc returns freed blocks of 32 MB and more to the kernel at once. On a CPU, logits
+    and attention maps of the next step then need new pages, which the kernel fills with zeros.
+
+    Returns:
+        whether the allocator supports it.
     """
     if sys.platform != "linux":
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in every C library
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # some C libraries lack it
     return bool(mallopt and mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))

@@ -1,11 +1,11 @@
-"""Matrix products on CPUs through oneDNN, which PyTorch carries beside MKL.
+"""Matrix products on CPUs with oneDNN, which PyTorch includes beside MKL.
 
-PyTorch's own fp32 products go to MKL, which runs at half speed on AMD processors; oneDNN does not
-look at the vendor. `use_onednn` changes the class of a model's linear layers, nothing else: their
-weights, names and checkpoints stay as they are. Both libraries compute in IEEE fp32, but in another
-order. `GPT2V_ONEDNN=0` in the environment switches all of it off.
+PyTorch computes fp32 products with MKL, which runs at half speed on AMD processors; oneDNN treats
+all processors alike. `use_onednn` changes the class of a model's linear layers and nothing else:
+weights, names and checkpoints stay the same. Both libraries compute in IEEE fp32, but in a
+different order. The environment variable `GPT2V_ONEDNN=0` switches this off.
 
-This file alone names the private operator and changes classes.
+Only this file uses the private operator and changes classes.
 """
 
 import os
@@ -21,8 +21,9 @@ SWITCH = "GPT2V_ONEDNN"
 
 
 def _find_product() -> Any:
-    """(M, K) @ (N, K)^T + bias by oneDNN; none where this build of PyTorch has no such operator, or
-    the user wants none.
+    """oneDNN's operator for (n_rows, n_inputs) @ (n_outputs, n_inputs)^T + bias.
+
+    None if this build of PyTorch has no such operator, or the user has switched it off.
     """
     if os.environ.get(SWITCH) == "0":
         return None
@@ -35,13 +36,13 @@ _PRODUCT = _find_product()
 
 
 def _times(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x (M, K) @ w (K, N) + bias (N,)."""
+    """x (n_rows, n_inputs) @ w (n_inputs, n_outputs) + bias (n_outputs,)."""
     result: Tensor = _PRODUCT(x, w.mT, bias, "none", [], "")
     return result
 
 
 class _Affine(Function):
-    """x (M, K) @ w (K, N) + bias (N,), and its gradient, as oneDNN products."""
+    """x (n_rows, n_inputs) @ w (n_inputs, n_outputs) + bias (n_outputs,), and its gradient."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
@@ -61,11 +62,11 @@ class _Affine(Function):
 
 
 def affine(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-    """x (..., K) @ w (K, N) + bias (N,), by oneDNN where that applies."""
+    """x (..., n_inputs) @ w (n_inputs, n_outputs) + bias (n_outputs,), by oneDNN if possible."""
     if _PRODUCT is None or not _applies(x, w):
         return F.linear(x, w.mT, bias)
     if not (w.is_contiguous() or w.mT.is_contiguous()):
-        w = w.contiguous()  # oneDNN takes some columns of a matrix, but forty times as long
+        w = w.contiguous()  # oneDNN takes forty times as long with some columns of a matrix
     flat: Tensor = _Affine.apply(x.reshape(-1, len(w)), w, bias)  # type: ignore[no-untyped-call]
     return flat.view(*x.shape[:-1], w.shape[1])
 
@@ -81,26 +82,26 @@ def _applies(x: Tensor, w: Tensor) -> bool:
 
 
 class OneDnnConv1D(Conv1D):  # type: ignore[misc]
-    """GPT-2's linear layer, whose weight is stored as (inputs, outputs)."""
+    """GPT-2's linear layer, whose weight is stored as (n_inputs, n_outputs)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return affine(x, self.weight, self.bias)
 
 
 class OneDnnLinear(nn.Linear):
-    """torch's linear layer, whose weight is stored as (outputs, inputs)."""
+    """torch's linear layer, whose weight is stored as (n_outputs, n_inputs)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return affine(x, self.weight.mT, self.bias)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """a (M, K) @ b (K, N) without a gradient, by oneDNN where that applies."""
+    """a (n_rows, n_inputs) @ b (n_inputs, n_outputs) without a gradient, by oneDNN if possible."""
     return _times(a, b) if _PRODUCT is not None and _applies(a, b) else a @ b
 
 
 def use_onednn(model: nn.Module) -> None:
-    """Let a model's linear layers compute by oneDNN where they run in fp32 on a CPU."""
+    """Let a model's linear layers use oneDNN when they run in fp32 on a CPU."""
     if _PRODUCT is None:
         return
     for module in model.modules():

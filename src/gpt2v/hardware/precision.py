@@ -1,14 +1,14 @@
-"""Which number formats the hardware has."""
+"""Number formats that the hardware supports."""
 
 import torch
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether the device computes in bf16 by itself; emulating it is slower than fp32."""
+    """Whether the device computes in bf16 natively; emulated bf16 is slower than fp32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
-        find = getattr(torch.cpu, "get_capabilities", None)  # not in the oldest torch we take
+        find = getattr(torch.cpu, "get_capabilities", None)  # missing in the oldest supported torch
         units: dict[str, object] = find() if find else {}
         return any(units.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
     return True

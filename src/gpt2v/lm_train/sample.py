@@ -1,10 +1,10 @@
-"""`gpt2v lm sample`: a GPT-2 continues prompts, so that one can read what it has learnt.
+"""`gpt2v lm sample`: a GPT-2 continues prompts, so that users can read what it has learnt.
 
-A sequence is <|endoftext|>, the prompt, and what transformers' `generate` draws after it. Texts are
-trained with <|endoftext|> before each; grids are trained without, so runs that have read nothing
-else get none (`bos` says otherwise). Every sequence has a seed of its own, so neither the others
-nor the global random state can change it. <image>, <pad> and rows of the embedding that no token
-has are never drawn: no text holds them, and in others' checkpoints their weights are random.
+A sequence is <|endoftext|>, the prompt, and the tokens that transformers' `generate` draws after
+it. In training each text follows an <|endoftext|>, but grids do not; so runs trained on grids alone
+sample without it, unless `bos` is set. Every sequence has its own seed, so it does not depend on
+other sequences or on the global random state. <image>, <pad> and embedding rows without a token are
+never drawn: no text has them, and in checkpoints of others their weights are random.
 """
 
 import sys
@@ -32,24 +32,31 @@ from gpt2v.errors import UserError
 from gpt2v.model.files import wrap_tokenizer
 from gpt2v.model.load import load_model
 
-_GREEDY = 1e-6  # a lower temperature is the likeliest token's, and no float could divide by it
+_GREEDY = 1e-6  # lower temperatures take the likeliest token: dividing by them can overflow
 
 
 class Continued(NamedTuple):
-    """What came after one prompt, and why it stopped there."""
+    """The text that was generated after one prompt, and why it stopped."""
 
     text: str
     stopped: Literal["end of text", "max_new_tokens", "context full"]
 
 
-def sample(source: str, prompts: Sequence[str], settings: SampleConfig) -> None:
-    """Print continuations by a run, a checkpoint or a hub id, each after its prompt, as they come.
+def sample(model: str, prompts: Sequence[str], settings: SampleConfig) -> None:
+    """Print each prompt with its continuation, while it is generated.
 
-    Without prompts the model begins a text of its own. Several sequences get a header each.
+    If there are several sequences, each gets a header.
+
+    Args:
+        model: a run, a checkpoint or a hub id.
+        prompts: if empty, the model starts a new text.
+
+    Raises:
+        UserError: the model cannot be loaded, or see `generate`.
     """
-    loaded = load_model(source, kind="gpt2")
+    loaded = load_model(model, kind="gpt2")
     if settings.bos is None:
-        settings = settings.model_copy(update={"bos": _has_read_text(Path(source))})
+        settings = settings.model_copy(update={"bos": _has_read_text(Path(model))})
     prompts = prompts or [""]
     total, full = len(prompts) * settings.n, 0
 
@@ -57,9 +64,9 @@ def sample(source: str, prompts: Sequence[str], settings: SampleConfig) -> None:
         header = f"--- prompt {prompt}, sample {again}\n" if total > 1 else ""
         print(header + prompts[prompt], end="", flush=True)
 
-    for found in generate(loaded.lm, loaded.tokenizer, prompts, settings, begin, _say):
+    for continued in generate(loaded.lm, loaded.tokenizer, prompts, settings, begin, _say):
         print(flush=True)
-        full += found.stopped == "context full"
+        full += continued.stopped == "context full"
     if full:
         limit = f"the context of {loaded.lm.config.n_positions} tokens was full"
         print(f"gpt2v: {full} of {total} samples stopped because {limit}", file=sys.stderr)
@@ -69,9 +76,9 @@ def _say(text: str) -> None:
     print(text, end="", flush=True)
 
 
-def _has_read_text(source: Path) -> bool:
-    """Whether a run (or the run of a checkpoint) has read plain text; others' models have."""
-    for folder in (source, source.parent.parent):
+def _has_read_text(model: Path) -> bool:
+    """Whether a run (or the run of a checkpoint) was trained on plain text; else, true."""
+    for folder in (model, model.parent.parent):
         try:
             config = load(LMConfig, folder / "config.yaml", {})
         except UserError:
@@ -95,10 +102,10 @@ def generate(
         say: called with new text as soon as it is final.
 
     Raises:
-        UserError: a prompt that cannot be read or leaves no room, before anything is generated;
-            logits that are not finite.
+        UserError: a prompt is not valid or too long (raised before anything is generated), or
+            logits are not finite.
     """
-    assert not lm.training, "put the model into eval mode: dropout would change what it says"
+    assert not lm.training, "put the model into eval mode: dropout would change its text"
     bos = settings.bos is not False
     ids = [_prompt_ids(tokenizer, i, p, lm.config.n_positions, bos) for i, p in enumerate(prompts)]
     return _continued(lm, tokenizer, ids, settings, begin, say)
@@ -132,7 +139,7 @@ def _continued(
 def _generation(
     lm: GPT2LMHeadModel, tokenizer: Tokenizer, length: int, settings: SampleConfig
 ) -> GenerationConfig:
-    """Temperature, top-k (Fan et al. 2018) and top-p (Holtzman et al. 2020), in this order."""
+    """Temperature, then top-k (Fan et al. 2018), then top-p (Holtzman et al. 2020)."""
     end = special_id(tokenizer, END_OF_TEXT)
     unnamed = range(tokenizer.get_vocab_size(), lm.config.vocab_size)
     greedy = settings.temperature < _GREEDY
@@ -163,7 +170,7 @@ def _why(
 
 
 class _Streamer(TextStreamer):  # type: ignore[misc]
-    """Says new text, without a character that is unfinished at the end; keeps all of it."""
+    """Passes new text to `say` and stores all of it, without an incomplete last character."""
 
     def __init__(self, tokenizer: Tokenizer, say: Callable[[str], None]) -> None:
         plain = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
@@ -177,7 +184,7 @@ class _Streamer(TextStreamer):  # type: ignore[misc]
 
 
 class _Finite(LogitsProcessor):  # type: ignore[misc]
-    """Refuses logits that no token can be drawn from."""
+    """Raises a UserError if no token can be drawn from the logits."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if scores.isnan().any() or scores.isposinf().any():
@@ -188,7 +195,7 @@ class _Finite(LogitsProcessor):  # type: ignore[misc]
 def _prompt_ids(
     tokenizer: Tokenizer, number: int, prompt: str, n_positions: int, bos: bool
 ) -> list[int]:
-    if any("\ud800" <= c <= "\udfff" for c in prompt):  # how Python passes on other bytes
+    if any("\ud800" <= c <= "\udfff" for c in prompt):  # how Python represents invalid bytes
         raise UserError(f"prompt {number}: not valid UTF-8")
     ids: list[int] = tokenizer.encode(prompt, add_special_tokens=False).ids
     if special_id(tokenizer, IMAGE) in ids:

@@ -29,7 +29,15 @@ from gpt2v.train.distributed import rank_0_first
 
 
 def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
-    """Train into the run directory; `bank` saves loading the tiles twice."""
+    """Train a GPT-2 and write the run directory.
+
+    Args:
+        bank: the tiles, if they are loaded already.
+
+    Raises:
+        UserError: data, model and settings do not fit together, or see `fit_stream`.
+        Stopped: SIGINT or SIGTERM arrived.
+    """
     started = time.monotonic()
     if config.data.has_grids:
         bank = bank or load_bank(config.tiles)
@@ -51,21 +59,25 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
 
 
 def _texts(config: LMConfig, bank: TileBank | None) -> Iterator[str]:
-    """What a tokenizer is trained on: all that will be read."""
+    """The texts that a tokenizer is trained on: everything that the model will read."""
     if bank:
         yield from grid_texts(bank)
-        for place, spec in config.data.placed:
+        for key, spec in config.data.placed:
             if isinstance(spec, GridConfig):
-                with within(place):
+                with within(key):
                     yield from spec_texts(bank, spec)
     for text in config.data.corpora:
         yield from corpus_texts(text)
 
 
 def tokenize(config: LMConfig, out: Path) -> None:
-    """`gpt2v data tokenize`: the token files of the first corpus, and their tokenizer, in `out`."""
+    """`gpt2v data tokenize`: write the first corpus's token files and the tokenizer to `out`.
+
+    Raises:
+        UserError: the configuration has no corpus, or it cannot be read or written.
+    """
     if not config.data.corpora:
-        raise UserError("data.stages: no corpus here that could be tokenized")
+        raise UserError("data.stages: there is no corpus to tokenize")
     bank = load_bank(config.tiles) if config.data.has_grids else None
     tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
     tokenize_corpus(config.data.corpora[0], tokenizer, out)
@@ -74,7 +86,7 @@ def tokenize(config: LMConfig, out: Path) -> None:
 
 
 def new_gpt2(config: GPT2ModelConfig, tokenizer: Tokenizer) -> GPT2LMHeadModel:
-    """A GPT-2 from random weights."""
+    """A GPT-2 with random weights."""
     end = special_id(tokenizer, END_OF_TEXT)
     return GPT2LMHeadModel(
         GPT2Config(
@@ -86,7 +98,7 @@ def new_gpt2(config: GPT2ModelConfig, tokenizer: Tokenizer) -> GPT2LMHeadModel:
             resid_pdrop=config.dropout,
             embd_pdrop=config.dropout,
             attn_pdrop=config.dropout,
-            activation_function="gelu_pytorch_tanh",  # gelu_new, in one kernel
+            activation_function="gelu_pytorch_tanh",  # the same function as gelu_new, in one kernel
             bos_token_id=end,
             eos_token_id=end,
             pad_token_id=special_id(tokenizer, PAD),

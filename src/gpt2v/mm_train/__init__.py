@@ -1,1 +1,1 @@
-"""MM-Train: a GPT-2v from a trained GPT-2 and a vision tower."""
+"""MM-Train: train a GPT-2v, made of a trained GPT-2 and a vision tower."""

@@ -1,8 +1,11 @@
-"""CLIP with localised patch features: the model, its two losses, and its zero-shot classifier.
+"""CLIP with localised patch features: the model and its losses.
 
-The global contrastive loss alone gives no gradient to the last layer's patch tokens, so a local
-term asks the patches of each object to name it, against the captions of all objects.
-Equal captions in a batch are positives of each other.
+The global contrastive loss alone gives no gradient to the last layer's patch tokens. So a local
+loss trains the patches of each object to name it, among the captions of all objects. Equal captions
+in a batch are positives of each other.
+
+Shapes: B samples of a batch, P pictures, N patches of a picture, T token positions, S side of a
+picture in pixels.
 """
 
 from collections.abc import Sequence
@@ -17,14 +20,14 @@ from gpt2v.config.training import EncoderConfig
 from gpt2v.data.text_pieces import END_OF_TEXT, PAD, special_id
 from gpt2v.data.tiles.image_files import Pixels
 
-# Mean and standard deviation of each channel that OpenAI's CLIP normalises with.
+# Mean and standard deviation of each channel, with which OpenAI's CLIP normalises pixels.
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 LONGEST_CAPTION = 77  # CLIP's context
 
 
 def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
-    """A CLIPModel from random weights for pictures and captions of our own."""
+    """A CLIPModel with random weights, for our pictures and captions."""
     end = special_id(tokenizer, END_OF_TEXT)
     tower = {
         "hidden_act": "gelu",
@@ -38,7 +41,7 @@ def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
         "vocab_size": tokenizer.get_vocab_size(),
         "max_position_embeddings": LONGEST_CAPTION,
         "bos_token_id": end,
-        "eos_token_id": end,  # the default, 49407, would pool the first token of every caption
+        "eos_token_id": end,  # the default, 49407, pools the first token of every caption
         "pad_token_id": special_id(tokenizer, PAD),
     }
     vision = {
@@ -57,14 +60,14 @@ def normalise(
     mean: Sequence[float] = IMAGE_MEAN,
     std: Sequence[float] = IMAGE_STD,
 ) -> Tensor:
-    """uint8 (B, S, S, 3) -> float (B, 3, S, S), as a vision tower takes it; by default, CLIP."""
+    """uint8 (P, S, S, 3) -> float (P, 3, S, S), as a vision tower takes it; defaults are CLIP's."""
     x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255)
     centre, width = (torch.tensor(v, device=device)[:, None, None] for v in (mean, std))
     return ((x - centre) / width).contiguous()
 
 
 def caption_ids(captions: list[str], tokenizer: Tokenizer, device: torch.device) -> Tensor:
-    """(B, T) captions, each closed by the end-of-text token that CLIP pools."""
+    """(B, T) token ids of captions, each with the end-of-text token that CLIP pools, and padded."""
     rows = [e.ids for e in tokenizer.encode_batch([c + END_OF_TEXT for c in captions])]
     longest = max(map(len, rows))
     pad = special_id(tokenizer, PAD)
@@ -72,30 +75,43 @@ def caption_ids(captions: list[str], tokenizer: Tokenizer, device: torch.device)
 
 
 def embed_captions(clip: CLIPModel, ids: Tensor) -> Tensor:
-    """Unit embeddings (B, D) of captions."""
+    """Unit embeddings (B, projection_dim) of captions (B, T)."""
     return F.normalize(clip.get_text_features(input_ids=ids).pooler_output, dim=-1)
 
 
 def embed_patches(clip: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit embeddings of whole pictures (B, D); embeddings of their patches (B, N, D)."""
+    """Embed pictures (B, 3, S, S).
+
+    Returns:
+        unit embeddings of whole pictures (B, projection_dim), and embeddings of their patches
+        (B, N, projection_dim), which are not normalised.
+    """
     hidden = clip.vision_model(pixel_values).last_hidden_state
     hidden = clip.visual_projection(clip.vision_model.post_layernorm(hidden))
     return F.normalize(hidden[:, 0], dim=-1), hidden[:, 1:]
 
 
 def pool_regions(patches: Tensor, region: Tensor, n_regions: int) -> Tensor:
-    """Unit mean embedding of each region's patches, (B, R, D); zero where a region has none.
+    """Unit mean embedding of each region's patches, (B, n_regions, projection_dim).
+
+    It is zero for a region without patches.
 
     Args:
-        patches: (B, N, D).
-        region: (B, N) or (1, N) region of each patch; below 0: none.
+        patches: (B, N, projection_dim) patch embeddings.
+        region: (B, N) or (1, N) region of each patch; below 0: no region.
     """
     member = (region[..., None] == torch.arange(n_regions, device=region.device)).to(patches)
     return F.normalize(member.mT @ patches, dim=-1)
 
 
 def global_loss(clip: CLIPModel, pictures: Tensor, captions: Tensor, same: Tensor) -> Tensor:
-    """Mean symmetric contrastive loss; `same` (B, B) marks equal captions as positives."""
+    """Mean symmetric contrastive loss.
+
+    Args:
+        pictures: (B, projection_dim) unit embeddings.
+        captions: (B, projection_dim) unit embeddings.
+        same: (B, B) 1 where captions are equal, else 0.
+    """
     logits = clip.logit_scale.exp() * pictures @ captions.T
     share = same / same.sum(1, keepdim=True)
     both = F.cross_entropy(logits, share) + F.cross_entropy(logits.T, share)
@@ -105,16 +121,16 @@ def global_loss(clip: CLIPModel, pictures: Tensor, captions: Tensor, same: Tenso
 def local_losses(
     clip: CLIPModel, patches: Tensor, objects: Tensor, region: Tensor, target: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Mean cross-entropy of regions naming their object, and of single patches doing so.
+    """Mean cross-entropy of regions that name their object, and of single patches that name it.
 
-    The mean over a region learns several times as fast: from patches one by one, attention has to
-    find the object's other patches before there is anything to learn from.
+    With the mean over a region, training is several times as fast: with single patches, attention
+    must first find the object's other patches.
 
     Args:
-        patches: (B, N, D) patch embeddings.
-        objects: (C, D) unit embeddings of the objects' captions.
-        region: (B, N) region of each patch; below 0: none.
-        target: (B, R) object in each region; below 0: none.
+        patches: (B, N, projection_dim) patch embeddings.
+        objects: (n_classes, projection_dim) unit embeddings of the objects' captions.
+        region: (B, N) region of each patch; below 0: no region.
+        target: (B, n_regions) class of the object in each region; below 0: no object.
     """
     pooled = pool_regions(patches, region, target.shape[1])
     seen = (target >= 0) & (pooled != 0).any(-1)

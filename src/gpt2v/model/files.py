@@ -1,4 +1,4 @@
-"""Checkpoints as Hugging Face directories: weights, configuration and tokenizer in one place."""
+"""Checkpoints as Hugging Face directories: weights, configuration and tokenizer together."""
 
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,13 +18,17 @@ M = TypeVar("M", bound=PreTrainedModel)
 
 
 def save_pretrained(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer) -> None:
-    """Write what `from_pretrained` of plain transformers reads."""
+    """Write the files that `from_pretrained` of plain transformers reads."""
     model.save_pretrained(folder)
     wrap_tokenizer(tokenizer).save_pretrained(folder)
 
 
 def load_weights(folder: Path, model: PreTrainedModel) -> None:
-    """Take the weights that `save_pretrained` wrote into a model of the same shape."""
+    """Load the weights that `save_pretrained` wrote into a model of the same shape.
+
+    Raises:
+        UserError: the checkpoint does not fit the model.
+    """
     model.load_state_dict(load_pretrained(type(model), str(folder), "checkpoint").state_dict())
 
 
@@ -32,7 +36,7 @@ def wrap_tokenizer(tokenizer: Tokenizer, **options: Any) -> PreTrainedTokenizerF
     """The tokenizer as `transformers` loads it.
 
     Args:
-        options: further arguments of PreTrainedTokenizerFast, which are saved with it.
+        options: more arguments of PreTrainedTokenizerFast, which are saved with it.
     """
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -44,24 +48,28 @@ def wrap_tokenizer(tokenizer: Tokenizer, **options: Any) -> PreTrainedTokenizerF
     )
 
 
-def find_checkpoint(source: str, key: str) -> str:
-    """The newest checkpoint of a run, a checkpoint directory, or a hub id as it is.
+def find_checkpoint(model: str, key: str) -> str:
+    """The path of a run's newest checkpoint, or the given checkpoint directory or hub id itself.
+
+    Args:
+        model: a run, a checkpoint directory or a hub id.
+        key: name of the setting, for messages.
 
     Raises:
-        UserError: a local path without a checkpoint, or one whose files do not match its manifest.
+        UserError: a local path has no checkpoint, or its files do not match its manifest.
     """
-    path = Path(source)
+    path = Path(model)
     if not path.exists():
-        if looks_local(source):
-            raise UserError(f"{key}: {source}: no such run or checkpoint")
-        return source
+        if looks_local(model):
+            raise UserError(f"{key}: {model}: no such run or checkpoint")
+        return model
     if checkpoints.folder_of(path).is_dir():
         steps = checkpoints.listed(path)
         if not steps:
-            raise UserError(f"{key}: {source}: this run has no checkpoint")
+            raise UserError(f"{key}: {model}: this run has no checkpoint")
         path = steps[-1]
     if not (path / "config.json").is_file():
-        raise UserError(f"{key}: {source}: no config.json here; expected a run or a checkpoint")
+        raise UserError(f"{key}: {model}: no config.json here; expected a run or a checkpoint")
     fault = checkpoints.verify(path)
     if fault:
         raise UserError(f"{key}: {fault}")
@@ -69,50 +77,59 @@ def find_checkpoint(source: str, key: str) -> str:
 
 
 def load_pretrained(kind: type[M], path: str, key: str, **options: Any) -> M:
-    """`from_pretrained` in fp32 with every weight found, or one clear line.
+    """`from_pretrained` in fp32; it fails with one line if a weight is missing.
 
-    Training keeps its weights in fp32 whatever a checkpoint was saved in; autocast lowers what it
-    may.
+    Weights are always in fp32 in training, whatever format a checkpoint has; autocast lowers the
+    precision where it can.
+
+    Args:
+        kind: class of the model.
+        key: name of the setting, for messages.
+        options: more arguments of `from_pretrained`.
 
     Raises:
-        UserError: the checkpoint is of another architecture, or lacks weights.
+        UserError: the checkpoint has another architecture, cannot be read, or lacks weights.
     """
     try:
         model: M
-        model, found = kind.from_pretrained(
+        model, loading = kind.from_pretrained(
             path,
             output_loading_info=True,
             use_safetensors=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
+            ignore_mismatched_sizes=True,  # reported below, by name
             dtype=torch.float32,
             **options,
         )
     except Exception as error:  # hub, file and format errors have no common type
         reason = first_line(error)
         raise UserError(f"{key}: {path}: cannot be loaded as {kind.__name__}: {reason}") from None
-    for name, saved, expected in sorted(found["mismatched_keys"]):
+    for name, saved, expected in sorted(loading["mismatched_keys"]):
         raise UserError(
-            f"{key}: {path}: {name} is {list(saved)} in its weights, but {list(expected)} by its "
-            "config.json"
+            f"{key}: {path}: {name} has shape {list(saved)} in its weights, but {list(expected)} "
+            "by its config.json"
         )
-    missing = sorted(found["missing_keys"])
+    missing = sorted(loading["missing_keys"])
     if missing:
         raise UserError(
-            f"{key}: {path}: no {kind.__name__} checkpoint: it lacks {missing[0]} "
+            f"{key}: {path}: not a {kind.__name__} checkpoint: it lacks {missing[0]} "
             f"and {len(missing) - 1} more weights"
         )
     return model
 
 
 def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
-    """A GPT-2 and its tokenizer, with rows for `<image>` and `<pad>`, which others' lack."""
+    """A GPT-2 and its tokenizer; adds embedding rows for `<image>` and `<pad>` if they are missing.
+
+    Raises:
+        UserError: they cannot be loaded, or do not belong together.
+    """
     lm = load_pretrained(GPT2LMHeadModel, path, key)
     tokenizer = load_tokenizer(path, key)
     rows, size = lm.config.vocab_size, tokenizer.get_vocab_size()
-    if size > rows + len(SPECIAL_TOKENS):  # as many rows may be added, no more
+    if size > rows + len(SPECIAL_TOKENS):  # at most so many rows are added
         raise UserError(
-            f"{key}: {path}: its tokenizer has {size} tokens with {IMAGE}, but the GPT-2 a "
-            f"vocabulary of {rows}, which leaves no room for it; they do not belong together"
+            f"{key}: {path}: its tokenizer has {size} tokens with {IMAGE}, but the GPT-2 has a "
+            f"vocabulary of {rows} tokens, which is too small; they do not belong together"
         )
     if size > rows:
         lm.resize_token_embeddings(size)
@@ -120,6 +137,6 @@ def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
 
 
 def quiet_transformers() -> None:
-    """Its progress bars and its warnings about what we do on purpose do not help a user."""
+    """Switch off transformers' progress bars, and its warnings, which are not of use here."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

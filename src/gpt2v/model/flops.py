@@ -1,8 +1,9 @@
 """Floating-point operations of a training step, as the literature counts them.
 
-A transformer with N weights in its matrices, L layers of width D and T tokens of context takes
-6 N + 12 L D T operations per token (Chowdhery et al. 2022, https://arxiv.org/abs/2204.02311,
-appendix B): forward and backward pass, as if every part trained and no token were masked.
+A transformer takes `6 * n_weights + 12 * n_layer * width * length` operations per token (Chowdhery
+et al. 2022, https://arxiv.org/abs/2204.02311, appendix B), where `n_weights` counts the weights of
+its matrices and `length` the tokens of its context. This covers forward and backward pass, as if
+every part trained and no token were masked.
 """
 
 from torch import nn
@@ -15,37 +16,37 @@ from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import Picture
 
 
-def step_flops(layers: nn.Module, n_layer: int, width: int, rows: int, length: int) -> float:
-    """Of `rows` sequences of `length` tokens through a stack of transformer blocks."""
-    return float(rows * length * (6 * matrices(layers) + 12 * n_layer * width * length))
+def step_flops(layers: nn.Module, n_layer: int, width: int, n_rows: int, length: int) -> float:
+    """Operations for `n_rows` sequences of `length` tokens in a stack of transformer blocks."""
+    return float(n_rows * length * (6 * matrix_weights(layers) + 12 * n_layer * width * length))
 
 
-def matrices(layers: nn.Module) -> int:
-    """Number of weights in them."""
+def matrix_weights(layers: nn.Module) -> int:
+    """Number of weights in the matrices of a module."""
     return sum(p.numel() for p in layers.parameters() if p.ndim == 2)
 
 
 def stream_flops(reader: Reader, batch: Batch | TextBatch) -> float:
-    """Of one step of a GPT-2 or a GPT-2v on a batch.
+    """Operations of one step of a GPT-2 or a GPT-2v on a batch.
 
-    The last block, but for its keys and values, and the head run where the batch is read; the
-    vision tower on what is not kept of it.
+    The head and the last block, except for its keys and values, run only at positions that are
+    read. The vision tower runs only on pictures whose features are not cached.
     """
     source, c = reader.source, reader.lm.config
-    rows, length = batch.input_ids.shape
+    n_rows, length = batch.input_ids.shape
     *blocks, last = reader.lm.transformer.h
     pairs = 2 * c.n_embd**2  # weights that make keys and values
-    read = matrices(last) - pairs + c.n_embd * c.vocab_size
-    total = step_flops(nn.ModuleList(blocks), len(blocks), c.n_embd, rows, length)
-    total += 6.0 * rows * length * pairs
+    read = matrix_weights(last) - pairs + c.n_embd * c.vocab_size
+    total = step_flops(nn.ModuleList(blocks), len(blocks), c.n_embd, n_rows, length)
+    total += 6.0 * n_rows * length * pairs
     total += batch.n_supervised * (6.0 * read + 12 * c.n_embd * length)
     if isinstance(source, Picture) and isinstance(batch, Batch) and batch.pictures is not None:
         total += vision_flops(source.model.vision_tower, source.n_seen(batch.pictures))
     return float(total)
 
 
-def vision_flops(tower: PreTrainedModel, pictures: int) -> float:
-    """Of one step of a vision tower's blocks."""
+def vision_flops(tower: PreTrainedModel, n_pictures: int) -> float:
+    """Operations of one step of a vision tower's blocks."""
     c = tower.config
     length = (c.image_size // c.patch_size) ** 2 + family_of(c).n_class_tokens
-    return step_flops(tower, c.num_hidden_layers, c.hidden_size, pictures, length)
+    return step_flops(tower, c.num_hidden_layers, c.hidden_size, n_pictures, length)

@@ -1,10 +1,10 @@
-"""GPT-2v as a stock LLaVA: what `LlavaForConditionalGeneration` and `LlavaProcessor` of plain
+"""GPT-2v as a stock LLaVA, which `LlavaForConditionalGeneration` and `LlavaProcessor` of plain
 transformers load, with the same logits.
 
-LLaVA reads every patch of the picture that its processor makes, so the two are the same where a
-picture fills the tower's canvas, or `picture.resize` makes it fill it. Of a smaller picture
-`data.images.ImageSpan` has only the patches that it covers, and the export reads the empty ones
-beside it as well.
+LLaVA reads every patch of the picture that its processor makes. So the logits are the same if a
+picture fills the tower's canvas, or `picture.resize` scales it to do so. For a smaller picture,
+`data.render.spans.ImageSpan` has only the patches that it covers, but the export also reads the
+empty patches beside it.
 """
 
 import copy
@@ -26,9 +26,10 @@ from gpt2v.model.encoders import family_of
 from gpt2v.model.files import wrap_tokenizer
 from gpt2v.model.gpt2v import GPT2vModel
 
-ACTIVATIONS = {"linear": "linear", "mlp": "gelu"}  # between LLaVA's two layers, by our projector
+# LLaVA's activation between the two layers of its projector, for each of our projectors.
+ACTIVATIONS = {"linear": "linear", "mlp": "gelu"}
 
-# A document is text with pictures in it; nobody speaks.
+# A document is text with pictures in it, without speakers.
 _CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{% if message.content is string %}{{ message.content }}{% else %}"
@@ -39,10 +40,10 @@ _CHAT_TEMPLATE = (
 
 
 def check_llava(model: GPT2vModel, tokenizer: Tokenizer) -> None:
-    """Refuse what a LLaVA cannot be.
+    """Check that a model can be exported as a LLaVA.
 
     Raises:
-        UserError: the projector, the pooling or the length of a picture has no place in it.
+        UserError: LLaVA has no such projector, pooling or image token, or a picture is too long.
     """
     config = model.config
     if config.projector not in ACTIVATIONS:
@@ -52,7 +53,7 @@ def check_llava(model: GPT2vModel, tokenizer: Tokenizer) -> None:
         )
     if config.pool > 1:
         raise UserError(
-            f"pool: {config.pool}: LLaVA gives every patch a token of its own; pool: 1 can be "
+            f"pool: {config.pool}: LLaVA has one token for every patch; only pool: 1 can be "
             "exported"
         )
     n_tokens, n_positions = n_vision_tokens(model), config.text_config.n_positions
@@ -69,14 +70,14 @@ def check_llava(model: GPT2vModel, tokenizer: Tokenizer) -> None:
 
 
 def n_vision_tokens(model: GPT2vModel) -> int:
-    """Vision tokens of a whole picture, the class token included."""
+    """Number of vision tokens of a whole picture, including the class token."""
     return model.geometry.n_patches + int(model.config.class_token)
 
 
 def llava_model(model: GPT2vModel, tokenizer: Tokenizer) -> LlavaForConditionalGeneration:
-    """The same weights under LLaVA's names.
+    """A LLaVA with the same weights.
 
-    GPT-2's head is a copy of its word embeddings: LLaVA would look for a tied head elsewhere.
+    GPT-2's head becomes a copy of its word embeddings: LLaVA expects a tied head elsewhere.
     """
     end, pad = special_id(tokenizer, END_OF_TEXT), special_id(tokenizer, PAD)
     special = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": pad}
@@ -108,10 +109,10 @@ def llava_model(model: GPT2vModel, tokenizer: Tokenizer) -> LlavaForConditionalG
 
 
 def llava_processor(model: GPT2vModel, tokenizer: Tokenizer) -> LlavaProcessor:
-    """What makes the model's input from text with `<image>` in it and pictures.
+    """The processor that makes the model's input from pictures and text with `<image>` in it.
 
-    A picture of the tower's size is read as it is; another is scaled as `picture.resize` does
-    (bilinear, with area averaging), but to the whole canvas whatever its shape.
+    A picture of the tower's size is not changed. Others are scaled like `picture.resize` does
+    (bilinear, with area averaging), but always to the whole canvas, whatever their shape.
     """
     vision = model.config.vision_config
     size = {"height": vision.image_size, "width": vision.image_size}
@@ -124,10 +125,10 @@ def llava_processor(model: GPT2vModel, tokenizer: Tokenizer) -> LlavaProcessor:
         image_std=model.config.image_std,
     )
     plain = Tokenizer.from_str(tokenizer.to_str())
-    plain.post_processor = None  # documents begin and end as they are written
+    plain.post_processor = None  # adds no tokens at the begin or end of documents
     wrapped = wrap_tokenizer(
         plain,
-        padding_side="left",  # a batch is continued at its right end
+        padding_side="left",  # generation continues a batch at its right end
         model_max_length=model.config.text_config.n_positions,
     )
     return LlavaProcessor(
@@ -142,20 +143,20 @@ def llava_processor(model: GPT2vModel, tokenizer: Tokenizer) -> LlavaProcessor:
 
 
 def save_llava(folder: Path, model: GPT2vModel, tokenizer: Tokenizer) -> None:
-    """Write weights, configuration, processor, tokenizer and a model card."""
+    """Write weights, configuration, processor, tokenizer and a model card into the folder."""
     llava_model(model, tokenizer).save_pretrained(folder)
     llava_processor(model, tokenizer).save_pretrained(folder)
     (folder / "README.md").write_text(model_card(model), encoding="utf-8")
 
 
 def _strategy(model: GPT2vModel) -> str:
-    """Of the vision tower's tokens, all are read, or all but the first, a class token."""
+    """LLaVA's name for reading all of the vision tower's tokens, or all but the class token."""
     has_class_token = family_of(model.config.vision_config).n_class_tokens > 0
     return "default" if has_class_token and not model.config.class_token else "full"
 
 
 def model_card(model: GPT2vModel) -> str:
-    """README.md: what this is, how to load it, and facts of its configuration."""
+    """Content of README.md: what the model is, how to load it, and facts of its configuration."""
     config, vision, text = model.config, model.config.vision_config, model.config.text_config
     rows = {
         "vision tower": f"{family_of(vision).name}, {vision.num_hidden_layers} layers, "
@@ -184,8 +185,8 @@ tags:
 
 # GPT-2v
 
-A small GPT-2 with eyes, trained with gpt2v to answer questions about a grid of objects that it sees
-as a picture or reads as a text table. This is the same model as a stock
+A small GPT-2 with a vision tower, trained with gpt2v to answer questions about a grid of objects,
+which it sees as a picture or reads as a text table. This is the same model as a stock
 `LlavaForConditionalGeneration` of plain transformers.
 
 ```python
@@ -207,10 +208,10 @@ output = model.generate(**inputs, do_sample=False, max_new_tokens=4)
 print(processor.decode(output[0, inputs["input_ids"].shape[1] :]))
 ```
 
-It continues documents of the kind that it was trained on, word for word; the chat template adds
-nothing. A picture is scaled to {size}x{size} pixels; one of that size is read exactly as in
-training. Of a smaller picture, which gpt2v draws into a corner of the canvas, LLaVA reads the
-empty patches too, which gpt2v leaves out.
+It continues documents in exactly the words of its training; the chat template adds nothing. A
+picture is scaled to {size}x{size} pixels; one of that size is read exactly as in training. If gpt2v
+draws a smaller picture into a corner of the canvas, LLaVA also reads the empty patches, which gpt2v
+leaves out.
 
 | part | is |
 | --- | --- |

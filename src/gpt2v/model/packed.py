@@ -1,9 +1,14 @@
-"""The packed forward pass: many questions about one grid in one sequence, one prefix. A `Reader`
-makes it: a GPT-2 by itself, or a GPT-2v with what stands at its image positions.
+"""The packed forward pass: one sequence holds many questions about one grid after one prefix.
 
-Attention follows the batch's segment tree through a 4-D additive float mask (transformers' eager
-attention is silently wrong with boolean ones). The vocabulary head runs only at positions whose
-next token is read, and so does the last block: of all others it needs the keys and values alone.
+A `Reader` runs it with a GPT-2, or with a GPT-2v and the vision tokens for its image positions.
+
+Attention follows the batch's segment tree, given as a 4-D additive float mask (with boolean masks
+transformers' eager attention is wrong without an error). The last block and the vocabulary head run
+only at positions that are read; from all other positions the last block needs only keys and values.
+
+Shapes: B samples of a batch, T token positions, D width of a hidden state, V words of the
+vocabulary, Y positions that are read (whose next token is predicted), H attention heads, E width of
+a head.
 """
 
 from dataclasses import dataclass
@@ -18,26 +23,26 @@ from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from gpt2v.data.render.batches import IGNORE, Batch
 from gpt2v.hardware.onednn import affine
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.model.head import head_loss
+from gpt2v.model.losses import head_loss
 from gpt2v.model.vision_tokens import Picture, VisionTokenSource
 
 
 @dataclass(frozen=True)
 class Packed:
-    """What of a Batch the language model needs, on its device."""
+    """The part of a Batch that the language model needs, on its device."""
 
     input_ids: Tensor  # (B, T)
     position_ids: Tensor  # (B, T)
-    mask: Tensor  # (B or 1, 1, T, T) additive; batch 1 where all rows are laid out alike
-    read: Tensor  # (B, T) bool: the last block and the head run here
-    targets: Tensor  # (number of True in read,) the supervised token that follows, or IGNORE
+    mask: Tensor  # (B or 1, 1, T, T) additive; 1 if all samples have the same segments
+    read: Tensor  # (B, T) bool: True at positions that are read
+    targets: Tensor  # (Y,) the supervised token that follows, or IGNORE
 
 
 def pack(batch: Batch, device: torch.device, dtype: torch.dtype = torch.float32) -> Packed:
     """Move a batch to the device.
 
-    Read are the positions to the left of supervised tokens (an answer directly follows its
-    question) and, where the batch has them, those that score its choices.
+    The positions before supervised tokens are read (an answer directly follows its question). If
+    the batch has choices, the positions that score them are read, too.
     """
     target = np.full(batch.labels.shape, IGNORE, np.int64)
     target[:, :-1] = batch.labels[:, 1:]
@@ -60,21 +65,23 @@ def attention_mask(batch: Batch, device: torch.device, dtype: torch.dtype) -> Te
     segments = batch.segments
     if (segments == segments[0]).all():
         segments = segments[:1]
-    segment_BT = torch.from_numpy(np.array(segments)).to(device)  # rows may share their memory
+    segment_BT = torch.from_numpy(np.array(segments)).to(device)  # samples may share their memory
     sees = torch.from_numpy(batch.sees).to(device)
     real = segment_BT >= 0
     index = segment_BT.clamp(min=0)
     allowed = sees[index[:, :, None], index[:, None, :]] & real[:, None, :]
     length = segments.shape[1]
     allowed &= torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    allowed |= torch.eye(length, dtype=torch.bool, device=device)  # padding sees itself
+    allowed |= torch.eye(length, dtype=torch.bool, device=device)  # padding attends to itself
     mask = torch.zeros(allowed.shape, dtype=dtype, device=device)
     return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
 
 
 def read_hidden(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None = None) -> Tensor:
-    """Final hidden states (n_read, D) at the positions that are read, from the token ids or from
-    given input embeddings.
+    """Final hidden states (Y, D) at the positions that are read.
+
+    Args:
+        embeds_BTD: input embeddings; without them, those of the token ids.
     """
     gpt2 = lm.transformer
     if embeds_BTD is None:
@@ -84,47 +91,52 @@ def read_hidden(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None =
     *blocks, last = gpt2.h
     for block in blocks:
         hidden_BTD = block(hidden_BTD, attention_mask=mask)
-    hidden_RD: Tensor = gpt2.ln_f(_read_block(last, hidden_BTD, mask, packed.read))
-    return hidden_RD
+    hidden_YD: Tensor = gpt2.ln_f(_read_block(last, hidden_BTD, mask, packed.read))
+    return hidden_YD
 
 
 def _read_block(block: GPT2Block, hidden_BTD: Tensor, mask: Tensor, read_BT: Tensor) -> Tensor:
-    """What the block gives (n_read, D) at the positions that are read; their queries see the keys
-    and values of all.
+    """Output of the block (Y, D) at the positions that are read.
+
+    Their queries attend to the keys and values of all positions.
     """
     attention = block.attn
     *shape, width = hidden_BTD.shape
     weight, bias = attention.c_attn.weight[:, width:], attention.c_attn.bias[width:]
     pairs = affine(block.ln_1(hidden_BTD), weight, bias).view(*shape, 2, -1, attention.head_dim)
-    everywhere = _Everywhere(*pairs.permute(2, 0, 3, 1, 4))
-    # Rows in which less is read than in the fullest are filled up with positions that are not.
+    cache = _AllPositions(*pairs.permute(2, 0, 3, 1, 4))
+    # Every sample gets as many positions as the one that reads most; the rest are not read.
     most = max(1, int(read_BT.sum(1).max()))
-    at_BR = read_BT.int().argsort(dim=1, descending=True, stable=True)[:, :most]
-    rows_B1 = torch.arange(len(at_BR), device=at_BR.device)[:, None]
-    seen_B1RT = mask[:, 0][rows_B1, at_BR][:, None]
-    given_BRD: Tensor = block(hidden_BTD[rows_B1, at_BR], everywhere, attention_mask=seen_B1RT)
-    return given_BRD[read_BT[rows_B1, at_BR]]
+    at_BY = read_BT.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    samples_B1 = torch.arange(len(at_BY), device=at_BY.device)[:, None]
+    mask_B1YT = mask[:, 0][samples_B1, at_BY][:, None]
+    output_BYD: Tensor = block(hidden_BTD[samples_B1, at_BY], cache, attention_mask=mask_B1YT)
+    return output_BYD[read_BT[samples_B1, at_BY]]
 
 
-class _Everywhere:
-    """As a cache to transformers: keys and values of all positions, whatever the block is given."""
+class _AllPositions:
+    """A cache for transformers that holds the keys and values of all positions.
+
+    It ignores those that the block computes for its own input.
+    """
 
     def __init__(self, keys_BHTE: Tensor, values_BHTE: Tensor) -> None:
-        self.found = keys_BHTE, values_BHTE
+        self.pairs = keys_BHTE, values_BHTE
 
     def update(self, *own: Any, **options: Any) -> tuple[Tensor, Tensor]:
-        return self.found
+        """Keys and values that the block attends to."""
+        return self.pairs
 
 
-def answer_loss(lm: GPT2LMHeadModel, hidden_RD: Tensor, packed: Packed) -> Tensor:
-    """Sum over supervised tokens of the cross-entropy in nats, from what `read_hidden` gave."""
+def answer_loss(lm: GPT2LMHeadModel, hidden_YD: Tensor, packed: Packed) -> Tensor:
+    """Sum of the cross-entropy in nats over supervised tokens, from the output of `read_hidden`."""
     supervised = packed.targets != IGNORE
-    return head_loss(hidden_RD[supervised], lm.lm_head.weight, packed.targets[supervised])
+    return head_loss(hidden_YD[supervised], lm.lm_head.weight, packed.targets[supervised])
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Calls the language model on batches; image positions are filled by `source`."""
+    """Calls the language model on batches; `source` gives the embeddings of image positions."""
 
     lm: GPT2LMHeadModel
     image_id: int
@@ -132,34 +144,36 @@ class Reader:
 
     @classmethod
     def of(cls, model: GPT2vModel, picture: Picture | None = None) -> "Reader":
-        """GPT-2v on pictures (as `picture` gives their features) and on text."""
+        """A reader of a GPT-2v for pictures and text; `picture` gives the features of pictures."""
         source = picture or Picture(model)
         return cls(model.language_model, model.config.image_token_id, source)
 
     @property
     def device(self) -> torch.device:
-        found: torch.device = self.lm.device
-        return found
+        """Device of the language model."""
+        device: torch.device = self.lm.device
+        return device
 
     @property
     def n_positions(self) -> int:
-        found: int = self.lm.config.n_positions
-        return found
+        """Maximum number of token positions."""
+        n_positions: int = self.lm.config.n_positions
+        return n_positions
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Packed]:
-        """Logits (n_read, V) where the batch is read, and the packed batch that they belong to."""
+        """Logits (Y, V) at the positions that are read, and the packed batch."""
         hidden, packed = self.hidden(batch)
         logits: Tensor = self.lm.lm_head(hidden)
         return logits, packed
 
     def hidden(self, batch: Batch) -> tuple[Tensor, Packed]:
-        """Final hidden states (n_read, D) where the batch is read, and the packed batch."""
+        """Final hidden states (Y, D) at the positions that are read, and the packed batch."""
         packed = pack(batch, self.device)
         is_image = packed.input_ids == self.image_id
         if not is_image.any():
             return read_hidden(self.lm, packed), packed
-        assert self.source is not None, "this batch has image positions, but no source for them"
-        # A neutral id below the placeholders: their own embedding never takes part.
+        assert self.source is not None, "a batch has image positions, but this reader has no source"
+        # The embedding of <image> is never used: image positions get id 0 here, replaced below.
         words = self.lm.get_input_embeddings()(packed.input_ids.masked_fill(is_image, 0))
         tokens = self.source(batch).to(words.dtype)
         embeds = words.masked_scatter(is_image[..., None], tokens)

@@ -1,1 +1,1 @@
-"""The one training loop: optimizer groups, Muon, schedules, metrics. It knows no task."""
+"""The training loop for all tasks: optimizer groups, Muon, schedules, metrics, checkpoints."""

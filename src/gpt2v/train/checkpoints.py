@@ -1,7 +1,8 @@
-"""Checkpoints that training goes on from: whole or absent, checksummed, the newest and the best.
+"""Checkpoints that a training resumes from. The newest ones and the best one are kept.
 
-`checkpoints/step-NNNNNN/` holds what the task writes (Hugging Face files), `optimizer.safetensors`
-(absent where only weights were saved), `trainer.json`, and `MANIFEST.json` with the sha256 of each.
+`checkpoints/step-NNNNNN/` holds the files of the task (Hugging Face files),
+`optimizer.safetensors` (missing if only weights were saved), `trainer.json`, and `MANIFEST.json`
+with the sha256 of each file. A checkpoint is written completely or not at all.
 """
 
 import hashlib
@@ -23,12 +24,12 @@ MANIFEST, OPTIMIZER, TRAINER = "MANIFEST.json", "optimizer.safetensors", "traine
 
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a training has come."""
+class TrainerState:
+    """How far a training has come: the content of `trainer.json`."""
 
-    step: int = 0  # steps done
-    validation: dict[str, float] | None = None  # the last one
-    merit: float | None = None  # of the weights of this step, if they were measured; more is better
+    step: int = 0  # number of steps done
+    validation: dict[str, float] | None = None  # the last results on validation data
+    merit: float | None = None  # of this step's weights, if they were validated; higher is better
     data_hash: str = ""
 
 
@@ -46,7 +47,10 @@ def listed(run: Path) -> list[Path]:
 
 
 def write(run: Path, step: int, save_files: Callable[[Path], None]) -> Path:
-    """Write one checkpoint with its manifest, whole or not at all.
+    """Write one checkpoint with its manifest, completely or not at all, and return its path.
+
+    Args:
+        save_files: writes the checkpoint's files into the given directory.
 
     Raises:
         UserError: the files cannot be written, e.g. because the disk is full.
@@ -58,14 +62,14 @@ def write(run: Path, step: int, save_files: Callable[[Path], None]) -> Path:
         with runs.whole_directory(target) as folder:
             save_files(folder)
             for path in folder.iterdir():
-                path.chmod(0o644)  # safetensors makes its files private
+                path.chmod(0o644)  # safetensors makes files that only the owner can read
             sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
             (folder / MANIFEST).write_text(json.dumps(sums, indent=1) + "\n")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         before = [path.name for path in listed(run)]
-        kept = f"; {before[-1]} is whole: make room, then --resume" if before else ""
-        raise UserError(f"{target}: cannot be saved: {reason}{kept}") from None
+        advice = f"; {before[-1]} is complete: free disk space, then --resume" if before else ""
+        raise UserError(f"{target}: cannot be saved: {reason}{advice}") from None
     return target
 
 
@@ -75,10 +79,10 @@ def _sha256(path: Path) -> str:
 
 
 def verify(path: Path) -> str:
-    """What is wrong with a checkpoint's files, as one phrase that names the file; or nothing."""
+    """Check a checkpoint's files: an error message that names the damaged file, or `""`."""
     manifest = path / MANIFEST
     if not manifest.is_file():
-        return ""  # a checkpoint that another tool wrote
+        return ""  # written by another tool
     try:
         sums = dict(json.loads(manifest.read_text()))
     except (OSError, ValueError, TypeError):
@@ -91,49 +95,58 @@ def verify(path: Path) -> str:
 
 
 def newest_whole(run: Path) -> Path | None:
-    """The newest checkpoint without damage; says on stderr which ones it passes over.
+    """The newest undamaged checkpoint, or None if the run has no checkpoint.
+
+    Prints on stderr which damaged ones it skips.
 
     Raises:
         UserError: there are checkpoints, but all are damaged.
     """
-    for leftover in folder_of(run).glob(".step-*"):  # of a save or a removal that was cut off
+    for leftover in folder_of(run).glob(".step-*"):  # of an interrupted save or removal
         shutil.rmtree(leftover, ignore_errors=True)
     fault = ""
     for path in reversed(listed(run)):
         fault = verify(path) or ("" if (path / MANIFEST).is_file() else f"{path}: no {MANIFEST}")
         if not fault:
             return path
-        print(f"gpt2v: {fault}; going back to the checkpoint before it", file=sys.stderr)
+        print(f"gpt2v: {fault}; trying the checkpoint before it", file=sys.stderr)
     if fault:
-        raise UserError(f"{fault}, and no other checkpoint is whole; --overwrite starts anew")
+        raise UserError(f"{fault}, and no undamaged checkpoint is left; --overwrite starts again")
     return None
 
 
 def save(
     run: Path,
-    progress: Progress,
+    state: TrainerState,
     save_model: Callable[[Path], None],
-    state: dict[str, Tensor],
+    tensors: dict[str, Tensor],
     keep: int,
     always: Collection[int] = (),
 ) -> Path:
-    """Write a checkpoint to go on from; then keep the `keep` newest ones and the best.
+    """Write a checkpoint to resume from, and delete old ones.
 
-    Those of the steps in `always` stay, too.
+    The `keep` newest checkpoints, the best one, and those of the steps in `always` are kept.
+
+    Args:
+        save_model: writes the model into the given directory.
+        tensors: the optimizers' state.
+
+    Raises:
+        UserError: the files cannot be written, e.g. because the disk is full.
     """
 
     def files(folder: Path) -> None:
         save_model(folder)
-        save_file({k: v.contiguous() for k, v in state.items()}, folder / OPTIMIZER)
-        (folder / TRAINER).write_text(json.dumps(asdict(progress), indent=1) + "\n")
+        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / OPTIMIZER)
+        (folder / TRAINER).write_text(json.dumps(asdict(state), indent=1) + "\n")
 
-    target = write(run, progress.step, files)
+    target = write(run, state.step, files)
     merits = {path: _merit(path) for path in listed(run)}
     measured = {path: merit for path, merit in merits.items() if merit is not None}
     best = max(measured, key=measured.__getitem__, default=None)
-    stays = {best, *(folder_of(run) / _name(step) for step in always)}
+    kept = {best, *(folder_of(run) / _name(step) for step in always)}
     for path in listed(run)[:-keep]:
-        if path not in stays:
+        if path not in kept:
             runs.remove_directory(path)
     return target
 
@@ -146,14 +159,14 @@ def _merit(path: Path) -> float | None:
         return None
 
 
-def load(path: Path) -> tuple[Progress, dict[str, Tensor]]:
-    """What `save` wrote beside the model: the progress and the optimizers' state.
+def load(path: Path) -> tuple[TrainerState, dict[str, Tensor]]:
+    """Read what `save` wrote beside the model: the trainer's state and the optimizers' state.
 
     Raises:
-        UserError: the checkpoint holds weights only.
+        UserError: the checkpoint holds only weights.
     """
     try:
-        progress = Progress(**json.loads((path / TRAINER).read_text()))
-        return progress, load_file(path / OPTIMIZER)
+        state = TrainerState(**json.loads((path / TRAINER).read_text()))
+        return state, load_file(path / OPTIMIZER)
     except (OSError, ValueError, TypeError, SafetensorError):
-        raise UserError(f"{path}: holds no state of a training to go on from") from None
+        raise UserError(f"{path}: holds no training state to resume from") from None

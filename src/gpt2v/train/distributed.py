@@ -1,7 +1,7 @@
-"""Several processes on one training, as `torchrun` starts them: who am I, sums over all, rank 0.
+"""Training with several processes, as `torchrun` starts them.
 
-Every process takes its slice of the global batch and the gradients are averaged by
-DistributedDataParallel (gloo on CPUs, NCCL on GPUs). Files are written by rank 0 alone.
+Every process takes its slice of the global batch. DistributedDataParallel averages the gradients
+(gloo on CPUs, NCCL on GPUs). Only rank 0 writes files.
 """
 
 import os
@@ -20,17 +20,18 @@ T = TypeVar("T")
 
 
 def rank() -> int:
-    """Number of this process; 0 where there is one only."""
+    """Number of this process; 0 if there is only one."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
+    """Number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Join the processes that torchrun has started, until the end of the block."""
+    """Join the processes that torchrun started, until the end of the block."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
@@ -45,7 +46,7 @@ def processes() -> Iterator[None]:
 
 
 def sums(values: list[float], device: torch.device) -> list[float]:
-    """Each value summed over all processes."""
+    """Sum each value over all processes."""
     if world_size() == 1:
         return values
     total = torch.tensor(values, dtype=torch.float32 if device.type == "mps" else torch.float64)
@@ -55,7 +56,7 @@ def sums(values: list[float], device: torch.device) -> list[float]:
 
 
 def from_rank_0(work: Callable[[], T]) -> T:
-    """Do something on rank 0 alone; all get what it returns, or its UserError."""
+    """Call `work` on rank 0 only; every process gets its return value, or its UserError."""
     if world_size() == 1:
         return work()
     outcome: list[object] = [None, None]
@@ -71,14 +72,14 @@ def from_rank_0(work: Callable[[], T]) -> T:
 
 
 def rank_0_first(work: Callable[[], T]) -> T:
-    """Do something on rank 0, then on the others, which find what it has left on the disk."""
+    """Call `work` on rank 0, then on the others, which can use the files that rank 0 wrote."""
     done: list[T] = []
     from_rank_0(lambda: done.append(work()))
     return done[0] if done else work()
 
 
 class _Losses(nn.Module):
-    """A model with its loss as one module, so that DistributedDataParallel sees its forward."""
+    """A model and its loss as one module, which DistributedDataParallel can wrap."""
 
     def __init__(self, model: nn.Module, loss: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -90,9 +91,10 @@ class _Losses(nn.Module):
 
 
 def parallel(model: nn.Module, loss: Callable[..., Tensor], unused: bool) -> nn.Module:
-    """batch -> loss; with several processes, its backward pass averages the gradients.
+    """A module from a batch to its loss; with several processes, `backward` averages the gradients.
 
-    `unused` says that some batches leave some parameters without a gradient.
+    Args:
+        unused: whether some batches give some parameters no gradient.
     """
     losses = _Losses(model, loss)
     if world_size() == 1:

@@ -8,12 +8,14 @@ from torch import Tensor, nn
 
 
 class Averages:
-    """average <- decay * average + (1 - decay) * weight after every step, of parameters by name.
+    """After every step, average <- decay * average + (1 - decay) * weight, for each parameter.
 
-    These are all that train at any time: while one is frozen its average goes on towards its
-    weights, and while it has never moved the two are equal, bit for bit. Early on the decay is
-    (1 + n) / (10 + n) after n steps where that is less, so that the random first weights do not
-    linger.
+    After n steps the decay is at most (1 + n) / (10 + n), so that the random first weights soon
+    have no effect.
+
+    Args:
+        names: parameters that train in any stage. While one is frozen, its average still moves
+            towards its weights; before it first trains, the two are equal, bit for bit.
     """
 
     def __init__(self, model: nn.Module, decay: float, names: Collection[str]) -> None:
@@ -23,14 +25,14 @@ class Averages:
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
-        """Take in the weights after `steps` steps."""
+        """Update the averages with the weights after `steps` steps."""
         decay = min(self.decay, (1 + steps) / (10 + steps))
         weights = [p.detach() for p in self._named.values()]
         torch._foreach_lerp_(list(self._averages.values()), weights, 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model holds the averages inside the block, and its own weights again after it."""
+        """Put the averages into the model inside the block; its own weights return after it."""
         self._swap()
         try:
             yield
@@ -43,16 +45,16 @@ class Averages:
             p.data, self._averages[name] = self._averages[name], p.data
 
     def finish(self) -> None:
-        """Leave the averages in the model for good."""
+        """Put the averages into the model permanently."""
         self._swap()
 
     def raw_tensors(self) -> dict[str, Tensor]:
-        """The model's own weights, `raw/NAME` for each: what a checkpoint's model does not hold."""
+        """The model's own weights, `raw/NAME` for each. A checkpoint's model holds the averages."""
         return {f"raw/{name}": p.detach().clone() for name, p in self._named.items()}
 
     @torch.no_grad()
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a checkpoint, whose averages are in the model now."""
+        """Resume from a checkpoint: the model holds its averages now, `state` its `raw_tensors`."""
         for name, p in self._named.items():
             self._averages[name].copy_(p)
             p.copy_(state[f"raw/{name}"])

@@ -1,9 +1,11 @@
-"""The training loop. It knows no task: batches, loss and validation reach it as callables.
+"""The training loop. It is independent of the task, which gives it batches, loss and validation.
 
-The global batch is a function of the step; each process takes its slice of it, in `accumulate`
+The global batch is a function of the step. Each process takes its slice of it, in `accumulate`
 micro-batches, and the gradient is that of the mean over *all* supervised items of the step. So one
-process, accumulation and several processes train on the same thing, and a resumed run repeats an
-uninterrupted one bit for bit on the CPU.
+process, accumulation and several processes compute the same gradient, and on the CPU a resumed run
+repeats an uninterrupted one bit for bit.
+
+Shapes: B samples of a batch.
 """
 
 import hashlib
@@ -27,51 +29,51 @@ from gpt2v.hardware.compilation import compile_modules, failed
 from gpt2v.hardware.precision import has_bf16
 from gpt2v.progress import Reporter, progress
 from gpt2v.train import checkpoints
-from gpt2v.train.checkpoints import Progress
+from gpt2v.train.checkpoints import TrainerState
 from gpt2v.train.distributed import from_rank_0, parallel, rank, sums, world_size
 from gpt2v.train.ema import Averages
 from gpt2v.train.metrics import Metrics
 from gpt2v.train.optim import Optimizers
-from gpt2v.train.phases import Phase, left, phases_of, trained
+from gpt2v.train.stages import Stage, remaining, stages_of, trained
 from gpt2v.train.stopping import StopRequest, stop_signals
 from gpt2v.train.throughput import Meter, matmul_peak, memory_mb
 
 
 class Countable(Protocol):
-    """What the loop asks of a batch."""
+    """What the loop needs from a batch."""
 
     @property
     def n_supervised(self) -> int:
-        """Items that the summed loss is a sum over."""
+        """Number of items that the loss is summed over."""
 
     @property
     def n_tokens(self) -> int:
-        """Tokens that the model reads."""
+        """Number of tokens that the model reads."""
 
     @property
     def index(self) -> NDArray[np.int64]:
-        """Numbers of its samples, (B,)."""
+        """Numbers of the samples, (B,)."""
 
 
-B = TypeVar("B", bound=Countable)
+BatchT = TypeVar("BatchT", bound=Countable)
 
 
 @dataclass(frozen=True)
-class Task(Generic[B]):
-    """What is trained: everything that the loop does not know itself."""
+class Task(Generic[BatchT]):
+    """What is trained: the model, its data, its loss and its validation."""
 
     model: nn.Module
-    batch: Callable[[int, int, int], B]  # step, part, parts -> that slice of the step's batch
-    loss: Callable[[B], Tensor]  # summed over the batch's supervised items
+    batch: Callable[[int, int, int], BatchT]  # (step, part, parts) -> slice of the step's batch
+    loss: Callable[[BatchT], Tensor]  # summed over the batch's supervised items
     evaluate: Callable[[], dict[str, float]]
-    describe: Callable[[int], str]  # the data of a step, for the log
+    describe: Callable[[int], str]  # names the data of a step, for the log
     save: Callable[[Path], None]  # writes the model into a directory
-    load: Callable[[Path], None]  # takes the weights back from there
-    merit: Callable[[dict[str, float]], float]  # of a validation; more is better
-    flops: Callable[[B], float] = lambda batch: 0.0  # of one step on a batch
-    compiled: tuple[nn.Module, ...] = ()  # what torch.compile takes
+    load: Callable[[Path], None]  # loads the weights from that directory
+    merit: Callable[[dict[str, float]], float]  # of validation results; higher is better
+    flops: Callable[[BatchT], float] = lambda batch: 0.0  # of one step on a batch
+    compiled: tuple[nn.Module, ...] = ()  # modules for torch.compile
     data_hash: str = ""
-    unused: bool = False  # whether some batches leave some parameters without a gradient
+    unused: bool = False  # whether some batches give some parameters no gradient
 
 
 def reseed(seed: int, step: int, part: int = 0) -> None:
@@ -81,111 +83,123 @@ def reseed(seed: int, step: int, part: int = 0) -> None:
 
 
 def fit(
-    task: Task[B], config: TrainConfig, plan: int | Sequence[Phase], run: Path, label: str
+    task: Task[BatchT], config: TrainConfig, plan: int | Sequence[Stage], run: Path, label: str
 ) -> dict[str, float]:
-    """Train until all steps are done and return the last validation.
+    """Train until all steps are done and return the last validation results.
 
-    Goes on from the newest whole checkpoint in `run`, where there is one. Metrics and checkpoints
-    go to `run`; one checkpoint is measured and stays at the end of each phase.
+    Resumes from the newest undamaged checkpoint in `run`, if it has one. Metrics and checkpoints
+    are written to `run`. The end of each stage is validated, and its checkpoint is always kept.
 
     Args:
-        plan: phases, each with groups of its own, or steps that all have `config.groups`.
+        plan: stages, each with its own groups, or a number of steps with `config.groups`.
+        run: the run directory, which exists.
+        label: starts the lines about this training.
 
     Raises:
         UserError: the loss or the gradient is not finite, or the disk is full.
-        Stopped: SIGINT or SIGTERM came; a checkpoint of all steps done is saved.
+        Stopped: SIGINT or SIGTERM arrived; a checkpoint of all steps done is saved.
     """
-    training = _Training(task, config, phases_of(plan, config), run, label)
+    training = _Training(task, config, stages_of(plan, config), run, label)
     if config.compile:
         compile_modules(task.compiled)
     task.model.train()
-    with closing(training), stop_signals() as asked:
-        for phase in left(training.phases, training.at.step):
-            training.begin(phase)
+    with closing(training), stop_signals() as request:
+        for stage in remaining(training.stages, training.state.step):
+            training.begin(stage)
             with training.bar() as report:
-                for step in range(training.at.step, phase.end):
-                    _one_step(training, step, asked, report)
-        if training.averages:  # what was measured is what the caller goes on with
+                for step in range(training.state.step, stage.end):
+                    _one_step(training, step, request, report)
+        if training.averages:  # the caller gets the weights that were validated
             training.averages.finish()
     task.model.eval()
-    return training.at.validation or {}
+    return training.state.validation or {}
 
 
-def _one_step(training: "_Training[B]", step: int, asked: StopRequest, report: Reporter) -> None:
-    """One step, and what is due after it; or the end, where a signal asks for it."""
+def _one_step(
+    training: "_Training[BatchT]", step: int, request: StopRequest, report: Reporter
+) -> None:
+    """One step, then validation and a checkpoint if they are due; or stop, if a signal came."""
     config, n = training.config, training.config.accumulate
     parts = [training.task.batch(step, rank() * n + i, world_size() * n) for i in range(n)]
-    count, signum = training.sums([sum(b.n_supervised for b in parts), asked.signum])
+    count, signum = training.sums([sum(b.n_supervised for b in parts), request.signum])
     if signum:
         training.save()
-        at = asked.signum or signal.SIGTERM  # of another process
-        raise Stopped(f"stopped after step {step}, which is saved", at)
+        received = request.signum or signal.SIGTERM  # 0 if another process received it
+        raise Stopped(f"stopped after step {step}, which is saved", received)
     loss = training.step(step, parts, count)
     report(f"loss {loss:.3f}")
-    last = step + 1 == training.phase.end
+    last = step + 1 == training.stage.end
     if last or (config.eval_every and (step + 1) % config.eval_every == 0):
         training.validate()
     if last or (config.save_every and (step + 1) % config.save_every == 0):
         training.save()
 
 
-class _Training(Generic[B]):
-    """The state of a training, and what is done with it."""
+class _Training(Generic[BatchT]):
+    """A training in progress."""
 
-    phase: Phase  # these three are set by `begin`
+    stage: Stage  # `begin` sets these three
     optimizers: Optimizers
     _loss: nn.Module
 
     def __init__(
-        self, task: Task[B], config: TrainConfig, phases: list[Phase], run: Path, label: str
+        self, task: Task[BatchT], config: TrainConfig, stages: list[Stage], run: Path, label: str
     ) -> None:
-        self.task, self.config, self.phases, self.run, self.label = task, config, phases, run, label
+        self.task, self.config, self.stages, self.run, self.label = task, config, stages, run, label
         self.device = next(task.model.parameters()).device
-        names = trained(task.model, phases)
+        names = trained(task.model, stages)
         self.averages = Averages(task.model, config.ema, names) if config.ema else None
-        self.at = Progress(data_hash=task.data_hash)
-        self._saved = -1  # the step of the last checkpoint
-        self._state: dict[str, Tensor] = {}  # of the optimizers in it, until the first phase begins
+        self.state = TrainerState(data_hash=task.data_hash)
+        self._saved = -1  # step of the last checkpoint
+        self._restored: dict[str, Tensor] = {}  # optimizer state, until the first stage begins
         self._restore()
         in_bf16 = config.precision == "bf16" and has_bf16(self.device)
         self.dtype = torch.bfloat16 if in_bf16 else torch.float32
-        self._metrics = Metrics(run, config, self.at.step) if rank() == 0 else None
+        self._metrics = Metrics(run, config, self.state.step) if rank() == 0 else None
         self._meter = Meter(matmul_peak(self.device, self.dtype) * world_size())
 
-    def begin(self, phase: Phase) -> None:
-        """Train what a phase trains from here on."""
-        self.phase = phase
-        self._loss = nn.Identity()  # the gradients' exchange before this one ends
-        self.optimizers = phase.optimizers(self.task.model, self.config)
-        if self.at.step > phase.start:  # resumed within it; at its start, the state is another's
-            self.optimizers.load_state_tensors(self._state)
-        self._state = {}
+    def begin(self, stage: Stage) -> None:
+        """Start a stage: from now on train its groups."""
+        self.stage = stage
+        self._loss = nn.Identity()  # ends the gradient exchange of the stage before
+        self.optimizers = stage.optimizers(self.task.model, self.config)
+        if self.state.step > stage.start:  # else the restored state is that of the stage before
+            self.optimizers.load_state_tensors(self._restored)
+        self._restored = {}
         self._loss = parallel(self.task.model, self.task.loss, self.task.unused)
         if rank() == 0:
-            title = f"{self.label}: {phase.heading(self.at.step)}"
+            title = f"{self.label}: {stage.heading(self.state.step)}"
             print(title, *self.optimizers.describe(), sep="\n", flush=True)
 
     def bar(self) -> AbstractContextManager[Reporter]:
-        """Progress within the phase."""
+        """The progress display of the stage."""
         if rank() != 0:
             return nullcontext(lambda remark="": None)
-        label = f"{self.label} {self.phase.name}".rstrip()
-        return progress(label, self.phase.steps, self.at.step - self.phase.start)
+        label = f"{self.label} {self.stage.name}".rstrip()
+        return progress(label, self.stage.steps, self.state.step - self.stage.start)
 
     def close(self) -> None:
         if self._metrics:
             self._metrics.close()
 
     def sums(self, values: list[float]) -> list[float]:
+        """Sum each value over all processes."""
         return sums(values, self.device)
 
     def _autocast(self) -> AbstractContextManager[None]:
         on = self.dtype == torch.bfloat16
         return torch.autocast(self.device.type, torch.bfloat16, enabled=on)
 
-    def step(self, step: int, parts: list[B], count: float) -> float:
-        """One step on this process's parts of the batch; returns the mean loss of all of it."""
-        rates = self.optimizers.set_lr(step - self.phase.start, self.phase.steps)
+    def step(self, step: int, parts: list[BatchT], count: float) -> float:
+        """One step on this process's parts of the batch.
+
+        Args:
+            count: supervised items of the whole batch, in all processes.
+
+        Returns:
+            the mean loss of the whole batch.
+        """
+        rates = self.optimizers.set_lr(step - self.stage.start, self.stage.steps)
         total = self._gradient(step, parts, max(1.0, count))
         norms = self.optimizers.clip(self.config.clip)
         tokens, samples, flops, total = self.sums(
@@ -202,14 +216,14 @@ class _Training(Generic[B]):
             raise UserError(
                 f"{self.label}: at step {step} (samples {min(index)} to {max(index)} of "
                 f"{self.task.describe(step)}) the loss is {loss} and the gradient's norm "
-                f"{norms['total']}; lower the learning rates in {self.phase.key}"
+                f"{norms['total']}; lower the learning rates in {self.stage.key}"
             )
         self.optimizers.step()
         if self.averages:
             self.averages.update(step + 1)
-        self.at = replace(self.at, step=step + 1, merit=None)
+        self.state = replace(self.state, step=step + 1, merit=None)
         self._meter.add(int(samples), int(tokens), flops)
-        if step + 1 == self.phase.end or (step + 1) % self.config.log_every == 0:
+        if step + 1 == self.stage.end or (step + 1) % self.config.log_every == 0:
             self._log(
                 loss=loss,
                 lr=rates,
@@ -220,8 +234,8 @@ class _Training(Generic[B]):
             )
         return loss
 
-    def _gradient(self, step: int, parts: list[B], count: float) -> float:
-        """The gradient of the mean loss; returns the sum of this process's losses."""
+    def _gradient(self, step: int, parts: list[BatchT], count: float) -> float:
+        """Compute the gradient of the mean loss; returns the sum of this process's losses."""
         self.optimizers.zero_grad()
         total = 0.0
         try:
@@ -234,61 +248,64 @@ class _Training(Generic[B]):
             return self._gradient(step, parts, count)
         return total
 
-    def _backward(self, part: B, count: float, is_last: bool) -> float:
-        waits = not is_last and world_size() > 1  # gradients travel with the last part only
+    def _backward(self, part: BatchT, count: float, is_last: bool) -> float:
+        waits = not is_last and world_size() > 1  # only the last part exchanges gradients
         with self._loss.no_sync() if waits else nullcontext():  # type: ignore[operator]
             with self._autocast():
                 total: Tensor = self._loss(part)
-            if total.requires_grad:  # not so where a batch touches frozen parts only
+            if total.requires_grad:  # false if the batch uses frozen parameters only
                 (total * (world_size() / count)).backward()  # type: ignore[no-untyped-call]
         return float(total.detach())
 
-    def _measured(self) -> AbstractContextManager[None]:
+    def _final_weights(self) -> AbstractContextManager[None]:
+        """The model holds what is validated and saved: the averages, if there are any."""
         return self.averages.in_place() if self.averages else nullcontext()
 
     def _log(self, **values: object) -> None:
         if self._metrics:
-            stage = {"stage": self.phase.name} if self.phase.name else {}
-            self._metrics.log(self.at.step, **stage, **values)
+            stage = {"stage": self.stage.name} if self.stage.name else {}
+            self._metrics.log(self.state.step, **stage, **values)
 
     def validate(self) -> None:
-        """Measure the model (its averages, where there are any) on rank 0."""
+        """Validate the model (its averages, if there are any) on rank 0."""
         begin = time.perf_counter()
         self.task.model.eval()
-        with torch.no_grad(), self._autocast(), self._measured():
-            found = from_rank_0(self.task.evaluate)
+        with torch.no_grad(), self._autocast(), self._final_weights():
+            scores = from_rank_0(self.task.evaluate)
         self.task.model.train()
-        self.at = replace(self.at, validation=found, merit=self.task.merit(found))
-        self._log(**{f"val/{k}": v for k, v in found.items()})
+        self.state = replace(self.state, validation=scores, merit=self.task.merit(scores))
+        self._log(**{f"val/{k}": v for k, v in scores.items()})
         self._meter.pause(time.perf_counter() - begin)
 
     def save(self) -> None:
-        """Write a checkpoint of the steps done, unless there is one."""
-        if self._saved == self.at.step:
+        """Write a checkpoint of the steps done, unless it exists already."""
+        if self._saved == self.state.step:
             return
         begin = time.perf_counter()
 
         def write() -> None:
-            state = self.optimizers.state_tensors()
+            tensors = self.optimizers.state_tensors()
             if self.averages:
-                state |= self.averages.raw_tensors()
-            ends = [phase.end for phase in self.phases]
-            with self._measured():
-                checkpoints.save(self.run, self.at, self.task.save, state, self.config.keep, ends)
+                tensors |= self.averages.raw_tensors()
+            ends = [stage.end for stage in self.stages]
+            with self._final_weights():
+                checkpoints.save(
+                    self.run, self.state, self.task.save, tensors, self.config.keep, ends
+                )
 
         from_rank_0(write)
-        self._saved = self.at.step
+        self._saved = self.state.step
         self._meter.pause(time.perf_counter() - begin)
 
     def _restore(self) -> None:
-        """Take everything back from the newest whole checkpoint."""
+        """Restore everything from the newest undamaged checkpoint."""
         path = from_rank_0(lambda: checkpoints.newest_whole(self.run))
         if path is None:
             return
-        self.at, self._state = checkpoints.load(path)
-        if self.at.data_hash != self.task.data_hash:
+        self.state, self._restored = checkpoints.load(path)
+        if self.state.data_hash != self.task.data_hash:
             raise UserError(f"{path}: was trained on other data (tiles or corpora have changed)")
         self.task.load(path)
         if self.averages:
-            self.averages.restore(self._state)
-        self._saved = self.at.step
+            self.averages.restore(self._restored)
+        self._saved = self.state.step

@@ -1,4 +1,4 @@
-"""What a training logs: metrics.jsonl, always; TensorBoard; Weights & Biases where asked for."""
+"""The log of a training: always metrics.jsonl; TensorBoard and Weights & Biases on request."""
 
 import json
 import time
@@ -11,10 +11,12 @@ from gpt2v.errors import UserError
 
 
 class Metrics:
-    """metrics.jsonl, one JSON object per logged step, flushed as it is written, and its mirrors.
+    """Writes metrics.jsonl, one JSON object per logged step, and copies to the other loggers.
+
+    Each line is flushed as it is written.
 
     Args:
-        done: steps that the training has behind it; later lines of a run that was cut off go.
+        done: number of steps done; lines of later steps are deleted.
     """
 
     def __init__(self, run: Path, config: TrainConfig, done: int = 0) -> None:
@@ -25,7 +27,11 @@ class Metrics:
         self._wandb = _wandb(run, config.wandb) if config.wandb else None
 
     def log(self, step: int, **values: Any) -> None:
-        """Append one line; numbers, and mappings to numbers, also go to the mirrors."""
+        """Append one line; numbers, and dicts of numbers, also go to the other loggers.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
         line = {"step": step, "time": round(time.time(), 3), **values}
         try:
             self._file.write(json.dumps(line) + "\n")
@@ -53,17 +59,17 @@ class Metrics:
 
 
 def _truncate(path: Path, done: int) -> None:
-    """Drop lines of later steps, and a last line that was cut off."""
+    """Delete lines of later steps, and an incomplete last line."""
     if not path.is_file():
         return
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             if json.loads(line)["step"] <= done:
-                kept.append(line + "\n")
+                lines.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    runs.write_text(path, "".join(kept))
+    runs.write_text(path, "".join(lines))
 
 
 def _tensorboard(run: Path, done: int) -> Any:

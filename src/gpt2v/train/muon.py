@@ -1,10 +1,11 @@
-"""Muon for matrices: momentum, orthogonalised by Newton-Schulz (Jordan et al. 2024,
-https://kellerjordan.github.io/posts/muon/).
+"""Muon, an optimizer for matrices: momentum, orthogonalised by a Newton-Schulz iteration (Jordan
+et al. 2024, https://kellerjordan.github.io/posts/muon/).
 
-`torch.optim.Muon` runs the iteration in bf16, which is slow on CPUs without bf16 matrix units, and
-scales by rows / cols, which GPT-2's transposed `Conv1D` swaps. Here the iteration is fp32 on the
-CPU, a matrix is (outputs, inputs) whatever its storage, and the fused `c_attn` is orthogonalised as
-three matrices (Q, K, V). Equal shapes are iterated as one stack.
+`torch.optim.Muon` runs the iteration in bf16, which is slow on CPUs without bf16 matrix units. It
+also scales by rows / columns, which are swapped in GPT-2's transposed `Conv1D`. Here the iteration
+runs in fp32 on the CPU, a matrix is always (outputs, inputs) however it is stored, and the fused
+`c_attn` is orthogonalised as three matrices (queries, keys and values). Matrices of equal shape
+are stacked and iterated together.
 """
 
 from collections import defaultdict
@@ -20,7 +21,10 @@ _STEPS = 5
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Approximate U V^T of each matrix's SVD, (N, rows, cols); singular values in 0.7 .. 1.2."""
+    """Set the singular values of each matrix, (n_matrices, rows, columns), to about 1 (0.7 to 1.2).
+
+    With the singular value decomposition U S V^T of a matrix, this approximates U V^T.
+    """
     a, b, c = _COEFFICIENTS
     x = matrices.float() if matrices.device.type == "cpu" else matrices.bfloat16()
     wide = x.shape[-2] <= x.shape[-1]
@@ -34,10 +38,10 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon over 2-D parameters.
+    """Muon for 2-D parameters.
 
     Args:
-        params: parameter groups, as for every torch optimizer.
+        params: parameter groups, as in every torch optimizer.
         transposed: parameters stored as (inputs, outputs), as in `Conv1D`.
         splits: parameters that hold several matrices side by side along their outputs, and how
             many.
@@ -58,7 +62,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """One update; the step's RMS is lr / sqrt(inputs)."""
+        """One update, whose root mean square is lr / sqrt(inputs)."""
         for group in self.param_groups:
             stacks: dict[torch.Size, list[tuple[nn.Parameter, int, Tensor]]] = defaultdict(list)
             for p in group["params"]:
@@ -80,13 +84,16 @@ class Muon(torch.optim.Optimizer):
                     weight.add_(update, alpha=-group["lr"] * scale)
 
     def _parts(self, p: nn.Parameter, values: Tensor) -> tuple[Tensor, ...]:
-        """Views of `values` as (outputs, inputs) matrices."""
+        """Views of the matrices in `values`, each as (outputs, inputs)."""
         matrix = values.T if id(p) in self._transposed else values
         return matrix.chunk(self._splits.get(id(p), 1), dim=0)
 
 
 def matrix_layout(model: nn.Module) -> tuple[list[nn.Parameter], dict[nn.Parameter, int]]:
-    """Which parameters of a model are stored transposed, and which hold Q, K and V side by side."""
+    """Parameters of a model that are stored transposed, and those that hold several matrices.
+
+    The latter, with their number of matrices, are queries, keys and values side by side.
+    """
     transposed, splits = [], {}
     for name, module in model.named_modules():
         if isinstance(module, Conv1D):

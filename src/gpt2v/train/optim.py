@@ -1,4 +1,4 @@
-"""Parameter groups by pattern, their optimizers with their state, and learning-rate schedules."""
+"""Parameter groups, their optimizers with their state, and learning-rate schedules."""
 
 import math
 import re
@@ -14,14 +14,14 @@ from gpt2v.config.training import GroupConfig, Schedule, TrainConfig
 from gpt2v.errors import UserError
 from gpt2v.train.muon import Muon, matrix_layout
 
-_ADAMW_SHARE = 0.15  # of a Muon group's rate, for the parameters that Muon does not take
-_DECAY_SHARE = 0.2  # of the steps after warm-up, in warmup-stable-decay
+_ADAMW_SHARE = 0.15  # of a Muon group's rate, for its parameters that AdamW trains
+_DECAY_SHARE = 0.2  # of the steps after warm-up, in the schedule wsd (warmup-stable-decay)
 _EMBEDDINGS_AND_HEADS = re.compile(r"embed|wte|wpe|lm_head|projection\.weight$")
 
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """The parameters that one GroupConfig took."""
+    """The parameters that belong to one GroupConfig."""
 
     config: GroupConfig
     names: tuple[str, ...]
@@ -29,18 +29,23 @@ class ParameterGroup:
 
     @property
     def frozen(self) -> bool:
+        """Whether the group does not train."""
         return self.config.lr == 0
 
     @property
     def size(self) -> int:
-        """Number of scalars."""
+        """Number of scalars in the parameters."""
         return sum(p.numel() for p in self.params)
 
 
 class Optimizers:
-    """AdamW and Muon behind one `step`; frozen groups have `requires_grad` switched off.
+    """AdamW and Muon together, with one `step`. Frozen groups get `requires_grad = False`.
 
-    `key` is where the configuration has the groups, for messages.
+    Args:
+        key: key of the groups in the configuration, for messages.
+
+    Raises:
+        UserError: the groups do not fit the model, or train nothing.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig, key: str = "train.groups") -> None:
@@ -51,7 +56,7 @@ class Optimizers:
         for group in self.groups:
             for p in group.params:
                 p.requires_grad_(not group.frozen)
-                p.grad = None  # of the optimizers before these
+                p.grad = None  # left by earlier optimizers
             if group.frozen:
                 continue
             named = list(zip(group.names, group.params, strict=True))
@@ -80,7 +85,7 @@ class Optimizers:
             yield from optimizer.param_groups
 
     def set_lr(self, step: int, steps: int) -> dict[str, float]:
-        """Set every rate to its schedule's at `step` of `steps`; returns each group's rate."""
+        """Set every rate for `step` of `steps` by its schedule; returns each group's rate."""
         for entry in self._entries():
             entry["lr"] = entry["peak_lr"] * self._factor(entry["group"], step, steps)
         return {
@@ -93,25 +98,28 @@ class Optimizers:
         return lr_factor(group.schedule or train.schedule, warmup, step, steps)
 
     def step(self) -> None:
+        """One update of all parameters that train."""
         for optimizer in self.optimizers:
             optimizer.step()
 
     def zero_grad(self) -> None:
+        """Delete the gradients of all parameters that train."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def clip(self, largest: float | None) -> dict[str, float]:
-        """Clip the norm of the whole gradient in place.
+        """Clip the norm of the whole gradient to `largest`, in place.
 
         Returns:
-            the norm of each group that trains, before clipping, and of all: `total`.
+            the norm of each group that trains, before clipping, and that of all, as `total`.
         """
         grads = {
             g.config.name: [p.grad for p in g.params if p.grad is not None]
             for g in self.groups
             if not g.frozen
         }
-        zero = torch.zeros((), device=self.groups[0].params[0].device)  # of text, for a tower
+        # The norm of a group without gradients, e.g. of the vision tower on a batch of text.
+        zero = torch.zeros((), device=self.groups[0].params[0].device)
         norms = {
             name: torch.nn.utils.get_total_norm(tensors) if tensors else zero
             for name, tensors in grads.items()
@@ -120,28 +128,28 @@ class Optimizers:
         if largest:
             params = [p for g in self.groups if not g.frozen for p in g.params]
             torch.nn.utils.clip_grads_with_norm_(params, largest, total)
-        values = torch.stack([*norms.values(), total]).tolist()  # one wait for the device
+        values = torch.stack([*norms.values(), total]).tolist()  # waits for the device once
         return dict(zip([*norms, "total"], values, strict=True))
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """All state, `PARAMETER/KEY` for each (e.g. `transformer.wte.weight/exp_avg`)."""
+        """All state tensors, named `PARAMETER/KEY` (e.g. `transformer.wte.weight/exp_avg`)."""
         return {
             f"{name}/{key}": value
-            for name, p, optimizer in self._owned()
+            for name, p, optimizer in self._trained()
             for key, value in optimizer.state[p].items()
         }
 
     def load_state_tensors(self, state: dict[str, Tensor]) -> None:
-        """Take back what `state_tensors` gave."""
-        found: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        """Restore what `state_tensors` returned; other names are ignored."""
+        states: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for full, value in state.items():
             name, _, key = full.rpartition("/")
-            found[name][key] = value
-        for name, p, optimizer in self._owned():
-            if name in found:
-                optimizer.state[p] = {k: v.to(p.device) for k, v in found[name].items()}
+            states[name][key] = value
+        for name, p, optimizer in self._trained():
+            if name in states:
+                optimizer.state[p] = {k: v.to(p.device) for k, v in states[name].items()}
 
-    def _owned(self) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
+    def _trained(self) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
         """Every parameter that trains, with its name and its optimizer."""
         names = {p: name for g in self.groups for name, p in zip(g.names, g.params, strict=True)}
         for optimizer in self.optimizers:
@@ -150,7 +158,7 @@ class Optimizers:
                     yield names[p], p, optimizer
 
     def describe(self) -> list[str]:
-        """One line per group: what trains, how, and what is frozen."""
+        """One line per group: its size, and its optimizer and rate, or that it is frozen."""
         lines = []
         for group in self.groups:
             how = "frozen"
@@ -165,7 +173,7 @@ class Optimizers:
 
 
 def _adamw_lr(config: GroupConfig) -> float:
-    """Vectors and embeddings of a Muon group train with AdamW at a rate of its usual scale."""
+    """AdamW's rate: in a Muon group, for vectors and embeddings, a share of the group's rate."""
     return config.lr * _ADAMW_SHARE if config.optimizer == "muon" else config.lr
 
 
@@ -176,7 +184,14 @@ def _is_matrix(name: str, p: nn.Parameter) -> bool:
 def group_parameters(
     model: nn.Module, configs: list[GroupConfig], key: str = "train.groups"
 ) -> list[ParameterGroup]:
-    """First match wins; a parameter that no pattern takes is the user's mistake."""
+    """Assign each parameter to the first group whose pattern matches its name.
+
+    Args:
+        key: key of the groups in the configuration, for messages.
+
+    Raises:
+        UserError: a parameter without a group, a group without parameters, or only frozen groups.
+    """
     names: list[list[str]] = [[] for _ in configs]
     params: list[list[nn.Parameter]] = [[] for _ in configs]
     for name, p in model.named_parameters():
@@ -190,7 +205,8 @@ def group_parameters(
     for i, config in enumerate(configs):
         if not params[i]:
             raise UserError(
-                f"{key}.{i}.pattern: '{config.pattern}' matches no parameter that is left"
+                f"{key}.{i}.pattern: '{config.pattern}' matches no parameter, or only those of "
+                "earlier groups"
             )
     if all(config.lr == 0 for config in configs):
         raise UserError(f"{key}: every group is frozen (lr: 0), so nothing would train")
@@ -201,7 +217,7 @@ def group_parameters(
 
 
 def lr_factor(schedule: Schedule, warmup: int, step: int, steps: int) -> float:
-    """Share of the peak rate at `step` of `steps`: warm-up, then the schedule."""
+    """Share of the peak rate at `step` of `steps`: first the warm-up, then the schedule."""
     if step < warmup:
         return (step + 1) / warmup
     done = (step - warmup) / max(1, steps - warmup)

@@ -1,4 +1,7 @@
-"""Stopping cleanly: SIGINT (Ctrl-C) and SIGTERM let the step end; a second Ctrl-C does not wait."""
+"""Stopping cleanly: after SIGINT (Ctrl-C) or SIGTERM the step is finished first.
+
+A second Ctrl-C stops at once.
+"""
 
 import signal
 import threading
@@ -10,7 +13,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Which signal has asked to stop; 0 while none has."""
+    """A signal handler that stores the signal that asked to stop in `signum`; 0 if none has."""
 
     def __init__(self) -> None:
         self.signum = 0
@@ -23,7 +26,7 @@ class StopRequest:
 
 @contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Collect requests to stop; outside the main thread signals stay as they are."""
+    """Handle SIGINT and SIGTERM inside the block; outside the main thread nothing is changed."""
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request

@@ -1,4 +1,4 @@
-"""How fast a training runs: samples and tokens a second, share of the matmul peak, memory."""
+"""How fast a training runs: samples and tokens per second, share of the matmul peak, memory."""
 
 import functools
 import sys
@@ -8,18 +8,18 @@ import torch
 
 from gpt2v.hardware.onednn import product
 
-_SIDE = 1536  # of the matrices whose product is the peak
+_SIDE = 1536  # side of the square matrices whose product is timed
 
 
 @functools.cache
 def matmul_peak(device: torch.device, dtype: torch.dtype, repetitions: int = 3) -> float:
-    """Floating-point operations per second of a large matrix product, the best of a few.
+    """Floating-point operations per second of a large matrix product, the best of several.
 
-    Measured once in a process: it takes longer than many a small training.
+    Measured once per process, because it takes longer than some small trainings.
     """
     a = torch.ones(_SIDE, _SIDE, device=device, dtype=dtype)
     best = 0.0
-    for multiply in (product, torch.mm):  # oneDNN's where that applies, and torch's own
+    for multiply in (product, torch.mm):  # oneDNN's if it is available, and torch's own
         for _ in range(repetitions + 1):  # the first one warms up
             begin = time.perf_counter()
             float(multiply(a, a)[0, 0])  # waits for the device
@@ -28,19 +28,23 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, repetitions: int = 3) 
 
 
 def memory_mb(device: torch.device) -> float:
-    """Largest memory held so far: of the GPU where there is one, else of the process. MB."""
+    """Peak memory so far in MB: of the GPU, or of the process on other devices."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     try:
         import resource  # not on Windows
     except ImportError:
         return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 class Meter:
-    """Counts work between two lines of the log; pauses (validation, saving) do not count."""
+    """Measures the work per second between two lines of the log.
+
+    Args:
+        peak: floating-point operations per second of all processes together at best.
+    """
 
     def __init__(self, peak: float) -> None:
         self.peak = peak
@@ -49,16 +53,17 @@ class Meter:
         self._flops = 0.0
 
     def add(self, samples: int, tokens: int, flops: float) -> None:
-        """Work of one step, of all processes together."""
+        """Add the work of one step, by all processes together."""
         self._samples += samples
         self._tokens += tokens
         self._flops += flops
 
     def pause(self, seconds: float) -> None:
+        """Do not count this time (of a validation or a save)."""
         self._since += seconds
 
     def read(self) -> dict[str, float]:
-        """Rates since the last reading; `mfu` is the share of the processes' matmul peak."""
+        """Rates since the last call; `mfu` is the share of `peak`."""
         now = time.perf_counter()
         seconds = max(now - self._since, 1e-9)
         rates = {

@@ -1,4 +1,4 @@
-"""Phases of a training: what is frozen, whose rates hold, what is saved, measured and logged."""
+"""Stages of a training: frozen groups, learning rates, checkpoints, validation and the log."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from gpt2v.config.training import GroupConfig
 from gpt2v.errors import UserError
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
-from gpt2v.train.phases import Phase, left
+from gpt2v.train.stages import Stage, remaining
 from helpers import toy_task, train_config
 
 
@@ -29,7 +29,7 @@ TUNE = groups(
     {**FIRST, "lr": 0.002, "warmup": 0}, {**LAST, "lr": 0.03, "schedule": "constant", "warmup": 3}
 )
 FROZEN = groups({**FIRST, "lr": 0.0}, {**LAST, "lr": 0.01})
-PHASES = [Phase("align", 0, 6, ALIGN), Phase("tune", 6, 8, TUNE)]
+STAGES = [Stage("align", 0, 6, ALIGN), Stage("tune", 6, 8, TUNE)]
 
 
 def rates(step):
@@ -41,38 +41,38 @@ def rates(step):
     return 0.002 * cosine, 0.03 * min(1.0, (step + 1) / 3)
 
 
-def recording(task, found):
-    """A task that notes its parameters before every step."""
+def recording(task, weights):
+    """A task that records its parameters before every step."""
     batch = task.batch
 
     def noting(step, part, parts):
-        found.append({n: p.detach().clone() for n, p in task.model.named_parameters()})
+        weights.append({n: p.detach().clone() for n, p in task.model.named_parameters()})
         return batch(step, part, parts)
 
     return replace(task, batch=noting)
 
 
 def trajectory(run, plan, **changes):
-    task, found = toy_task(), []
+    task, weights = toy_task(), []
     run.mkdir(exist_ok=True)
-    fit(recording(task, found), train_config(**changes), plan, run, "test")
-    found.append({n: p.detach().clone() for n, p in task.model.named_parameters()})
-    return found
+    fit(recording(task, weights), train_config(**changes), plan, run, "test")
+    weights.append({n: p.detach().clone() for n, p in task.model.named_parameters()})
+    return weights
 
 
 def log(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_every_step_is_that_of_torch_s_adamw_at_the_rate_of_its_own_schedule(tmp_path):
-    """From the same weights and gradients, with an optimizer for each group and each phase."""
-    found = trajectory(tmp_path, PHASES, clip=None, log_every=1)
+def test_every_step_equals_torch_s_adamw_at_the_rate_of_its_own_schedule(tmp_path):
+    """From the same weights and gradients, with an optimizer for each group and each stage."""
+    weights = trajectory(tmp_path, STAGES, clip=None, log_every=1)
     reference = toy_task()
     named = dict(reference.model.named_parameters())
     parts = [
         [p for n, p in named.items() if n.startswith("0.") == first] for first in (True, False)
     ]
-    for step, (before, after) in enumerate(pairwise(found)):
+    for step, (before, after) in enumerate(pairwise(weights)):
         if step in (0, 6):
             fresh = [torch.optim.AdamW(part, betas=(0.9, 0.95), weight_decay=0) for part in parts]
         for name, p in named.items():
@@ -84,7 +84,7 @@ def test_every_step_is_that_of_torch_s_adamw_at_the_rate_of_its_own_schedule(tmp
             optimizer.param_groups[0]["lr"] = lr
             if lr:
                 optimizer.step()
-        if step < 6:  # of matrices only, and decoupled
+        if step < 6:  # weight decay: of matrices only, and decoupled
             named["0.weight"].data -= rates(step)[0] * 0.1 * before["0.weight"]
         for name, p in named.items():
             moved, expected = after[name] - before[name], p.detach() - before[name]
@@ -96,24 +96,24 @@ def test_every_step_is_that_of_torch_s_adamw_at_the_rate_of_its_own_schedule(tmp
 
 
 def test_a_frozen_group_does_not_move_by_one_bit(tmp_path):
-    plan = [Phase("a", 0, 4, ALIGN), Phase("b", 4, 4, FROZEN), Phase("c", 8, 4, ALIGN)]
-    found = trajectory(tmp_path, plan)
+    plan = [Stage("a", 0, 4, ALIGN), Stage("b", 4, 4, FROZEN), Stage("c", 8, 4, ALIGN)]
+    weights = trajectory(tmp_path, plan)
     for start, moves in ((0, "0"), (4, "3"), (8, "0")):
-        for before, after in pairwise(found[start : start + 5]):
+        for before, after in pairwise(weights[start : start + 5]):
             for name, value in after.items():
                 assert torch.equal(value, before[name]) == (name[0] != moves), (start, name)
 
 
-def test_a_plan_of_one_phase_is_the_training_without_one(tmp_path):
+def test_a_plan_of_one_stage_equals_training_without_a_plan(tmp_path):
     config = train_config()
     one = trajectory(tmp_path / "a", 7)
-    two = trajectory(tmp_path / "b", [Phase("", 0, 7, config.groups)])
+    two = trajectory(tmp_path / "b", [Stage("", 0, 7, config.groups)])
     assert all(torch.equal(one[-1][name], two[-1][name]) for name in one[-1])
 
 
-def test_averages_go_on_through_parts_that_are_frozen_and_thawed(tmp_path):
-    """Against averages that are computed here, from the trajectory of a run without them."""
-    plan = [Phase("a", 0, 5, ALIGN), Phase("b", 5, 5, FROZEN)]
+def test_averages_continue_while_groups_are_frozen_and_trained_again(tmp_path):
+    """Compared with averages that are computed here, from a run without them."""
+    plan = [Stage("a", 0, 5, ALIGN), Stage("b", 5, 5, FROZEN)]
     raw = trajectory(tmp_path / "raw", plan)
     averages = dict(raw[0])
     for n, weights in enumerate(raw[1:], 1):
@@ -121,21 +121,21 @@ def test_averages_go_on_through_parts_that_are_frozen_and_thawed(tmp_path):
         averages = {k: decay * a + (1 - decay) * weights[k] for k, a in averages.items()}
         if n == 5:
             border = averages
-    found = trajectory(tmp_path / "ema", plan, ema=0.8)
-    for k, value in found[-1].items():
+    averaged = trajectory(tmp_path / "ema", plan, ema=0.8)
+    for k, value in averaged[-1].items():
         torch.testing.assert_close(value, averages[k], msg=k)
-    for before, now in zip(raw[:-1], found[:-1], strict=True):
-        assert all(torch.equal(before[k], now[k]) for k in now)  # they are not trained on
+    for before, same in zip(raw[:-1], averaged[:-1], strict=True):
+        assert all(torch.equal(before[k], same[k]) for k in same)  # they do not affect training
     fresh = toy_task()
     fresh.load(checkpoints.folder_of(tmp_path / "ema") / "step-000005")
     for k, value in fresh.model.named_parameters():
         torch.testing.assert_close(value.detach(), border[k], msg=k)
-        if k[0] == "3":  # not yet moved
+        if k[0] == "3":  # it has not changed yet
             assert torch.equal(value, raw[0][k])
 
 
-def test_each_phase_is_announced_measured_saved_for_good_and_named_in_the_log(tmp_path, capsys):
-    trajectory(tmp_path, PHASES, save_every=1, keep=1, log_every=4)
+def test_each_stage_is_announced_validated_saved_permanently_and_logged(tmp_path, capsys):
+    trajectory(tmp_path, STAGES, save_every=1, keep=1, log_every=4)
     names = [path.name for path in checkpoints.listed(tmp_path)]
     assert names[0] == "step-000006"
     assert names[-1] == "step-000014"
@@ -153,24 +153,24 @@ def test_each_phase_is_announced_measured_saved_for_good_and_named_in_the_log(tm
     assert "frozen" not in "".join(said[4:])
 
 
-def test_a_mistake_in_a_later_phase_is_found_before_anything_is_trained(tmp_path):
+def test_a_mistake_in_a_later_stage_is_reported_before_training(tmp_path):
     for wrong, says in [
         (groups({**FIRST, "lr": 0.1}), r"data\.stages\.1\.groups: no pattern matches .* 3\.weight"),
         (groups({**LAST}, {**FIRST}), r"data\.stages\.1\.groups\.1\.pattern: '\^0' matches no"),
         (groups({**LAST, "lr": 0.0}), r"data\.stages\.1\.groups: every group is frozen"),
     ]:
-        plan = [PHASES[0], Phase("tune", 6, 8, wrong, "data.stages.1.groups")]
+        plan = [STAGES[0], Stage("tune", 6, 8, wrong, "data.stages.1.groups")]
         with pytest.raises(UserError, match=says):
             fit(toy_task(), train_config(), plan, tmp_path, "test")
         assert not checkpoints.listed(tmp_path)
 
 
-def test_a_loss_that_is_not_finite_names_its_phase_s_groups(tmp_path):
-    plan = [PHASES[0], replace(PHASES[1], key="data.stages.1.groups")]
+def test_a_loss_that_is_not_finite_names_the_groups_of_its_stage(tmp_path):
+    plan = [STAGES[0], replace(STAGES[1], key="data.stages.1.groups")]
     with pytest.raises(UserError, match=r"at step 9 .*rates in data\.stages\.1\.groups"):
         fit(toy_task(spoil=9), train_config(), plan, tmp_path, "test")
 
 
-def test_what_is_left():
-    assert [left(PHASES, done) for done in (0, 5)] == [PHASES] * 2
-    assert [left(PHASES, done) for done in (6, 13, 14)] == [PHASES[1:]] * 3
+def test_remaining_stages():
+    assert [remaining(STAGES, done) for done in (0, 5)] == [STAGES] * 2
+    assert [remaining(STAGES, done) for done in (6, 13, 14)] == [STAGES[1:]] * 3

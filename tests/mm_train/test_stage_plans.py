@@ -63,11 +63,11 @@ def plan_of(stages, **train):
     return stage_plan(validate(MMConfig, content, "f.yaml"))
 
 
-def seen(phases):
-    return [(p.name, p.start, p.steps, p.key, [g.name for g in p.groups]) for p in phases]
+def seen(stages):
+    return [(s.name, s.start, s.steps, s.key, [g.name for g in s.groups]) for s in stages]
 
 
-def test_stages_without_groups_go_on_as_the_one_before():
+def test_stages_without_groups_continue_with_those_of_the_stage_before():
     plain = {"steps": 2, "mix": [TEXT]}
     own = [{"name": "own", "pattern": ""}]
     every = [{"name": "every", "pattern": ""}]
@@ -92,7 +92,7 @@ def test_a_stage_is_named_by_its_number_however_yaml_reads_it():
     plain, own = {"steps": 2, "mix": [TEXT]}, [{"name": "own", "pattern": ""}]
     plans = [plan_of([plain, plain], stage_groups={0: own, key: own}) for key in (1, "1")]
     assert seen(plans[0]) == seen(plans[1])
-    assert [phase.key for phase in plans[0]] == ["train.stage_groups.0", "train.stage_groups.1"]
+    assert [stage.key for stage in plans[0]] == ["train.stage_groups.0", "train.stage_groups.1"]
 
 
 STAGES = [
@@ -132,7 +132,7 @@ def made(tmp_path_factory, lm_run):
     return config, folder / "run"
 
 
-def test_a_part_moves_in_its_own_stage_and_not_by_one_bit_in_the_other(made, lm_run):
+def test_a_part_changes_in_its_own_stage_and_not_by_one_bit_in_the_other(made, lm_run):
     _, run = made
     torch.manual_seed(0)  # of train.seed
     model, _ = build_gpt2v(validate(MMConfig, {**PLAN, "lm": str(lm_run)}, "f.yaml"))
@@ -168,9 +168,7 @@ def test_the_log_names_the_stage_and_the_rates_of_its_groups(made):
 
 
 @pytest.mark.parametrize("step", [2, 3, 5])
-def test_a_run_that_is_cut_off_in_either_stage_or_between_them_ends_as_the_whole_one(
-    made, tmp_path, step
-):
+def test_a_run_that_is_killed_in_or_between_stages_resumes_to_the_same_result(made, tmp_path, step):
     """SIGKILL before the step; then weights and optimizers are compared, bit for bit."""
     config, whole = made
     code = f"""
@@ -197,7 +195,7 @@ main(sys.argv[1:])
             assert again.read_bytes() == (path / name).read_bytes(), (path.name, name)
 
 
-def test_a_plan_that_cannot_be_is_one_line(tmp_path, lm_run, capsys):
+def test_an_invalid_plan_is_reported_in_one_line(tmp_path, lm_run, capsys):
     def line(own, *options):
         train = {**PLAN["train"], "stage_groups": own}
         config = write_yaml(tmp_path / "c.yaml", {**PLAN, "lm": str(lm_run), "train": train})

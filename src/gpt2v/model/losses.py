@@ -1,29 +1,35 @@
-"""The vocabulary head and its loss, a few rows at a time."""
+"""Losses of the language model: the head's cross-entropy in chunks, and the loss of plain text.
+
+Shapes: B samples of a batch, T token positions, D width of a hidden state, V words of the
+vocabulary, Y positions that are read (whose next token is predicted).
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import Function
+from transformers import GPT2LMHeadModel
 
+from gpt2v.data.corpus.windows import TextBatch
 from gpt2v.hardware.onednn import product
 
-_ROWS = 512  # whose logits stand in memory at once, at least
-_CPU_CHUNK = 2**21  # logits that a CPU's caches hold
-_CHUNK = 2**27  # elsewhere: few large kernels, half a gigabyte
+_ROWS = 512  # minimum number of positions in a chunk
+_CPU_CHUNK = 2**21  # logits in a chunk on a CPU: they fit into its caches
+_CHUNK = 2**27  # on other devices: few large kernels, half a gigabyte
 
 
-def head_loss(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor) -> Tensor:
-    """Sum of the cross-entropy of `hidden @ weight.T` in nats, a few rows at a time.
+def head_loss(hidden_YD: Tensor, weight_VD: Tensor, targets_Y: Tensor) -> Tensor:
+    """Sum of the cross-entropy of the logits `hidden @ weight.T` in nats, computed in chunks.
 
-    All logits never stand in memory at once: the gradient is taken in the forward pass, while a
-    chunk's are there. Equal to `cross_entropy` over all of them up to rounding.
+    Memory never holds all logits at once: the forward pass also computes the gradient, chunk by
+    chunk. The result equals `cross_entropy` over all logits, up to rounding.
     """
     needs_gradient = torch.is_grad_enabled() and (
-        hidden_ND.requires_grad or weight_VD.requires_grad
+        hidden_YD.requires_grad or weight_VD.requires_grad
     )
     total: Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
-        hidden_ND, weight_VD, targets_N, needs_gradient
+        hidden_YD, weight_VD, targets_Y, needs_gradient
     )
     return total
 
@@ -60,3 +66,10 @@ class _HeadLoss(Function):
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None]:
         d_hidden, d_weight = ctx.saved_tensors
         return d_hidden * scale, d_weight * scale, None, None
+
+
+def window_loss(lm: GPT2LMHeadModel, batch: TextBatch) -> Tensor:
+    """Sum of the cross-entropy in nats over all predicted tokens, from windows of (B, T + 1)."""
+    ids = torch.from_numpy(batch.tokens).to(lm.device)
+    hidden = lm.transformer(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
+    return head_loss(hidden.flatten(0, 1), lm.lm_head.weight, ids[:, 1:].flatten())
