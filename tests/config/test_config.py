@@ -15,8 +15,8 @@ from gpt2v.config.measuring import (
     EvalConfig,
     ExportConfig,
     LadderConfig,
+    PreviewConfig,
     ProbeConfig,
-    SamplesConfig,
 )
 from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
 from gpt2v.demo.config import demo_config, presets
@@ -113,7 +113,7 @@ def test_the_ladder_takes_tables_only():
 @pytest.mark.parametrize(
     ("kind", "needed"),
     [
-        (SamplesConfig, {}),
+        (PreviewConfig, {}),
         (EvalConfig, {}),
         (ExportConfig, {}),
         (ProbeConfig, {"model": "x"}),

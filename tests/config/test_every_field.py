@@ -24,7 +24,7 @@ from gpt2v.config.measuring import (
     SuiteEvalConfig,
     SuiteExportConfig,
 )
-from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig, SampleConfig
+from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
 from gpt2v.data.suites.load import suite_names
 from gpt2v.demo.config import DemoConfig, demo_config, presets
 
@@ -48,7 +48,7 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
     (LMConfig, [LM]),
     (MMConfig, [MM]),
     (EncoderConfig, [ENCODER]),
-    (SampleConfig, [{}]),
+    (GenerateConfig, [{}]),
     (EvalConfig, [MEASURED, {"grid": IN_PATCHES}]),
     (SuiteEvalConfig, [{"tiles": TILES, "suite": "grid-3x3-v1"}]),
     (LadderConfig, [{**MEASURED, "model": "x"}]),

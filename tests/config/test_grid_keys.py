@@ -11,8 +11,8 @@ from gpt2v.config.measuring import (
     EvalConfig,
     ExportConfig,
     LadderConfig,
+    PreviewConfig,
     ProbeConfig,
-    SamplesConfig,
     SuiteConfig,
 )
 from gpt2v.config.training import LMConfig, MMConfig
@@ -45,7 +45,7 @@ COMMANDS = {
         {},
     ),
     "data preview": (
-        SamplesConfig,
+        PreviewConfig,
         {},
         "grid",
         [*CONTENT, *QUESTIONS, *VIEW, "mode"],

@@ -24,8 +24,8 @@ from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import evaluate_model
 from gpt2v.features import store as store_module
 from gpt2v.features.sources import (
-    CachedPicture,
-    StoredPicture,
+    CachedPatches,
+    StoredPatches,
     picture_source,
     training_source,
 )
@@ -35,7 +35,7 @@ from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.flops import stream_flops
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
-from gpt2v.model.vision_tokens import Picture
+from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.probe.probe import collect
 
 SPEC = GridConfig(rows=[1, 2], cols=2, modality="image")
@@ -93,8 +93,8 @@ def test_cached_features_equal_those_of_the_tower(
     for pictures in listing(bank, spec)():
         assert store.find(pictures.keys)[1].all()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, precision == "bf16"):
-            expected = Picture(model).features(pictures)
-            features = StoredPicture(model, store).features(pictures)
+            expected = ProjectedPatches(model).features(pictures)
+            features = StoredPatches(model, store).features(pictures)
         torch.testing.assert_close(features, expected, **near)
         assert not torch.allclose(features, expected.roll(1, 0), atol=0.05)
 
@@ -119,12 +119,12 @@ def test_a_frozen_tower_has_no_dropout(gpt2v):
 
 
 def test_the_tower_sees_only_pictures_that_are_not_cached(gpt2v, bank, tmp_path, monkeypatch):
-    source = StoredPicture(gpt2v, opened(gpt2v, bank, tmp_path, n=30))
+    source = StoredPatches(gpt2v, opened(gpt2v, bank, tmp_path, n=30))
     with torch.no_grad():
         (mixed,) = listing(bank, n=40)()
         n_new = len(set(mixed.keys.tolist()) - set(source.store.keys.tolist()))
         assert 5 < n_new <= 10
-        expected = Picture(gpt2v).features(mixed)
+        expected = ProjectedPatches(gpt2v).features(mixed)
         watched = Watched(monkeypatch)
         torch.testing.assert_close(source.features(mixed), expected, rtol=1e-5, atol=1e-5)
     assert n_new <= watched.seen <= 10
@@ -380,7 +380,7 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
     stream = Stream(data, Renderer(bank, table, model.token_geometry))
     config = config_of("lm", tmp_path, MIXES["composite"]).model_copy(update={"data": data})
     source = training_source(model, stream, config)
-    assert isinstance(source, CachedPicture)
+    assert isinstance(source, CachedPatches)
     batch = stream.batch(0)
 
     def right():
@@ -426,7 +426,7 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
 
 def test_gradients_reach_the_projector_and_not_the_tower(gpt2v, bank, tmp_path, table):
     model = copy.deepcopy(gpt2v)
-    source = StoredPicture(model, opened(model, bank, tmp_path, n=5))
+    source = StoredPatches(model, opened(model, bank, tmp_path, n=5))
     render = Renderer(bank, table, model.token_geometry)
     data = GridDataset(SPEC, bank, split="test", n=8)  # three of them are not cached
     (batch,) = data.batches("image", render, with_choices=False)

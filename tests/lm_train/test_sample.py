@@ -14,7 +14,7 @@ from transformers.modeling_outputs import CausalLMOutput
 
 import helpers
 from gpt2v.config.models import GPT2ModelConfig
-from gpt2v.config.training import SampleConfig
+from gpt2v.config.training import GenerateConfig
 from gpt2v.data import rng
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, special_id
 from gpt2v.errors import UserError
@@ -27,7 +27,7 @@ PROMPTS = ["| bird | frog |\n", "", "What object is in row 2, column 2? A:", "| 
 
 def texts(lm, tokenizer, prompts=PROMPTS, **settings):
     """(text, why it stopped) of every sequence."""
-    return [tuple(c) for c in generate(lm, tokenizer, prompts, SampleConfig(**settings))]
+    return [tuple(c) for c in generate(lm, tokenizer, prompts, GenerateConfig(**settings))]
 
 
 def never(tokenizer):
@@ -125,7 +125,7 @@ def nucleus(logits, temperature, top_k, top_p):
 
 
 def test_sampled_text_equals_full_recomputation(lm, tokenizer):
-    settings = SampleConfig(seed=5, n=2, max_new_tokens=25, top_k=50, top_p=0.9)
+    settings = GenerateConfig(seed=5, n=2, max_new_tokens=25, top_k=50, top_p=0.9)
     expected = []
     for i, prompt in enumerate(PROMPTS):
         for key in rng.keys(5, f"lm sample, prompt {i}", np.arange(2)):
@@ -297,14 +297,14 @@ def test_a_prompt_that_leaves_no_room_is_refused_at_once(short_lm, tokenizer):
     assert len(tokenizer.encode(fits).ids) == 22
     assert len(texts(short_lm, tokenizer, [fits], temperature=0)) == 1
     with pytest.raises(UserError, match="prompt 1: 24 tokens are too long for a context of 24"):
-        generate(short_lm, tokenizer, [fits, fits + "a"], SampleConfig())
+        generate(short_lm, tokenizer, [fits, fits + "a"], GenerateConfig())
 
 
 def test_prompts_that_are_no_text_are_refused(lm, tokenizer):
     with pytest.raises(UserError, match="prompt 1: <image> stands for a picture"):
-        generate(lm, tokenizer, ["a", f"{IMAGE}\nWhat is it?"], SampleConfig())
+        generate(lm, tokenizer, ["a", f"{IMAGE}\nWhat is it?"], GenerateConfig())
     with pytest.raises(UserError, match="prompt 0: not valid UTF-8"):
-        generate(lm, tokenizer, ["caf\udce9"], SampleConfig())
+        generate(lm, tokenizer, ["caf\udce9"], GenerateConfig())
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -331,7 +331,7 @@ def test_a_diverged_model_is_refused(lm, tokenizer, temperature):
 )
 def test_options_out_of_bounds(bad):
     with pytest.raises(ValidationError):
-        SampleConfig(**bad)
+        GenerateConfig(**bad)
 
 
 # ---- streaming --------------------------------------------------------------------------------
@@ -352,7 +352,7 @@ def byte_tokenizer():
 def streamed(lm, tokenizer, tokens):
     """The text, in the parts in which it is streamed."""
     parts = []
-    settings = SampleConfig(temperature=0, max_new_tokens=len(tokens))
+    settings = GenerateConfig(temperature=0, max_new_tokens=len(tokens))
     (continued,) = generate(scripted(lm, tokens), tokenizer, [""], settings, say=parts.append)
     assert "".join(parts) == continued.text
     return parts
@@ -386,7 +386,7 @@ def test_bytes_that_are_no_text_are_shown_as_the_tokenizer_shows_them(lm, byte_t
 def test_text_is_streamed_while_the_model_is_running(lm, tokenizer):
     script = scripted(lm, [special_id(tokenizer, "a")] * 5)
     left = []
-    settings = SampleConfig(temperature=0, max_new_tokens=5)
+    settings = GenerateConfig(temperature=0, max_new_tokens=5)
     sampled = generate(
         script, tokenizer, [""], settings, say=lambda text: left.append(text and len(script.script))
     )
@@ -397,7 +397,7 @@ def test_text_is_streamed_while_the_model_is_running(lm, tokenizer):
 
 def test_text_is_streamed_in_order(lm, tokenizer):
     begun, said = [], []
-    settings = SampleConfig(n=2, max_new_tokens=10)
+    settings = GenerateConfig(n=2, max_new_tokens=10)
     sampled = list(
         generate(
             lm,
@@ -422,7 +422,7 @@ def checkpoint(short_lm, tokenizer, tmp_path):
 
 
 def test_one_sequence_is_its_prompt_and_text(checkpoint, short_lm, tokenizer, capsys):
-    settings = SampleConfig(temperature=0, max_new_tokens=5)
+    settings = GenerateConfig(temperature=0, max_new_tokens=5)
     sample(str(checkpoint), ["| cat"], settings)
     ((text, _),) = texts(short_lm, tokenizer, ["| cat"], temperature=0, max_new_tokens=5)
     assert capsys.readouterr() == (f"| cat{text}\n", "")
@@ -434,7 +434,7 @@ def test_one_sequence_is_its_prompt_and_text(checkpoint, short_lm, tokenizer, ca
 def test_several_sequences_have_headers_and_a_full_context_is_reported(
     checkpoint, short_lm, tokenizer, capsys
 ):
-    sample(str(checkpoint), ["a", "b"], SampleConfig(n=2))
+    sample(str(checkpoint), ["a", "b"], GenerateConfig(n=2))
     sampled = texts(short_lm, tokenizer, ["a", "b"], n=2)
     expected = "".join(
         f"--- prompt {i // 2}, sample {i % 2}\n{'ab'[i // 2]}{text}\n"
@@ -450,4 +450,4 @@ def test_several_sequences_have_headers_and_a_full_context_is_reported(
 
 def test_a_model_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match=r"model: .*no such run or checkpoint"):
-        sample(str(tmp_path / "none"), ["a"], SampleConfig())
+        sample(str(tmp_path / "none"), ["a"], GenerateConfig())

@@ -16,8 +16,9 @@ from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import ImageView
 from gpt2v.errors import UserError
-from gpt2v.model.clip import IMAGE_MEAN, IMAGE_STD, new_clip
+from gpt2v.model.clip import new_clip
 from gpt2v.model.encoders import Encoder
+from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
 from gpt2v.model.files import find_checkpoint, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader

@@ -13,7 +13,7 @@ from gpt2v.config.measuring import ProbeConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.errors import UserError
-from gpt2v.model.vision_tokens import Picture
+from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.probe.probe import collect, probe, probe_model
 
 GRID = {"rows": 1, "cols": 2}
@@ -84,7 +84,7 @@ def test_each_cell_is_read_from_its_own_patches(gpt2v, bank, tmp_path):
 
 
 def test_features_belong_to_the_samples(gpt2v, bank):
-    settings, source = config(n_train=60), Picture(gpt2v)
+    settings, source = config(n_train=60), ProjectedPatches(gpt2v)
     sixty, fewer = (GridDataset(settings.grid, bank, settings.seed, n=n) for n in (60, 52))
     features, grids = collect(gpt2v, source, sixty)
     assert features.shape == (60, 36, 16)

@@ -24,7 +24,7 @@ from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import LoadedModel, load_gpt2v
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer, score_all
-from gpt2v.model.vision_tokens import Picture, VisionTokenSource
+from gpt2v.model.vision_tokens import ProjectedPatches, VisionTokenSource
 from gpt2v.registry import RUNGS, TOKEN_SOURCES, choose
 
 
@@ -39,9 +39,9 @@ def climb(
     render = loaded.renderer(data.bank)
     for layout in ("text", "image"):
         data.check(layout, render, loaded.lm.config.n_positions)
-    picture = picture_source(model, [data], config.features)
+    patches = picture_source(model, [data], config.features)
     rungs = rungs_of(config)
-    scorers = {name: scorer_of(rung, model, render, picture) for name, rung in rungs.items()}
+    scorers = {name: scorer_of(rung, model, render, patches) for name, rung in rungs.items()}
     rows: list[dict[str, Any]] = []
     for name, rung in rungs.items():
         label = f"ladder: {name} {rung.title}"
@@ -73,13 +73,15 @@ def rungs_of(config: LadderConfig) -> dict[str, Rung]:
     return {str(name): name.load()() for name in config.rungs}
 
 
-def scorer_of(rung: Rung, model: GPT2vModel, render: Renderer, picture: Picture) -> PackedScorer:
+def scorer_of(
+    rung: Rung, model: GPT2vModel, render: Renderer, picture: ProjectedPatches
+) -> PackedScorer:
     """What answers questions on a rung; `picture` gives the features of pictures."""
     source: VisionTokenSource | None = None
     if rung.source is not None:
         source = choose(TOKEN_SOURCES, rung.source).load()(model, render)
-    if isinstance(source, Picture):
-        source = picture
+    if isinstance(source, ProjectedPatches):
+        source = patches
     return PackedScorer(Reader(model.language_model, render.table.image_id, source), render)
 
 

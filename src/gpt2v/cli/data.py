@@ -6,7 +6,7 @@ from typing import Any
 
 from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
 from gpt2v.config.load import load, read_yaml
-from gpt2v.config.measuring import ExportConfig, SamplesConfig, SuiteExportConfig, SuiteTilesConfig
+from gpt2v.config.measuring import ExportConfig, PreviewConfig, SuiteExportConfig, SuiteTilesConfig
 from gpt2v.config.training import LMConfig
 from gpt2v.errors import UserError, within
 from gpt2v.registry import EXECUTORS, FORMATS
@@ -17,7 +17,7 @@ def add_commands(commands: Any) -> None:
     data = commands.add_parser("data", help="look at samples, write them, prepare text")
     group = data.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     preview = config_command(
-        group, "preview", SamplesConfig, _preview, "print samples, write a PNG"
+        group, "preview", PreviewConfig, _preview, "print samples, write a PNG"
     )
     preview.add_argument("--n", type=int, default=6, help="how many samples")
     preview.add_argument(
@@ -56,7 +56,7 @@ def add_commands(commands: Any) -> None:
 
 def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
     beside = ("n_images", "shard_size", "modalities", "examples", "features")
-    config = load(SamplesConfig, args.config, overrides, beside)
+    config = load(PreviewConfig, args.config, overrides, beside)
     from gpt2v.data.preview import preview
 
     with within(f"{args.config}: "):

@@ -9,7 +9,7 @@ from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fiel
 from gpt2v.cli.running import no_fields, quiet, run_options, shared_run
 from gpt2v.config.base import Config
 from gpt2v.config.load import load
-from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig, SampleConfig
+from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
 from gpt2v.errors import within
 from gpt2v.runs import FINISHED, write_config
 
@@ -29,7 +29,7 @@ def add_commands(commands: Any) -> None:
             sample = sub.add_parser("sample", help="continue prompts, to read what was learnt")
             sample.add_argument("run", help="a run, a checkpoint or a hub id")
             sample.add_argument("--prompt", action="append", help="text to continue; repeatable")
-            describe_fields(sample, SampleConfig)
+            describe_fields(sample, GenerateConfig)
             sample.set_defaults(command=_lm_sample)
         if group == "mm":
             export = sub.add_parser("export", help="write a GPT-2v as a stock LLaVA checkpoint")
@@ -77,7 +77,7 @@ def _train(config: Config, train: Callable[[Any, Path], Any], args: argparse.Nam
 
 
 def _lm_sample(args: argparse.Namespace, overrides: Overrides) -> None:
-    settings = load(SampleConfig, None, overrides)
+    settings = load(GenerateConfig, None, overrides)
     from gpt2v.lm_train.sample import sample
 
     quiet()

@@ -83,11 +83,11 @@ class DataConfig(Config):
     @property
     def corpora(self) -> list[CorpusConfig]:
         """The different texts of all stages, whatever their shares."""
-        texts = [spec.text for _, spec in self.placed if isinstance(spec, CorpusConfig)]
+        texts = [spec.text for _, spec in self.specs if isinstance(spec, CorpusConfig)]
         return list(dict.fromkeys(texts))
 
     @property
-    def placed(self) -> list[tuple[str, DataSpec]]:
+    def specs(self) -> list[tuple[str, DataSpec]]:
         """Every spec of every stage, after the key that leads to it."""
         return [
             (f"data.stages.{i}.mix.{j}.", spec)
@@ -98,10 +98,10 @@ class DataConfig(Config):
     @property
     def has_pictures(self) -> bool:
         """Whether any stage has grids that are shown as pictures."""
-        grids = [spec for _, spec in self.placed if isinstance(spec, GridConfig)]
+        grids = [spec for _, spec in self.specs if isinstance(spec, GridConfig)]
         return any(spec.modality != "text" for spec in grids)
 
     @property
     def has_grids(self) -> bool:
         """Whether any stage has grids."""
-        return any(isinstance(spec, GridConfig) for _, spec in self.placed)
+        return any(isinstance(spec, GridConfig) for _, spec in self.specs)

@@ -41,13 +41,13 @@ class _DrawnConfig(Config):
     seed: int = Field(1, ge=0, description="data set seed")
 
 
-class SamplesConfig(_DrawnConfig):
+class PreviewConfig(_DrawnConfig):
     """`gpt2v data preview`: which samples are shown; keys of evaluations and exports are let be."""
 
     grid: DocumentGridConfig = DocumentGridConfig()
 
 
-class ExportConfig(SamplesConfig):
+class ExportConfig(PreviewConfig):
     """`gpt2v data export`: which samples are written for other tools."""
 
     n_images: int = Field(1000, ge=1, description="samples: the first so many of the split")

@@ -137,7 +137,7 @@ class LMConfig(Config):
         return self
 
 
-class SampleConfig(Config):
+class GenerateConfig(Config):
     """`gpt2v lm sample`: how tokens are drawn, and how many."""
 
     n: int = Field(1, ge=1, description="samples of each prompt")

@@ -8,7 +8,7 @@ from gpt2v.registry import TOKEN_SOURCES
 _CLASSES = "gpt2v.model.vision_tokens"
 
 
-@TOKEN_SOURCES.register("patches", at=f"{_CLASSES}:Picture")
+@TOKEN_SOURCES.register("patches", at=f"{_CLASSES}:ProjectedPatches")
 def patches() -> None:
     """The projected patches of the picture."""
 

@@ -7,7 +7,7 @@ from textwrap import wrap
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gpt2v.config.measuring import SamplesConfig
+from gpt2v.config.measuring import PreviewConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.data.tiles.load import load_bank
@@ -19,7 +19,7 @@ _LINE = 14  # height of a line of text in pixels
 _WRAP = 110  # characters in a line
 
 
-def preview(config: SamplesConfig, n: int, png: Path) -> None:
+def preview(config: PreviewConfig, n: int, png: Path) -> None:
     """Print the first n samples and write their contact sheet to the file `png`.
 
     Raises:

@@ -149,7 +149,7 @@ class Stream:
             UserError: a spec needs more than `n_positions` positions, cannot be drawn, or uses
                 held-out wordings.
         """
-        for key, spec in self.config.placed:
+        for key, spec in self.config.specs:
             with within(key):
                 if isinstance(spec, CorpusConfig):
                     if spec.context > n_positions:

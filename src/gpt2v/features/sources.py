@@ -23,13 +23,13 @@ from gpt2v.errors import UserError
 from gpt2v.features.store import CacheUnavailable, FeatureStore, Precision, open_features
 from gpt2v.hardware.precision import has_bf16
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.model.vision_tokens import Picture
+from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.train.distributed import rank, rank_0_first
 
 _OpenStore = Callable[[bool], FeatureStore | None]  # the argument says whether the tower trains
 
 
-class StoredPicture(Picture):
+class StoredPatches(ProjectedPatches):
     """The projected features of a cache; the tower runs only on pictures that are not in it."""
 
     def __init__(self, model: GPT2vModel, store: FeatureStore) -> None:
@@ -58,7 +58,7 @@ class StoredPicture(Picture):
 
 def picture_source(
     model: GPT2vModel, sets: Sequence[GridDataset], config: FeaturesConfig
-) -> Picture:
+) -> ProjectedPatches:
     """The token source for measuring a model on data sets; it uses a cache if there is one.
 
     Only `mode: require` makes a cache, because a tower is usually measured once or twice after its
@@ -68,7 +68,7 @@ def picture_source(
         UserError: a cache is required, but it is too large or cannot be written.
     """
     if config.mode == "off" or not sets:
-        return Picture(model)
+        return ProjectedPatches(model)
 
     def listing() -> Iterator[Pictures]:
         for data in sets:
@@ -79,13 +79,13 @@ def picture_source(
         store = open_features(model, sets[0].bank, listing, config, make=make)
     except CacheUnavailable as error:
         raise UserError(f"features: {error}") from None
-    return Picture(model) if store is None else StoredPicture(model, store)
+    return ProjectedPatches(model) if store is None else StoredPatches(model, store)
 
 
 # ---- in training -----------------------------------------------------------------------------
 
 
-class CachedPicture(Picture):
+class CachedPatches(ProjectedPatches):
     """The tower while it trains, its cached features while it does not; decided at every batch.
 
     Args:
@@ -95,7 +95,7 @@ class CachedPicture(Picture):
 
     def __init__(self, model: GPT2vModel, open_store: _OpenStore) -> None:
         super().__init__(model)
-        self._live = self._frozen = Picture(model)
+        self._live = self._frozen = ProjectedPatches(model)
         self._open_store = open_store
         self._parameters = list(model.vision_tower.parameters())
         self._weights: list[tuple[int, int]] | None = None  # the weights that `_frozen` belongs to
@@ -109,7 +109,7 @@ class CachedPicture(Picture):
         """Number of pictures that the vision tower runs on."""
         return self._now().n_seen(pictures)
 
-    def _now(self) -> Picture:
+    def _now(self) -> ProjectedPatches:
         """The source to use for the current batch."""
         if any(p.requires_grad for p in self._parameters):
             if not self._has_trained:
@@ -122,12 +122,12 @@ class CachedPicture(Picture):
         if self._weights is not None and not self.model.training:
             return self._live  # the averages of the weights are validated
         store = self._open_store(False)
-        self._frozen = self._live if store is None else StoredPicture(self.model, store)
+        self._frozen = self._live if store is None else StoredPatches(self.model, store)
         self._weights = weights
         return self._frozen
 
 
-def training_source(model: GPT2vModel, stream: Stream, config: MMConfig) -> Picture:
+def training_source(model: GPT2vModel, stream: Stream, config: MMConfig) -> ProjectedPatches:
     """The token source of a training, as `config.features` says.
 
     Raises:
@@ -135,7 +135,7 @@ def training_source(model: GPT2vModel, stream: Stream, config: MMConfig) -> Pict
     """
     mode = config.features.mode
     if mode == "off" or stream.render is None:
-        return Picture(model)
+        return ProjectedPatches(model)
     bank = stream.render.bank
     endless = [
         f"{key}n_images: {reason}"
@@ -168,14 +168,14 @@ def training_source(model: GPT2vModel, stream: Stream, config: MMConfig) -> Pict
                 print(f"features: not cached: {error}", flush=True)
             return None
 
-    return CachedPicture(model, lambda trains: rank_0_first(lambda: open_store(trains)))
+    return CachedPatches(model, lambda trains: rank_0_first(lambda: open_store(trains)))
 
 
 def _shown(data: DataConfig) -> list[tuple[str, GridConfig]]:
     """The specs with pictures, each with its key in the configuration."""
     return [
         (key, spec)
-        for key, spec in data.placed
+        for key, spec in data.specs
         if isinstance(spec, GridConfig) and spec.modality != "text"
     ]
 

@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from gpt2v.config.load import load
-from gpt2v.config.training import LMConfig, SampleConfig
+from gpt2v.config.training import GenerateConfig, LMConfig
 from gpt2v.data import rng
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
 from gpt2v.errors import UserError
@@ -42,7 +42,7 @@ class Continued(NamedTuple):
     stopped: Literal["end of text", "max_new_tokens", "context full"]
 
 
-def sample(model: str, prompts: Sequence[str], settings: SampleConfig) -> None:
+def sample(model: str, prompts: Sequence[str], settings: GenerateConfig) -> None:
     """Print each prompt with its continuation, while it is generated.
 
     If there are several sequences, each gets a header.
@@ -91,7 +91,7 @@ def generate(
     lm: GPT2LMHeadModel,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
-    settings: SampleConfig,
+    settings: GenerateConfig,
     begin: Callable[[int, int], None] = lambda prompt, again: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Continued]:
@@ -115,7 +115,7 @@ def _continued(
     lm: GPT2LMHeadModel,
     tokenizer: Tokenizer,
     prompts: list[list[int]],
-    settings: SampleConfig,
+    settings: GenerateConfig,
     begin: Callable[[int, int], None],
     say: Callable[[str], None],
 ) -> Iterator[Continued]:
@@ -137,7 +137,7 @@ def _continued(
 
 
 def _generation(
-    lm: GPT2LMHeadModel, tokenizer: Tokenizer, length: int, settings: SampleConfig
+    lm: GPT2LMHeadModel, tokenizer: Tokenizer, length: int, settings: GenerateConfig
 ) -> GenerationConfig:
     """Temperature, then top-k (Fan et al. 2018), then top-p (Holtzman et al. 2020)."""
     end = special_id(tokenizer, END_OF_TEXT)
@@ -159,7 +159,7 @@ def _generation(
 
 
 def _why(
-    tokens: Tensor, length: int, lm: GPT2LMHeadModel, tokenizer: Tokenizer, settings: SampleConfig
+    tokens: Tensor, length: int, lm: GPT2LMHeadModel, tokenizer: Tokenizer, settings: GenerateConfig
 ) -> Literal["end of text", "max_new_tokens", "context full"]:
     if len(tokens) and int(tokens[-1]) == special_id(tokenizer, END_OF_TEXT):
         return "end of text"

@@ -62,7 +62,7 @@ def _texts(config: LMConfig, bank: TileBank | None) -> Iterator[str]:
     """The texts that a tokenizer is trained on: everything that the model will read."""
     if bank:
         yield from grid_texts(bank)
-        for key, spec in config.data.placed:
+        for key, spec in config.data.specs:
             if isinstance(spec, GridConfig):
                 with within(key):
                     yield from spec_texts(bank, spec)

@@ -22,7 +22,7 @@ from gpt2v.model.files import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.model.packed import Reader
-from gpt2v.model.vision_tokens import Picture, token_source
+from gpt2v.model.vision_tokens import ProjectedPatches, token_source
 from gpt2v.train.distributed import rank_0_first
 
 
@@ -43,7 +43,7 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
     source = token_source(model, renderer)
     stream = Stream(config.data, renderer, corpora, {"image": source.layout})
     stream.check(model.config.text_config.n_positions)
-    if isinstance(source, Picture):
+    if isinstance(source, ProjectedPatches):
         source = training_source(model, stream, config)
     reader = Reader(model.language_model, table.image_id, source)
     fit_stream("mm", model, tokenizer, reader, stream, config, run, started)

@@ -19,10 +19,8 @@ from transformers import CLIPConfig, CLIPModel
 from gpt2v.config.training import EncoderConfig
 from gpt2v.data.text_pieces import END_OF_TEXT, PAD, special_id
 from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
 
-# Mean and standard deviation of each channel, with which OpenAI's CLIP normalises pixels.
-IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
-IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 LONGEST_CAPTION = 77  # CLIP's context
 
 

@@ -11,8 +11,9 @@ from gpt2v.registry import ENCODER_FAMILIES
 
 Channels = tuple[float, float, float]  # red, green, blue
 
-CLIP_MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD: Channels = (0.26862954, 0.26130258, 0.27577711)
+# Mean and standard deviation of each channel, with which OpenAI's CLIP normalises pixels.
+IMAGE_MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
+IMAGE_STD: Channels = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Family:
@@ -37,8 +38,8 @@ class Family:
     options: ClassVar[dict[str, Any]] = {}
     positions: ClassVar[str] = "position_embedding.weight"
     n_class_tokens: ClassVar[int] = 1
-    mean: ClassVar[Channels] = CLIP_MEAN
-    std: ClassVar[Channels] = CLIP_STD
+    mean: ClassVar[Channels] = IMAGE_MEAN
+    std: ClassVar[Channels] = IMAGE_STD
 
     @cached_property
     def model_class(self) -> Any:

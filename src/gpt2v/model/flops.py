@@ -13,7 +13,7 @@ from gpt2v.data.corpus.windows import TextBatch
 from gpt2v.data.render.batches import Batch
 from gpt2v.model.encoders import family_of
 from gpt2v.model.packed import Reader
-from gpt2v.model.vision_tokens import Picture
+from gpt2v.model.vision_tokens import ProjectedPatches
 
 
 def step_flops(layers: nn.Module, n_layer: int, width: int, n_rows: int, length: int) -> float:
@@ -40,8 +40,12 @@ def stream_flops(reader: Reader, batch: Batch | TextBatch) -> float:
     total = step_flops(nn.ModuleList(blocks), len(blocks), c.n_embd, n_rows, length)
     total += 6.0 * n_rows * length * pairs
     total += batch.n_supervised * (6.0 * read + 12 * c.n_embd * length)
-    if isinstance(source, Picture) and isinstance(batch, Batch) and batch.pictures is not None:
-        total += vision_flops(source.model.vision_tower, source.n_seen(batch.pictures))
+    if (
+        isinstance(source, ProjectedPatches)
+        and isinstance(batch, Batch)
+        and batch.pictures is not None
+    ):
+        total += vision_flops(source.model.vision_tower, source.n_seen(pictures))
     return float(total)
 
 

@@ -25,6 +25,7 @@ from gpt2v.errors import UserError
 from gpt2v.model.encoders import family_of
 from gpt2v.model.files import wrap_tokenizer
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.registry import PROJECTORS, TOKEN_SOURCES, choose
 
 # LLaVA's activation between the two layers of its projector, for each of our projectors.
 ACTIVATIONS = {"linear": "linear", "mlp": "gelu"}
@@ -46,10 +47,16 @@ def check_llava(model: GPT2vModel, tokenizer: Tokenizer) -> None:
         UserError: LLaVA has no such projector, pooling or image token, or a picture is too long.
     """
     config = model.config
-    if config.projector not in ACTIVATIONS:
+    projector = choose(PROJECTORS, config.projector)
+    if projector not in ACTIVATIONS or getattr(projector.options, "hidden_size", None):
         raise UserError(
-            f"projector: {config.projector}: LLaVA has no such projector; "
-            f"{' and '.join(ACTIVATIONS)} can be exported"
+            f"projector: {projector.plain(defaults=False)}: LLaVA has no such projector; "
+            f"{' and '.join(ACTIVATIONS)} of GPT-2's width can be exported"
+        )
+    if choose(TOKEN_SOURCES, config.vision_tokens) != "patches":
+        raise UserError(
+            f"vision_tokens: {config.vision_tokens}: LLaVA reads pictures; only patches can be "
+            "exported"
         )
     if config.pool > 1:
         raise UserError(
@@ -88,7 +95,7 @@ def llava_model(model: GPT2vModel, tokenizer: Tokenizer) -> LlavaForConditionalG
         text_config=text,
         image_token_index=model.config.image_token_id,
         image_seq_length=n_vision_tokens(model),
-        projector_hidden_act=ACTIVATIONS[model.config.projector],
+        projector_hidden_act=ACTIVATIONS[choose(PROJECTORS, model.config.projector)],
         vision_feature_layer=model.config.vision_layer,
         vision_feature_select_strategy=_strategy(model),
         tie_word_embeddings=False,
@@ -96,7 +103,7 @@ def llava_model(model: GPT2vModel, tokenizer: Tokenizer) -> LlavaForConditionalG
     )
     llava = LlavaForConditionalGeneration(config).to(model.dtype)
     projector = model.projector.state_dict()
-    if model.config.projector == "linear":
+    if choose(PROJECTORS, model.config.projector) == "linear":
         width = model.config.text_config.n_embd
         projector |= {"linear_2.weight": torch.eye(width), "linear_2.bias": torch.zeros(width)}
     inner = llava.model

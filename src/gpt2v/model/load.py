@@ -19,7 +19,7 @@ from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer
-from gpt2v.model.vision_tokens import Picture, token_source
+from gpt2v.model.vision_tokens import ProjectedPatches, token_source
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,20 @@ class LoadedModel:
         """What renders grids of a tile bank for it."""
         return Renderer(bank, self.table, self.gpt2v and self.gpt2v.token_geometry)
 
-    def scorer(self, bank: TileBank, picture: Picture | None = None) -> PackedScorer:
+    def scorer(self, bank: TileBank, patches: ProjectedPatches | None = None) -> PackedScorer:
         """What answers questions about grids of a tile bank, as the model was trained to.
 
         Args:
-            picture: gives the features of pictures; none: the vision tower does.
+            patches: the source for pictures, which may read cached features; none: the vision
+                tower looks at each picture.
         """
         render = self.renderer(bank)
         if self.gpt2v is None:
             return PackedScorer(Reader(self.lm, self.table.image_id), render)
         source = token_source(self.gpt2v, render)
         layouts = {"image": source.layout}
-        if isinstance(source, Picture):
-            source = picture or source
+        if isinstance(source, ProjectedPatches):
+            source = patches or source
         return PackedScorer(Reader(self.lm, self.table.image_id, source), render, layouts)
 
 

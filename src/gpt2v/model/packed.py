@@ -24,7 +24,7 @@ from gpt2v.data.render.batches import IGNORE, Batch
 from gpt2v.hardware.onednn import affine
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.losses import head_loss
-from gpt2v.model.vision_tokens import Picture, VisionTokenSource
+from gpt2v.model.vision_tokens import ProjectedPatches, VisionTokenSource
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,9 @@ class Reader:
     source: VisionTokenSource | None = None
 
     @classmethod
-    def of(cls, model: GPT2vModel, picture: Picture | None = None) -> "Reader":
+    def of(cls, model: GPT2vModel, patches: ProjectedPatches | None = None) -> "Reader":
         """A reader of a GPT-2v for pictures and text; `picture` gives the features of pictures."""
-        source = picture or Picture(model)
+        source = patches or ProjectedPatches(model)
         return cls(model.language_model, model.config.image_token_id, source)
 
     @property

@@ -79,7 +79,7 @@ class CellEmbedding:
         return torch.from_numpy(counts).to(self.embeddings) @ self.embeddings
 
 
-class Picture:
+class ProjectedPatches:
     """The projected patches of the picture."""
 
     layout: ClassVar[str] = "image"
@@ -90,7 +90,7 @@ class Picture:
     def __call__(self, batch: Batch) -> Tensor:
         assert batch.images is not None
         assert batch.pictures is not None, "the picture's rung needs pictures"
-        return placed(self.model.project(self.features(batch.pictures)), batch.images)
+        return scatter_tokens(self.model.project(self.features(batch.pictures)), batch.images)
 
     def features(self, pictures: Pictures) -> Tensor:
         """What the projector reads of P pictures: (P, N, D), or (P, N + 1, D) with class token."""
@@ -101,7 +101,7 @@ class Picture:
         return len(pictures)
 
 
-def placed(tokens_PND: Tensor, images: ImageTokens) -> Tensor:
+def scatter_tokens(tokens_PND: Tensor, images: ImageTokens) -> Tensor:
     """The vision tokens of P pictures, one for each image position, (M, D)."""
     picture, patch = (torch.from_numpy(a) for a in (images.picture, images.patch))
     return tokens_PND[picture.to(tokens_PND.device), patch.to(tokens_PND.device)]

@@ -26,7 +26,7 @@ from gpt2v.errors import UserError
 from gpt2v.features.sources import picture_source
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v
-from gpt2v.model.vision_tokens import Picture
+from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.probe.ridge import RidgeProblem
 from gpt2v.progress import progress
 from gpt2v.registry import CONTROLS, choose
@@ -35,7 +35,7 @@ from gpt2v.stats import cluster_interval
 
 @torch.no_grad()
 def collect(
-    model: GPT2vModel, source: Picture, data: GridDataset
+    model: GPT2vModel, source: ProjectedPatches, data: GridDataset
 ) -> tuple[NDArray[np.float32], Grids]:
     """Patch embeddings (n, patches, D) of a data set's pictures, and its grids."""
     features = []

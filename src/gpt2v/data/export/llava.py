@@ -1,7 +1,7 @@
 """LLaVA's conversations: one JSON list for each part, and its picture files next to it.
 
 The format is that of LLaVA's `docs/Finetune_Custom_Data.md`. If a sample has several pictures,
-`image` is a list, as LLaVA-NeXT expects. Picture paths are relative to the JSON file.
+`image` is a list, as LLaVA-NeXT expects. Paths of pictures are relative to the JSON file.
 """
 
 import json
