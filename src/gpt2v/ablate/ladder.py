@@ -74,9 +74,13 @@ def rungs_of(config: LadderConfig) -> dict[str, Rung]:
 
 
 def scorer_of(
-    rung: Rung, model: GPT2vModel, render: Renderer, picture: ProjectedPatches
+    rung: Rung, model: GPT2vModel, render: Renderer, patches: ProjectedPatches
 ) -> PackedScorer:
-    """What answers questions on a rung; `picture` gives the features of pictures."""
+    """What answers questions on a rung.
+
+    Args:
+        patches: the source for pictures, which may read cached features.
+    """
     source: VisionTokenSource | None = None
     if rung.source is not None:
         source = choose(TOKEN_SOURCES, rung.source).load()(model, render)

@@ -40,11 +40,8 @@ def stream_flops(reader: Reader, batch: Batch | TextBatch) -> float:
     total = step_flops(nn.ModuleList(blocks), len(blocks), c.n_embd, n_rows, length)
     total += 6.0 * n_rows * length * pairs
     total += batch.n_supervised * (6.0 * read + 12 * c.n_embd * length)
-    if (
-        isinstance(source, ProjectedPatches)
-        and isinstance(batch, Batch)
-        and batch.pictures is not None
-    ):
+    pictures = batch.pictures if isinstance(batch, Batch) else None
+    if isinstance(source, ProjectedPatches) and pictures is not None:
         total += vision_flops(source.model.vision_tower, source.n_seen(pictures))
     return float(total)
 

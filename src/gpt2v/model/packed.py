@@ -144,7 +144,7 @@ class Reader:
 
     @classmethod
     def of(cls, model: GPT2vModel, patches: ProjectedPatches | None = None) -> "Reader":
-        """A reader of a GPT-2v for pictures and text; `picture` gives the features of pictures."""
+        """A reader of a GPT-2v for pictures and text; `patches` gives the features of pictures."""
         source = patches or ProjectedPatches(model)
         return cls(model.language_model, model.config.image_token_id, source)
 
