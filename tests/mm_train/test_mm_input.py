@@ -53,7 +53,7 @@ def test_more_vision_tokens_than_the_context_holds(refused, tokenizer, tmp_path)
     ("changes", "words"),
     [
         ({"image_size": 44}, "image_size: 44 must be a multiple of the encoder's 8-pixel patches"),
-        ({"projector": "wide"}, "projector: wide is none of linear, mlp"),
+        ({"projector": "wide"}, "projector: no such projector: 'wide'; choose from linear, mlp"),
         ({"pool": 3}, "pool: 3 must divide the 4 patches along a side"),
     ],
 )

@@ -140,7 +140,7 @@ def test_configurations_are_written_with_all_fields_and_defaults_change_no_hash(
     ("given", "says"),
     [
         ({"decode": "on-the-fly"}, "on-the-fly needs source: folder"),
-        ({"source": "mnist"}, r"source: .*'cifar100'"),
+        ({"source": "mnist"}, r"source: no such tile source: 'mnist'; choose from .*cifar100"),
         ({"augment": {"crop": 1.0}}, r"augment\.crop"),
         ({"augment": {"blur": float("nan")}}, r"augment\.blur"),
         ({"augment": {"noise": -1}}, r"augment\.noise"),
