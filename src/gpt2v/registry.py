@@ -170,6 +170,9 @@ class Choice(str):
     def __reduce__(self) -> Any:
         return choose, (self.registry, self.plain())
 
+    def __deepcopy__(self, memo: Any) -> "Choice":
+        return self  # nothing in it changes; pydantic copies the defaults of lists
+
     def load(self) -> Any:
         """The registered class or function; if it has options, these are bound to it."""
         thing = self.registry[self].load()

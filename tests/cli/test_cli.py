@@ -222,7 +222,7 @@ def test_mistakes_on_the_command_line(place, lm_yaml, capsys, options, says):
 
 @pytest.mark.parametrize(
     "argv",
-    [[], ["trian"], ["lm"], ["lm", "trian", "x"], ["lm", "train"], ["demo", "--tiles", "mnist"]],
+    [[], ["trian"], ["lm"], ["lm", "trian", "x"], ["lm", "train"]],
 )
 def test_commands_that_do_not_exist(capsys, argv):
     assert "--help" in refusal(capsys, *argv)
@@ -230,6 +230,8 @@ def test_commands_that_do_not_exist(capsys, argv):
 
 def test_unknown_preset_and_missing_tiles_of_the_demo(place, capsys):
     assert "no such preset" in refusal(capsys, "demo", "--preset", "tiny", "--out", "d")
+    line = refusal(capsys, "demo", "--tiles", "mnist", "--out", "d")
+    assert "tiles.source: no such tile source: 'mnist'; choose from" in line
     line = refusal(capsys, "demo", "--tiles", "cifar10", "--tiles-path", "none", "--out", "d")
     assert "tiles.path: none: no such folder" in line
     assert "tiles.path: missing" in refusal(capsys, "demo", "--tiles", "folder", "--out", "d")

@@ -263,7 +263,9 @@ def test_what_does_not_fit_an_encoder_is_refused(lm_path, tmp_path):
     values = json.loads((other / "config.json").read_text())
     values["vision_config"]["image_size"] = 40
     (other / "config.json").write_text(json.dumps(values))
-    refused(r"position_embedding.weight has shape \[17, 16\] .* but \[26, 16\]", str(other), lm_path)
+    refused(
+        r"position_embedding.weight has shape \[17, 16\] .* but \[26, 16\]", str(other), lm_path
+    )
     (tmp_path / "clip" / "preprocessor_config.json").write_text('{"image_mean": [1]}')
     refused("preprocessor_config.json: needs image_mean and image_std", clip, lm_path)
 

@@ -4,7 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
+from gpt2v.cli.overrides import (
+    Overrides,
+    Parser,
+    config_command,
+    describe_fields,
+    describe_names,
+)
 from gpt2v.config.load import load, read_yaml
 from gpt2v.config.measuring import ExportConfig, PreviewConfig, SuiteExportConfig, SuiteTilesConfig
 from gpt2v.config.training import LMConfig
@@ -33,13 +39,14 @@ def add_commands(commands: Any) -> None:
         "YAML file, or the name of a suite",
     )
     export.add_argument("--to", required=True, help="folder for the files")
-    export.add_argument("--format", required=True, help=", ".join(FORMATS.names()))
+    export.add_argument("--format", required=True, help="of the files")
     export.add_argument(
         "--executor",
         default="serial",
-        help=f"what writes the shards: {', '.join(EXECUTORS.names())} (default serial), or "
-        "'{name: NAME, option: value}'",
+        help="what writes the shards (default serial): a name, or '{name: NAME, option: value}'",
     )
+    describe_names(export, "--executor", EXECUTORS)
+    describe_names(export, "--format", FORMATS)
     export.add_argument("--workers", type=int, help="how many at once (default: all cores)")
     export.add_argument("--overwrite", action="store_true", help="replace an existing export")
 

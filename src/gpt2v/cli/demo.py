@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gpt2v.cli.overrides import Overrides, describe_fields
+from gpt2v.cli.overrides import Overrides, describe_fields, describe_names
 from gpt2v.cli.running import quiet, run_options
 from gpt2v.config.load import load
 from gpt2v.demo.config import STAGES, DemoConfig, demo_config
@@ -21,7 +21,8 @@ def add_commands(commands: Any) -> None:
         "--preset",
         help="default, photographs or smoke (by --tiles if not given), or a demo's config.yaml",
     )
-    demo.add_argument("--tiles", choices=TILE_SOURCES.names(), help="default sprites")
+    demo.add_argument("--tiles", help="tile source (default sprites)")
+    describe_names(demo, "--tiles", TILE_SOURCES)
     demo.add_argument("--tiles-path", help="where the tiles are, if not sprites")
     describe_fields(demo, DemoConfig, skip=[f"{stage}.tiles" for stage in STAGES])
     demo.set_defaults(command=_demo)

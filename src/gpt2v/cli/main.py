@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="gpt2v",
         description="The same grid as text and as a picture.",
-        epilog="Every command takes --import FILE.py: your own projectors, metrics, rungs ...",
+    )
+    parser.notes.append(
+        lambda: "Every command takes --import FILE.py: your own projectors, metrics, rungs ..."
     )
     parser.add_argument("--version", action="version", version=f"gpt2v {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)

@@ -9,6 +9,7 @@ from gpt2v.config.describe import describe
 from gpt2v.config.load import read_yaml
 from gpt2v.errors import UserError
 from gpt2v.extensions import import_file
+from gpt2v.registry import Registry
 
 Overrides = dict[str, Any]
 
@@ -16,18 +17,31 @@ _FIELD = "field "  # begins the argparse names of a configuration's own fields
 
 
 class Parser(argparse.ArgumentParser):
+    """A parser whose help ends with `notes`, which are written only when help is asked for: they
+    list what is registered, and importing that takes time.
+    """
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(allow_abbrev=False, **kwargs)
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
+        self.notes: list[Callable[[], str]] = []
+
+    def format_help(self) -> str:
+        self.epilog = "\n\n".join(note() for note in self.notes)
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")
 
 
-def describe_fields(
-    parser: argparse.ArgumentParser, kind: type[Config], skip: Sequence[str] = ()
-) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = "fields, each an option:\n" + "\n".join(describe(kind, skip))
+def describe_names(parser: Parser, option: str, registry: Registry) -> None:
+    """List the names that an option may have."""
+    parser.notes.append(lambda: f"{option}: {', '.join(registry.names())}")
+
+
+def describe_fields(parser: Parser, kind: type[Config], skip: Sequence[str] = ()) -> None:
+    """Make every field of a configuration an option, and list them in the help."""
+    parser.notes.append(lambda: "fields, each an option:\n" + "\n".join(describe(kind, skip)))
     taken = {option for action in parser._actions for option in action.option_strings}
     for name in kind.model_fields:
         if f"--{name}" not in taken:
@@ -41,9 +55,9 @@ def config_command(
     command: Callable[[argparse.Namespace, Overrides], None],
     text: str,
     config: str = "YAML file",
-) -> argparse.ArgumentParser:
+) -> Parser:
     """Add a command that takes a configuration, each of whose fields is an option."""
-    parser: argparse.ArgumentParser = group.add_parser(name, help=text)
+    parser: Parser = group.add_parser(name, help=text)
     parser.add_argument("config", help=config)
     describe_fields(parser, kind)
     parser.set_defaults(command=command)

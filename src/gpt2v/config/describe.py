@@ -1,7 +1,7 @@
 """The fields of a configuration in words, for `--help`."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -30,6 +30,8 @@ def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> 
             default = "required" if field.is_required() else f"default {_default(field)}"
             registries = list(registries_of(field))
             names = "".join(f": {', '.join(registry.names())}" for registry in registries)
+            if values := _literals(field.annotation):
+                names = f": {', '.join(map(str, values))}"
             lines.append(f"  --{prefix}{name}  {field.description or ''}{names} ({default})")
             for registry in registries:
                 lines += _options(registry, f"{prefix}{name}")
@@ -57,6 +59,13 @@ def _metadata_in(annotation: Any) -> Iterator[Any]:
     yield from getattr(annotation, "__metadata__", ())
     for part in get_args(annotation):
         yield from _metadata_in(part)
+
+
+def _literals(annotation: Any) -> list[Any]:
+    """The values that an annotation allows, where it lists them."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [value for part in get_args(annotation) for value in _literals(part)]
 
 
 def _options(registry: Registry, key: str) -> list[str]:
