@@ -2,7 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -25,6 +26,7 @@ from transformers import (
     SiglipModel,
 )
 
+from gpt2v import extensions
 from gpt2v.cli.main import main
 from gpt2v.config.base import Config
 from gpt2v.config.grids import SampleSpec
@@ -42,6 +44,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.model.files import save_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.registry import REGISTRIES
 from gpt2v.runs import whole_directory
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import Task
@@ -350,6 +353,19 @@ def wrong_tiles(config: TilesConfig, *says: object) -> str:
     for text in ("tiles.", *map(str, says)):
         assert text in message
     return message
+
+
+@contextmanager
+def forget_imports() -> Iterator[None]:
+    """What is imported in this block is not registered after it."""
+    before = [(registry, dict(registry)) for registry in REGISTRIES]
+    imported = dict(extensions._imported)
+    try:
+        yield
+    finally:
+        for registry, entries in before:
+            registry._entries = entries
+        extensions._imported = imported
 
 
 def refusal(capsys: Any, *argv: object) -> str:

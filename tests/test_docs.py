@@ -3,6 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
+
+from gpt2v.config.describe import registry_table
+from gpt2v.registry import REGISTRIES
+
+EXTENDING = Path(__file__).parents[1] / "docs" / "extending.md"
 DATA = Path(__file__).parents[1] / "docs" / "data.md"
 
 
@@ -26,3 +32,23 @@ def test_the_yaml_of_the_data_page_is_previewed(tmp_path):
     argv = ["data", "preview", str(tmp_path / "spec.yaml"), "--png", str(sheet), "--n", "2"]
     assert main([*argv, "--tiles.per_class", "20"]) == 0
     assert sheet.is_file()
+
+
+@pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.title)
+def test_the_tables_are_those_of_the_registries(registry):
+    """`tests/write_tables.py` writes them."""
+    pattern = rf"<!-- table: {registry.title} -->\n(.*?)\n<!-- end -->"
+    (table,) = re.findall(pattern, EXTENDING.read_text(), re.S)
+    assert table.splitlines() == registry_table(registry)
+
+
+def test_the_projector_of_the_page_trains(tmp_path, lm_run):
+    from gpt2v.cli.main import main
+    from helpers import TINY_MM, forget_imports, write_yaml
+
+    code = re.findall(r"^```python\n(.*?)^```", EXTENDING.read_text(), re.M | re.S)[0]
+    (tmp_path / "wide.py").write_text(code)
+    config = write_yaml(tmp_path / "mm.yaml", {**TINY_MM, "lm": str(lm_run), "projector": "wide"})
+    argv = ["mm", "train", str(config), "--out", str(tmp_path / "run")]
+    with forget_imports():
+        assert main([*argv, "--import", str(tmp_path / "wide.py")]) == 0

@@ -16,18 +16,26 @@ from gpt2v.cli.main import main
 from gpt2v.config.choice import OneOf
 from gpt2v.config.load import merge
 from gpt2v.registry import PROJECTORS, REGISTRIES
-from helpers import REPO, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
+from helpers import (
+    REPO,
+    TINY_LM,
+    TINY_MM,
+    TINY_TILES,
+    forget_imports,
+    refusal,
+    write_yaml,
+)
 
 EXAMPLE = REPO / "examples" / "own_parts.py"
 IMPORT = ("--import", str(EXAMPLE))
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch):
+def fresh():
     """Nothing that a test imports is left to the others."""
-    for one in REGISTRIES:
-        monkeypatch.setattr(one, "_entries", dict(one._entries) if one.names() else {})
-    monkeypatch.setattr(extensions, "_imported", {})
+    with forget_imports():
+        extensions._imported = {}
+        yield
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ class Entry:
     """One registered thing.
 
     Attributes:
-        summary: first line of its docstring.
+        summary: first paragraph of its docstring.
         options: the model of its own options; none: it has no options.
         at: the thing itself, or `module:name` of a built-in that is not imported yet.
         sha256: of the user's file that registered it; none: it is built in.
@@ -91,7 +91,7 @@ class Registry(Mapping[str, Entry]):
         def add(thing: T) -> T:
             if name in self._entries:
                 raise UserError(f"the {self.title} '{name}' exists already; choose another name")
-            summary = (thing.__doc__ or "").strip().partition("\n")[0]
+            summary = " ".join((thing.__doc__ or "").strip().partition("\n\n")[0].split())
             self._entries[name] = Entry(name, summary, options, at or thing, _importing.get())
             return thing
 

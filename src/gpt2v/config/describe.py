@@ -27,7 +27,7 @@ def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> 
         for model in inner:
             lines += describe(model, skip, f"{prefix}{name}{index}.")
         if not inner:
-            default = "required" if field.is_required() else f"default {_default(field)}"
+            default = _standard(field)
             registries = list(registries_of(field))
             names = "".join(f": {', '.join(registry.names())}" for registry in registries)
             if values := _literals(field.annotation):
@@ -38,13 +38,16 @@ def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> 
     return list({line.split()[0]: line for line in lines}.values())  # alternatives share fields
 
 
-def _default(field: FieldInfo) -> Any:
+def _standard(field: FieldInfo) -> str:
+    """A field's default, as a user would type it."""
+    if field.is_required():
+        return "required"
     default = field.get_default()
     if isinstance(default, list):
-        return f"[{', '.join(map(str, default))}]"
+        default = f"[{', '.join(map(str, default))}]"
     if isinstance(default, dict):
-        return f"{{{', '.join(f'{key}: {value}' for key, value in default.items())}}}"
-    return default
+        default = f"{{{', '.join(f'{key}: {value}' for key, value in default.items())}}}"
+    return f"default {default}"
 
 
 def registries_of(field: FieldInfo) -> Iterator[Registry]:
@@ -73,8 +76,21 @@ def _options(registry: Registry, key: str) -> list[str]:
     lines = []
     for entry in registry.values():
         for name, field in entry.options.model_fields.items() if entry.options else ():
-            default = "required" if field.is_required() else f"default {field.get_default()}"
+            default = _standard(field)
             lines.append(
                 f"  --{key}.{name}  of {entry.name}: {field.description or ''} ({default})"
             )
+    return lines
+
+
+def registry_table(registry: Registry) -> list[str]:
+    """A Markdown table of what is registered: its name, its description and its options."""
+    lines = ["| name | what it is | options |", "| --- | --- | --- |"]
+    for entry in registry.values():
+        fields = entry.options.model_fields if entry.options else {}
+        options = [
+            f"`{name}`: {field.description} ({_standard(field)})" for name, field in fields.items()
+        ]
+        cells = [f"`{entry.name}`", entry.summary.replace("|", "\\|"), "; ".join(options)]
+        lines.append("| " + " | ".join(cells).rstrip() + " |")
     return lines
