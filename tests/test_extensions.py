@@ -116,6 +116,10 @@ def test_a_token_source_trains_and_its_rung_is_climbed(place, lm_run, mm_run, ca
     suite = write_yaml(place / "suite.yaml", {**measured, "modalities": ["image"]})
     run("eval", "blind", "--suite", suite, "--out", "e", *IMPORT)
     records = pq.read_table("e/records.parquet").to_pandas()
+    both = (place / "suite.yaml", "--modalities", "[text+image]")
+    assert "text+image: this model was not trained on pictures" in refusal(
+        capsys, "eval", "blind", "--out", "f", *IMPORT, "--suite", *both
+    )
     for _, same in records.groupby(["row", "col", records.palette.map(tuple)]):
         assert same.prediction.nunique() == 1  # nothing is seen
     ladder = write_yaml(

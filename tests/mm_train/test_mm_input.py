@@ -1,11 +1,16 @@
 """Invalid input of `gpt2v mm train`: one line, exit status 2, and no run directory."""
 
+import re
+
 import pytest
 import yaml
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import helpers
+from gpt2v.config.load import validate
+from gpt2v.config.training import MMConfig
 from gpt2v.data.tokenizer import train_tokenizer
+from gpt2v.errors import UserError
 from gpt2v.model.files import wrap_tokenizer
 
 GRID = {"rows": 2, "cols": 2, "modality": "image"}
@@ -47,6 +52,22 @@ def test_more_vision_tokens_than_the_context_holds(refused, tokenizer, tmp_path)
     line = refused(lm=lm, encoder=clip, image_size=256, data=stages)
     assert "rows, cols: a 2x2 grid" in line
     assert "n_positions: 300" in line
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"features": {"mode": "require"}}, "features.mode: require, but cell-embeddings reads no"),
+        (
+            {"data": {"stages": [{"steps": 1, "mix": [{"modality": "text+image"}]}]}},
+            "data.stages.0.mix.0.modality: text+image needs vision_tokens: patches",
+        ),
+    ],
+)
+def test_what_only_patches_can_do(changes, words):
+    config = {**helpers.TINY_MM, "lm": "x", "vision_tokens": "cell-embeddings", **changes}
+    with pytest.raises(UserError, match=re.escape(words)):
+        validate(MMConfig, config, "mm.yaml")
 
 
 @pytest.mark.parametrize(

@@ -217,3 +217,15 @@ class MMConfig(Config):
     def _has_groups(self) -> Self:
         _check_groups(self.data, self.train)
         return self
+
+    @model_validator(mode="after")
+    def _tokens_fit(self) -> Self:
+        """Only `patches` reads pictures, alone or beside words."""
+        if self.vision_tokens == "patches":
+            return self
+        if self.features.mode == "require":
+            raise ValueError(f"features.mode: require, but {self.vision_tokens} reads no pictures")
+        for key, spec in self.data.specs:
+            if isinstance(spec, GridConfig) and spec.modality == "text+image":
+                raise ValueError(f"{key}modality: text+image needs vision_tokens: patches")
+        return self

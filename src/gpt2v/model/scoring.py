@@ -19,7 +19,7 @@ from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.views import View
 from gpt2v.data.text_pieces import EMPTY
-from gpt2v.errors import within
+from gpt2v.errors import UserError, within
 from gpt2v.model.packed import Reader
 from gpt2v.progress import progress
 
@@ -123,6 +123,8 @@ class PackedScorer:
         return self.render.view(spec, self.layouts.get(layout, layout))
 
     def check(self, data: GridDataset, layout: str) -> None:
+        if layout == "text+image" and self.layouts.get("image", "image") != "image":
+            raise UserError("modalities: text+image: this model was not trained on pictures")
         layout = self.layouts.get(layout, layout)
         data.check(layout, self.render, self.reader.n_positions)
 
