@@ -81,4 +81,4 @@ def _anchored(html: Markup, anchor: str) -> Markup:
     """The same HTML with ids that are those of one run alone."""
     if not anchor:
         return html
-    return Markup(re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{anchor}", html))
+    return Markup(re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{anchor}", str(html)))

@@ -1,0 +1,126 @@
+"""A report of any runs: of each kind, of several, and of what is no run of this version."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gpt2v.cli.main import main
+from gpt2v.registry import SECTIONS
+from gpt2v.report.section import Section
+from helpers import TINY_TILES, forget_imports, refusal, write_yaml
+
+MEASURED = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, lm_run, mm_run):
+    """A run of each kind that is quickly made, by its kind."""
+    root = tmp_path_factory.mktemp("runs")
+    suite = write_yaml(root / "suite.yaml", {**MEASURED, "n_images": 8})
+    counts = {**MEASURED, "n_images": 8, "modalities": ["text"]}
+    counts["grid"] = {**counts["grid"], "instructions": {"count": 1.0}}
+    counted = write_yaml(root / "counted.yaml", counts)
+    probe = write_yaml(
+        root / "probe.yaml", {**MEASURED, "model": str(mm_run), "n_train": 20, "n_test": 10}
+    )
+    ladder = write_yaml(root / "ladder.yaml", {**MEASURED, "model": str(mm_run), "n_images": 4})
+    commands = {
+        "eval": ("eval", mm_run, "--suite", suite),
+        "counted": ("eval", mm_run, "--suite", counted),
+        "probe": ("probe", probe),
+        "ladder": ("ablate", "tokens", ladder),
+    }
+    for name, argv in commands.items():
+        assert main([*map(str, argv), "--out", str(root / name)]) == 0
+    for name, run in (("lm", lm_run), ("mm", mm_run)):  # nothing may be written into those
+        shutil.copytree(run, root / name)
+    return root
+
+
+SHOWN = {
+    "eval": {"baselines", "samples", "cells", "objects", "again"},
+    "counted": {"again"},
+    "probe": {"probe", "again"},
+    "ladder": {"ladder", "again"},
+    "lm": {"learning", "again"},
+    "mm": {"learning", "again"},
+}
+
+
+def sections_of(page):
+    return set(re.findall(r'<section id="([^"]+)"', page))
+
+
+def check_page(page):
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids))
+    links = re.findall(r'href="#([^"]*)"', page) + re.findall(r"url\(#([^)]*)\)", page)
+    assert set(links) <= set(ids)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_a_run_of_each_kind_has_its_sections(runs, name, capsys):
+    assert main(["report", str(runs / name)]) == 0
+    assert capsys.readouterr().out == f"report: {runs / name / 'report' / 'index.html'}\n"
+    page = (runs / name / "report/index.html").read_text()
+    check_page(page)
+    assert sections_of(page) == SHOWN[name]
+    results = json.loads((runs / name / "results.json").read_text())
+    assert results["command"].split()[0] in page
+    if name == "counted":
+        assert f"{results['results'][0]['accuracy']:.1%} count, text" in page
+
+
+def test_several_runs_are_one_page(runs, tmp_path):
+    names = ["eval", "probe", "counted", "eval"]
+    argv = ["report", *(str(runs / name) for name in names), "--out", str(tmp_path)]
+    assert main(argv) == 0
+    page = (tmp_path / "index.html").read_text()
+    check_page(page)
+    expected = {f"r{i}-{s}" for i, name in enumerate(names, 1) for s in SHOWN[name]}
+    assert sections_of(page) == expected
+
+
+def test_a_section_s_text_is_escaped_and_none_is_left_out(runs, tmp_path):
+    with forget_imports():
+
+        @SECTIONS.register("plain")
+        class Plain(Section):
+            """Text that would be HTML."""
+
+            nav, kinds = "Plain <b>", ("probe", "ladder")
+
+            def body(self, run):
+                return "<script>" if run.kind == "probe" else None
+
+        for name in ("probe", "ladder", "eval"):
+            assert main(["report", str(runs / name), "--out", str(tmp_path / name)]) == 0
+            page = (tmp_path / name / "index.html").read_text()
+            assert ('id="plain"' in page) == ("Plain &lt;b&gt;" in page) == (name == "probe")
+            assert "<script>" not in page
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda run: (run / "results.json").unlink(), "results.json: not found"),
+        (lambda run: (run / "run.json").unlink(), "was written by another version of gpt2v"),
+        (lambda run: (run / "run.json").write_text('{"format": 1}'), "another version"),
+        (lambda run: (run / "results.json").write_text('{"results": []}'), "another version"),
+        (lambda run: shutil.rmtree(run), "no such run directory"),
+        (lambda run: (run / "records.parquet").unlink(), "records.parquet: not found"),
+    ],
+    ids=["no results", "no mark", "older", "no kind", "nothing", "no records"],
+)
+def test_what_is_no_run_is_one_line(runs, tmp_path, capsys, spoil, says):
+    run = shutil.copytree(runs / "eval", tmp_path / "r")
+    shutil.rmtree(run / "report", ignore_errors=True)
+    spoil(run)
+    assert says in refusal(capsys, "report", runs / "probe", run, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert says in refusal(capsys, "report", run)
+    assert not (run / "report").exists()
+    assert "no such run directory" in refusal(capsys, "report", Path(__file__))
