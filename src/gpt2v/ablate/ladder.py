@@ -70,7 +70,7 @@ def climb(
 
 def rungs_of(config: LadderConfig) -> dict[str, Rung]:
     """The configured rungs, by name."""
-    return {str(name): name.load()() for name in config.rungs}
+    return {str(name): choose(RUNGS, name).load()() for name in config.rungs}
 
 
 def scorer_of(

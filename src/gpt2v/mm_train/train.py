@@ -23,6 +23,7 @@ from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import ProjectedPatches, token_source
+from gpt2v.registry import PROJECTORS, TOKEN_SOURCES, choose
 from gpt2v.train.distributed import rank_0_first
 
 
@@ -64,8 +65,8 @@ def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
     model = GPT2vModel.from_parts(
         encoder,
         lm,
-        projector=config.projector.plain(defaults=False),
-        vision_tokens=config.vision_tokens.plain(defaults=False),
+        projector=choose(PROJECTORS, config.projector).plain(defaults=False),
+        vision_tokens=choose(TOKEN_SOURCES, config.vision_tokens).plain(defaults=False),
         vision_layer=config.vision_layer,
         image_token_id=special_id(tokenizer, IMAGE),
         pool=config.pool,

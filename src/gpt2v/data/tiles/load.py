@@ -16,7 +16,7 @@ from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, SplitTiles, TileBank
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError
 from gpt2v.progress import track
-from gpt2v.registry import TILE_SOURCES
+from gpt2v.registry import TILE_SOURCES, choose
 
 _SEPARATORS = ",;|&'"  # of names in lists and tables
 _ANSWERS = ("tie", "none", "yes", "no")  # that are no objects
@@ -28,7 +28,7 @@ def load_bank(config: TilesConfig) -> TileBank:
     Raises:
         UserError: a file is missing or corrupt, or a class has no tile in some split.
     """
-    made: TileBank = config.source.load()(config)
+    made: TileBank = choose(TILE_SOURCES, config.source).load()(config)
     bank = replace(made, augment=config.augment)
     empty = np.argwhere(bank.counts == 0)
     if len(empty):
