@@ -47,7 +47,9 @@ def add_commands(commands: Any) -> None:
     )
     describe_names(export, "--executor", EXECUTORS)
     describe_names(export, "--format", FORMATS)
-    export.add_argument("--workers", type=int, help="number of processes (default: all cores)")
+    export.add_argument(
+        "--workers", type=int, help="number of shards to write at once (default: all cores)"
+    )
     export.add_argument("--overwrite", action="store_true", help="replace an existing export")
 
     suites = group.add_parser("suites", help="list the named suites, or the parts of one suite")

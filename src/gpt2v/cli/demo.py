@@ -45,10 +45,10 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
                 DemoConfig, before, {}
             )  # refuses a run that is not a demo, before anything changes
         with within(f"preset {preset}: "):
-            results = run_demo(config, preset, run)
+            done = run_demo(config, preset, run)
     print(
-        f"text {results['text_accuracy']:.1%}, image {results['image_accuracy']:.1%}, "
-        f"probe {results['probe_palette_accuracy']:.1%} of {results['n_questions']} questions about "
-        f"{results['n_images']} held-out grids (blind {results['blind_accuracy']:.0%}, "
-        f"bag {results['bag_accuracy']:.0%})\nreport: {run / 'report' / 'index.html'}"
+        f"text {done['text_accuracy']:.1%}, image {done['image_accuracy']:.1%}, "
+        f"probe {done['probe_palette_accuracy']:.1%} of {done['n_questions']} questions about "
+        f"{done['n_images']} held-out grids (blind {done['blind_accuracy']:.0%}, "
+        f"bag {done['bag_accuracy']:.0%})\nreport: {run / 'report' / 'index.html'}"
     )

@@ -48,14 +48,14 @@ for _kind in (_Loader, _Dumper):
     )
 
 
-def read_yaml(text: str, source: str) -> Any:
+def read_yaml(text: str, origin: str) -> Any:
     """Parse YAML.
 
     Args:
-        source: name of the file or option, for messages.
+        origin: name of the file or option, for messages.
 
     Raises:
-        UserError: the text is not valid YAML; names `source` and the line.
+        UserError: the text is not valid YAML; names `origin` and the line.
     """
     try:
         return yaml.load(text, _Loader)
@@ -63,14 +63,14 @@ def read_yaml(text: str, source: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
-        raise UserError(f"{source}:{line} not valid YAML: {problem}") from None
+        raise UserError(f"{origin}:{line} not valid YAML: {problem}") from None
 
 
-def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
+def merge(base: dict[str, Any], overrides: dict[str, Any], origin: str) -> dict[str, Any]:
     """Set dotted keys (`train.seed`, `data.stages.0.steps`) in a copy of a nested mapping.
 
     Args:
-        source: name of the file, for messages.
+        origin: name of the file, for messages.
 
     Raises:
         UserError: a key leads to nothing in `base`.
@@ -83,10 +83,10 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[
             where: Any = part
             if isinstance(node, list):
                 if not part.isdigit() or int(part) >= len(node):
-                    raise UserError(f"{source}: {key}: '{part}' must be a number under {len(node)}")
+                    raise UserError(f"{origin}: {key}: '{part}' must be a number under {len(node)}")
                 where = int(part)
             elif not isinstance(node, dict):
-                raise UserError(f"{source}: {key}: '{part}' has no keys below it")
+                raise UserError(f"{origin}: {key}: no key '{part}': the value above it is not a mapping")
             if following is None:
                 node[where] = value
             elif isinstance(node, dict):
@@ -138,7 +138,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     return data
 
 
-def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
+def validate(kind: type[C], data: dict[str, Any], origin: str) -> C:
     """Validate a mapping.
 
     Raises:
@@ -147,7 +147,7 @@ def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{source}: {first_mistake(kind, error)}") from None
+        raise UserError(f"{origin}: {first_mistake(kind, error)}") from None
 
 
 def dump(config: Config) -> str:

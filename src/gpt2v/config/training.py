@@ -68,7 +68,7 @@ class TrainConfig(Config):
         dict[str, Annotated[list[GroupConfig], Field(min_length=1)]], BeforeValidator(_by_name)
     ] = Field(
         {},
-        description="parameter groups of single stages, by the stage's name or number; these stages "
+        description="parameter groups of single stages, by the stage's name or number; such stages "
         "start with a new optimizer and schedule, the others continue the stage before",
     )
     schedule: Schedule = Field(
