@@ -39,7 +39,7 @@ def commands() -> list[list[str]]:
 
 
 def short_stages(config: Path) -> list[str]:
-    """Options for two steps in each stage, and for a local file instead of a data set of the hub."""
+    """Options for two steps in each stage, and a local file instead of a hub data set."""
     words = []
     for i, stage in enumerate(yaml.safe_load(config.read_text())["data"]["stages"]):
         words += [f"--data.stages.{i}.steps", "2"]

@@ -175,7 +175,7 @@ def test_merging_sets_nested_keys_and_list_elements_in_a_copy():
     [
         ("a.b.2.c", "number under 2"),
         ("a.b.x.c", "number under 2"),
-        ("a.b.0.c.d", "no key 'd': the value above it"),
+        ("a.b.0.c.d", "no key 'd': the value above is no mapping"),
     ],
 )
 def test_overrides_of_keys_that_do_not_exist(key, says):

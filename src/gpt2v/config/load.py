@@ -86,7 +86,7 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], origin: str) -> dict[
                     raise UserError(f"{origin}: {key}: '{part}' must be a number under {len(node)}")
                 where = int(part)
             elif not isinstance(node, dict):
-                raise UserError(f"{origin}: {key}: no key '{part}': the value above it is not a mapping")
+                raise UserError(f"{origin}: {key}: no key '{part}': the value above is no mapping")
             if following is None:
                 node[where] = value
             elif isinstance(node, dict):
