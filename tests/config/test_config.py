@@ -231,7 +231,7 @@ def test_overrides_of_keys_that_do_not_exist(key, says):
         ),
         (
             {"train.stage_groups.1": GROUPS},
-            r"train\.stage_groups\.1: no stage has this name; there are 0$",
+            r"train\.stage_groups\.1: no stage has this name; the stages are 0$",
         ),
         ({"train.stage_groups.0": []}, r"train\.stage_groups\.0: .*at least 1 item"),
         ({"train.stage_groups.0": 3}, r"train\.stage_groups\.0: .*list, not 3"),

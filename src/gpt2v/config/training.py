@@ -113,7 +113,7 @@ def _check_groups(data: DataConfig, train: TrainConfig) -> None:
         if names.count(name) != 1:
             many = "several stages have" if name in names else "no stage has"
             raise ValueError(
-                f"train.stage_groups.{name}: {many} this name; there are {', '.join(names)}"
+                f"train.stage_groups.{name}: {many} this name; the stages are {', '.join(names)}"
             )
     own = names[0] in train.stage_groups
     if not own and not train.groups:
