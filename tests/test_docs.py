@@ -1,4 +1,4 @@
-"""What the documentation says in Python runs."""
+"""The Python code and the YAML of docs/data.md run."""
 
 import re
 from pathlib import Path
@@ -14,13 +14,13 @@ DATA = Path(__file__).parents[1] / "docs" / "data.md"
 
 def test_the_python_of_the_data_page_runs(capsys):
     (code,) = re.findall(r"^```python\n(.*?)^```", DATA.read_text(), re.M | re.S)
-    found: dict = {}
-    exec(compile(code, str(DATA), "exec"), found)
+    names: dict = {}
+    exec(compile(code, str(DATA), "exec"), names)
     assert "The grid above is size 3 by 3." in capsys.readouterr().out
-    batch = found["batch"]
+    batch = names["batch"]
     assert batch.pixels.shape == (2, 96, 96, 3)
     assert batch.index.tolist() == [5, 10**12]
-    assert (batch.input_ids == found["render"].table.image_id).sum() == 2 * 36
+    assert (batch.input_ids == names["render"].table.image_id).sum() == 2 * 36
 
 
 def test_the_yaml_of_the_data_page_is_previewed(tmp_path):

@@ -1,4 +1,4 @@
-"""Every command of the README runs, made small, in the order in which the README gives them."""
+"""Every command of the README runs, made small, in the order of the README."""
 
 import re
 import shlex
@@ -14,7 +14,7 @@ from gpt2v.data.tiles.sprites import CLASS_NAMES, draw_sprites
 
 ROOT = Path(__file__).parents[1]
 TRAIN = ["--tiles.per_class", "20", "--train.eval_grids", "4"]
-SMALL = {  # what makes each command small; nothing else is changed
+SMALL = {  # options that make each command small
     "data preview": ["--tiles.per_class", "20"],
     "data export": ["--tiles.per_class", "20", "--n_images", "4"],
     "data suites": [],
@@ -39,7 +39,7 @@ def commands() -> list[list[str]]:
 
 
 def short_stages(config: Path) -> list[str]:
-    """Two steps in each stage, and a file of our own in place of a data set from the hub."""
+    """Options for two steps in each stage, and a local file instead of a hub data set."""
     words = []
     for i, stage in enumerate(yaml.safe_load(config.read_text())["data"]["stages"]):
         words += [f"--data.stages.{i}.steps", "2"]

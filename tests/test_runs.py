@@ -1,4 +1,4 @@
-"""Run directories: never overwritten by accident, never left half-written by a mistake."""
+"""Run directories are never overwritten by accident or left half-written by a mistake."""
 
 import json
 import stat
@@ -63,11 +63,11 @@ def test_an_interrupted_overwrite_does_not_lose_the_old_run(tmp_path, error):
     old = finished(tmp_path / "r")
     with pytest.raises(error):
         fail_in(old, True, error)
-    kept = [p for p in tmp_path.rglob("config.yaml") if p.read_text() == "old"]
-    assert kept, "the old run is gone"
+    old_files = [p for p in tmp_path.rglob("config.yaml") if p.read_text() == "old"]
+    assert old_files, "the old run is gone"
 
 
-def test_what_is_no_run_is_never_overwritten(tmp_path):
+def test_a_folder_that_is_not_a_run_is_never_overwritten(tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("x")
     (tmp_path / "file").write_text("x")
@@ -94,7 +94,7 @@ def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 def test_others_may_read_what_is_written(tmp_path):
-    """As any file that is simply opened and written."""
+    """Like any file that is simply opened and written."""
     (tmp_path / "plain").write_text("x")
     runs.write_text(tmp_path / "ours", "x")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "ours")]
@@ -116,13 +116,13 @@ def test_a_directory_appears_complete_or_not_at_all(tmp_path):
     assert [p.name for p in (tmp_path / "d").iterdir()] == ["x"]
 
 
-def test_results_say_what_they_depend_on(tmp_path):
+def test_results_record_versions_command_and_time(tmp_path):
     runs.write_results(tmp_path, "eval", 0.0, seed=3, data_hash="h", results=[{"a": 1}])
-    found = json.loads((tmp_path / runs.FINISHED).read_text())
+    results = json.loads((tmp_path / runs.FINISHED).read_text())
     keys = {"kind", "versions", "command", "seconds", "seed", "data_hash", "results"}
-    assert set(found) == keys
-    assert {"gpt2v", "torch", "transformers", "python"} <= set(found["versions"])
-    assert found["seconds"] > 0
+    assert set(results) == keys
+    assert {"gpt2v", "torch", "transformers", "python"} <= set(results["versions"])
+    assert results["seconds"] > 0
 
 
 def test_a_mistake_after_a_checkpoint_keeps_the_training(tmp_path):
@@ -133,7 +133,7 @@ def test_a_mistake_after_a_checkpoint_keeps_the_training(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["n", "r"]
 
 
-def test_a_run_is_resumed_as_it_is(tmp_path):
+def test_a_resumed_run_is_not_changed(tmp_path):
     run = finished(tmp_path / "r")
     with pytest.raises(RuntimeError), runs.new_run(run, resume=True):
         raise RuntimeError
@@ -143,7 +143,7 @@ def test_a_run_is_resumed_as_it_is(tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("x")
     with (
-        pytest.raises(UserError, match="is no run"),
+        pytest.raises(UserError, match="is not a run"),
         runs.new_run(tmp_path / "home", resume=True),
     ):
         pytest.fail("was entered")
@@ -174,7 +174,7 @@ def test_a_configuration_marks_its_run(tmp_path):
         assert (again / "config.yaml").is_file()
 
 
-def test_what_an_interrupted_write_leaves_is_nothing(tmp_path):
+def test_what_an_interrupted_write_leaves_is_ignored(tmp_path):
     """A process was killed between making the directory and writing config.yaml."""
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / ".config.yaml.abc").write_text("half")

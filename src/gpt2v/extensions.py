@@ -1,7 +1,8 @@
-"""`--import FILE.py`: a user's own projectors, metrics, rungs ..., and the record of them in a run.
+"""`--import FILE.py`: imports a user's own projectors, metrics, ..., and records the file in runs.
 
-The file is executed once, before any configuration is read. A run keeps a copy and a hash of it in
-`imports/`. The copy is never executed by itself: whoever opens the run imports the file again.
+The file is executed once, before any configuration is read. A run has a copy and a hash of it in
+`imports/`. The copy is never executed automatically: to open the run, the user imports the file
+again.
 """
 
 import hashlib
@@ -15,35 +16,42 @@ from typing import NamedTuple
 from gpt2v.errors import UserError
 from gpt2v.registry import registered_by
 
-FOLDER = "imports"  # in a run, with a copy of each file
-RECORD = "imports.json"  # in that folder: name and sha256 of each
+FOLDER = "imports"  # folder of a run with a copy of each file
+RECORD = "imports.json"  # file in that folder with the names and hashes
 
 
 class Imported(NamedTuple):
-    """A user's file that this process has executed."""
+    """A user's file that this process has executed.
 
-    path: str  # absolute
+    Attributes:
+        path: absolute path.
+        sha256: hash of the content.
+        content: the bytes of the file.
+    """
+
+    path: str
     sha256: str
     content: bytes
 
     @property
     def copy_name(self) -> str:
-        """Name of its copy in a run."""
+        """Name of the copy in a run."""
         return f"{self.sha256[:12]}-{Path(self.path).name}"
 
 
-_imported: dict[str, Imported] = {}  # by hash
+_imported: dict[str, Imported] = {}  # by sha256
 
 
 def import_file(path: str | Path, expected: str | None = None) -> None:
-    """Execute a file that registers things; of equal files only the first is executed.
+    """Execute a user's file, unless a file with the same content was executed before.
 
     Args:
-        expected: sha256 that the file must have.
+        path: the file.
+        expected: sha256 that the file must have; none: any.
 
     Raises:
-        UserError: the file cannot be read or has changed, does not run, or registers a name that
-            is taken.
+        UserError: the file cannot be read, has another hash, fails, or registers a name that is
+            taken.
     """
     where = f"--import: {path}"
     try:
@@ -58,7 +66,7 @@ def import_file(path: str | Path, expected: str | None = None) -> None:
     name = f"gpt2v_import_{sha256[:12]}"
     module = ModuleType(name)
     module.__file__ = str(Path(path).absolute())
-    sys.modules[name] = module  # dataclasses and pydantic look their module up
+    sys.modules[name] = module  # dataclasses and pydantic look up the module of a class
     try:
         with registered_by(sha256):
             exec(compile(content, module.__file__, "exec"), module.__dict__)
@@ -73,7 +81,7 @@ def import_file(path: str | Path, expected: str | None = None) -> None:
 
 
 def _line(error: BaseException, file: str) -> str:
-    """The last line of the file that an exception passed through."""
+    """The line of the file where the error occurred, e.g. `line 3: `; empty if unknown."""
     number = error.lineno if isinstance(error, SyntaxError) else None
     trace = error.__traceback__
     while trace is not None:
@@ -84,22 +92,22 @@ def _line(error: BaseException, file: str) -> str:
 
 
 def imported() -> list[tuple[str, str]]:
-    """Path and sha256 of every imported file, for processes that work for this one."""
+    """Path and sha256 of every imported file, for worker processes."""
     return [(one.path, one.sha256) for one in _imported.values()]
 
 
 def import_all(files: Iterable[Iterable[str]]) -> None:
-    """Import what `imported` gave in another process.
+    """Import the files that `imported` returned in another process.
 
     Raises:
-        UserError: a file is missing, has changed or does not run.
+        UserError: a file is missing, has changed or fails.
     """
     for path, sha256 in files:
         import_file(path, sha256)
 
 
 def copies() -> dict[str, bytes]:
-    """The files that record the imports in a run, by their names in it; empty without imports."""
+    """The files that record the imports in a run: path in the run -> content; empty if none."""
     if not _imported:
         return {}
     record = [
@@ -111,10 +119,10 @@ def copies() -> dict[str, bytes]:
 
 
 def check_imports(run: Path) -> None:
-    """Refuse to open a run that was made with a file which this process has not imported.
+    """Check that this process has imported every file that a run was made with.
 
     Raises:
-        UserError: a file is missing or has changed.
+        UserError: a file was not imported, or has changed.
     """
     path = run / FOLDER / RECORD
     try:
@@ -131,9 +139,9 @@ def check_imports(run: Path) -> None:
             if Path(one.path).name == name:
                 raise UserError(
                     f"{run}: was made with --import {name} (sha256 {sha256[:12]}), which has "
-                    f"changed since (now {one.sha256[:12]}); its copy is {run / FOLDER / copy}"
+                    f"changed since (now {one.sha256[:12]}); the run's copy: {run / FOLDER / copy}"
                 )
         raise UserError(
             f"{run}: was made with --import {name} (sha256 {sha256[:12]}); add --import with this "
-            f"file, of which a copy is {run / FOLDER / copy}"
+            f"file; the run's copy: {run / FOLDER / copy}"
         )

@@ -1,8 +1,8 @@
-"""Registries: the things that a user can add from a file of their own, each under its name.
+"""Registries: named projectors, instructions, metrics ..., to which users can add their own.
 
-A built-in is registered in the registry's home module, which is imported when a name is first
-needed. Homes do not import torch: a built-in whose class needs it says where the class is, and
-the class is imported when it is first used.
+The built-in ones are registered by the home module of their registry, which is imported when a name
+is first needed. Home modules do not import torch. Where the class of a built-in needs torch, only
+its location is registered, and it is imported when it is first used.
 """
 
 import importlib
@@ -19,13 +19,13 @@ from gpt2v.errors import UserError
 
 T = TypeVar("T", bound=Callable[..., Any])
 
-# sha256 of the user's file that is being imported, if one is.
+# sha256 of the user's file that is being imported; None if no such file is.
 _importing: ContextVar[str | None] = ContextVar("_importing", default=None)
 
 
 @contextmanager
 def registered_by(sha256: str) -> Iterator[None]:
-    """What is registered in this block comes from a user's file with this hash."""
+    """Everything registered in this block is recorded as from the user's file with this hash."""
     token = _importing.set(sha256)
     try:
         yield
@@ -35,13 +35,14 @@ def registered_by(sha256: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered thing.
+    """One registered class or function.
 
     Attributes:
+        name: the name that users choose it by.
         summary: first paragraph of its docstring.
-        options: the model of its own options; none: it has no options.
-        at: the thing itself, or `module:name` of a built-in that is not imported yet.
-        sha256: of the user's file that registered it; none: it is built in.
+        options: class of its options; none: it has no options.
+        at: the class or function itself, or `module:name` if it is imported later.
+        sha256: hash of the user's file that registered it; none: it is built in.
     """
 
     name: str
@@ -63,8 +64,8 @@ class Registry(Mapping[str, Entry]):
 
     Args:
         title: what one of them is called, for messages and tables.
-        home: module that registers the built-ins.
-        where: how a user chooses one, for tables.
+        home: module that registers the built-in ones.
+        where: where a user chooses one, for tables.
     """
 
     def __init__(self, title: str, home: str, where: str) -> None:
@@ -78,10 +79,11 @@ class Registry(Mapping[str, Entry]):
         """A decorator that registers a class or a function.
 
         Args:
-            options: a `gpt2v.config.base.Config` with its options; an instance of it is passed
-                as the keyword argument `options`.
-            at: `module:name` of the class or function itself, where the decorated one only
-                describes it.
+            name: the name that users choose it by.
+            options: class of its options, a `gpt2v.config.base.Config`; an instance is passed to
+                the class or function as the keyword argument `options`.
+            at: `module:name` of the class or function, if the decorated one only has its
+                description.
 
         Raises:
             UserError: the name is taken.
@@ -98,7 +100,7 @@ class Registry(Mapping[str, Entry]):
         return add
 
     def names(self) -> list[str]:
-        """Every name, built-ins first."""
+        """All names, the built-in ones first."""
         self._load_home()
         return list(self._entries)
 
@@ -144,9 +146,9 @@ class Registry(Mapping[str, Entry]):
 
 
 class Choice(str):
-    """The name of a registered thing, with its options.
+    """The name of something registered, with its options.
 
-    It equals the same name as a string; two choices are equal if their options are equal too.
+    A choice equals the same name as a string. Two choices are equal if their names and options are.
     """
 
     registry: Registry
@@ -171,15 +173,15 @@ class Choice(str):
         return choose, (self.registry, self.plain())
 
     def __deepcopy__(self, memo: Any) -> "Choice":
-        return self  # nothing in it changes; pydantic copies the defaults of lists
+        return self  # it never changes; pydantic copies defaults that are lists
 
     def load(self) -> Any:
-        """The registered class or function; if it has options, these are bound to it."""
+        """The registered class or function, with its options bound to it if it has any."""
         thing = self.registry[self].load()
         return thing if self.options is None else partial(thing, options=self.options)
 
     def plain(self, defaults: bool = True) -> Any:
-        """The name, or a mapping of the name and every option.
+        """The name, or if there are options a mapping of the name and the options.
 
         Args:
             defaults: whether to include options that equal their defaults.
@@ -190,16 +192,16 @@ class Choice(str):
         return {"name": str(self), **options} if options else str(self)
 
     def hashed(self) -> Any:
-        """What a hash is made of: options that differ from their defaults, and a user's file."""
+        """The choice for hashes: without default options, and with the hash of the user's file."""
         plain, sha256 = self.plain(defaults=False), self.registry[self].sha256
         return plain if sha256 is None else {"choice": plain, "file": sha256}
 
 
 def choose(registry: Registry, value: Any) -> Choice:
-    """The choice that a name, or a mapping of a name and options, stands for.
+    """Turn a name, or a mapping of a name and options, into a `Choice`.
 
     Raises:
-        UserError: no such name, or the thing has no options.
+        UserError: no such name, or options for something that has none.
         pydantic.ValidationError: an option is wrong.
     """
     if isinstance(value, Choice):

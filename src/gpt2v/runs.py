@@ -1,4 +1,4 @@
-"""Run directories: created once, never overwritten by accident, files written atomically."""
+"""Run directories: never overwritten by accident, with files that are written atomically."""
 
 import importlib.metadata
 import json
@@ -20,19 +20,27 @@ from gpt2v.config.load import difference, dump
 from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports, copies
 
-FINISHED = "results.json"  # the file whose presence makes a run a finished one
-_MARK, _FORMAT = "run.json", 2  # a new number where older runs cannot go on
+FINISHED = "results.json"  # a run is finished if it has this file
+_MARK = "run.json"
+_FORMAT = 2  # increase it when older runs can no longer be continued
 
 
 @contextmanager
 def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> Iterator[Path]:
-    """A fresh directory for a run, or with `resume` the run that is there, as it is.
+    """Make a new directory for a run, or with `resume` open the existing run, if there is one.
 
-    A run that ends with the user's mistake leaves nothing behind, and a run that was to be
-    overwritten comes back whatever stops its successor; unless the new one holds a checkpoint.
+    If a user's mistake ends the new run, its directory is removed. If any error ends a new run that
+    replaces an old one, the old run is put back. But a new run that has a checkpoint always stays.
+
+    Args:
+        out: the directory.
+        overwrite: replace an existing run.
+        resume: continue an existing run.
 
     Raises:
-        UserError: the directory holds something that may not be replaced, or cannot be made.
+        UserError: the directory holds something that must not be replaced, it cannot be made or
+            written to, or the run to resume is from another version or needs files that were not
+            imported.
     """
     path = Path(out)
     aside: Path | None = None
@@ -46,11 +54,11 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
             return
         if not (overwrite or resume):
             raise UserError(
-                f"{path}: already holds a run; choose another --out, --overwrite it, or (a "
-                "training) --resume it"
+                f"{path}: already holds a run; choose another --out, or add --overwrite, or "
+                "(for a training) --resume"
             )
         if not is_run:
-            raise UserError(f"{path}: is not empty and is no run; it will not be overwritten")
+            raise UserError(f"{path}: is not empty and is not a run; it will not be overwritten")
         aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")) / "replaced"
         path.rename(aside)
     try:
@@ -61,7 +69,7 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
         _check_writable(path)
         yield path
     except BaseException as error:
-        if any(path.glob("**/checkpoints/step-*")):  # hours of training, perhaps
+        if any(path.glob("**/checkpoints/step-*")):  # this may be hours of training
             if aside is not None:
                 shutil.rmtree(aside.parent)
         elif aside is not None:
@@ -76,14 +84,14 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
 
 
 def mark(run: Path) -> None:
-    """Say which format of runs this one is in, and keep the user's own files that it uses."""
+    """Write the format of the run into it, and copies of the files that the user imported."""
     write_json(run / _MARK, {"format": _FORMAT, "gpt2v": __version__})
     for name, content in copies().items():
         write_text(run / name, content.decode())
 
 
 def has_this_format(run: Path) -> bool:
-    """Whether a run was begun by a version of gpt2v whose runs this one understands."""
+    """Whether the run was made by a version of gpt2v with the same format of runs."""
     try:
         return bool(json.loads((run / _MARK).read_text("utf-8"))["format"] == _FORMAT)
     except (OSError, ValueError, KeyError, TypeError):
@@ -93,20 +101,20 @@ def has_this_format(run: Path) -> bool:
 def _check_format(run: Path) -> None:
     if not has_this_format(run):
         raise UserError(
-            f"{run}: was begun by another version of gpt2v, whose runs this one cannot continue; "
-            "its checkpoints can be opened; choose another --out, or --overwrite it"
+            f"{run}: was begun by another version of gpt2v and cannot be continued by this one; "
+            "its checkpoints can be opened; choose another --out, or add --overwrite"
         )
 
 
-def looks_local(source: str) -> bool:
-    """Whether a name that is no file or folder was meant as one, not as a hub's `owner/name`."""
-    if source.startswith((".", "/", "~")) or source.count("/") > 1:
+def looks_local(name: str) -> bool:
+    """Whether the name of something missing looks like a path, not like a hub's `owner/name`."""
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
         return True
-    return "/" in source and Path(source).parent.is_dir()
+    return "/" in name and Path(name).parent.is_dir()
 
 
 def _holds_something(path: Path) -> bool:
-    """Whether there is more than what an interrupted write leaves (its name begins with a dot)."""
+    """Whether a folder has entries, except hidden ones, which interrupted writes leave."""
     return any(not entry.name.startswith(".") for entry in path.iterdir())
 
 
@@ -119,7 +127,7 @@ def _check_writable(path: Path) -> None:
 
 
 def write_config(run: Path, config: Config) -> None:
-    """Write the resolved config.yaml; a run that is resumed must have been begun with the same.
+    """Write config.yaml; if the run is resumed, check that it has the same configuration.
 
     Raises:
         UserError: the run was begun with another configuration.
@@ -135,7 +143,7 @@ def write_config(run: Path, config: Config) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file or nothing."""
+    """Write a text file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, path.parent) as file:
         file.write(text.encode())
@@ -143,13 +151,15 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_file(path: Path, beside: Path) -> Iterator[BinaryIO]:
-    """A file that appears complete, and on the disk, or not at all.
+    """Write a file atomically: it appears only when it is complete and on the disk.
 
-    Until it is renamed it lies in the folder `beside`, on the same disk.
+    Args:
+        path: the file.
+        beside: folder on the same disk, for the temporary file that is renamed at the end.
     """
     handle, name = tempfile.mkstemp(dir=beside, prefix=f".{path.name}.")
     try:
-        os.chmod(name, 0o644)  # mkstemp's files are private
+        os.chmod(name, 0o644)  # mkstemp makes files that only the owner can read
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
@@ -162,7 +172,7 @@ def whole_file(path: Path, beside: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
-    """A directory that appears complete, and on the disk, or not at all."""
+    """Write a directory atomically: it appears only when it is complete and on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
@@ -180,7 +190,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a directory's list of names, is on the disk."""
+    """Wait until a file, or the list of names of a directory, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -189,13 +199,13 @@ def sync(path: Path) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """Where the user's cache holds what can be made again."""
+    """A folder in the user's cache, for data that can be computed again."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "gpt2v" / name
 
 
 def remove_directory(path: Path) -> None:
-    """Remove a directory, so that whoever looks sees all of it or nothing."""
+    """Remove a directory so that readers see the whole directory or none of it."""
     aside = path.with_name(f".{path.name}.removed")
     shutil.rmtree(aside, ignore_errors=True)
     path.rename(aside)
@@ -203,30 +213,30 @@ def remove_directory(path: Path) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON atomically."""
+    """Write a JSON file atomically."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def write_results(run: Path, kind: str, started: float, **content: Any) -> dict[str, Any]:
-    """Write results.json: what was measured, with versions, command and wall time."""
+    """Write results.json: `content`, with versions, command and wall time in seconds."""
     results = {
         "kind": kind,
         "versions": versions(),
         "command": command_line(),
         "seconds": round(time.monotonic() - started, 2),
-        **content,  # may replace `seconds` by the time of each stage
+        **content,  # may replace `seconds`, e.g. by the times of sub-runs
     }
     write_json(run / FINISHED, results)
     return results
 
 
 def versions() -> dict[str, str]:
-    """Versions that a number may depend on."""
+    """Versions of the packages that results may depend on."""
     packages = ("torch", "transformers", "tokenizers", "numpy", "pillow")
-    found = {name: importlib.metadata.version(name) for name in packages}
-    return {"gpt2v": __version__, "python": platform.python_version(), **found}
+    installed = {name: importlib.metadata.version(name) for name in packages}
+    return {"gpt2v": __version__, "python": platform.python_version(), **installed}
 
 
 def command_line() -> str:
-    """The command as the user would type it again."""
+    """The command of this process, as the user would type it."""
     return shlex.join(["gpt2v", *sys.argv[1:]])

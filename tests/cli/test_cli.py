@@ -1,4 +1,4 @@
-"""Commands: they work on small things, and a user's mistake is one line and status 2."""
+"""Commands work on small inputs, and a user's mistake is one line and status 2."""
 
 import copy
 import json
@@ -18,22 +18,22 @@ EVAL = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 10, "ex
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def lm_yaml(place):
-    return write_yaml(place / "lm.yaml", TINY_LM)
+def lm_yaml(folder):
+    return write_yaml(folder / "lm.yaml", TINY_LM)
 
 
 def changed(base, path, value):
     """A copy of nested mappings with one dotted key set."""
     result = node = copy.deepcopy(base)
-    *way, last = [int(p) if p.isdigit() else p for p in path.split(".")]
-    for part in way:
+    *parents, last = [int(p) if p.isdigit() else p for p in path.split(".")]
+    for part in parents:
         node = node[part]
     node[last] = value
     return result
@@ -43,50 +43,50 @@ def changed(base, path, value):
 
 
 def test_overrides_are_yaml_values():
-    found = overrides_of(
+    overrides = overrides_of(
         ["--train.groups.0.lr", "3e-4", "--a.b=[x, 1]", "--c", "null", "--d", "-2"]
     )
-    assert found == {"train.groups.0.lr": 3e-4, "a.b": ["x", 1], "c": None, "d": -2}
-    assert isinstance(found["train.groups.0.lr"], float)
+    assert overrides == {"train.groups.0.lr": 3e-4, "a.b": ["x", 1], "c": None, "d": -2}
+    assert isinstance(overrides["train.groups.0.lr"], float)
 
 
-def test_training_and_measuring_with_overrides(place, lm_yaml, capsys):
+def test_training_and_measuring_with_overrides(folder, lm_yaml, capsys):
     argv = ["lm", "train", lm_yaml, "--out", "runs/lm", "--train.groups.0.lr", "3e-4"]
     argv += ["--data.stages.0.steps", "2", "--train.eval_grids", "5", "--train.schedule=linear"]
     assert main([str(a) for a in argv]) == 0
-    resolved = (place / "runs/lm/config.yaml").read_text()
+    resolved = (folder / "runs/lm/config.yaml").read_text()
     assert "lr: 0.0003" in resolved
     assert "schedule: linear" in resolved
-    suite = write_yaml(place / "suite.yaml", EVAL)
+    suite = write_yaml(folder / "suite.yaml", EVAL)
     argv = ["eval", "runs/lm", "--suite", suite, "--modalities", "[text]", "--n_images", "7"]
     assert main([*map(str, argv), "--out", "runs/e"]) == 0
-    results = json.loads((place / "runs/e/results.json").read_text())
+    results = json.loads((folder / "runs/e/results.json").read_text())
     assert [row["n_images"] for row in results["results"]] == [7]
     assert "text" in capsys.readouterr().out
 
 
-def test_the_default_directory_is_named_after_the_configuration(place, lm_yaml):
+def test_the_default_directory_is_named_after_the_configuration(folder, lm_yaml):
     argv = ["lm", "train", str(lm_yaml), "--data.stages.0.steps", "1", "--train.eval_grids", "2"]
     assert main(argv) == 0
-    assert (place / "runs/lm/results.json").is_file()
+    assert (folder / "runs/lm/results.json").is_file()
 
 
-def test_options_may_stand_before_the_configuration(place, lm_yaml):
+def test_options_may_come_before_the_configuration(folder, lm_yaml):
     options = ["--data.stages.0.steps", "1", "--train.eval_grids=2", "--out", "run"]
     assert main(["lm", "train", *options, str(lm_yaml)]) == 0
-    assert "eval_grids: 2" in (place / "run/config.yaml").read_text()
+    assert "eval_grids: 2" in (folder / "run/config.yaml").read_text()
 
 
-def test_a_field_without_a_dot_may_stand_before_the_configuration(place, lm_yaml):
-    config = write_yaml(place / "encoder.yaml", TINY_ENCODER)
+def test_a_field_without_a_dot_may_come_before_the_configuration(folder, lm_yaml):
+    config = write_yaml(folder / "encoder.yaml", TINY_ENCODER)
     assert main(["encoder", "train", "--steps", "1", str(config), "--batch_size=3"]) == 0
-    written = (place / "runs/encoder/config.yaml").read_text()
+    written = (folder / "runs/encoder/config.yaml").read_text()
     assert "\nsteps: 1\n" in written
     assert "\nbatch_size: 3\n" in written
 
 
-def test_a_run_s_configuration_is_one_to_run(place, mm_run, lm_run, capsys):
-    """Of every command: its config.yaml gives another run the same one."""
+def test_the_configuration_in_a_run_can_be_run_again(folder, mm_run, lm_run, capsys):
+    """For every command: a run of its config.yaml has the same config.yaml."""
     measured = {"tiles": TINY_TILES, "model": str(mm_run), "grid": {"rows": 1, "cols": 2}}
     short = changed(TINY_LM, "data.stages.0.steps", 1)
     commands = {
@@ -98,28 +98,28 @@ def test_a_run_s_configuration_is_one_to_run(place, mm_run, lm_run, capsys):
         f"eval {mm_run} --suite": EVAL,
     }
     for number, (command, content) in enumerate(commands.items()):
-        config = write_yaml(place / "c.yaml", content)
+        config = write_yaml(folder / "c.yaml", content)
         for run in (f"{number}", f"{number}-again"):
             assert main([*command.split(), str(config), "--out", run]) == 0
-            config = place / run / "config.yaml"
-        assert config.read_text() == (place / f"{number}" / "config.yaml").read_text()
+            config = folder / run / "config.yaml"
+        assert config.read_text() == (folder / f"{number}" / "config.yaml").read_text()
     capsys.readouterr()
 
 
-def test_an_empty_value_is_one(place, lm_yaml):
+def test_an_empty_value_is_allowed(folder, lm_yaml):
     options = ["--train.groups.0.pattern", "", "--data.stages.0.steps", "1"]
     assert main(["lm", "train", str(lm_yaml), *options]) == 0
-    assert "pattern: ''" in (place / "runs/lm/config.yaml").read_text()
+    assert "pattern: ''" in (folder / "runs/lm/config.yaml").read_text()
 
 
-def test_an_encoder_is_trained(place):
-    config = write_yaml(place / "encoder.yaml", TINY_ENCODER)
+def test_an_encoder_is_trained(folder):
+    config = write_yaml(folder / "encoder.yaml", TINY_ENCODER)
     assert main(["encoder", "train", str(config), "--out", "e"]) == 0
-    assert "zero_shot_accuracy" in json.loads((place / "e/results.json").read_text())["results"][0]
+    assert "zero_shot_accuracy" in json.loads((folder / "e/results.json").read_text())["results"][0]
 
 
-def test_preview_prints_samples_and_draws_a_sheet(place, capsys):
-    config = write_yaml(place / "suite.yaml", EVAL)
+def test_preview_prints_samples_and_draws_a_sheet(folder, capsys):
+    config = write_yaml(folder / "suite.yaml", EVAL)
     assert main(["data", "preview", str(config), "--n", "3", "--png", "sheet.png"]) == 0
     text = capsys.readouterr().out
     assert text.count("The grid above is size 1 by 2.") == 3
@@ -166,12 +166,12 @@ def test_help_names_every_option(command, fields, capsys):
         ("data.stages.0.mix.0.modality", "image", "modality must be text"),
     ],
 )
-def test_mistakes_in_a_configuration(place, capsys, key, value, says):
-    config = write_yaml(place / "bad.yaml", changed(TINY_LM, key, value))
+def test_mistakes_in_a_configuration(folder, capsys, key, value, says):
+    config = write_yaml(folder / "bad.yaml", changed(TINY_LM, key, value))
     line = refusal(capsys, "lm", "train", config, "--out", "run")
     assert "bad.yaml" in line
     assert says in line
-    assert not (place / "run").exists()
+    assert not (folder / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -189,18 +189,18 @@ def test_mistakes_in_a_configuration(place, capsys, key, value, says):
         ("train: {groups: 3}", "bad.yaml"),
     ],
 )
-def test_files_that_are_no_configuration(place, capsys, content, says):
-    config = write_yaml(place / "bad.yaml", content)
+def test_files_that_are_not_a_configuration(folder, capsys, content, says):
+    config = write_yaml(folder / "bad.yaml", content)
     line = refusal(capsys, "lm", "train", config, "--out", "run")
     assert "bad.yaml" in line
     assert says in line
-    assert not (place / "run").exists()
+    assert not (folder / "run").exists()
 
 
-def test_a_configuration_that_cannot_be_read(place, capsys):
+def test_a_configuration_that_cannot_be_read(folder, capsys):
     assert "none.yaml: cannot read" in refusal(capsys, "lm", "train", "none.yaml")
-    assert "cannot read" in refusal(capsys, "lm", "train", place)
-    (place / "binary.yaml").write_bytes(b"\xff\xfe\x00a")
+    assert "cannot read" in refusal(capsys, "lm", "train", folder)
+    (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00a")
     assert "binary.yaml" in refusal(capsys, "lm", "train", "binary.yaml")
 
 
@@ -215,9 +215,9 @@ def test_a_configuration_that_cannot_be_read(place, capsys):
         (["extra"], "unexpected argument: extra"),
     ],
 )
-def test_mistakes_on_the_command_line(place, lm_yaml, capsys, options, says):
+def test_mistakes_on_the_command_line(folder, lm_yaml, capsys, options, says):
     assert says in refusal(capsys, "lm", "train", lm_yaml, "--out", "run", *options)
-    assert not (place / "run").exists()
+    assert not (folder / "run").exists()
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_commands_that_do_not_exist(capsys, argv):
     assert "--help" in refusal(capsys, *argv)
 
 
-def test_unknown_preset_and_missing_tiles_of_the_demo(place, capsys):
+def test_unknown_preset_and_missing_tiles_of_the_demo(folder, capsys):
     assert "no such preset" in refusal(capsys, "demo", "--preset", "tiny", "--out", "d")
     line = refusal(capsys, "demo", "--tiles", "mnist", "--out", "d")
     assert "tiles.source: no such tile source: 'mnist'; choose from" in line
@@ -237,176 +237,178 @@ def test_unknown_preset_and_missing_tiles_of_the_demo(place, capsys):
     assert "tiles.path: missing" in refusal(capsys, "demo", "--tiles", "folder", "--out", "d")
     line = refusal(capsys, "demo", "--preset", "smoke", "--lm.data.sed", "1", "--out", "d")
     assert "lm.data.sed: unknown key" in line
-    assert not (place / "d").exists()
+    assert not (folder / "d").exists()
 
 
-def test_the_demo_resumes_no_other_kind_of_run(place, lm_yaml, capsys):
+def test_the_demo_resumes_only_a_demo(folder, lm_yaml, capsys):
     assert main(["lm", "train", str(lm_yaml), "--data.stages.0.steps", "1", "--out", "r"]) == 0
-    before = (place / "r/config.yaml").read_text()
+    before = (folder / "r/config.yaml").read_text()
     capsys.readouterr()
     line = refusal(capsys, "demo", "--preset", "smoke", "--resume", "--out", "r")
     assert "r/config.yaml: " in line
-    assert (place / "r/config.yaml").read_text() == before
-    assert (place / "r/results.json").is_file()
+    assert (folder / "r/config.yaml").read_text() == before
+    assert (folder / "r/results.json").is_file()
 
 
-def test_grids_that_cannot_be_measured_are_refused_before_any_training(place, capsys):
+def test_grids_that_cannot_be_measured_are_refused_before_any_training(folder, capsys):
     line = refusal(capsys, "demo", "--preset", "smoke", "--eval.grid.rows", 5, "--out", "d")
     assert "eval.grid." in line
-    assert not (place / "d").exists()
+    assert not (folder / "d").exists()
 
 
 @pytest.mark.parametrize("command", ["encoder", "mm"])
-def test_a_picture_that_patches_do_not_divide(place, capsys, command):
+def test_a_picture_that_patches_do_not_divide(folder, capsys, command):
     base = {"encoder": TINY_ENCODER, "mm": {**TINY_MM, "lm": "x"}}[command]
-    config = write_yaml(place / "bad.yaml", changed(base, "vision.patch_size", 9))
+    config = write_yaml(folder / "bad.yaml", changed(base, "vision.patch_size", 9))
     line = refusal(capsys, command, "train", config, "--out", "run")
     assert "bad.yaml: vision: image_size 32 must be a multiple of patch_size 9" in line
-    assert not (place / "run").exists()
+    assert not (folder / "run").exists()
 
 
-def test_towers_whose_heads_do_not_divide_their_width(place, capsys):
+def test_towers_whose_heads_do_not_divide_their_width(folder, capsys):
     for key in ("text.hidden_size", "vision.hidden_size"):
-        config = write_yaml(place / "bad.yaml", changed(TINY_ENCODER, key, 17))
+        config = write_yaml(folder / "bad.yaml", changed(TINY_ENCODER, key, 17))
         line = refusal(capsys, "encoder", "train", config, "--out", "run")
         assert key.split(".")[0] in line
         assert "hidden_size" in line
-    assert not (place / "run").exists()
+    assert not (folder / "run").exists()
 
 
 @pytest.mark.parametrize("size", [4, 48])
 def test_tiles_that_do_not_fit_the_encoders_pictures_are_refused_before_training(
-    place, capsys, size, monkeypatch
+    folder, capsys, size, monkeypatch
 ):
     def fit(*_):
         pytest.fail("trained with pictures that cannot be scored")
 
     monkeypatch.setattr("gpt2v.encoder_train.train.fit", fit)
-    config = write_yaml(place / "bad.yaml", changed(TINY_ENCODER, "tiles.size", size))
+    config = write_yaml(folder / "bad.yaml", changed(TINY_ENCODER, "tiles.size", size))
     line = refusal(capsys, "encoder", "train", config, "--out", "run")
     assert "bad.yaml" in line
     assert "tiles.size" in line
-    assert not (place / "run").exists()
+    assert not (folder / "run").exists()
 
 
-def test_many_small_tiles_in_the_encoders_pictures(place):
-    """Pictures that hold more than 16 tiles along a side are scored on a smaller grid."""
+def test_many_small_tiles_in_the_encoders_pictures(folder):
+    """If more than 16 tiles fit along a side of the picture, it is scored on a smaller grid."""
     config = changed(TINY_ENCODER, "tiles.size", 4)
     config["vision"] = {**config["vision"], "image_size": 72, "patch_size": 4}
     config["steps"] = 1
-    write_yaml(place / "c.yaml", config)
+    write_yaml(folder / "c.yaml", config)
     assert main(["encoder", "train", "c.yaml", "--out", "e"]) == 0
 
 
-def test_pooling_that_does_not_divide_the_patches(place, lm_run, capsys):
-    config = write_yaml(place / "bad.yaml", {**TINY_MM, "lm": str(lm_run), "pool": 7})
+def test_pooling_that_does_not_divide_the_patches(folder, lm_run, capsys):
+    config = write_yaml(folder / "bad.yaml", {**TINY_MM, "lm": str(lm_run), "pool": 7})
     line = refusal(capsys, "mm", "train", config, "--out", "run")
     assert "bad.yaml: pool: 7 must divide" in line
-    assert not (place / "run").exists()
+    assert not (folder / "run").exists()
 
 
-def test_a_grid_that_does_not_fit_the_picture(place, lm_run, capsys):
+def test_a_grid_that_does_not_fit_the_picture(folder, lm_run, capsys):
     wide = changed(TINY_MM, "data.stages.0.mix.0.cols", 3)
-    config = write_yaml(place / "bad.yaml", {**wide, "lm": str(lm_run)})
+    config = write_yaml(folder / "bad.yaml", {**wide, "lm": str(lm_run)})
     line = refusal(capsys, "mm", "train", config, "--out", "run")
     assert "bad.yaml: data.stages.0.mix.0." in line
     assert "1x3 grid" in line
-    assert "mix.0.tiles" not in line  # there is no such key
-    assert not (place / "run").exists()
+    assert "mix.0.tiles" not in line  # this key does not exist
+    assert not (folder / "run").exists()
 
 
-def test_missing_models(place, capsys):
-    config = write_yaml(place / "mm.yaml", {**TINY_MM, "lm": "./none"})
+def test_missing_models(folder, capsys):
+    config = write_yaml(folder / "mm.yaml", {**TINY_MM, "lm": "./none"})
     line = refusal(capsys, "mm", "train", config, "--out", "run")
     assert "mm.yaml: lm: ./none: no such run" in line
-    suite = write_yaml(place / "suite.yaml", EVAL)
+    suite = write_yaml(folder / "suite.yaml", EVAL)
     assert "./none: no such" in refusal(capsys, "eval", "./none", "--suite", suite, "--out", "run")
-    probe = write_yaml(place / "probe.yaml", {"model": "./none", "tiles": TINY_TILES})
+    probe = write_yaml(folder / "probe.yaml", {"model": "./none", "tiles": TINY_TILES})
     assert "model: ./none" in refusal(capsys, "probe", probe, "--out", "run")
     assert "model: ./none" in refusal(
         capsys,
         "ablate",
         "tokens",
-        write_yaml(place / "l.yaml", {"tiles": TINY_TILES, "model": "./none"}),
+        write_yaml(folder / "l.yaml", {"tiles": TINY_TILES, "model": "./none"}),
     )
     assert "none" in refusal(capsys, "report", "none")
-    assert not (place / "run").exists()
+    assert not (folder / "run").exists()
 
 
-def test_pictures_for_a_gpt2_without_eyes(place, lm_run, capsys):
-    suite = write_yaml(place / "suite.yaml", EVAL)
+def test_pictures_for_a_gpt2_without_a_vision_tower(folder, lm_run, capsys):
+    suite = write_yaml(folder / "suite.yaml", EVAL)
     argv = ("eval", lm_run, "--suite", suite, "--out", "run", "--modalities", "[image]")
     assert "modalities" in refusal(capsys, *argv)
-    assert not (place / "run").exists()
-    config = write_yaml(place / "probe.yaml", {"model": str(lm_run), "tiles": TINY_TILES})
-    said = refusal(capsys, "probe", config, "--out", "run")
-    assert "a gpt2 checkpoint; expected a GPT-2v" in said
-    assert not (place / "run").exists()
+    assert not (folder / "run").exists()
+    config = write_yaml(folder / "probe.yaml", {"model": str(lm_run), "tiles": TINY_TILES})
+    line = refusal(capsys, "probe", config, "--out", "run")
+    assert "a gpt2 checkpoint; expected a GPT-2v" in line
+    assert not (folder / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("key", "value"), [("grid.palette", 11), ("grid.rows", 3), ("tiles.source", "folder")]
 )
-def test_an_evaluations_mistake_names_its_file_and_key(place, mm_run, capsys, key, value):
-    suite = write_yaml(place / "suite.yaml", changed(EVAL, key, value))
+def test_an_evaluations_mistake_names_its_file_and_key(folder, mm_run, capsys, key, value):
+    suite = write_yaml(folder / "suite.yaml", changed(EVAL, key, value))
     line = refusal(capsys, "eval", mm_run, "--suite", suite, "--out", "run")
     assert "suite.yaml" in line
     assert key.split(".")[-1] in line or "tiles.path" in line
-    assert not (place / "run").exists()
+    assert not (folder / "run").exists()
 
 
 @pytest.fixture
-def folder_yaml(place):
+def folder_yaml(folder):
     """LM-Train on a folder of pictures."""
-    root = helpers.picture_folder(place / "pictures", names=("ant", "bee", "cow", "elk"))
+    root = helpers.picture_folder(folder / "pictures", names=("ant", "bee", "cow", "elk"))
     tiles = {"source": "folder", "path": str(root), "size": 16}
-    return write_yaml(place / "folder.yaml", {**TINY_LM, "tiles": tiles})
+    return write_yaml(folder / "folder.yaml", {**TINY_LM, "tiles": tiles})
 
 
-def test_pictures_of_ones_own_train(place, folder_yaml):
+def test_pictures_of_ones_own_train(folder, folder_yaml):
     options = ["--data.stages.0.steps", "1", "--train.eval_grids", "2", "--out", "run"]
     assert main(["lm", "train", str(folder_yaml), *options]) == 0
 
 
-def test_broken_tiles(place, folder_yaml, capsys):
+def test_broken_tiles(folder, folder_yaml, capsys):
     def line(*options):
-        found = refusal(capsys, "lm", "train", folder_yaml, "--out", "run", *options)
-        assert "folder.yaml" in found
-        assert not (place / "run").exists()
-        return found
+        refused = refusal(capsys, "lm", "train", folder_yaml, "--out", "run", *options)
+        assert "folder.yaml" in refused
+        assert not (folder / "run").exists()
+        return refused
 
-    root = place / "pictures"
+    root = folder / "pictures"
     assert "tiles.path: none: no such folder" in line("--tiles.path", "none")
     (root / "cow" / "2.png").write_bytes((root / "cow" / "2.png").read_bytes()[:90])
     assert str(root / "cow" / "2.png") in line()
     (root / "cow" / "2.png").unlink()
     palette = line("--data.stages.0.mix.0.palette", "5")
     assert "palette: 5 objects, but the folder tiles have 4 classes" in palette
-    (place / "c").mkdir()
+    (folder / "c").mkdir()
     for part in ("train", "test"):
-        (place / "c" / f"{part}-0.parquet").write_bytes(b"PAR1 no parquet")
-    found = line("--tiles.source", "cifar10", "--tiles.path", "c")
-    assert "test-0.parquet: not a readable parquet" in found
+        (folder / "c" / f"{part}-0.parquet").write_bytes(b"PAR1 no parquet")
+    damaged = line("--tiles.source", "cifar10", "--tiles.path", "c")
+    assert "test-0.parquet: not a readable parquet" in damaged
 
 
-def test_an_existing_run_is_kept(place, lm_yaml, capsys):
+def test_an_existing_run_is_not_replaced(folder, lm_yaml, capsys):
     options = ["--data.stages.0.steps", "1", "--train.eval_grids", "2", "--out", "run"]
     assert main(["lm", "train", str(lm_yaml), *options]) == 0
     capsys.readouterr()
-    results = place / "run/results.json"
-    results.write_text(before := results.read_text() + "\n")  # told from any other run's
+    results = folder / "run/results.json"
+    results.write_text(
+        before := results.read_text() + "\n"
+    )  # so that it differs from that of any other run
     argv = ("lm", "train", lm_yaml, *options)
     assert "run: already holds a run" in refusal(capsys, *argv)
     line = refusal(capsys, *argv, "--overwrite", "--model.n_positions", "40")
     assert "n_positions" in line
     assert results.read_text() == before
-    assert sorted(p.name for p in place.iterdir()) == ["lm.yaml", "run"]
+    assert sorted(p.name for p in folder.iterdir()) == ["lm.yaml", "run"]
     assert main([*map(str, argv), "--overwrite"]) == 0
     assert not results.read_text().endswith("\n\n")
 
 
-def test_a_loss_that_is_not_finite_is_one_line_in_a_process_of_its_own(place, lm_yaml):
-    """Nothing that runs in the background may complain about the directory that is gone."""
+def test_a_loss_that_is_not_finite_is_one_line_in_a_process_of_its_own(folder, lm_yaml):
+    """No background work may complain that the directory is gone."""
     command = [sys.executable, "-m", "gpt2v", "lm", "train", str(lm_yaml), "--out", "run"]
     command += ["--train.groups.0.lr", "1e38", "--train.clip", "null", "--train.warmup", "0"]
     command += ["--train.log_every", "1"]
@@ -418,10 +420,10 @@ def test_a_loss_that_is_not_finite_is_one_line_in_a_process_of_its_own(place, lm
     assert not Path("run").exists()
 
 
-def test_an_unwritable_sheet_and_a_number_that_is_none(place, capsys):
-    config = write_yaml(place / "suite.yaml", EVAL)
+def test_an_unwritable_sheet_and_a_wrong_number(folder, capsys):
+    config = write_yaml(folder / "suite.yaml", EVAL)
     argv = ("data", "preview", config)
-    there = "suite.yaml/sheet.png"  # below a file
-    assert f"--png: {there}" in refusal(capsys, *argv, "--png", there)
+    png = "suite.yaml/sheet.png"  # below a file
+    assert f"--png: {png}" in refusal(capsys, *argv, "--png", png)
     assert "--n" in refusal(capsys, *argv, "--n", "0")
     assert "--n" in refusal(capsys, *argv, "--n", "many")

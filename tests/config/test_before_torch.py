@@ -1,4 +1,4 @@
-"""A wrong configuration is answered at once: torch and transformers take seconds to import."""
+"""A wrong configuration is refused before torch and transformers, slow imports, are loaded."""
 
 import os
 import subprocess
@@ -36,7 +36,7 @@ WRONG = {
 
 @pytest.fixture
 def without(tmp_path):
-    """Runs `python -m gpt2v` in an empty folder, where nobody can import torch or transformers."""
+    """Runs `python -m gpt2v` in an empty folder, without torch and transformers."""
     for name in ("torch", "transformers"):
         (tmp_path / "first").mkdir(exist_ok=True)
         (tmp_path / "first" / f"{name}.py").write_text(f"raise ImportError('no {name} here')\n")
@@ -69,12 +69,12 @@ def test_a_wrong_configuration_is_one_line_without_torch(command, without, tmp_p
     assert f": {key}" in line
     assert ": no torch" not in line
     assert done.stdout == ""
-    left = ["c.yaml"] if content is not None else []
-    assert [path.name for path in (tmp_path / "work").iterdir()] == left
+    expected = ["c.yaml"] if content is not None else []
+    assert [path.name for path in (tmp_path / "work").iterdir()] == expected
 
 
-def test_a_right_one_goes_on_to_torch(without, tmp_path):
-    """So that the lines above were written without it."""
+def test_a_correct_configuration_gets_as_far_as_torch(without, tmp_path):
+    """So the errors above were written without torch."""
     write_yaml(tmp_path / "work" / "c.yaml", TINY_LM)
     done = without("lm", "train", "c.yaml")
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""Configurations: merged first, validated once, one line for a mistake; every file is valid."""
+"""Configurations are merged and validated, a mistake is one line, and all files are valid."""
 
 from typing import get_origin
 
@@ -43,7 +43,7 @@ def test_every_file_in_configs_is_valid(file):
     assert isinstance(load(kind, file, {}), kind)
 
 
-def test_there_are_configurations_of_every_kind():
+def test_there_are_files_for_every_class_of_configurations():
     if not FILES:
         pytest.skip(f"no YAML below {ROOT} yet")
     assert {file.relative_to(ROOT).parts[0] for file in FILES} == set(KINDS)
@@ -53,21 +53,21 @@ def test_there_are_configurations_of_every_kind():
 def test_every_preset_builds_and_shares_its_tiles(preset, tmp_path):
     tiles = {"tiles.source": "folder", "tiles.path": "pictures"}
     config = demo_config(preset, tiles, tmp_path)
-    stages = (config.encoder, config.lm, config.mm, config.eval, config.probe)
-    assert all(stage.tiles == config.tiles for stage in stages)
+    sub_runs = (config.encoder, config.lm, config.mm, config.eval, config.probe)
+    assert all(sub_run.tiles == config.tiles for sub_run in sub_runs)
     assert config.tiles.path == "pictures"
     assert config.mm.lm == str(tmp_path / "lm")
 
 
 @pytest.mark.parametrize(
-    ("stage", "name"),
+    ("sub_run", "name"),
     [("encoder", "encoder/sprites"), ("lm", "lm/grid-tiny"), ("mm", "mm/tiny")],
 )
-def test_the_configurations_of_the_parts_are_the_demo_s(stage, name, tmp_path):
+def test_the_demo_s_configurations_are_those_of_the_files(sub_run, name, tmp_path):
     preset = demo_config("default", {}, tmp_path)
     other_runs = {"lm", "encoder"}
     one = load(KINDS[name.split("/")[0]], ROOT / f"{name}.yaml", {})
-    assert one.model_dump(exclude=other_runs) == getattr(preset, stage).model_dump(
+    assert one.model_dump(exclude=other_runs) == getattr(preset, sub_run).model_dump(
         exclude=other_runs
     )
 
@@ -76,7 +76,7 @@ def test_presets_take_overrides_and_wrong_ones_are_named(tmp_path):
     config = demo_config("smoke", {"mm.train.seed": 5, "lm.data.stages.0.steps": 7}, tmp_path)
     assert config.mm.train.seed == 5
     assert config.lm.data.stages[0].steps == 7
-    with pytest.raises(UserError, match=r"--preset: nope: no such preset; there are .*smoke"):
+    with pytest.raises(UserError, match=r"--preset: nope: no such preset; choose from .*smoke"):
         demo_config("nope", {}, tmp_path)
     with pytest.raises(UserError, match=r"mm\.train\.sed: unknown key"):
         demo_config("smoke", {"mm.train.sed": 5}, tmp_path)
@@ -95,11 +95,11 @@ def test_the_demo_s_probe_is_tested_on_the_evaluation_s_grids(tmp_path):
         ("lm.tiles.size", 16, "lm.tiles: set tiles"),
         ("eval.modalities", ["text"], "eval.modalities must be"),
         ("eval.grid.form", "patch-tiled", "eval.grid.form must be"),
-        ("probe.grid.mode", "chained", r"probe\.grid\.mode: has no meaning here: a probe sees"),
+        ("probe.grid.mode", "chained", r"probe\.grid\.mode: has no meaning here: a probe reads"),
         ("tiles.seed", 20240101120000, "tiles.seed"),
     ],
 )
-def test_options_that_the_demo_would_not_follow_are_refused(key, value, says, tmp_path):
+def test_options_that_the_demo_could_not_use_are_refused(key, value, says, tmp_path):
     with pytest.raises(UserError, match=says):
         demo_config("smoke", {key: value}, tmp_path)
 
@@ -120,13 +120,15 @@ def test_the_ladder_takes_tables_only():
         (LadderConfig, {"model": "x"}),
     ],
 )
-def test_only_training_goes_round_a_set_of_samples(kind, needed):
+def test_only_training_reuses_a_set_of_samples(kind, needed):
     grid = {"n_images": 9}
-    with pytest.raises(UserError, match=r"grid\.n_images: has no meaning here: it is for training"):
+    with pytest.raises(
+        UserError, match=r"grid\.n_images: has no meaning here: it is for training only"
+    ):
         validate(kind, {**needed, "grid": grid}, "x")
 
 
-def test_features_are_written_as_they_are_whether_they_were_chosen_or_not():
+def test_features_are_written_in_full_whether_they_were_given_or_not():
     for text, mode in (("{}", "auto"), ("features: {mode: off}", "off")):
         chosen = validate(EvalConfig, read_yaml(text, "x"), "x")
         assert chosen.features.mode == mode
@@ -137,10 +139,10 @@ def test_features_are_written_as_they_are_whether_they_were_chosen_or_not():
         validate(EvalConfig, {"features": {"mode": True}}, "x")
 
 
-@pytest.mark.parametrize("stage", ["encoder", "lm", "mm", "eval", "probe", "tiles"])
-def test_a_stage_that_is_no_mapping_is_one_line(stage, tmp_path):
-    with pytest.raises(UserError, match=stage):
-        demo_config("smoke", {stage: 3}, tmp_path)
+@pytest.mark.parametrize("key", ["encoder", "lm", "mm", "eval", "probe", "tiles"])
+def test_a_part_of_the_demo_that_is_no_mapping_is_one_line(key, tmp_path):
+    with pytest.raises(UserError, match=key):
+        demo_config("smoke", {key: 3}, tmp_path)
 
 
 def test_what_is_dumped_is_read_back(tmp_path):
@@ -152,27 +154,31 @@ def test_what_is_dumped_is_read_back(tmp_path):
 
 @pytest.mark.parametrize("number", ["3e-4", "1E5", "-2.5e+3", ".5", "1.", "1e-08"])
 def test_floats_of_yaml_1_2(number):
-    found = read_yaml(f"x: {number}", "f")["x"]
-    assert isinstance(found, float)
-    assert found == float(number)
+    value = read_yaml(f"x: {number}", "f")["x"]
+    assert isinstance(value, float)
+    assert value == float(number)
 
 
-def test_what_only_looks_like_a_float_is_none():
+def test_other_values_are_not_read_as_floats():
     assert read_yaml("[12, 1.2.3, e5, 3e, '3e-4']", "f") == [12, "1.2.3", "e5", "3e", "3e-4"]
 
 
 def test_merging_sets_nested_keys_and_list_elements_in_a_copy():
     base = {"a": {"b": [{"c": 1}, {"c": 2}]}, "d": None}
-    found = merge(base, {"a.b.1.c": 9, "d.e": 1, "f": "3e-4"}, "f.yaml")
-    assert found == {"a": {"b": [{"c": 1}, {"c": 9}]}, "d": {"e": 1}, "f": "3e-4"}
+    merged = merge(base, {"a.b.1.c": 9, "d.e": 1, "f": "3e-4"}, "f.yaml")
+    assert merged == {"a": {"b": [{"c": 1}, {"c": 9}]}, "d": {"e": 1}, "f": "3e-4"}
     assert base["a"]["b"][1]["c"] == 2
 
 
 @pytest.mark.parametrize(
     ("key", "says"),
-    [("a.b.2.c", "number under 2"), ("a.b.x.c", "number under 2"), ("a.b.0.c.d", "nothing lies")],
+    [
+        ("a.b.2.c", "number under 2"),
+        ("a.b.x.c", "number under 2"),
+        ("a.b.0.c.d", "no key 'd': the value above is no mapping"),
+    ],
 )
-def test_overrides_that_lead_nowhere(key, says):
+def test_overrides_of_keys_that_do_not_exist(key, says):
     with pytest.raises(UserError, match=f"f.yaml: {key}: .*{says}"):
         merge({"a": {"b": [{"c": 1}, {"c": 2}]}}, {key: 1}, "f.yaml")
 
@@ -225,7 +231,7 @@ def test_overrides_that_lead_nowhere(key, says):
         ),
         (
             {"train.stage_groups.1": GROUPS},
-            r"train\.stage_groups\.1: no stage has this name; there are 0$",
+            r"train\.stage_groups\.1: no stage has this name; the stages are 0$",
         ),
         ({"train.stage_groups.0": []}, r"train\.stage_groups\.0: .*at least 1 item"),
         ({"train.stage_groups.0": 3}, r"train\.stage_groups\.0: .*list, not 3"),
@@ -252,7 +258,7 @@ def test_a_mistake_is_one_line_with_file_and_key(changes, says):
 
 
 def test_two_stages_of_one_name_have_no_groups_of_their_own():
-    """A stage is called by its name, or by its number if it has none."""
+    """A stage without a name is called by its number."""
     stages = [{"name": "1", "steps": 2, "mix": [{}]}, {"steps": 2, "mix": [{}]}]
     changes = {"data.stages": stages, "train.stage_groups.1": GROUPS}
     with pytest.raises(UserError, match=r"train\.stage_groups\.1: several stages have this name"):
@@ -286,7 +292,7 @@ def test_help_has_a_line_for_every_field_that_is_a_real_option(kind):
         for part in key.split("."):
             if part.isdigit():
                 continue
-            if part == "NAME":  # of a stage: any string stands there
+            if part == "NAME":  # of a stage: any string is allowed
                 assert [get_origin(field.annotation) for field in fields] == [dict]
                 continue
             if fields and not nodes:  # an option of what the field names
@@ -308,7 +314,7 @@ def test_help_shows_defaults_as_they_would_be_typed():
 
 
 def test_a_key_that_is_given_twice_is_refused(tmp_path):
-    """YAML's own rule; the last one would win in silence."""
+    """YAML forbids it; PyYAML would silently use the last one."""
     file = tmp_path / "eval.yaml"
     file.write_text("n_images: 10\ngrid:\n  rows: 3\n  rows: 4\n")
     with pytest.raises(UserError, match=r"eval\.yaml: line 4: .*rows is given twice"):

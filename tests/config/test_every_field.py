@@ -1,4 +1,4 @@
-"""Every field of every configuration: it is written, read back, and counted in hashes."""
+"""Every field of every configuration is written, read back and part of hashes."""
 
 import re
 from dataclasses import dataclass
@@ -70,7 +70,7 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
         ],
     ),
 ]
-# What has one value only, as the rest of the configuration is.
+# Fields that can have only one value, given the rest of the configuration.
 FIXED = {
     LMConfig: ["data.stages.*.mix.*.modality"],
     EncoderConfig: ["train.stage_groups"],
@@ -83,36 +83,36 @@ FIXED[DemoConfig] += ["probe." + FIXED[ProbeConfig][0]]
 
 def literals(annotation: object) -> set[str]:
     """The strings that an annotation lists."""
-    found = {part for part in get_args(annotation) if isinstance(part, str)}
-    return found.union(*(literals(part) for part in get_args(annotation)))
+    strings = {part for part in get_args(annotation) if isinstance(part, str)}
+    return strings.union(*(literals(part) for part in get_args(annotation)))
 
 
 def known_strings(kind: type[Config]) -> set[str]:
-    """Those of all fields of a configuration and of what it is made of."""
-    found: set[str] = set()
+    """The listed strings of all fields of a configuration, at any depth."""
+    strings: set[str] = set()
     for field in kind.model_fields.values():
-        found |= literals(field.annotation)
-        found = found.union(*(registry.names() for registry in registries_of(field)))
+        strings |= literals(field.annotation)
+        strings = strings.union(*(registry.names() for registry in registries_of(field)))
         for inner in helpers.configs_in(field.annotation):
-            found |= known_strings(inner)
-    return found
+            strings |= known_strings(inner)
+    return strings
 
 
 def leaves(value: Any, key: str = "") -> dict[str, Any]:
-    """Dotted key -> value of all that a written configuration holds."""
+    """Dotted key -> value, for every value in a written configuration."""
     below: dict[str, Any] = {}
     if isinstance(value, dict):
         below = {str(name): inner for name, inner in value.items()}
     elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
-        below = {str(place): inner for place, inner in enumerate(value)}
+        below = {str(i): inner for i, inner in enumerate(value)}
     if not below:
         return {key: value}
-    place = f"{key}." if key else ""
-    return {k: v for name, inner in below.items() for k, v in leaves(inner, place + name).items()}
+    prefix = f"{key}." if key else ""
+    return {k: v for name, inner in below.items() for k, v in leaves(inner, prefix + name).items()}
 
 
 def others(value: Any, strings: list[str]) -> list[Any]:
-    """Values that may stand in the place of this one."""
+    """Values to try instead of this one."""
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
@@ -132,8 +132,8 @@ class Varied:
     """A configuration, and others that differ from it in one field each.
 
     Attributes:
-        written: dotted key -> value of all that the first one holds.
-        changed: dotted key -> one with another value there; none where that cannot be.
+        written: dotted key -> value, for every value of the configuration.
+        changed: dotted key -> the configuration with another value there, if one is possible.
     """
 
     config: Config
@@ -148,31 +148,31 @@ def vary(kind: type[Config], base: dict[str, Any]) -> Varied:
     for key, value in written.items():
         for other in others(value, strings):
             try:
-                found = kind.model_validate(merge(whole, {key: other}, "x"))
+                candidate = kind.model_validate(merge(whole, {key: other}, "x"))
             except ValueError:
                 continue
-            if found != config:
-                changed[key] = found
+            if candidate != config:
+                changed[key] = candidate
                 break
     return Varied(config, written, changed)
 
 
 @pytest.fixture(scope="module", params=BASES, ids=lambda pair: pair[0].__name__)
 def varied(request):
-    """A kind of configuration, and some with all that differ from each in one field."""
+    """A class of configurations, and for each base its `Varied`."""
     kind, bases = request.param
     return kind, [vary(kind, base) for base in bases]
 
 
 def test_every_field_can_be_changed(varied):
-    """So that the tests below speak of every field."""
-    kind, found = varied
+    """So the tests below cover every field."""
+    kind, bases = varied
 
-    def places(keys):
+    def patterns(keys):
         return {re.sub(r"\b\d+\b", "*", key) for key in keys}
 
-    every = set().union(*(places(one.written) for one in found))
-    changed = set().union(*(places(one.changed) for one in found))
+    every = set().union(*(patterns(one.written) for one in bases))
+    changed = set().union(*(patterns(one.changed) for one in bases))
     assert every - changed == set(FIXED.get(kind, []))
 
 
@@ -188,8 +188,8 @@ def test_a_change_of_any_field_but_a_stage_s_name_changes_the_hash(varied):
 
 def test_what_equals_its_default_is_not_hashed(varied):
     """Whether it was given or not."""
-    kind, found = varied
-    for one in found:
+    kind, bases = varied
+    for one in bases:
         short = kind.model_validate(one.config.model_dump(exclude_defaults=True))
         assert len(leaves(short.model_dump(exclude_unset=True))) < len(one.written)
         assert hash_of(short) == hash_of(one.config)
@@ -233,32 +233,32 @@ def test_hashes_tell_the_order_of_parts_and_strings_from_numbers():
     assert len({hash_of(*given) for given in parts}) == len(parts)
     assert (
         hash_of("tiles", GridConfig(rows=2), 3) == "88146fb5a5ace828"
-    )  # the same wherever it is computed
+    )  # the same on every machine
 
 
 # ---- written and read back -------------------------------------------------------------------
 
 
 def all_changed(one: Varied) -> Config:
-    """With another value than usual wherever the others allow it."""
-    kind, found = type(one.config), one.config
+    """The configuration with as many fields changed at once as possible."""
+    kind, changed = type(one.config), one.config
     for key, other in one.changed.items():
         value = leaves(other.model_dump()).get(key)
         try:
-            found = kind.model_validate(merge(found.model_dump(), {key: value}, "x"))
+            changed = kind.model_validate(merge(changed.model_dump(), {key: value}, "x"))
         except ValueError:
             continue
-    return found
+    return changed
 
 
 def written(folder: Path, config: Config) -> Path:
-    """The resolved configuration in a run's directory."""
+    """Write a configuration into a run; returns the file."""
     runs.write_config(folder, config)
     return folder / "config.yaml"
 
 
 def given_back(kind: type[Config], path: Path) -> Config:
-    """What the command of this kind reads."""
+    """The configuration that the command of this class reads from the file."""
     if kind in (EvalConfig, SuiteEvalConfig):
         return eval_config(str(path), {})
     if kind is DemoConfig:
@@ -270,8 +270,8 @@ def given_back(kind: type[Config], path: Path) -> Config:
 
 
 def test_what_is_written_is_complete_and_is_read_back(varied, tmp_path):
-    kind, found = varied
-    for number, one in enumerate(found):
+    kind, bases = varied
+    for number, one in enumerate(bases):
         changed = all_changed(one)
         same = [key for key, value in leaves(changed.model_dump()).items()
                 if one.written.get(key) == value]  # fmt: skip
@@ -322,6 +322,6 @@ def test_a_demo_s_configuration_is_a_preset(preset, tmp_path):
     "text", ["1e3", "1.5e3", ".5", "3e-4", "12", "off", "null", "", "a: b", "é"]
 )
 def test_a_string_comes_back_as_a_string(text, tmp_path):
-    """Also where YAML 1.2 would read it as a number."""
+    """Also if YAML 1.2 would read it as a number."""
     config = LadderConfig(model=text)
     assert given_back(LadderConfig, written(tmp_path, config)) == config

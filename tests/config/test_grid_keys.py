@@ -1,4 +1,4 @@
-"""Each command's grid has the keys that it can use; another command's is refused with a hint."""
+"""The grid of a command has the keys that it can use; others are refused with a hint."""
 
 import re
 
@@ -26,9 +26,12 @@ TRAIN = {"groups": [{"name": "a", "pattern": ""}]}
 STAGES = {"data": {"stages": [{"steps": 1, "mix": [{}]}]}, "train": TRAIN}
 PARTS = {"description": "x", "parts": [{"name": "a", "n_images": 9}]}
 
-A_PROBE, ONE_MODE = "a probe sees every cell", r"each question is asked by itself \(independent\)"
-TRAINS = "it is for training"
-# A command's configuration, the rest of it, where its grid is, its keys, others' keys with hints.
+A_PROBE, ONE_MODE = (
+    "a probe reads every cell of a picture",
+    r"each question is asked by itself \(independent\)",
+)
+TRAINS = "it is for training only"
+# Command: class, rest of the configuration, key of the grid, keys of the grid, refused keys: hint.
 COMMANDS = {
     "lm train": (
         LMConfig,
@@ -63,14 +66,24 @@ COMMANDS = {
         {},
         "grid",
         [*CONTENT, *QUESTIONS, *VIEW],
-        {"mode": ONE_MODE, "modality": "set modalities", "n_images": TRAINS, "weight": TRAINS},
+        {
+            "mode": ONE_MODE,
+            "modality": "set modalities instead",
+            "n_images": TRAINS,
+            "weight": TRAINS,
+        },
     ),
     "a suite": (
         SuiteConfig,
         PARTS,
         "parts.0.grid",
         [*CONTENT, *QUESTIONS, *VIEW],
-        {"mode": ONE_MODE, "modality": "set modalities", "n_images": TRAINS, "weight": TRAINS},
+        {
+            "mode": ONE_MODE,
+            "modality": "set modalities instead",
+            "n_images": TRAINS,
+            "weight": TRAINS,
+        },
     ),
     "ablate tokens": (
         LadderConfig,
@@ -94,7 +107,7 @@ COMMANDS = {
         [*CONTENT, "picture"],
         {
             **dict.fromkeys([*QUESTIONS, "mode", "form", "patches", "noise"], A_PROBE),
-            "modality": "a probe sees pictures",
+            "modality": "a probe reads pictures only",
             "n_images": TRAINS,
             "weight": TRAINS,
         },
@@ -114,41 +127,41 @@ def refused(kind: type[Config], content: dict, key: str) -> str:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_key_is_taken_or_refused_with_what_to_do_instead(command):
-    kind, rest, place, keys, hints = COMMANDS[command]
+    kind, rest, grid, keys, hints = COMMANDS[command]
     assert set(keys) | set(hints) == set(EVERY)
     for key in keys:
-        validate(kind, merge(rest, {f"{place}.{key}": VALUES.get(key, 2)}, "f"), "f")
+        validate(kind, merge(rest, {f"{grid}.{key}": VALUES.get(key, 2)}, "f"), "f")
     for key, hint in hints.items():
-        line = refused(kind, rest, f"{place}.{key}")
-        start = rf"f: {re.escape(place)}\.{key}: has no meaning here: {hint}; the keys here are "
-        found = re.fullmatch(start + "(.*)", line)
-        assert found, line
-        assert set(found[1].split(", ")) == set(keys)
+        line = refused(kind, rest, f"{grid}.{key}")
+        start = rf"f: {re.escape(grid)}\.{key}: has no meaning here: {hint}; the keys here are "
+        match = re.fullmatch(start + "(.*)", line)
+        assert match, line
+        assert set(match[1].split(", ")) == set(keys)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_key_of_no_grid_is_unknown(command):
-    kind, rest, place, keys, _ = COMMANDS[command]
+    kind, rest, grid, keys, _ = COMMANDS[command]
     for key in ("modalities", "row", "n_positions"):
-        line = refused(kind, rest, f"{place}.{key}")
-        found = re.fullmatch(
-            rf"f: {re.escape(place)}\.{key}: unknown key; the keys here are (.*)", line
+        line = refused(kind, rest, f"{grid}.{key}")
+        match = re.fullmatch(
+            rf"f: {re.escape(grid)}\.{key}: unknown key; the keys here are (.*)", line
         )
-        assert found, line
-        assert set(found[1].split(", ")) == set(keys)
+        assert match, line
+        assert set(match[1].split(", ")) == set(keys)
 
 
-def test_every_class_of_grids_with_hints_is_a_command_s():
+def test_every_class_of_grids_with_hints_belongs_to_a_command():
     classes = [c for c in vars(grids).values() if isinstance(c, type) and issubclass(c, Config)]
-    used = {kind for kind in classes if kind.elsewhere}
-    found = set()
-    for kind, rest, place, _, hints in COMMANDS.values():
-        node = kind.model_validate(merge(rest, {f"{place}.rows": 2}, "f"))
-        for part in place.split("."):
+    with_hints = {kind for kind in classes if kind.elsewhere}
+    used = set()
+    for kind, rest, grid, _, hints in COMMANDS.values():
+        node = kind.model_validate(merge(rest, {f"{grid}.rows": 2}, "f"))
+        for part in grid.split("."):
             node = node[int(part)] if part.isdigit() else getattr(node, part)
         assert set(type(node).elsewhere) == set(hints)
-        found |= {type(node)} if hints else set()
-    assert found == used
+        used |= {type(node)} if hints else set()
+    assert used == with_hints
 
 
 def test_the_demo_refuses_what_its_parts_refuse(tmp_path):

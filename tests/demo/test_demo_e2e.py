@@ -1,4 +1,4 @@
-"""The whole demo, tiny, as a user runs it: twice with one seed, and the commands that follow it."""
+"""The whole demo, tiny, run twice with one seed, and the commands that a user runs after it."""
 
 import hashlib
 import json
@@ -56,33 +56,33 @@ def demos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_results_hold_the_headline_numbers(demos):
-    found = results(demos[0])
-    assert set(found) >= HEADLINE | COMMON
-    assert found["kind"] == "demo"
+    headline = results(demos[0])
+    assert set(headline) >= HEADLINE | COMMON
+    assert headline["kind"] == "demo"
     for key in HEADLINE:
-        assert isinstance(found[key], float), key
-        assert -1 <= found[key] <= 1
-    assert found["gap"] == pytest.approx(found["text_accuracy"] - found["image_accuracy"])
-    assert found["gap_ci95"][0] <= found["gap"] <= found["gap_ci95"][1]
-    assert found["data_hash"] == results(demos[0] / "ladder")["data_hash"]
-    assert found["blind_accuracy"] == found["chance"] == 0.25
-    assert 0.38 < found["bag_accuracy"] < 0.48
-    stages = {"tiles", "encoder", "lm", "mm", "eval", "probe", "ladder", "total"}
-    assert set(found["seconds"]) >= stages
-    rows = {(row["model"], row["modality"]): row for row in found["results"]}
+        assert isinstance(headline[key], float), key
+        assert -1 <= headline[key] <= 1
+    assert headline["gap"] == pytest.approx(headline["text_accuracy"] - headline["image_accuracy"])
+    assert headline["gap_ci95"][0] <= headline["gap"] <= headline["gap_ci95"][1]
+    assert headline["data_hash"] == results(demos[0] / "ladder")["data_hash"]
+    assert headline["blind_accuracy"] == headline["chance"] == 0.25
+    assert 0.38 < headline["bag_accuracy"] < 0.48
+    parts = {"tiles", "encoder", "lm", "mm", "eval", "probe", "ladder", "total"}
+    assert set(headline["seconds"]) >= parts
+    rows = {(row["model"], row["modality"]): row for row in headline["results"]}
     assert set(rows) == {("gpt2v", "text"), ("gpt2v", "image"), ("lm", "text")}
     for row in rows.values():
         assert set(row) >= ROW
         assert row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]
 
 
-def test_every_stage_leaves_a_run(demos):
-    for stage in ("encoder", "lm", "mm", "eval", "probe", "ladder"):
-        assert set(results(demos[0] / stage)) >= COMMON, stage
-    for stage in ("encoder", "lm", "mm", "eval", "probe", "ladder"):
-        assert (demos[0] / stage / "config.yaml").is_file(), stage
-    for stage in ("encoder", "lm", "mm"):
-        lines = (demos[0] / stage / "metrics.jsonl").read_text().splitlines()
+def test_every_sub_run_is_a_run(demos):
+    for name in ("encoder", "lm", "mm", "eval", "probe", "ladder"):
+        assert set(results(demos[0] / name)) >= COMMON, name
+    for name in ("encoder", "lm", "mm", "eval", "probe", "ladder"):
+        assert (demos[0] / name / "config.yaml").is_file(), name
+    for name in ("encoder", "lm", "mm"):
+        lines = (demos[0] / name / "metrics.jsonl").read_text().splitlines()
         assert [json.loads(line)["step"] for line in lines if '"loss"' in line][-1] > 1
     records = pq.read_table(demos[0] / "eval" / "records.parquet")
     assert records.num_rows == 3 * 60 * 9
@@ -90,9 +90,9 @@ def test_every_stage_leaves_a_run(demos):
 
 def test_the_ladder_starts_at_the_text_and_ends_at_the_picture(demos):
     rows = results(demos[0] / "ladder")["results"]
-    found = {(r["model"], r["modality"]): r for r in results(demos[0])["results"]}
-    assert rows[0]["accuracy"] == found["gpt2v", "text"]["accuracy"]
-    assert rows[-1]["accuracy"] == found["gpt2v", "image"]["accuracy"]
+    measured = {(r["model"], r["modality"]): r for r in results(demos[0])["results"]}
+    assert rows[0]["accuracy"] == measured["gpt2v", "text"]["accuracy"]
+    assert rows[-1]["accuracy"] == measured["gpt2v", "image"]["accuracy"]
     assert rows[1]["accuracy"] == rows[0]["accuracy"]
     assert rows[1]["max_logit_difference"] < 1e-4
 
@@ -100,17 +100,17 @@ def test_the_ladder_starts_at_the_text_and_ends_at_the_picture(demos):
 def test_the_report_is_one_file_that_needs_no_other(demos):
     page = (demos[0] / "report" / "index.html").read_text(encoding="utf-8")
     assert "<html" in page
-    wanted = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
-    assert all(link.startswith(("data:", "#")) for link in wanted), wanted
+    links = re.findall(r"""(?:src|href)\s*=\s*["']([^"']*)""", page)
+    assert all(link.startswith(("data:", "#")) for link in links), links
     assert not re.search(r"@import|url\(\s*['\"]?(?!data:|#)", page)
 
 
-@pytest.mark.parametrize("stage", ["encoder", "lm", "mm"])
-def test_the_same_seed_gives_the_same_weights_bit_for_bit(demos, stage):
-    assert weights(demos[0] / stage) == weights(demos[1] / stage)
+@pytest.mark.parametrize("sub_run", ["encoder", "lm", "mm"])
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(demos, sub_run):
+    assert weights(demos[0] / sub_run) == weights(demos[1] / sub_run)
 
 
-def test_a_stopped_demo_goes_on_to_the_same_weights(demos, tmp_path):
+def test_a_stopped_demo_continues_to_the_same_weights(demos, tmp_path):
     out = tmp_path / "cut"
     command = [sys.executable, "-m", "gpt2v", "demo", "--preset", "smoke", "--out", str(out)]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -120,12 +120,15 @@ def test_a_stopped_demo_goes_on_to_the_same_weights(demos, tmp_path):
         time.sleep(0.02)
     child.terminate()
     child.communicate()
-    assert child.returncode in (128 + signal.SIGTERM, -signal.SIGTERM)  # in a training, between
+    assert child.returncode in (
+        128 + signal.SIGTERM,
+        -signal.SIGTERM,
+    )  # stopped in a training, or between two
     assert not (out / "results.json").exists()
-    said = gpt2v("demo", "--preset", "smoke", "--out", out, "--resume")
-    assert "encoder: kept as it is" in said
-    for stage in ("encoder", "lm", "mm"):
-        assert weights(out / stage) == weights(demos[0] / stage), stage
+    printed = gpt2v("demo", "--preset", "smoke", "--out", out, "--resume")
+    assert "encoder: kept as it is" in printed
+    for name in ("encoder", "lm", "mm"):
+        assert weights(out / name) == weights(demos[0] / name), name
     assert results(out)["image_accuracy"] == results(demos[0])["image_accuracy"]
 
 
@@ -146,8 +149,8 @@ def test_a_finished_demo_is_not_overwritten(demos):
 def test_the_model_is_measured_again(demos, tmp_path):
     gpt2v("eval", demos[0] / "mm", "--out", tmp_path / "e", "--n_images", 60, *TILES)
     again = {row["modality"]: row["accuracy"] for row in results(tmp_path / "e")["results"]}
-    found = results(demos[0])
-    expected = {"text": found["text_accuracy"], "image": found["image_accuracy"]}
+    before = results(demos[0])
+    expected = {"text": before["text_accuracy"], "image": before["image_accuracy"]}
     assert again == pytest.approx(expected, abs=1e-9)
 
 

@@ -1,1 +1,1 @@
-"""The command line: `main` is where it begins; one file for each family of commands."""
+"""The command line: it starts in `main`, and each family of commands has its own file."""

@@ -1,4 +1,4 @@
-"""`gpt2v data ...`: look at samples, write them for other tools, list suites, prepare text."""
+"""`gpt2v data ...`: show samples, export them, list suites, tokenize text."""
 
 import argparse
 from pathlib import Path
@@ -20,14 +20,14 @@ from gpt2v.registry import EXECUTORS, FORMATS
 
 def add_commands(commands: Any) -> None:
     """Add these commands to argparse's group of commands."""
-    data = commands.add_parser("data", help="look at samples, write them, prepare text")
+    data = commands.add_parser("data", help="show samples, export them, list suites, tokenize text")
     group = data.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     preview = config_command(
-        group, "preview", PreviewConfig, _preview, "print samples, write a PNG"
+        group, "preview", PreviewConfig, _preview, "print samples and write a PNG that shows them"
     )
-    preview.add_argument("--n", type=int, default=6, help="how many samples")
+    preview.add_argument("--n", type=int, default=6, help="number of samples (default 6)")
     preview.add_argument(
-        "--png", default="preview.png", help="the contact sheet (default preview.png)"
+        "--png", default="preview.png", help="file for the contact sheet (default preview.png)"
     )
 
     export = config_command(
@@ -35,28 +35,32 @@ def add_commands(commands: Any) -> None:
         "export",
         ExportConfig,
         _export,
-        "write samples for other tools; a stopped export goes on",
+        "write samples for other tools; rerun to continue a stopped export",
         "YAML file, or the name of a suite",
     )
     export.add_argument("--to", required=True, help="folder for the files")
-    export.add_argument("--format", required=True, help="of the files")
+    export.add_argument("--format", required=True, help="format of the files, see below")
     export.add_argument(
         "--executor",
         default="serial",
-        help="what writes the shards (default serial): a name, or '{name: NAME, option: value}'",
+        help="how to run the export (default serial): a name, or '{name: NAME, option: value}'",
     )
     describe_names(export, "--executor", EXECUTORS)
     describe_names(export, "--format", FORMATS)
-    export.add_argument("--workers", type=int, help="how many at once (default: all cores)")
+    export.add_argument(
+        "--workers", type=int, help="number of shards to write at once (default: all cores)"
+    )
     export.add_argument("--overwrite", action="store_true", help="replace an existing export")
 
-    suites = group.add_parser("suites", help="list the named suites, or one suite's parts")
-    suites.add_argument("name", nargs="?", help="a suite: its parts, baselines and hash")
+    suites = group.add_parser("suites", help="list the named suites, or the parts of one suite")
+    suites.add_argument(
+        "name", nargs="?", help="name of a suite, to list its parts, baselines and hash"
+    )
     describe_fields(suites, SuiteTilesConfig, skip=["suite"])
     suites.set_defaults(command=_suites)
 
     tokenize = config_command(
-        group, "tokenize", LMConfig, _tokenize, "tokenize the corpus of an lm configuration once"
+        group, "tokenize", LMConfig, _tokenize, "tokenize the plain text of an lm configuration"
     )
     tokenize.add_argument("--out", required=True, help="folder for the token files")
 
@@ -84,7 +88,7 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> None:
     else:
         config = load(ExportConfig, args.config, overrides)
     with within(f"{args.config}: "):
-        to = Path(args.to).resolve()  # of a link, the folder itself
+        to = Path(args.to).resolve()  # if it is a link, the folder that it leads to
         executor = read_yaml(args.executor, "--executor")
         export(config, to, args.format, executor, args.workers, args.overwrite)
     print(f"export: {args.to}")

@@ -1,4 +1,4 @@
-"""`gpt2v demo`: everything in one go, with a report."""
+"""`gpt2v demo`: train and measure a small GPT-2v in one command, with a report."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from gpt2v.cli.overrides import Overrides, describe_fields, describe_names
 from gpt2v.cli.running import quiet, run_options
 from gpt2v.config.load import load
-from gpt2v.demo.config import STAGES, DemoConfig, demo_config
+from gpt2v.demo.config import SUB_RUNS, DemoConfig, demo_config
 from gpt2v.errors import within
 from gpt2v.registry import TILE_SOURCES
 from gpt2v.runs import new_run
@@ -15,16 +15,17 @@ from gpt2v.runs import new_run
 
 def add_commands(commands: Any) -> None:
     """Add this command to argparse's group of commands."""
-    demo = commands.add_parser("demo", help="everything, small, with a report")
+    demo = commands.add_parser("demo", help="train and measure a small GPT-2v, with a report")
     run_options(demo, "runs/demo", resume=True)
     demo.add_argument(
         "--preset",
-        help="default, photographs or smoke (by --tiles if not given), or a demo's config.yaml",
+        help="default, photographs or smoke, or a demo's config.yaml (default: default for "
+        "sprites, photographs for other tiles)",
     )
-    demo.add_argument("--tiles", help="tile source (default sprites)")
+    demo.add_argument("--tiles", help="tile source, see below (default sprites)")
     describe_names(demo, "--tiles", TILE_SOURCES)
-    demo.add_argument("--tiles-path", help="where the tiles are, if not sprites")
-    describe_fields(demo, DemoConfig, skip=[f"{stage}.tiles" for stage in STAGES])
+    demo.add_argument("--tiles-path", help="folder or hub id of the tiles; not for sprites")
+    describe_fields(demo, DemoConfig, skip=[f"{name}.tiles" for name in SUB_RUNS])
     demo.set_defaults(command=_demo)
 
 
@@ -40,12 +41,14 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
     with new_run(args.out, args.overwrite, args.resume) as run:
         before = run / "config.yaml"
         if before.is_file():
-            load(DemoConfig, before, {})  # another kind of run is refused, and left as it is
+            load(
+                DemoConfig, before, {}
+            )  # refuses a run that is not a demo, before anything changes
         with within(f"preset {preset}: "):
-            found = run_demo(config, preset, run)
+            done = run_demo(config, preset, run)
     print(
-        f"text {found['text_accuracy']:.1%}, image {found['image_accuracy']:.1%}, "
-        f"probe {found['probe_palette_accuracy']:.1%} of {found['n_questions']} questions about "
-        f"{found['n_images']} held-out grids (blind {found['blind_accuracy']:.0%}, "
-        f"bag {found['bag_accuracy']:.0%})\nreport: {run / 'report' / 'index.html'}"
+        f"text {done['text_accuracy']:.1%}, image {done['image_accuracy']:.1%}, "
+        f"probe {done['probe_palette_accuracy']:.1%} of {done['n_questions']} questions about "
+        f"{done['n_images']} held-out grids (blind {done['blind_accuracy']:.0%}, "
+        f"bag {done['bag_accuracy']:.0%})\nreport: {run / 'report' / 'index.html'}"
     )

@@ -1,7 +1,7 @@
-"""`gpt2v ...`: one command for each module; every field of a configuration is an option.
+"""The command `gpt2v`. Every field of a command's configuration is an option.
 
-A user's mistake ends with one line on stderr and exit status 2. Configurations are read and checked
-before torch is imported, which takes seconds.
+A user's mistake ends with one line on stderr and exit status 2. Configurations are checked before
+torch is imported, because the import takes seconds.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from gpt2v.hardware.memory import keep_freed_memory
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command and return the exit status."""
     keep_freed_memory()
     try:
         words = take_imports(list(sys.argv[1:] if argv is None else argv))
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, rest = _parser().parse_known_args(words)
         args.command(args, {**overrides, **top_level(args), **overrides_of(rest)})
     except UserError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # of several processes, one speaks
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # only one of several processes prints
             print(f"gpt2v: {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("gpt2v: stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it, e.g. `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
@@ -44,10 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="gpt2v",
-        description="The same grid as text and as a picture.",
+        description="Ask a small GPT-2 about the same grid as text and as a picture.",
     )
     parser.notes.append(
-        lambda: "Every command takes --import FILE.py: your own projectors, metrics, rungs ..."
+        lambda: "All commands take --import FILE.py, a file with your own projectors, metrics, ..."
     )
     parser.add_argument("--version", action="version", version=f"gpt2v {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)

@@ -1,4 +1,4 @@
-"""`gpt2v eval|probe|ablate|report`: measure what was trained, and look at it."""
+"""`gpt2v eval|probe|ablate|report`: measure models and write reports."""
 
 import argparse
 from collections.abc import Callable
@@ -18,27 +18,29 @@ from gpt2v.runs import new_run
 def add_commands(commands: Any) -> None:
     """Add these commands to argparse's group of commands."""
     evaluate = commands.add_parser("eval", help="measure a model on held-out grids")
-    evaluate.add_argument("model", help="a run or a checkpoint")
+    evaluate.add_argument("model", help="a run, or a checkpoint")
     evaluate.add_argument(
-        "--suite", help="a named suite, or a YAML file; 1,000 3x3 grids if absent"
+        "--suite", help="a named suite, or a YAML file (default: 1,000 3x3 grids)"
     )
     run_options(evaluate, "runs/eval")
     describe_fields(evaluate, EvalConfig)
     evaluate.set_defaults(command=_eval)
 
-    probe = config_command(commands, "probe", ProbeConfig, _probe, "linear probes of the patches")
-    run_options(probe, None)
-    ablate = commands.add_parser("ablate", help="ablations").add_subparsers(
-        required=True, metavar="COMMAND", parser_class=Parser
+    probe = config_command(
+        commands, "probe", ProbeConfig, _probe, "fit linear probes on the patch embeddings"
     )
+    run_options(probe, None)
+    ablate = commands.add_parser(
+        "ablate", help="replace parts of the input of a GPT-2v"
+    ).add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     tokens = config_command(
-        ablate, "tokens", LadderConfig, _ablate_tokens, "the vision-token ladder"
+        ablate, "tokens", LadderConfig, _ablate_tokens, "measure the ladder from text to picture"
     )
     run_options(tokens, None)
 
-    report = commands.add_parser("report", help="write the HTML report of one run or several")
-    report.add_argument("run", nargs="+", help="finished runs of any command")
-    report.add_argument("--out", help="folder (default RUN/report; of several runs runs/report)")
+    report = commands.add_parser("report", help="write the HTML report of one or more runs")
+    report.add_argument("run", nargs="+", help="finished runs, of any command")
+    report.add_argument("--out", help="folder (default RUN/report; for several runs: runs/report)")
     report.set_defaults(command=_report)
 
 
@@ -48,8 +50,8 @@ def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
 
     quiet()
     with new_run(args.out, args.overwrite) as run, within(f"{args.suite or 'command line'}: "):
-        found = evaluate_model(args.model, config, run)
-    for row in found["results"]:
+        results = evaluate_model(args.model, config, run)
+    for row in results["results"]:
         low, high = row["ci95"]
         print(
             f"{row.get('part', ''):12} {row['instruction']:11} {row['modality']:6} "
@@ -59,15 +61,21 @@ def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
 
 
 def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEvalConfig:
-    """The evaluation of a YAML file, or of a suite by its name or as a file names it."""
+    """The configuration of an evaluation.
+
+    Args:
+        suite: name of a suite, or a YAML file, which may name a suite; none: only the overrides.
+
+    Raises:
+        UserError: no such suite or file, or a value is wrong.
+    """
     if suite in suite_names():
         return load(SuiteEvalConfig, None, {**overrides, "suite": suite})
     if suite is None:
         return load(EvalConfig, None, overrides)
     if not Path(suite).exists():
         raise UserError(
-            f"--suite: {suite}: no such file, and no suite; the suites are "
-            f"{', '.join(suite_names())}"
+            f"--suite: {suite}: no such file or suite; the suites are {', '.join(suite_names())}"
         )
     if "suite" in read_mapping(suite):
         return load(SuiteEvalConfig, suite, overrides)

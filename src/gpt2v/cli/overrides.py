@@ -1,4 +1,4 @@
-"""Every field of a configuration is an option of its command: `--train.lr 3e-4`."""
+"""Every field of a configuration is an option of its command, e.g. `--train.seed 1`."""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -13,12 +13,14 @@ from gpt2v.registry import Registry
 
 Overrides = dict[str, Any]
 
-_FIELD = "field "  # begins the argparse names of a configuration's own fields
+_FIELD = "field "  # prefix of the argparse names of fields
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help ends with `notes`, which are written only when help is asked for: they
-    list what is registered, and importing that takes time.
+    """A parser whose help ends with `notes`.
+
+    The notes are written only when the user asks for help: they list what is registered, and
+    importing that takes time.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -35,13 +37,19 @@ class Parser(argparse.ArgumentParser):
 
 
 def describe_names(parser: Parser, option: str, registry: Registry) -> None:
-    """List the names that an option may have."""
+    """List in the help the registered names that an option accepts."""
     parser.notes.append(lambda: f"{option}: {', '.join(registry.names())}")
 
 
 def describe_fields(parser: Parser, kind: type[Config], skip: Sequence[str] = ()) -> None:
-    """Make every field of a configuration an option, and list them in the help."""
-    parser.notes.append(lambda: "fields, each an option:\n" + "\n".join(describe(kind, skip)))
+    """Make every field of a configuration an option, and list the fields in the help.
+
+    Args:
+        skip: dotted names of fields that the help leaves out.
+    """
+    parser.notes.append(
+        lambda: "fields of the configuration, each an option:\n" + "\n".join(describe(kind, skip))
+    )
     taken = {option for action in parser._actions for option in action.option_strings}
     for name in kind.model_fields:
         if f"--{name}" not in taken:
@@ -56,7 +64,15 @@ def config_command(
     text: str,
     config: str = "YAML file",
 ) -> Parser:
-    """Add a command that takes a configuration, each of whose fields is an option."""
+    """Add a command that takes a configuration and has its fields as options.
+
+    Args:
+        group: argparse's group of commands.
+        kind: class of the configuration.
+        command: called with the parsed arguments and the overrides.
+        text: help of the command.
+        config: help of the configuration argument.
+    """
     parser: Parser = group.add_parser(name, help=text)
     parser.add_argument("config", help=config)
     describe_fields(parser, kind)
@@ -65,7 +81,7 @@ def config_command(
 
 
 def take_imports(words: list[str]) -> list[str]:
-    """Import every file of `--import FILE.py`; returns the other words.
+    """Import the file of each `--import FILE.py` and return the other words.
 
     Raises:
         UserError: a file is missing, does not run, or registers a name that is taken.
@@ -85,7 +101,11 @@ def take_imports(words: list[str]) -> list[str]:
 
 
 def take_overrides(words: list[str]) -> tuple[list[str], Overrides]:
-    """Options with a dot in their name are fields wherever they stand; the rest is argparse's."""
+    """Split off the options with a dot in their name, which are fields; argparse gets the rest.
+
+    Returns:
+        The other words, and the overrides.
+    """
     rest: list[str] = []
     fields: list[str] = []
     queue = iter(words)
@@ -99,8 +119,12 @@ def take_overrides(words: list[str]) -> tuple[list[str], Overrides]:
 
 
 def overrides_of(rest: list[str]) -> Overrides:
-    """`--train.lr 3e-4` or `--train.lr=3e-4` for any field of the configuration."""
-    found: Overrides = {}
+    """Parse options of fields, `--train.seed 1` or `--train.seed=1`.
+
+    Raises:
+        UserError: a word is no option, or has no value, or its value is not valid YAML.
+    """
+    overrides: Overrides = {}
     words = iter(rest)
     for word in words:
         if not word.startswith("--"):
@@ -111,12 +135,12 @@ def overrides_of(rest: list[str]) -> Overrides:
             if following is None:
                 raise UserError(f"--{key}: needs a value")
             value = following
-        found[key] = _value(key, value)
-    return found
+        overrides[key] = _value(key, value)
+    return overrides
 
 
 def top_level(args: argparse.Namespace) -> Overrides:
-    """The fields without a dot that argparse has taken."""
+    """The fields without a dot in their name, which argparse has parsed."""
     given = {k.removeprefix(_FIELD): v for k, v in vars(args).items() if k.startswith(_FIELD)}
     return {key: _value(key, text) for key, text in given.items() if text is not None}
 

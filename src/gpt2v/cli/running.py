@@ -1,4 +1,4 @@
-"""What commands share that fill a run directory."""
+"""What commands that write a run directory have in common."""
 
 import argparse
 from collections.abc import Iterator
@@ -17,34 +17,36 @@ def run_options(parser: argparse.ArgumentParser, default: str | None, resume: bo
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
     if resume:
         parser.add_argument(
-            "--resume", action="store_true", help="go on from the newest whole checkpoint in --out"
+            "--resume",
+            action="store_true",
+            help="continue from the newest whole checkpoint in --out",
         )
 
 
 def run_directory(args: argparse.Namespace) -> Path:
-    """Where a command's run goes: `--out`, or a folder with its configuration's name."""
+    """The run directory of a command: `--out`, or `runs/` and the name of its configuration."""
     return Path(args.out) if args.out else Path("runs") / Path(args.config).stem
 
 
 @contextmanager
 def shared_run(args: argparse.Namespace) -> Iterator[Path]:
-    """The run directory: made by one process, waited for by the others that torchrun started."""
+    """The run directory. One process makes it; the others that torchrun started wait for it."""
     from gpt2v.train.distributed import from_rank_0
 
     with ExitStack() as stack:
-        place = new_run(run_directory(args), args.overwrite, args.resume)
-        from_rank_0(lambda: str(stack.enter_context(place)))
+        run = new_run(run_directory(args), args.overwrite, args.resume)
+        from_rank_0(lambda: str(stack.enter_context(run)))
         yield run_directory(args)
 
 
 def no_fields(overrides: Overrides, command: str) -> None:
-    """Refuse options of fields, for a command that has none."""
+    """Refuse all options of fields, for a command that has no configuration."""
     if overrides:
         raise UserError(f"--{next(iter(overrides))}: {command} has no such option")
 
 
 def quiet() -> None:
-    """Keep transformers' bars and warnings about what we do on purpose from the user."""
+    """Hide transformers' progress bars, and its warnings about things that are intended here."""
     from gpt2v.model.files import quiet_transformers
 
     quiet_transformers()

@@ -1,4 +1,4 @@
-"""`gpt2v lm|encoder|mm ...`: train the parts, look at what they learnt, export it."""
+"""`gpt2v lm|encoder|mm ...`: train models, generate text, export a GPT-2v."""
 
 import argparse
 from collections.abc import Callable
@@ -26,18 +26,24 @@ def add_commands(commands: Any) -> None:
         )
         run_options(config_command(sub, "train", kind, command, text), None, resume=True)
         if group == "lm":
-            sample = sub.add_parser("sample", help="continue prompts, to read what was learnt")
+            sample = sub.add_parser("sample", help="generate text that continues prompts")
             sample.add_argument("run", help="a run, a checkpoint or a hub id")
-            sample.add_argument("--prompt", action="append", help="text to continue; repeatable")
+            sample.add_argument(
+                "--prompt", action="append", help="text to continue; can be given several times"
+            )
             describe_fields(sample, GenerateConfig)
             sample.set_defaults(command=_lm_sample)
         if group == "mm":
-            export = sub.add_parser("export", help="write a GPT-2v as a stock LLaVA checkpoint")
-            export.add_argument("run", help="a run or a checkpoint")
+            export = sub.add_parser("export", help="write a GPT-2v as a standard LLaVA checkpoint")
+            export.add_argument("run", help="a run, or a checkpoint")
             export.add_argument("--to", required=True, help="folder for the files")
-            export.add_argument("--overwrite", action="store_true", help="replace an export")
-            export.add_argument("--push", metavar="OWNER/NAME", help="upload it to the Hub as well")
-            export.add_argument("--public", action="store_true", help="for all (default: private)")
+            export.add_argument(
+                "--overwrite", action="store_true", help="replace an existing export"
+            )
+            export.add_argument("--push", metavar="OWNER/NAME", help="also upload it to the Hub")
+            export.add_argument(
+                "--public", action="store_true", help="make the upload public (default: private)"
+            )
             export.set_defaults(command=_mm_export)
 
 
@@ -90,7 +96,7 @@ def _mm_export(args: argparse.Namespace, overrides: Overrides) -> None:
 
     check_push(args.push, args.public)
     quiet()
-    said = export_llava(args.run, Path(args.to), args.overwrite)
-    print(f"export: {args.to}: {said}", flush=True)
+    summary = export_llava(args.run, Path(args.to), args.overwrite)
+    print(f"export: {args.to}: {summary}", flush=True)
     if args.push:
         print(f"pushed: {push(Path(args.to), args.push, args.public)}")

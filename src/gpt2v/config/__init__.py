@@ -1,6 +1,6 @@
-"""Configurations, as pydantic models: frozen, strict, without unknown keys. Nothing here is torch.
+"""Configurations: pydantic models that are frozen, strict and refuse unknown keys, without torch.
 
-`base` has what all share; `pictures`, `grids` and `data` say what is drawn, `models` and `scenes`
-what is built, `training` and `measuring` put these together, one class for each command. `load`
-reads them from YAML and the command line.
+`base` has the common base class. `pictures`, `grids`, `scenes` and `data` describe data, `models`
+describes models. `training` and `measuring` combine these into one class for each command. `load`
+reads configurations from YAML and the command line.
 """

@@ -1,4 +1,4 @@
-"""The base of all configurations, and hashes of them."""
+"""The base class of all configurations, and hashes of configurations."""
 
 import hashlib
 import json
@@ -9,15 +9,17 @@ from pydantic import BaseModel, ConfigDict
 
 from gpt2v.registry import Choice
 
-# Part of every data hash: a new number where a default or a name changes its meaning.
+# Part of every data hash. Increase it when a default value or a name changes its meaning.
 DATA_VERSION = 1
 
 
 class Config(BaseModel):
-    """Base of all configurations.
+    """Base class of all configurations.
 
-    `elsewhere` has keys that a user may look for here, with what to do instead, for messages.
-    `unhashed` has fields that are names in logs only: hashes leave them out.
+    Attributes:
+        elsewhere: keys that do not belong here but that a user may try, with the reason or what to
+            do instead; for error messages.
+        unhashed: fields that hashes leave out, because they are only names in logs.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
@@ -26,8 +28,9 @@ class Config(BaseModel):
 
 
 def hash_of(*parts: object) -> str:
-    """Short hash of strings, plain values and configurations (also in lists): equal where they say
-    the same. Fields that equal their defaults do not count, so a new field changes no hash.
+    """Short hash of strings, plain values and configurations, also in lists and mappings.
+
+    Fields that equal their defaults are left out, so adding a field to a class changes no hash.
     """
     plain = [DATA_VERSION, *map(_plain, parts)]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
@@ -51,6 +54,6 @@ def _plain(value: object) -> Any:
 
 
 def _plain_share(key: object, share: object) -> Any:
-    """A value, and before it its key if that is a choice with more than a name."""
+    """A value of a mapping; if its key is a choice with options, the pair of both."""
     choice = _plain(key)
     return [choice, share] if isinstance(choice, dict) else _plain(share)

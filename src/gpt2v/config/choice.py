@@ -1,4 +1,4 @@
-"""Fields whose value is the name of a registered thing, with or without options of its own.
+"""Fields whose value is the name of something registered, with or without options.
 
 `projector: mlp` and `projector: {name: mlp, hidden_size: 64}` are both valid.
 """
@@ -17,17 +17,18 @@ from gpt2v.registry import Choice, Registry, choose
 
 @dataclass(frozen=True)
 class OneOf:
-    """Annotation of a `Choice`.
+    """Annotation of a field that holds a `Choice`.
 
     Attributes:
-        default: the name that a mapping of options without a name belongs to.
+        registry: where the name is looked up.
+        default: the name to use for a mapping that has options but no name.
     """
 
     registry: Registry
     default: str | None = None
 
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
+        self, source_type: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
             self.validate,
@@ -35,10 +36,10 @@ class OneOf:
         )
 
     def validate(self, value: Any) -> Choice:
-        """The choice that a name, or a mapping with options, stands for.
+        """Turn a name, or a mapping with a name and options, into a `Choice`.
 
         Raises:
-            ValueError: no such name or option.
+            ValueError: no such name or option, or an option has a wrong value.
         """
         if isinstance(value, Mapping) and "name" not in value and self.default is not None:
             value = {"name": self.default, **value}
@@ -54,7 +55,7 @@ class OneOf:
 
 @dataclass(frozen=True)
 class SharesOf:
-    """Annotation of a mapping from `Choice` to its share.
+    """Annotation of a field that maps each `Choice` to its share.
 
     `{lookup: 2}` and, with options, `{mine: {weight: 2, ...}}` are both valid.
     """
@@ -62,16 +63,16 @@ class SharesOf:
     registry: Registry
 
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
+        self, source_type: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         return core_schema.no_info_before_validator_function(
             self._split,
-            handler(source),
+            handler(source_type),
             serialization=core_schema.plain_serializer_function_ser_schema(_joined),
         )
 
     def _split(self, value: Any) -> Any:
-        """Options move from the values to the keys."""
+        """Move the options from the values of the mapping to its keys."""
         if not isinstance(value, Mapping):
             return value
         shares: dict[Any, Any] = {}

@@ -1,4 +1,4 @@
-"""Training data: plain text, and curricula over grids and text."""
+"""Training data: plain text, data specs, and curricula of grids and text."""
 
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -11,31 +11,41 @@ from gpt2v.config.grids import GridConfig
 
 
 class CorpusConfig(Config):
-    """Plain text: documents joined end to end and cut into windows, without padding."""
+    """Plain text: documents are joined end to end and cut into windows, without padding."""
 
     corpus: str = Field(
-        description="a .txt, .jsonl or .parquet file, a folder of such, a hub data set, or a "
-        "folder made by `data tokenize`"
+        description="text to read: a .txt, .jsonl or .parquet file, a folder of such files, the "
+        "hub id of a data set, or a folder written by `data tokenize`"
     )
     valid: str | None = Field(
-        None, description="the same for validation; none: a hundredth of the documents"
+        None,
+        description="text for validation, given like corpus; none: 1% of the corpus's documents",
     )
-    field: str = Field("text", description="jsonl, parquet, hub: the column that holds the text")
-    clean: bool = Field(True, description="normalise, drop broken and repeated documents")
-    context: int = Field(256, ge=2, description="tokens in a window")
-    windows: int | None = Field(None, ge=1, description="windows per step; none: data.batch_size")
+    field: str = Field("text", description="jsonl, parquet, hub: column with the text")
+    clean: bool = Field(
+        True, description="normalise the text and drop broken and repeated documents"
+    )
+    context: int = Field(256, ge=2, description="length of a window in tokens")
+    windows: int | None = Field(
+        None, ge=1, description="number of windows per step; none: data.batch_size"
+    )
     weight: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="share of this spec among its stage's specs"
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="relative chance that a step uses this data spec",
     )
 
     @property
     def text(self) -> Self:
-        """What is read, without how often: equal for specs that share their tokens and windows."""
+        """This spec with default `weight` and `windows`: equal for specs that read the same text in
+        the same way.
+        """
         return self.model_copy(update={"weight": 1.0, "windows": None})
 
     @property
     def shown_as(self) -> str:
-        """What is read, e.g. `text/train.txt`."""
+        """The text as logs name it, e.g. `text/train.txt`."""
         return f"text/{PurePath(self.corpus).name}"
 
     @property
@@ -56,39 +66,43 @@ DataSpec = Annotated[
 
 
 class StageConfig(Config):
-    """Some steps of training on a mixture of data specs; stages in a row make a curriculum."""
+    """One stage of a training: a number of steps on a mixture of data specs."""
 
     elsewhere: ClassVar[Mapping[str, str]] = {
         "groups": "set train.stage_groups, by the stage's name or number"
     }
     unhashed: ClassVar[tuple[str, ...]] = ("name",)
 
-    name: str | None = Field(None, min_length=1, description="in logs; none: its number")
-    steps: int = Field(ge=1, description="training steps in this stage")
-    mix: list[DataSpec] = Field(min_length=1, description="data specs; each step draws one")
+    name: str | None = Field(
+        None, min_length=1, description="name in logs; none: the number of the stage, from 0"
+    )
+    steps: int = Field(ge=1, description="number of training steps in this stage")
+    mix: list[DataSpec] = Field(
+        min_length=1, description="data specs; each step uses one at random"
+    )
 
 
 class DataConfig(Config):
-    """Training data: a curriculum over data specs, grids and plain text."""
+    """Training data: stages, each with a mixture of grids and plain text."""
 
-    seed: int = Field(0, ge=0, description="data set seed")
-    batch_size: int = Field(32, ge=1, description="grids (or windows of text) per step")
-    stages: list[StageConfig] = Field(min_length=1, description="the curriculum, in order")
+    seed: int = Field(0, ge=0, description="seed of the training data")
+    batch_size: int = Field(32, ge=1, description="number of grids, or windows of text, per step")
+    stages: list[StageConfig] = Field(min_length=1, description="stages of the training, in order")
 
     @property
     def stage_names(self) -> list[str]:
-        """What the stages are called: by their names, or their numbers."""
+        """The name of each stage, or its number if it has no name."""
         return [stage.name or str(i) for i, stage in enumerate(self.stages)]
 
     @property
     def corpora(self) -> list[CorpusConfig]:
-        """The different texts of all stages, whatever their shares."""
+        """The different texts of all stages, ignoring `weight` and `windows`."""
         texts = [spec.text for _, spec in self.specs if isinstance(spec, CorpusConfig)]
         return list(dict.fromkeys(texts))
 
     @property
     def specs(self) -> list[tuple[str, DataSpec]]:
-        """Every spec of every stage, after the key that leads to it."""
+        """Every data spec, each after its key, e.g. `data.stages.0.mix.0.`."""
         return [
             (f"data.stages.{i}.mix.{j}.", spec)
             for i, stage in enumerate(self.stages)
@@ -97,7 +111,7 @@ class DataConfig(Config):
 
     @property
     def has_pictures(self) -> bool:
-        """Whether any stage has grids that are shown as pictures."""
+        """Whether any stage shows grids as pictures."""
         grids = [spec for _, spec in self.specs if isinstance(spec, GridConfig)]
         return any(spec.modality != "text" for spec in grids)
 

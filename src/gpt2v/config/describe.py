@@ -1,4 +1,4 @@
-"""The fields of a configuration in words, for `--help`."""
+"""Text about the fields of a configuration, for `--help`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, get_args, get_origin
@@ -12,9 +12,13 @@ from gpt2v.registry import Registry
 
 
 def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> list[str]:
-    """One line for every field but `skip`: its dotted name, its meaning, its default.
+    """One line for each field: its dotted name, its meaning and its default.
 
-    Where a field names a registered thing, the names and the options of each are listed too.
+    If a field chooses something registered, the lines also list the names and their options.
+
+    Args:
+        skip: dotted names of fields to leave out.
+        prefix: put before the name of each field.
     """
     lines = []
     for name, field in kind.model_fields.items():
@@ -29,13 +33,15 @@ def describe(kind: type[Config], skip: Sequence[str] = (), prefix: str = "") -> 
         if not inner:
             default = _standard(field)
             registries = list(registries_of(field))
-            names = "".join(f": {', '.join(registry.names())}" for registry in registries)
+            names = "".join(f"; choices: {', '.join(registry.names())}" for registry in registries)
             if values := _literals(field.annotation):
-                names = f": {', '.join(map(str, values))}"
+                names = f"; choices: {', '.join(map(str, values))}"
             lines.append(f"  --{prefix}{name}  {field.description or ''}{names} ({default})")
             for registry in registries:
                 lines += _options(registry, f"{prefix}{name}")
-    return list({line.split()[0]: line for line in lines}.values())  # alternatives share fields
+    return list(
+        {line.split()[0]: line for line in lines}.values()
+    )  # several classes may have the same field
 
 
 def _standard(field: FieldInfo) -> str:
@@ -51,7 +57,7 @@ def _standard(field: FieldInfo) -> str:
 
 
 def registries_of(field: FieldInfo) -> Iterator[Registry]:
-    """The registry whose names a field holds, alone or in a list."""
+    """The registry that a field chooses from, if it is such a field; also if it holds a list."""
     for mark in [*field.metadata, *_metadata_in(field.annotation)]:
         if isinstance(mark, OneOf | SharesOf):
             yield mark.registry
@@ -65,20 +71,20 @@ def _metadata_in(annotation: Any) -> Iterator[Any]:
 
 
 def _literals(annotation: Any) -> list[Any]:
-    """The values that an annotation allows, where it lists them."""
+    """The values that an annotation lists; empty if it lists none."""
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
     return [value for part in get_args(annotation) for value in _literals(part)]
 
 
 def _options(registry: Registry, key: str) -> list[str]:
-    """A line for each option of each registered thing."""
+    """One line for each option of everything registered."""
     lines = []
     for entry in registry.values():
         for name, field in entry.options.model_fields.items() if entry.options else ():
             default = _standard(field)
             lines.append(
-                f"  --{key}.{name}  of {entry.name}: {field.description or ''} ({default})"
+                f"  --{key}.{name}  option of {entry.name}: {field.description or ''} ({default})"
             )
     return lines
 

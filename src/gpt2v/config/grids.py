@@ -1,8 +1,8 @@
-"""Grids: what they hold (content), what is asked about them (questions), how they are shown (view).
+"""Grids: their cells (content), the questions about them, and how they are shown (view).
 
-Each is a class of its own, and a command's grid is made of those that it can use, so that the keys
-stand side by side in YAML (`{rows: 2, palette: 3, form: csv}`) and what a command cannot use is an
-unknown key.
+Each of the three has its own class. The grid class of a command inherits from those that the
+command uses. So all keys are at one level in YAML (`{rows: 2, palette: 3, form: csv}`), and a key
+that the command does not use is unknown.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from gpt2v.config.choice import OneOf, SharesOf
 from gpt2v.config.pictures import PictureConfig
 from gpt2v.registry import INSTRUCTIONS, TEXT_FORMS, Choice
 
-LARGEST = 16  # rows, columns
+LARGEST = 16  # maximum number of rows and of columns
 Delimiter = Literal["|", ",", ";", "/", "&"]
 Modality = Literal["text", "image", "text+image"]
 Form = Annotated[Choice, OneOf(TEXT_FORMS, "markdown")]
 
 
 def bounds(size: int | list[int]) -> tuple[int, int]:
-    """The smallest and the largest of a fixed or sampled size."""
+    """The smallest and the largest value of a size, which is a number or a range."""
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
@@ -36,7 +36,7 @@ def _number_or_range(size: Any) -> str:
     return "<range>" if isinstance(size, list) else "<number>"
 
 
-# The tags stand in pydantic's error locations; brackets tell them from fields.
+# Tags appear in the locations of pydantic's errors. The brackets distinguish them from fields.
 _Side = Annotated[int, Field(ge=1, le=LARGEST)]
 Side = Annotated[
     Annotated[_Side, Tag("<number>")]
@@ -52,54 +52,63 @@ Palette = Annotated[
 
 
 class ContentConfig(Config):
-    """What a grid holds: cells, each with an object of its palette."""
+    """The content of a grid: its size and palette. Each cell holds an object of the palette."""
 
-    rows: Side = Field(3, description="rows of the grid; [1, 8]: drawn per sample")
-    cols: Side = Field(3, description="columns of the grid; [1, 8]: drawn per sample")
+    rows: Side = Field(3, description="number of rows; [1, 8]: random for each sample")
+    cols: Side = Field(3, description="number of columns; [1, 8]: random for each sample")
     palette: Palette = Field(
-        4, description="objects that a grid may hold; [2, 8]: drawn per sample"
+        4,
+        description="number of different objects that a grid may hold; [2, 8]: random for each "
+        "sample",
     )
 
     @property
     def size(self) -> str:
-        """The shape in words, e.g. `3x3`, or `1-8x1-8` where it is drawn."""
+        """The shape as text, e.g. `3x3`, or `1-8x1-8` if it is random."""
         return "x".join(_range(size) for size in (self.rows, self.cols))
 
     @property
     def largest_shape(self) -> tuple[int, int]:
-        """The most rows and columns; where nothing is drawn, the grid's shape."""
+        """The largest number of rows and of columns."""
         return bounds(self.rows)[1], bounds(self.cols)[1]
 
     @property
     def fixed(self) -> bool:
-        """Whether every grid has the same shape and as large a palette."""
+        """Whether all grids have the same shape and the same number of objects in the palette."""
         return all(isinstance(size, int) for size in (self.rows, self.cols, self.palette))
 
     @property
     def largest(self) -> Self:
-        """The same with the largest of each size."""
+        """A copy in which each size is the largest possible one."""
         names = ("rows", "cols", "palette")
         return self.model_copy(update={name: bounds(getattr(self, name))[1] for name in names})
 
 
 class AugmentConfig(Config):
-    """How samples vary in their words; a cell, a question and its answer stay what they are."""
+    """Random changes of the wording of samples. Cells, questions and answers stay the same."""
 
-    paraphrase: bool = Field(False, description="draw the words of each question, and the prompt's")
+    paraphrase: bool = Field(
+        False, description="use a random wording for each question and for the prompt"
+    )
     held_out: bool = Field(
-        False, description="paraphrase: draw from wordings that are never trained on"
+        False, description="paraphrase: use only wordings that training never uses"
     )
     delimiters: list[Delimiter] = Field(
-        ["|"], min_length=1, description="markdown: what stands between cells, drawn per sample"
+        ["|"],
+        min_length=1,
+        description="markdown: separators of cells; one is chosen at random for each sample",
     )
     index_bases: list[Literal[0, 1]] = Field(
-        [0], min_length=1, description="number of the first row and column, drawn per sample"
+        [0], min_length=1, description="first number of rows and columns; random for each sample"
     )
     order: Literal["random", "raster"] = Field(
         "random", description="order of the questions; raster: by row, then by column"
     )
     position_offset: int = Field(
-        0, ge=0, description="training: up to this is added to all of a sample's position ids"
+        0,
+        ge=0,
+        description="training: a random offset from 0 to this is added to the position ids of "
+        "each sample, in tokens",
     )
 
     @model_validator(mode="after")
@@ -113,7 +122,7 @@ class AugmentConfig(Config):
 
 
 class QuestionsConfig(Config):
-    """What is asked about a grid, and in which words."""
+    """The questions about a grid and their wording."""
 
     instructions: Annotated[
         dict[
@@ -124,53 +133,59 @@ class QuestionsConfig(Config):
     ] = Field(
         {Choice("lookup", INSTRUCTIONS): 1.0},
         min_length=1,
-        description="what is asked, each with its share",
+        description="types of question, each with its relative share",
     )
     questions: int | None = Field(
         None,
         ge=1,
-        description="per grid; none: every different one, of the instruction that has most",
+        description="number of questions per grid; none: all different ones of the instruction "
+        "that has the most",
     )
-    augment: AugmentConfig = Field(AugmentConfig(), description="how samples vary in their words")
+    augment: AugmentConfig = Field(AugmentConfig(), description="random changes of the wording")
 
 
 class PicturedConfig(Config):
-    """How a grid is shown as a picture."""
+    """How a grid is drawn as a picture."""
 
     picture: PictureConfig = Field(PictureConfig(), description="how the grid is drawn")
 
 
 class ViewConfig(PicturedConfig):
-    """How a grid is shown: in words and as a picture."""
+    """How a grid is shown, as text and as a picture."""
 
     form: Form = Field(
         Choice("markdown", TEXT_FORMS),
-        description="text form; plain: words and line breaks only",
+        description="text form of the grid; plain: words and line breaks only",
     )
-    patches: int = Field(2, ge=1, le=16, description="patch-tiled: patches along a cell's side")
+    patches: int = Field(
+        2, ge=1, le=16, description="patch-tiled: number of patches along each side of a cell"
+    )
     noise: float = Field(
-        0.0, ge=0, lt=1, description="patch-tiled: chance that a word is any object's, at random"
+        0.0,
+        ge=0,
+        lt=1,
+        description="patch-tiled: chance that a word is replaced by that of a random object",
     )
 
 
-# ---- put together ----------------------------------------------------------------------------
+# ---- grids of commands --------------------------------------------------------------------------
 
-_TRAINS = "it is for training"
+_TRAINS = "it is for training only"
 
 
 class SampleSpec(QuestionsConfig, ContentConfig):
-    """What samples are drawn from: grids and questions about them, in whatever view."""
+    """Grids and the questions about them, without a view."""
 
 
 class ProbeGridConfig(PicturedConfig, ContentConfig):
-    """The grids of a probe: it sees every cell of a picture, and is asked nothing."""
+    """The grids of a probe. It reads every cell of a picture, so there are no questions."""
 
     elsewhere: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(
             ("instructions", "questions", "mode", "form", "patches", "noise", "augment"),
-            "a probe sees every cell",
+            "a probe reads every cell of a picture",
         ),
-        "modality": "a probe sees pictures",
+        "modality": "a probe reads pictures only",
         "n_images": _TRAINS,
         "weight": _TRAINS,
     }
@@ -178,12 +193,14 @@ class ProbeGridConfig(PicturedConfig, ContentConfig):
     @model_validator(mode="after")
     def _has_the_same_cells(self) -> Self:
         if not self.fixed or self.picture.layout != "composite":
-            raise ValueError("must have one size and the composite layout: a probe per cell")
+            raise ValueError(
+                "must have one size and the composite layout: each cell has its own probe"
+            )
         return self
 
 
 class LadderGridConfig(PicturedConfig, SampleSpec):
-    """The grids of a ladder, whose rungs say how they are shown."""
+    """The grids of a ladder. Its rungs decide how they are shown."""
 
     elsewhere: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(("form", "patches", "noise"), "the ladder starts from the table"),
@@ -199,13 +216,13 @@ class HeldOutGridConfig(ViewConfig, SampleSpec):
 
     elsewhere: ClassVar[Mapping[str, str]] = {
         "mode": "each question is asked by itself (independent)",
-        "modality": "set modalities",
+        "modality": "set modalities instead",
         "n_images": _TRAINS,
         "weight": _TRAINS,
     }
 
     def shown(self, modality: str) -> str:
-        """How a grid is shown in a modality, e.g. `text/markdown (augmented)`."""
+        """How a modality shows the grid, e.g. `text/markdown (augmented)`."""
         shown = modality if modality == "image" else f"{modality}/{self.form}"
         if modality != "text" and self.picture.layout == "multi":
             shown += " (multi)"
@@ -219,12 +236,12 @@ class HeldOutGridConfig(ViewConfig, SampleSpec):
         if self.noise and not (in_words and self.form == "patch-tiled"):
             raise ValueError("noise needs form: patch-tiled")
         if self.augment.delimiters != ["|"] and not (in_words and self.form == "markdown"):
-            raise ValueError("augment.delimiters needs a grid in words and form: markdown")
+            raise ValueError("augment.delimiters needs a grid shown as text and form: markdown")
         return self
 
 
 class DocumentGridConfig(HeldOutGridConfig):
-    """The grids of a preview or an export: whole documents, in both views."""
+    """The grids of a preview or an export: whole documents, as text and as pictures."""
 
     elsewhere: ClassVar[Mapping[str, str]] = {
         "modality": "both views are shown",
@@ -233,26 +250,31 @@ class DocumentGridConfig(HeldOutGridConfig):
     }
 
     mode: Literal["chained", "independent"] = Field(
-        "independent", description="whether a question sees the earlier ones"
+        "independent",
+        description="chained: each question is read after the earlier ones; independent: without "
+        "them",
     )
 
 
 class GridConfig(DocumentGridConfig):
-    """One data spec of a training: content, questions and view, and how often it is drawn."""
+    """One data spec of grids: content, questions, view, and how often it is used."""
 
     elsewhere: ClassVar[Mapping[str, str]] = {}
 
     modality: Modality = Field(
-        "text", description="how the grid is shown: in words, as a picture, or picture then words"
+        "text", description="how the grid is shown; text+image: the picture, then the text"
     )
     n_images: int | None = Field(
         None,
         ge=1,
-        description="different samples that training draws from, in a new order every epoch; "
-        "none: a new sample every time",
+        description="number of different samples in training, reused in a new order every epoch; "
+        "none: every sample is new",
     )
     weight: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="share of this spec among its stage's specs"
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="relative chance that a step uses this data spec",
     )
 
     @property

@@ -1,6 +1,6 @@
-"""Reading configurations: a YAML file merged with the command line, validated once.
+"""Read configurations: a YAML file and options of the command line are merged and validated.
 
-A mistake becomes one line that names the file, the key and what would be right.
+A mistake becomes a one-line error with the file, the key and what is allowed.
 """
 
 import copy
@@ -21,7 +21,7 @@ C = TypeVar("C", bound=Config)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2: PyYAML's own resolver reads 3e-4 as a string, and of equal keys takes the last."""
+    """YAML 1.2; PyYAML's own loader reads 3e-4 as a string and accepts a key given twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes the strings that the loader would read as numbers."""
+    """Puts quotes around strings that `_Loader` would read as numbers."""
 
 
 for _kind in (_Loader, _Dumper):
@@ -48,19 +48,33 @@ for _kind in (_Loader, _Dumper):
     )
 
 
-def read_yaml(text: str, source: str) -> Any:
-    """Parse YAML; a mistake names `source` and the line."""
+def read_yaml(text: str, origin: str) -> Any:
+    """Parse YAML.
+
+    Args:
+        origin: name of the file or option, for messages.
+
+    Raises:
+        UserError: the text is not valid YAML; names `origin` and the line.
+    """
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
         problem = getattr(error, "problem", None) or "not YAML"
-        raise UserError(f"{source}:{line} not valid YAML: {problem}") from None
+        raise UserError(f"{origin}:{line} not valid YAML: {problem}") from None
 
 
-def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[str, Any]:
-    """Set dotted keys (`train.lr`, `data.stages.0.steps`) in a copy of a nested mapping."""
+def merge(base: dict[str, Any], overrides: dict[str, Any], origin: str) -> dict[str, Any]:
+    """Set dotted keys (`train.seed`, `data.stages.0.steps`) in a copy of a nested mapping.
+
+    Args:
+        origin: name of the file, for messages.
+
+    Raises:
+        UserError: a key leads to nothing in `base`.
+    """
     result = copy.deepcopy(base)
     for key, value in overrides.items():
         node: Any = result
@@ -69,10 +83,10 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[
             where: Any = part
             if isinstance(node, list):
                 if not part.isdigit() or int(part) >= len(node):
-                    raise UserError(f"{source}: {key}: '{part}' must be a number under {len(node)}")
+                    raise UserError(f"{origin}: {key}: '{part}' must be a number under {len(node)}")
                 where = int(part)
             elif not isinstance(node, dict):
-                raise UserError(f"{source}: {key}: nothing lies below '{part}'")
+                raise UserError(f"{origin}: {key}: no key '{part}': the value above is no mapping")
             if following is None:
                 node[where] = value
             elif isinstance(node, dict):
@@ -87,12 +101,17 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], source: str) -> dict[
 def load(
     kind: type[C], path: str | Path | None, overrides: dict[str, Any], beside: Sequence[str] = ()
 ) -> C:
-    """Read a YAML file (or nothing, without a path), merge the overrides, validate once.
+    """Read a YAML file, merge the overrides and validate the result.
 
-    Top-level keys in `beside` belong to other experiments on the same data, and are left out.
+    Args:
+        kind: class of the configuration.
+        path: the file; none: start from an empty configuration.
+        overrides: values for dotted keys.
+        beside: top-level keys to ignore; other commands on the same data use them.
 
     Raises:
-        UserError: one line with the file, the key and what would be right.
+        UserError: the file or a value is wrong; one line with the file, the key and what is
+            allowed.
     """
     if path is None:
         return validate(kind, merge({}, overrides, "command line"), "command line")
@@ -101,10 +120,11 @@ def load(
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
-    """What a YAML file holds, before it is validated.
+    """Read a YAML file that holds a mapping, without validating it.
 
     Raises:
-        UserError: it cannot be read, is no mapping, or is of a run that needs the user's own files.
+        UserError: the file cannot be read or holds no mapping, or it belongs to a run that needs a
+            file which was not imported.
     """
     check_imports(Path(path).parent)
     try:
@@ -118,21 +138,25 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     return data
 
 
-def validate(kind: type[C], data: dict[str, Any], source: str) -> C:
-    """Validate a mapping; the first mistake becomes the one line of a UserError."""
+def validate(kind: type[C], data: dict[str, Any], origin: str) -> C:
+    """Validate a mapping.
+
+    Raises:
+        UserError: a value is wrong; one line about the first mistake.
+    """
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{source}: {first_mistake(kind, error)}") from None
+        raise UserError(f"{origin}: {first_mistake(kind, error)}") from None
 
 
 def dump(config: Config) -> str:
-    """The resolved configuration as YAML."""
+    """The configuration as YAML, with every field."""
     return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False)
 
 
 def difference(path: Path, config: Config) -> str:
-    """The first key in which a written configuration differs from this one; empty if none does."""
+    """The first difference between a configuration file and `config`; empty if there is none."""
     try:
         written = read_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError):
@@ -147,5 +171,5 @@ def _differs(one: Any, other: Any, key: str) -> str:
         pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
     else:
         return "" if one == other else f"{key}: {one!r} there, {other!r} now"
-    found = (_differs(a, b, f"{key}.{name}" if key else name) for name, a, b in pairs)
-    return next(filter(None, found), "")
+    differences = (_differs(a, b, f"{key}.{name}" if key else name) for name, a, b in pairs)
+    return next(filter(None, differences), "")

@@ -1,4 +1,4 @@
-"""One configuration for each kind of measurement: evaluations, exports, probes, ladders, suites."""
+"""Configurations of previews, exports, evaluations, probes, ladders and suites."""
 
 from typing import Annotated, Literal, TypeVar
 
@@ -34,118 +34,124 @@ _Controls = Annotated[list[Annotated[Choice, OneOf(CONTROLS)]], AfterValidator(_
 
 
 class _DrawnConfig(Config):
-    """Which samples: of which tiles, split and data set."""
+    """Samples: their tiles, split and seed."""
 
     tiles: TilesConfig = TilesConfig()
-    split: Literal["train", "val", "test"] = Field("test", description="split of the tiles, grids")
-    seed: int = Field(1, ge=0, description="data set seed")
+    split: Literal["train", "val", "test"] = Field("test", description="split of tiles and grids")
+    seed: int = Field(1, ge=0, description="seed of the samples")
 
 
 class PreviewConfig(_DrawnConfig):
-    """`gpt2v data preview`: which samples are shown; keys of evaluations and exports are let be."""
+    """`gpt2v data preview`: samples to show. Keys of evaluations and exports are ignored."""
 
     grid: DocumentGridConfig = DocumentGridConfig()
 
 
 class ExportConfig(PreviewConfig):
-    """`gpt2v data export`: which samples are written for other tools."""
+    """`gpt2v data export`: samples to write for other tools."""
 
-    n_images: int = Field(1000, ge=1, description="samples: the first so many of the split")
-    shard_size: int = Field(500, ge=1, description="samples that are written, and kept, together")
+    n_images: int = Field(1000, ge=1, description="number of samples")
+    shard_size: int = Field(500, ge=1, description="number of samples in a shard")
 
 
 class _HeldOutConfig(_DrawnConfig):
-    """Which samples a model is measured on, with independent questions."""
+    """Held-out samples that a model is measured on, with independent questions."""
 
-    n_images: int = Field(1000, ge=2, description="grids")
-    features: FeaturesConfig = Field(FeaturesConfig(), description="kept of the vision tower")
+    n_images: int = Field(1000, ge=2, description="number of grids")
+    features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 
 
 class EvalConfig(_HeldOutConfig):
-    """`gpt2v eval`: what is measured, and on which grids."""
+    """`gpt2v eval`: grids to measure a model on, and metrics."""
 
     grid: HeldOutGridConfig = HeldOutGridConfig()
-    modalities: Modalities = Field(["text", "image"], description="how the grids are shown")
-    metrics: _Metrics = Field(
-        [Choice("accuracy", METRICS)], description="what is computed from the records"
+    modalities: Modalities = Field(
+        ["text", "image"], description="how the grids are shown; each is measured separately"
     )
-    examples: int = Field(24, ge=0, description="pictures kept for the report")
+    metrics: _Metrics = Field(
+        [Choice("accuracy", METRICS)], description="metrics computed from the records"
+    )
+    examples: int = Field(24, ge=0, description="number of pictures saved for the report")
 
 
 class LadderConfig(_HeldOutConfig):
-    """The vision-token ladder of one GPT-2v."""
+    """`gpt2v ablate tokens`: the ladder of one GPT-2v, from text to picture."""
 
     grid: LadderGridConfig = LadderGridConfig()
-    model: str = Field(description="run of `mm train`, or its checkpoint")
+    model: str = Field(description="GPT-2v to measure: a run of `mm train`, or a checkpoint")
     rungs: _Rungs = Field(
         [Choice(name, RUNGS) for name in ("R0", "R1", "R2", "R3", "R4")],
         min_length=1,
-        description="what stands at the image positions, from text to picture",
+        description="rungs of the ladder, each with other tokens at the image positions",
     )
 
 
 class ProbeConfig(Config):
-    """Linear probes of the patch embeddings before the projector, one per grid cell."""
+    """`gpt2v probe`: linear probes of the patch embeddings before the projector, one per cell."""
 
     tiles: TilesConfig = TilesConfig()
-    model: str = Field(description="run of `mm train`, or its checkpoint")
+    model: str = Field(description="GPT-2v to measure: a run of `mm train`, or a checkpoint")
     grid: ProbeGridConfig = ProbeGridConfig()
-    n_train: int = Field(4000, ge=10, description="training pictures")
-    n_test: int = Field(1000, ge=10, description="held-out pictures")
-    seed: int = Field(1, ge=0, description="data set seed; the test pictures are `eval`'s")
+    n_train: int = Field(4000, ge=10, description="number of training pictures")
+    n_test: int = Field(1000, ge=10, description="number of test pictures")
+    seed: int = Field(
+        1, ge=0, description="seed of the samples; `eval` with this seed has the same test grids"
+    )
     controls: _Controls = Field(
         [Choice("shuffled-labels", CONTROLS)],
-        description="what a probe must not find anything in, beside the labels themselves",
+        description="wrong labels for control probes, which should find nothing",
     )
-    features: FeaturesConfig = Field(FeaturesConfig(), description="kept of the vision tower")
+    features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 
 
 # ---- suites ----------------------------------------------------------------------------------
 
 
 class PartConfig(Config):
-    """Some grids of a suite that are reported together."""
+    """Grids of a suite that are measured and reported together."""
 
-    name: str = Field(description="name of the part, within its suite")
-    grid: HeldOutGridConfig = Field(HeldOutGridConfig(), description="the grids")
+    name: str = Field(description="name of the part in its suite")
+    grid: HeldOutGridConfig = Field(HeldOutGridConfig(), description="grids of the part")
     n_images: int = Field(ge=2, description="number of grids")
     modalities: list[Literal["text", "image"]] = Field(
-        ["text", "image"], min_length=1, description="how they may be shown"
+        ["text", "image"], min_length=1, description="how the grids can be shown"
     )
 
 
 class SuiteConfig(Config):
     """A benchmark: held-out grids in parts, the same for every model."""
 
-    description: str = Field(description="what it measures")
-    split: Literal["val", "test"] = Field("test", description="split of the tiles and grids")
-    seed: int = Field(1, ge=0, description="data set seed")
+    description: str = Field(description="what the suite measures")
+    split: Literal["val", "test"] = Field("test", description="split of tiles and grids")
+    seed: int = Field(1, ge=0, description="seed of the samples")
     tiles_per_class: int = Field(
-        10, ge=1, description="pictures that each class must have in the split"
+        10, ge=1, description="minimum number of tiles of each class in the split"
     )
-    parts: list[PartConfig] = Field(min_length=1, description="its parts")
+    parts: list[PartConfig] = Field(min_length=1, description="parts of the suite")
 
 
 class SuiteTilesConfig(Config):
-    """A named suite, as it is, for one tile bank."""
+    """A named suite with the tiles to draw it from."""
 
     suite: str = Field(description="name of the suite; `gpt2v data suites` lists them")
     tiles: TilesConfig = TilesConfig()
 
 
 class SuiteEvalConfig(SuiteTilesConfig):
-    """`gpt2v eval --suite NAME`: a named suite, as it is, for one tile bank."""
+    """`gpt2v eval --suite NAME`: a named suite to measure a model on."""
 
-    parts: list[str] | None = Field(None, min_length=1, description="measure these alone")
-    modalities: Modalities = Field(["text", "image"], description="how the grids are shown")
-    metrics: _Metrics = Field(
-        [Choice("accuracy", METRICS)], description="what is computed from the records"
+    parts: list[str] | None = Field(None, min_length=1, description="parts to measure; none: all")
+    modalities: Modalities = Field(
+        ["text", "image"], description="how the grids are shown; each is measured separately"
     )
-    examples: int = Field(24, ge=0, description="pictures kept for the report")
-    features: FeaturesConfig = Field(FeaturesConfig(), description="kept of the vision tower")
+    metrics: _Metrics = Field(
+        [Choice("accuracy", METRICS)], description="metrics computed from the records"
+    )
+    examples: int = Field(24, ge=0, description="number of pictures saved for the report")
+    features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 
 
 class SuiteExportConfig(SuiteTilesConfig):
-    """`gpt2v data export SUITE`: every part of a named suite, with its own samples."""
+    """`gpt2v data export SUITE`: a named suite to write for other tools, part by part."""
 
-    shard_size: int = Field(500, ge=1, description="samples that are written, and kept, together")
+    shard_size: int = Field(500, ge=1, description="number of samples in a shard")

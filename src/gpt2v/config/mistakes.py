@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in one line: the key, the fault and what would be right."""
+"""Error messages of one line: the key of a configuration, what is wrong and what is allowed."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from gpt2v.config.base import Config
 
 
 def first_mistake(kind: type[BaseModel], error: ValidationError) -> str:
-    """The first mistake that pydantic found, and how many more there are."""
+    """A message about the first mistake that pydantic found, and the number of others."""
     first = error.errors(include_url=False)[0]
     loc = [part for part in first["loc"] if not _is_tag(part) and part != "[key]"]
     key = ".".join(str(part) for part in loc)
@@ -21,20 +21,20 @@ def first_mistake(kind: type[BaseModel], error: ValidationError) -> str:
         return f"{key}: {fault}; the keys here are {known}{more}"
     message = first["msg"].removeprefix("Value error, ")
     given = first.get("input")
-    told = first["type"] in ("missing", "value_error", "too_short")  # by the message
-    value = "" if told else f", not {given!r}"
+    is_clear = first["type"] in ("missing", "value_error", "too_short")  # without the value
+    value = "" if is_clear else f", not {given!r}"
     if "<number>" in first["loc"]:
         value += "; or a range, [smallest, largest]"
     return f"{key + ': ' if key else ''}{message}{value}{more}"
 
 
 def _model_at(kind: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
-    """The model that `loc` leads to."""
+    """The class of the configuration at `loc`."""
     node: list[type[BaseModel]] = [kind]
     for part in loc:
-        if _is_tag(part):  # of the models that may stand here, the one that was meant
+        if _is_tag(part):  # choose among the classes that are allowed here
             node = [model for model in node if str(part)[1:-1] in model.__name__.lower()]
-        elif part in node[0].model_fields:  # else the number or the name of one of several
+        elif part in node[0].model_fields:  # otherwise the part is an index or a key
             node = [*models_in(node[0].model_fields[str(part)].annotation)]
     return node[0]
 
@@ -44,7 +44,7 @@ def _is_tag(part: object) -> bool:
 
 
 def models_in(annotation: Any) -> list[type[Config]]:
-    """The configurations that an annotation holds, at any depth."""
+    """The configuration classes in a type annotation, at any depth."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
     return [model for part in getattr(annotation, "__args__", ()) for model in models_in(part)]

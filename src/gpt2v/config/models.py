@@ -1,4 +1,4 @@
-"""What models are built from: tokenizer, GPT-2, CLIP's towers, and what is kept of a frozen one."""
+"""Parts of models: tokenizer, GPT-2, the towers of CLIP, and the cache of a frozen vision tower."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -8,22 +8,26 @@ from gpt2v.config.base import Config
 
 
 class TokenizerConfig(Config):
-    """Byte-level BPE trained on our own corpora, or GPT-2's own."""
+    """The tokenizer: byte-level BPE, either trained on our own data or an existing one."""
 
     source: str = Field(
-        "trained", description="'trained', a folder with tokenizer files, or a hub id such as gpt2"
+        "trained",
+        description="'trained' on the texts of this configuration, a folder with tokenizer files, "
+        "or a hub id such as gpt2",
     )
-    vocab_size: int = Field(1024, ge=259, description="trained: size of the vocabulary, at most")
+    vocab_size: int = Field(1024, ge=259, description="trained: maximum number of tokens")
 
 
 class GPT2ModelConfig(Config):
-    """A GPT-2 from random weights; the names are `transformers.GPT2Config`'s."""
+    """A GPT-2 with random weights; fields as in `transformers.GPT2Config`."""
 
-    n_layer: int = Field(2, ge=1, description="transformer blocks")
-    n_head: int = Field(4, ge=1, description="attention heads")
-    n_embd: int = Field(128, ge=8, description="width")
-    n_positions: int = Field(512, ge=8, description="longest context in tokens")
-    dropout: float = Field(0.0, ge=0, lt=1, description="dropout everywhere")
+    n_layer: int = Field(2, ge=1, description="number of transformer blocks")
+    n_head: int = Field(4, ge=1, description="number of attention heads")
+    n_embd: int = Field(128, ge=8, description="width of the hidden state")
+    n_positions: int = Field(512, ge=8, description="maximum length of a sequence in tokens")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="chance to drop a value, at every dropout layer"
+    )
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -33,13 +37,13 @@ class GPT2ModelConfig(Config):
 
 
 class VisionConfig(Config):
-    """A CLIP vision tower from random weights; the names are `transformers.CLIPVisionConfig`'s."""
+    """A CLIP vision tower with random weights; fields as in `transformers.CLIPVisionConfig`."""
 
     image_size: int = Field(96, ge=8, description="side of the picture in pixels")
     patch_size: int = Field(16, ge=1, description="side of a patch in pixels")
-    hidden_size: int = Field(128, ge=8, description="width")
-    num_hidden_layers: int = Field(4, ge=1, description="transformer blocks")
-    num_attention_heads: int = Field(4, ge=1, description="attention heads")
+    hidden_size: int = Field(128, ge=8, description="width of the hidden state")
+    num_hidden_layers: int = Field(4, ge=1, description="number of transformer blocks")
+    num_attention_heads: int = Field(4, ge=1, description="number of attention heads")
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:
@@ -53,11 +57,11 @@ class VisionConfig(Config):
 
 
 class TextTowerConfig(Config):
-    """CLIP's text tower."""
+    """A CLIP text tower with random weights."""
 
-    hidden_size: int = Field(128, ge=8, description="width")
-    num_hidden_layers: int = Field(2, ge=1, description="transformer blocks")
-    num_attention_heads: int = Field(4, ge=1, description="attention heads")
+    hidden_size: int = Field(128, ge=8, description="width of the hidden state")
+    num_hidden_layers: int = Field(2, ge=1, description="number of transformer blocks")
+    num_attention_heads: int = Field(4, ge=1, description="number of attention heads")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -71,14 +75,14 @@ def _off(mode: Any) -> Any:
 
 
 class FeaturesConfig(Config):
-    """Features of a frozen vision tower: computed once for each picture and kept on the disk."""
+    """Cache of a frozen vision tower's features: computed once per picture, kept on the disk."""
 
     mode: Annotated[Literal["auto", "off", "require"], BeforeValidator(_off)] = Field(
         "auto",
-        description="auto: where it can be (evaluations and probes: if they are there already); "
-        "off: never; require: else refuse",
+        description="auto: use a cache if possible (evaluations, probes, ladders: if it exists); "
+        "off: use none; require: stop with an error if no cache is possible",
     )
     path: str | None = Field(
-        None, description="folder of the caches; none: gpt2v/features in the user's cache"
+        None, description="folder of the caches; none: gpt2v/features in the user's cache folder"
     )
-    max_gb: float = Field(4.0, gt=0, description="auto, require: largest cache in GB")
+    max_gb: float = Field(4.0, gt=0, description="auto, require: maximum size of a cache in GB")

@@ -1,4 +1,4 @@
-"""Tiles, the small pictures of single objects, and how grids of them are drawn."""
+"""Tiles (small pictures of one object each), and how they are drawn as a picture of a grid."""
 
 from typing import Annotated, Literal, Self
 
@@ -8,47 +8,54 @@ from gpt2v.config.base import Config
 from gpt2v.config.choice import OneOf
 from gpt2v.registry import TILE_SOURCES, Choice
 
-MAX_SPRITES = 2**30  # of one class in one split; three splits and 2**32 seeds fill 64 bits
+# Sprites of one class in one split. Their numbers, three splits and 2**32 seeds fit into 64 bits.
+MAX_SPRITES = 2**30
 
 
 class TileAugmentConfig(Config):
-    """How the picture of an object varies from one sample to the next."""
+    """Random changes of tiles, different for each sample and cell."""
 
-    flip: bool = Field(False, description="mirror every other tile")
+    flip: bool = Field(False, description="mirror tiles left to right, each with chance 1/2")
     crop: float = Field(
-        0.0, ge=0, lt=1, description="cut up to this share off a tile's side, and resize the rest"
+        0.0, ge=0, lt=1, description="cut off up to this share of the side, then resize to `size`"
     )
     jitter: float = Field(
-        0.0, ge=0, le=1, description="brightness, contrast and colour, each by up to this share"
+        0.0, ge=0, le=1, description="change brightness, contrast and colour by up to this share"
     )
-    blur: float = Field(0.0, ge=0, le=16, description="Gaussian blur of up to this sigma in pixels")
+    blur: float = Field(0.0, ge=0, le=16, description="maximum sigma of a Gaussian blur in pixels")
     noise: float = Field(
-        0.0, ge=0, le=255, description="normal noise of up to this deviation in grey levels"
+        0.0, ge=0, le=255, description="maximum standard deviation of noise in grey levels, of 256"
     )
 
 
 class TilesConfig(Config):
-    """Where the small pictures of single objects come from."""
+    """Where tiles come from, and how they are read."""
 
     source: Annotated[Choice, OneOf(TILE_SOURCES, "sprites")] = Field(
         Choice("sprites", TILE_SOURCES), description="where tiles come from"
     )
     path: str | None = Field(
         None,
-        description="folder of the pictures; cifar10, cifar100: or a hub id, none: uoft-cs/...",
+        description="folder of the tiles; cifar10, cifar100: or a hub id; none: uoft-cs/... from "
+        "the hub (sprites need no path)",
     )
     size: int = Field(32, ge=4, le=512, description="side of a tile in pixels")
     per_class: int = Field(
-        1000, ge=10, le=MAX_SPRITES, description="training sprites per class; val, test: a tenth"
+        1000,
+        ge=10,
+        le=MAX_SPRITES,
+        description="sprites: number per class for training; a tenth as many for val and for test",
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="which sprites are drawn")
+    seed: int = Field(0, ge=0, lt=2**32, description="sprites: seed")
     decode: Literal["once", "on-the-fly"] = Field(
-        "once", description="folder: hold decoded tiles in memory, or decode what is asked for"
+        "once",
+        description="folder: decode all tiles at the start and hold them in memory, or decode a "
+        "tile whenever it is shown",
     )
     corrupt: Literal["refuse", "skip"] = Field(
-        "refuse", description="what to do with pictures that cannot be read"
+        "refuse", description="files that cannot be read: stop with an error, or skip them"
     )
-    augment: TileAugmentConfig = Field(TileAugmentConfig(), description="how tiles vary")
+    augment: TileAugmentConfig = Field(TileAugmentConfig(), description="random changes of tiles")
 
     @model_validator(mode="after")
     def _decodes_files(self) -> Self:
@@ -61,29 +68,37 @@ _Level = Annotated[int, Field(ge=0, le=255)]
 
 
 class PictureConfig(Config):
-    """How a grid is drawn; corruptions among it belong to the picture, whatever its split."""
+    """How a grid is drawn. Blur, noise and random sizes are used in every split."""
 
     layout: Literal["composite", "multi"] = Field(
-        "composite", description="one picture of the whole grid, or one for each cell"
+        "composite", description="composite: one picture of the grid; multi: one picture per cell"
     )
     cell: int | None = Field(
-        None, ge=4, le=512, description="pixels of a cell's side; none: tiles.size"
+        None, ge=4, le=512, description="side of a cell in pixels; none: tiles.size"
     )
-    gap: int = Field(0, ge=0, le=256, description="pixels between cells")
-    border: int = Field(0, ge=0, le=256, description="pixels around the grid")
+    gap: int = Field(0, ge=0, le=256, description="space between cells in pixels")
+    border: int = Field(0, ge=0, le=256, description="space around the grid in pixels")
     background: list[_Level] = Field(
-        [128, 128, 128], min_length=3, max_length=3, description="red, green, blue; 0 to 255"
+        [128, 128, 128],
+        min_length=3,
+        max_length=3,
+        description="colour: red, green, blue, from 0 to 255",
     )
     scale: list[Annotated[float, Field(ge=0.1, le=1)]] = Field(
-        [1.0, 1.0], min_length=2, max_length=2, description="tile side / cell side, from, to"
+        [1.0, 1.0],
+        min_length=2,
+        max_length=2,
+        description="smallest and largest side of a tile, as a share of its cell's side",
     )
     jitter: int = Field(
-        0, ge=0, le=256, description="pixels that a tile is off its cell's middle, at most"
+        0, ge=0, le=256, description="maximum shift of a tile from its cell's centre in pixels"
     )
-    blur: float = Field(0.0, ge=0, le=16, description="of the whole picture: sigma in pixels")
-    noise: float = Field(0.0, ge=0, le=128, description="of the whole picture: grey levels")
+    blur: float = Field(0.0, ge=0, le=16, description="sigma of a Gaussian blur in pixels")
+    noise: float = Field(
+        0.0, ge=0, le=128, description="standard deviation of noise in grey levels, of 256"
+    )
     resize: bool = Field(
-        False, description="scale pictures to the vision tower's size; else they keep theirs"
+        False, description="scale pictures to the size that the vision tower takes"
     )
 
     @model_validator(mode="after")
@@ -91,5 +106,7 @@ class PictureConfig(Config):
         if self.scale[0] > self.scale[1]:
             raise ValueError("scale must be [smallest, largest]")
         if self.jitter and self.scale[0] == 1:
-            raise ValueError("jitter needs a scale below 1: other tiles fill their cells")
+            raise ValueError(
+                "jitter needs a scale below 1: tiles that fill their cells cannot move"
+            )
         return self

@@ -1,4 +1,4 @@
-"""The built-in projectors: names, descriptions, options. The classes are in `model.projector`."""
+"""The built-in projectors: names, descriptions, options. Their classes are in `model.projector`."""
 
 from pydantic import Field
 
@@ -9,16 +9,16 @@ _CLASSES = "gpt2v.model.projector"
 
 
 class MLPOptions(Config):
-    """Options of the projectors that have two layers."""
+    """Options of the projectors with two layers."""
 
     hidden_size: int | None = Field(
-        None, ge=1, description="width between the two layers; none: GPT-2's width"
+        None, ge=1, description="width between the two layers; none: width of the GPT-2"
     )
 
 
 @PROJECTORS.register("linear", at=f"{_CLASSES}:LinearProjector")
 def linear() -> None:
-    """One affine map of the mean of each region of patches."""
+    """One affine layer on the mean of each region of patches."""
 
 
 @PROJECTORS.register("mlp", options=MLPOptions, at=f"{_CLASSES}:MLPProjector")
@@ -28,12 +28,12 @@ def mlp() -> None:
 
 @PROJECTORS.register("average", options=MLPOptions, at=f"{_CLASSES}:AverageProjector")
 def average() -> None:
-    """Two layers on every patch, then the mean of each region."""
+    """Two layers on each patch, then the mean of each region."""
 
 
 @PROJECTORS.register("pixel-shuffle", options=MLPOptions, at=f"{_CLASSES}:PixelShuffleProjector")
 def pixel_shuffle() -> None:
-    """Two layers on the patches of a region side by side, as in InternVL 1.5."""
+    """Two layers on the concatenated patches of each region, as in InternVL 1.5."""
 
 
 @PROJECTORS.register("convex", at=f"{_CLASSES}:ConvexProjector")

@@ -1,4 +1,4 @@
-"""Captioned scenes, which the encoder is trained on."""
+"""Captioned scenes, the training data of the encoder."""
 
 from pydantic import Field
 
@@ -6,24 +6,29 @@ from gpt2v.config.base import Config
 
 
 class LayoutConfig(Config):
-    """One kind of scene: objects in the slots of a lattice."""
+    """One type of scene: a square lattice of cells, which hold objects."""
 
-    lattice: int = Field(3, ge=1, le=8, description="slots along a side")
+    lattice: int = Field(3, ge=1, le=8, description="number of cells along each side")
     scale: list[float] = Field(
-        [1.0, 1.0], min_length=2, max_length=2, description="object side / slot side, from, to"
+        [1.0, 1.0],
+        min_length=2,
+        max_length=2,
+        description="smallest and largest side of an object, as a share of its cell's side",
     )
-    occupancy: float = Field(1.0, gt=0, le=1, description="chance that a slot holds an object")
-    weight: float = Field(1.0, gt=0, description="share of this layout among all")
+    occupancy: float = Field(1.0, gt=0, le=1, description="chance that a cell holds an object")
+    weight: float = Field(1.0, gt=0, description="relative chance that a step uses this layout")
 
 
 class SceneConfig(Config):
-    """Captioned scenes of one to several objects of varied place and size."""
+    """Captioned scenes of one or several objects that differ in position and size."""
 
     layouts: list[LayoutConfig] = Field(
-        [LayoutConfig()], min_length=1, description="kinds of scene; each step draws one"
+        [LayoutConfig()], min_length=1, description="types of scene; each step uses one at random"
     )
-    flip: bool = Field(True, description="mirror objects at random")
-    jitter: float = Field(0.1, ge=0, lt=1, description="random change of contrast, brightness")
+    flip: bool = Field(True, description="mirror objects left to right, each with chance 1/2")
+    jitter: float = Field(
+        0.1, ge=0, lt=1, description="change contrast and brightness by up to this share"
+    )
     cut: float = Field(
-        0.0, ge=0, le=1, description="chance that part of a slot shows part of another object"
+        0.0, ge=0, le=1, description="chance that a part of another object hides a part of a cell"
     )

@@ -1,4 +1,4 @@
-"""One configuration for each kind of training, and for sampling from what was trained."""
+"""One configuration for each type of training, and one for generating text."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -25,15 +25,21 @@ Schedule = Literal["constant", "linear", "cosine", "wsd"]
 
 
 class GroupConfig(Config):
-    """Parameters whose name matches `pattern`; the first matching group takes a parameter."""
+    """Settings of the parameters whose names match `pattern`; the first group that matches wins."""
 
     name: str = Field(description="name of the group in logs")
-    pattern: str = Field(description="regular expression, searched in the parameter's name")
-    lr: float = Field(1e-3, ge=0, description="peak learning rate; 0 freezes the group")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled decay of matrices only")
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="muon: matrices only")
-    schedule: Schedule | None = Field(None, description="none: train.schedule")
-    warmup: int | None = Field(None, ge=0, description="steps; none: train.warmup")
+    pattern: str = Field(description="regular expression to search for in parameter names")
+    lr: float = Field(1e-3, ge=0, description="peak learning rate; 0: the group is frozen")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay, of matrices only")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="optimizer; muon: for hidden matrices, adamw for the rest"
+    )
+    schedule: Schedule | None = Field(
+        None, description="learning rate schedule; none: train.schedule"
+    )
+    warmup: int | None = Field(
+        None, ge=0, description="steps of linear warm-up; none: train.warmup"
+    )
 
     @model_validator(mode="after")
     def _pattern_compiles(self) -> Self:
@@ -45,57 +51,69 @@ class GroupConfig(Config):
 
 
 def _by_name(groups: Any) -> Any:
-    """A stage's number is its name, however YAML reads it."""
+    """Turn the numbers of stages, which YAML reads as integers, into strings."""
     if not isinstance(groups, dict):
         return groups
     return {str(key) if isinstance(key, int) else key: value for key, value in groups.items()}
 
 
 class TrainConfig(Config):
-    """The training loop."""
+    """Settings of the training loop."""
 
-    seed: int = Field(0, ge=0, description="seed of weights and dropout")
-    groups: list[GroupConfig] = Field([], description="parameter groups, in order")
+    seed: int = Field(0, ge=0, description="seed of random weights and dropout")
+    groups: list[GroupConfig] = Field(
+        [], description="parameter groups; for each parameter the first match is used"
+    )
     stage_groups: Annotated[
         dict[str, Annotated[list[GroupConfig], Field(min_length=1)]], BeforeValidator(_by_name)
     ] = Field(
         {},
-        description="groups of single stages, by name or number, each with a fresh optimizer and a "
-        "schedule over its own steps; a stage without goes on as the one before it",
+        description="parameter groups of single stages, by the stage's name or number; such stages "
+        "start with a new optimizer and schedule, the others continue the stage before",
     )
     schedule: Schedule = Field(
-        "cosine", description="learning rate after warm-up; all but constant end at zero"
+        "cosine", description="learning rate after warm-up; all but constant end at 0"
     )
     warmup: int = Field(20, ge=0, description="steps of linear warm-up")
-    clip: float | None = Field(1.0, gt=0, description="largest norm of the whole gradient")
-    accumulate: int = Field(
-        1, ge=1, description="micro-batches that each process cuts its share of a batch into"
+    clip: float | None = Field(
+        1.0, gt=0, description="maximum norm of the gradient; none: no clipping"
     )
+    accumulate: int = Field(1, ge=1, description="number of micro-batches per step and process")
     ema: float | None = Field(
-        None, gt=0, lt=1, description="decay of a moving average of the weights; it is measured"
+        None,
+        gt=0,
+        lt=1,
+        description="decay per step of a moving average of the weights, which validation and "
+        "checkpoints use; none: no average",
     )
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: autocast, where the hardware has it"
+        "fp32", description="bf16: autocast, if the hardware supports it; else fp32"
     )
-    compile: bool = Field(False, description="torch.compile; eager where that fails")
+    compile: bool = Field(False, description="use torch.compile; if it fails, train without")
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
     eval_every: int = Field(0, ge=0, description="steps between validations; 0: only at the end")
-    eval_grids: int = Field(200, ge=1, description="validation grids")
-    eval_windows: int = Field(200, ge=1, description="validation windows of each corpus, at most")
+    eval_grids: int = Field(200, ge=1, description="number of validation grids")
+    eval_windows: int = Field(
+        200, ge=1, description="maximum number of validation windows of each corpus"
+    )
     save_every: int = Field(0, ge=0, description="steps between checkpoints; 0: only at the end")
-    keep: int = Field(2, ge=1, description="newest checkpoints kept, beside the best one")
-    tensorboard: bool = Field(True, description="write TensorBoard files too")
-    wandb: str | None = Field(None, description="project of Weights & Biases, where installed")
+    keep: int = Field(
+        2, ge=1, description="number of newest checkpoints to keep; the best one is kept too"
+    )
+    tensorboard: bool = Field(True, description="also write TensorBoard files")
+    wandb: str | None = Field(
+        None, description="project of Weights & Biases to log to; none: do not log there"
+    )
 
 
 def _check_groups(data: DataConfig, train: TrainConfig) -> None:
-    """Each stage has groups: its own, those of the stage before, or at first `train.groups`."""
+    """Check that each stage has groups: its own, those of the stage before, or `train.groups`."""
     names = data.stage_names
     for name in train.stage_groups:
         if names.count(name) != 1:
             many = "several stages have" if name in names else "no stage has"
             raise ValueError(
-                f"train.stage_groups.{name}: {many} this name; there are {', '.join(names)}"
+                f"train.stage_groups.{name}: {many} this name; the stages are {', '.join(names)}"
             )
     own = names[0] in train.stage_groups
     if not own and not train.groups:
@@ -110,13 +128,13 @@ def _check_groups(data: DataConfig, train: TrainConfig) -> None:
 
 
 class LMConfig(Config):
-    """`gpt2v lm train`: pre-train a GPT-2 on text grids, on plain text, or on both."""
+    """`gpt2v lm train`: pre-train a GPT-2 on grids as text, on plain text, or on both."""
 
     tiles: TilesConfig = TilesConfig()
     init: str | None = Field(
         None,
         description="GPT-2 to start from, with its tokenizer: a run, a checkpoint or a hub id; "
-        "none: random weights, of the shape that `model` gives",
+        "none: random weights, with the shape in `model`",
     )
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: GPT2ModelConfig = GPT2ModelConfig()
@@ -138,40 +156,57 @@ class LMConfig(Config):
 
 
 class GenerateConfig(Config):
-    """`gpt2v lm sample`: how tokens are drawn, and how many."""
+    """`gpt2v lm sample`: how text is generated."""
 
-    n: int = Field(1, ge=1, description="samples of each prompt")
-    max_new_tokens: int = Field(200, ge=1, description="tokens after the prompt, at most")
+    n: int = Field(1, ge=1, description="number of samples for each prompt")
+    max_new_tokens: int = Field(200, ge=1, description="maximum number of tokens after the prompt")
     temperature: float = Field(
-        0.8, ge=0, allow_inf_nan=False, description="divides the logits; 0: the likeliest token"
+        0.8,
+        ge=0,
+        allow_inf_nan=False,
+        description="divides the logits; 0: always take the most likely token",
     )
-    top_k: int | None = Field(None, ge=1, description="draw from the k likeliest tokens only")
+    top_k: int | None = Field(
+        None, ge=1, description="choose among this many most likely tokens; none: all tokens"
+    )
     top_p: float | None = Field(
-        None, gt=0, le=1, description="draw from the fewest tokens that have this probability"
+        None,
+        gt=0,
+        le=1,
+        description="choose among the fewest most likely tokens that together have at least this "
+        "probability; none: all tokens",
     )
     bos: bool | None = Field(
         None,
-        description="<|endoftext|> before a prompt, as before every text in training; none: "
-        "unless the run has read grids only, which have none",
+        description="put <|endoftext|> before each prompt, as before each text in training; none: "
+        "yes, unless the run was trained on grids only",
     )
-    seed: int = Field(0, ge=0, description="of the draws, which the prompt's number enters too")
+    seed: int = Field(0, ge=0, description="seed of the random choices")
 
 
 class EncoderConfig(Config):
-    """`gpt2v encoder train`: contrastive CLIP pre-training on captioned scenes."""
+    """`gpt2v encoder train`: contrastive pre-training of a CLIP on captioned scenes."""
 
     tiles: TilesConfig = TilesConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     vision: VisionConfig = VisionConfig()
     text: TextTowerConfig = TextTowerConfig()
-    projection_dim: int = Field(128, ge=8, description="width of the shared embedding")
+    projection_dim: int = Field(
+        128, ge=8, description="width of the embeddings that pictures and captions share"
+    )
     scenes: SceneConfig = SceneConfig()
-    global_weight: float = Field(0.25, ge=0, description="weight of the scene-to-caption term")
-    region_weight: float = Field(1.0, ge=0, description="weight of objects naming themselves")
-    patch_weight: float = Field(0.25, ge=0, description="weight of single patches doing so")
-    data_seed: int = Field(0, ge=0, description="data set seed")
-    batch_size: int = Field(64, ge=1, description="scenes per step")
-    steps: int = Field(1000, ge=1, description="training steps")
+    global_weight: float = Field(
+        0.25, ge=0, description="weight of the loss that matches scenes with captions"
+    )
+    region_weight: float = Field(
+        1.0, ge=0, description="weight of the loss that names each object from its mean patch"
+    )
+    patch_weight: float = Field(
+        0.25, ge=0, description="weight of the loss that names the object from each single patch"
+    )
+    data_seed: int = Field(0, ge=0, description="seed of the training data")
+    batch_size: int = Field(64, ge=1, description="number of scenes per step")
+    steps: int = Field(1000, ge=1, description="number of training steps")
     train: TrainConfig
 
     @model_validator(mode="after")
@@ -184,32 +219,42 @@ class EncoderConfig(Config):
 
 
 class MMConfig(Config):
-    """`gpt2v mm train`: attach a vision tower to a GPT-2 and train both."""
+    """`gpt2v mm train`: attach a vision tower to a GPT-2 and train the result, a GPT-2v."""
 
     tiles: TilesConfig = TilesConfig()
-    lm: str = Field(description="run of `lm train`, or any GPT-2 checkpoint (path or hub id)")
+    lm: str = Field(
+        description="GPT-2: a run of `lm train`, or any GPT-2 checkpoint (path or hub id)"
+    )
     encoder: str | None = Field(
         None,
-        description="run of `encoder train`, or any CLIP, SigLIP or DINOv2 checkpoint (path or hub "
-        "id); none: random weights",
+        description="vision tower: a run of `encoder train`, or any CLIP, SigLIP or DINOv2 "
+        "checkpoint (path or hub id); none: random weights, with the shape in `vision`",
     )
     image_size: int | None = Field(
-        None, ge=8, description="side of pictures in pixels; none: the encoder's own"
+        None, ge=8, description="side of the pictures in pixels; none: that of the encoder"
     )
-    vision: VisionConfig = Field(VisionConfig(), description="only used where encoder is none")
-    vision_layer: int = Field(-1, description="index into the vision tower's hidden_states")
-    class_token: bool = Field(False, description="show the encoder's class token too")
-    pool: int = Field(1, ge=1, description="patches along a side that become one vision token")
+    vision: VisionConfig = Field(VisionConfig(), description="used only if encoder is none")
+    vision_layer: int = Field(
+        -1, description="layer to read: index into the vision tower's hidden_states; -1: the last"
+    )
+    class_token: bool = Field(
+        False, description="add the encoder's class token as one more vision token"
+    )
+    pool: int = Field(1, ge=1, description="each pool x pool patches become one vision token")
     projector: Annotated[Choice, OneOf(PROJECTORS, "mlp")] = Field(
-        Choice("mlp", PROJECTORS, MLPOptions()), description="from vision to GPT-2's width"
+        Choice("mlp", PROJECTORS, MLPOptions()),
+        description="projector from the vision tower's width to the GPT-2's",
     )
     vision_tokens: Annotated[Choice, OneOf(TOKEN_SOURCES, "patches")] = Field(
-        Choice("patches", TOKEN_SOURCES), description="what stands at the image positions"
+        Choice("patches", TOKEN_SOURCES),
+        description="token source: the embeddings at the image positions",
     )
     projector_from: str | None = Field(
-        None, description="GPT-2v (a run or a checkpoint) whose projector this one starts from"
+        None,
+        description="GPT-2v (a run or a checkpoint) to copy the projector's weights from; none: "
+        "random weights",
     )
-    features: FeaturesConfig = Field(FeaturesConfig(), description="kept of a frozen encoder")
+    features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
     data: DataConfig
     train: TrainConfig
 

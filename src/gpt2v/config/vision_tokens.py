@@ -1,4 +1,4 @@
-"""The built-in token sources: what stands at the image positions of the language model's input.
+"""The built-in token sources: which embeddings the GPT-2 gets at the image positions.
 
 Their classes are in `model.vision_tokens`.
 """
@@ -15,9 +15,9 @@ def patches() -> None:
 
 @TOKEN_SOURCES.register("spliced-text", at=f"{_CLASSES}:SplicedText")
 def spliced_text() -> None:
-    """The word embeddings of the table, at image positions."""
+    """The word embeddings of the table as text."""
 
 
 @TOKEN_SOURCES.register("cell-embeddings", at=f"{_CLASSES}:CellEmbedding")
 def cell_embeddings() -> None:
-    """One fixed embedding of each cell's object: the mean of its word's token embeddings."""
+    """One fixed embedding for each cell: the mean of the token embeddings of its object's word."""

@@ -1,1 +1,1 @@
-"""Everything in one go, small, with a report; its presets are the YAML files of `presets`."""
+"""The demo trains and measures a small GPT-2v and writes a report. Its presets are YAML files."""

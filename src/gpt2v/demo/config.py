@@ -1,4 +1,4 @@
-"""The demo's configuration and its presets, which are YAML files."""
+"""The configuration of the demo, and its presets, which are the YAML files in `presets`."""
 
 from importlib import resources
 from pathlib import Path
@@ -14,11 +14,11 @@ from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
 from gpt2v.errors import UserError
 
 _FOLDER = resources.files("gpt2v.demo") / "presets"
-STAGES = ("encoder", "lm", "mm", "eval", "probe")
+SUB_RUNS = ("encoder", "lm", "mm", "eval", "probe")  # those with a configuration
 
 
 class DemoConfig(Config):
-    """Every stage of the demo; `tiles` holds for all of them."""
+    """The configurations of all sub-runs, which share `tiles`."""
 
     tiles: TilesConfig
     encoder: EncoderConfig
@@ -34,44 +34,44 @@ class DemoConfig(Config):
         if self.eval.grid.form != "markdown":
             raise ValueError("eval.grid.form must be markdown: the ladder starts from the table")
         if list(self.eval.grid.instructions) != ["lookup"]:
-            raise ValueError("eval.grid.instructions must be lookup: the probe and ladder are")
+            raise ValueError("eval.grid.instructions must be lookup: it is compared with the probe")
         return self
 
 
 def presets() -> list[str]:
-    """Names of the presets."""
+    """The names of the presets."""
     names = [file.name for file in _FOLDER.iterdir()]
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig:
-    """A preset, or a demo's own config.yaml, with overrides; the stages read each other's runs
-    below `out`.
+    """A preset, or the config.yaml of a demo, with overrides.
 
-    The probe is tested on the evaluation's grids unless it says otherwise.
+    Unless the preset or the overrides say otherwise, the sub-runs read each other's models below
+    `out`, and the probe is tested on the grids of the evaluation.
 
     Raises:
-        UserError: there is no such preset or file, or something in it is wrong.
+        UserError: no such preset or file, or a value is wrong.
     """
-    if preset.endswith(".yaml"):  # complete: nothing is filled in but for where its runs are
+    if preset.endswith(".yaml"):  # complete, only the paths of the models change
         data = merge(read_mapping(preset), overrides, preset)
-        parts = {"mm.lm": "lm", "mm.encoder": "encoder", "probe.model": "mm"}
-        moved = {key: str(out / name) for key, name in parts.items() if key not in overrides}
+        models = {"mm.lm": "lm", "mm.encoder": "encoder", "probe.model": "mm"}
+        moved = {key: str(out / name) for key, name in models.items() if key not in overrides}
         return validate(DemoConfig, merge(data, moved, preset), preset)
     if preset not in presets():
         raise UserError(
-            f"--preset: {preset}: no such preset; there are {', '.join(presets())}, or a demo's "
-            "config.yaml"
+            f"--preset: {preset}: no such preset; choose from {', '.join(presets())}, or give a "
+            "demo's config.yaml"
         )
-    source = f"preset {preset}"
+    origin = f"preset {preset}"
     text = (_FOLDER / f"{preset}.yaml").read_text(encoding="utf-8")
-    data = merge(read_yaml(text, source), overrides, source)
-    for stage in STAGES:
-        if not isinstance(data[stage], dict):
-            raise UserError(f"{source}: {stage}: expected keys with values, not {data[stage]!r}")
-        if "tiles" in data[stage]:
-            raise UserError(f"{source}: {stage}.tiles: set tiles, which every stage shares")
-        data[stage]["tiles"] = data["tiles"]
+    data = merge(read_yaml(text, origin), overrides, origin)
+    for name in SUB_RUNS:
+        if not isinstance(data[name], dict):
+            raise UserError(f"{origin}: {name}: expected keys with values, not {data[name]!r}")
+        if "tiles" in data[name]:
+            raise UserError(f"{origin}: {name}.tiles: set tiles, which all sub-runs share")
+        data[name]["tiles"] = data["tiles"]
     data["mm"].setdefault("lm", str(out / "lm"))
     data["mm"].setdefault("encoder", str(out / "encoder"))
     data["probe"].setdefault("model", str(out / "mm"))
@@ -80,4 +80,4 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
     if isinstance(shape := data["eval"].get("grid"), dict):
         shown = {key: shape[key] for key in ("rows", "cols", "palette") if key in shape}
         data["probe"].setdefault("grid", shown)
-    return validate(DemoConfig, data, source)
+    return validate(DemoConfig, data, origin)

@@ -1,5 +1,8 @@
-"""The main job end to end: encoder, GPT-2, GPT-2v, evaluation in both modalities, probe, ladder,
-report. `results.json` at the top of the run holds the headline numbers.
+"""The demo: trains an encoder, a GPT-2 and a GPT-2v, then evaluates, probes, climbs the ladder and
+writes a report.
+
+Each of these is a sub-run, a run in its own folder. The `results.json` of the demo itself has the
+most important numbers.
 """
 
 import json
@@ -36,44 +39,45 @@ T = TypeVar("T")
 
 
 def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
-    """Run every stage into `run`; returns the headline results.
+    """Run all sub-runs below `run` and return the most important results.
 
-    A training that `run` already holds, with the same configuration, is kept, or goes on from its
-    last checkpoint; once one is not finished, all that follow are run anew.
+    A training that is in `run` already, with the same configuration, is left as it is if it is
+    finished, and otherwise continues from its last checkpoint. All sub-runs after the first
+    training that was not finished are run again.
     """
     started = time.monotonic()
     seconds: dict[str, float] = {}
-    keep = True
+    reuse = True  # whether all sub-runs so far were finished already
 
-    def stage(name: str, work: Callable[[], T], fresh: bool = True) -> T:
+    def sub_run(name: str, work: Callable[[], T], fresh: bool = True) -> T:
         print(f"== {name}", flush=True)
         begin = time.monotonic()
         if fresh:
             shutil.rmtree(run / name, ignore_errors=True)
         (run / name).mkdir(exist_ok=True)
-        done = work()
+        results = work()
         seconds[name] = round(time.monotonic() - begin, 1)
-        return done
+        return results
 
-    def training(name: str, stage_config: Config, hashed: str, work: Callable[..., Any]) -> None:
-        nonlocal keep
-        begun = keep and _is_begun(run / name, stage_config)
+    def training(name: str, its_config: Config, hashed: str, work: Callable[..., Any]) -> None:
+        nonlocal reuse
+        begun = reuse and _is_begun(run / name, its_config)
         finished = (run / name / runs.FINISHED).is_file()
         same = finished and _results(run / name)["data_hash"] == hashed
-        keep = begun and finished and same
-        if keep:
+        reuse = begun and finished and same
+        if reuse:
             print(f"== {name}: kept as it is", flush=True)
             seconds[name] = _results(run / name)["seconds"]
         else:
             fresh = finished or not begun
-            stage(name, lambda: work(run=run / name, bank=bank), fresh)
+            sub_run(name, lambda: work(run=run / name, bank=bank), fresh)
 
-    (run / runs.FINISHED).unlink(missing_ok=True)  # of a run that is resumed
+    (run / runs.FINISHED).unlink(missing_ok=True)  # from before, if the run is resumed
     runs.write_text(run / "config.yaml", dump(config))
     runs.mark(run)
     begin = time.monotonic()
     bank = load_bank(config.tiles)
-    bank.content_hash("train")  # draws them
+    bank.content_hash("train")  # makes the bank draw its tiles
     seconds["tiles"] = round(time.monotonic() - begin, 1)
     _check_grids(config, bank)
     encoder, lm, mm = config.encoder, config.lm, config.mm
@@ -89,9 +93,9 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
         "gpt2v": (loaded.scorer(bank, picture), ["text", "image"]),
         "lm": (before.scorer(bank), ["text"]),
     }
-    measured = stage("eval", lambda: evaluate(scorers, [Part(data)], config.eval, run / "eval"))
-    probed = stage("probe", lambda: probe(model, bank, config.probe, run / "probe"))
-    stage("ladder", lambda: climb(loaded, data, ladder_config(config), run / "ladder"))
+    measured = sub_run("eval", lambda: evaluate(scorers, [Part(data)], config.eval, run / "eval"))
+    probed = sub_run("probe", lambda: probe(model, bank, config.probe, run / "probe"))
+    sub_run("ladder", lambda: climb(loaded, data, ladder_config(config), run / "ladder"))
 
     rows = {(row["model"], row["modality"]): row for row in measured["results"]}
     text, image = rows["gpt2v", "text"], rows["gpt2v", "image"]
@@ -118,26 +122,29 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
         "results": measured["results"],
         "seconds": seconds,
     }
-    found = runs.write_results(run, "demo", started, **results)
+    written = runs.write_results(run, "demo", started, **results)
     write_report(run)
-    return found
+    return written
 
 
 def ladder_config(config: DemoConfig) -> LadderConfig:
-    """The ladder of the demo's GPT-2v, on the evaluation's grids."""
+    """The configuration of the ladder: the demo's GPT-2v on the grids of the evaluation."""
     shared = {name: getattr(config.eval, name) for name in ("tiles", "split", "seed", "n_images")}
-    grid = config.eval.grid
-    kept = {name: getattr(grid, name) for name in LadderGridConfig.model_fields}
+    grid = {name: getattr(config.eval.grid, name) for name in LadderGridConfig.model_fields}
     return LadderConfig(
         **shared,
-        grid=LadderGridConfig(**kept),
+        grid=LadderGridConfig(**grid),
         features=config.eval.features,
         model=config.probe.model,
     )
 
 
 def _check_grids(config: DemoConfig, bank: TileBank) -> None:
-    """Refuse grids that no trained model could be measured on, before anything is trained."""
+    """Before any training, refuse grids that the trained model could not be measured on.
+
+    Raises:
+        UserError: a grid cannot be drawn from the tiles or does not fit into the picture.
+    """
     vision = config.encoder.vision
     geometry = PictureGeometry(vision.image_size, vision.patch_size * config.mm.pool)
     for name, grid in (("eval", config.eval.grid), ("probe", config.probe.grid)):
@@ -147,11 +154,11 @@ def _check_grids(config: DemoConfig, bank: TileBank) -> None:
 
 
 def _is_begun(run: Path, config: Config) -> bool:
-    """Whether a run holds a training with this configuration, to keep or to go on with."""
+    """Whether a run holds a training with this configuration, finished or not."""
     path = run / "config.yaml"
     return path.is_file() and path.read_text("utf-8") == dump(config)
 
 
 def _results(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / runs.FINISHED).read_text("utf-8"))
-    return found
+    results: dict[str, Any] = json.loads((run / runs.FINISHED).read_text("utf-8"))
+    return results

@@ -158,7 +158,7 @@ def test_a_model_is_measured_on_a_named_suite(mm_run, tiles, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--suite", "grid-3x3"], "--suite: grid-3x3: no such file, and no suite; the suites are"),
+        (["--suite", "grid-3x3"], "--suite: grid-3x3: no such file or suite; the suites are"),
         (["--suite", "grid-3x3-v1", "--parts", "[4x4]"], "grid-3x3-v1 has no part 4x4, but 3x3"),
         (
             ["--suite", "corruptions-v1", "--modalities", "[text]"],
