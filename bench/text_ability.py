@@ -24,7 +24,7 @@ from gpt2v.data.corpus.windows import token_bytes
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.eval.evaluate import held_out, summarise
+from gpt2v.eval.evaluate import evaluation_data, summarise
 from gpt2v.eval.records import record_table
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.train import train_mm
@@ -101,7 +101,7 @@ def measure(
     """Text and picture accuracy and bits per byte of one model."""
     loaded = load_model(source, kind="gpt2v" if eyes else "gpt2")
     scorer = loaded.scorer(bank)
-    data = held_out(EvalConfig(n_images=args.grids), bank)
+    data = evaluation_data(EvalConfig(n_images=args.grids), bank)
     row: dict[str, Any] = {"model": name}
     for modality in ["text", "image"] if eyes else ["text"]:
         with torch.no_grad():

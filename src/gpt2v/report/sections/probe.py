@@ -1,4 +1,4 @@
-"""A probe by itself: accuracy beside its controls, and by cell."""
+"""A probe without an evaluation: its accuracy beside its controls, and by cell."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class Probe(Section):
     nav, order, kinds = "Probe", 25, ("probe",)
 
     def content(self, run: Run) -> dict[str, Any] | None:
-        if "eval" in run.kinds:  # the probe is shown beside the model there
+        if "eval" in run.kinds:  # section `lost` shows the probe beside the model
             return None
         bars = []
         for row in run.probe:
