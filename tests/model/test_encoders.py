@@ -284,7 +284,7 @@ def test_a_projector_is_taken_from_another_gpt2v_if_it_fits(lm_path, tokenizer, 
     wide, _ = build_gpt2v(config(clip, lm_path, projector="pixel-shuffle", pool=2))
     more = {"projector_from": str(helpers.save_checkpoint(tmp_path / "w", 1, wide, tokenizer))}
     refused(
-        "takes 64 wide patches to .* but 16 to",
+        "maps width 64 to .* but 16 to",
         clip, lm_path, projector="pixel-shuffle", **more,
     )  # fmt: skip
 
