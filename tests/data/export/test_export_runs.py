@@ -269,5 +269,5 @@ def test_a_worker_with_other_versions_is_refused(tmp_path):
     from gpt2v.errors import UserError
 
     work = Work(plan_of(config_of("composite")), "llava", str(tmp_path), {"pillow": "1.0"})
-    with pytest.raises(UserError, match=r"a worker has pillow .*, but the export was begun with 1.0"):
+    with pytest.raises(UserError, match=r"a worker has pillow .*, but the export needs 1.0"):
         work.write(0)

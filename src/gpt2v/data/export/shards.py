@@ -71,9 +71,7 @@ class Work:
         own = versions()
         for name, version in self.versions.items():
             if own[name] != version:
-                raise UserError(
-                    f"a worker has {name} {own[name]}, but the export was begun with {version}"
-                )
+                raise UserError(f"a worker has {name} {own[name]}, but the export needs {version}")
         shard, folder = self.plan.shards[number], ExportFolder(Path(self.root))
         part, bank = self.plan.parts[shard.part], bank_of(self.plan.tiles)
         samples = part.data(bank).samples(np.arange(shard.start, shard.stop))
