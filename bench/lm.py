@@ -181,12 +181,12 @@ def grids(steps: int, tokenizer_source: str) -> dict[str, Callable[[], list[floa
         "HF Trainer, a sequence per grid": (whole, Peer(*plain)),
         "HF Trainer, per question, logits_to_keep": (
             single,
-            Peer(*tuned, keep=True, accumulate=9),
+            Peer(*tuned, supervised_only=True, accumulate=9),
         ),
-        "HF Trainer, per grid, logits_to_keep": (whole, Peer(*tuned, keep=True)),
+        "HF Trainer, per grid, logits_to_keep": (whole, Peer(*tuned, supervised_only=True)),
         "HF Trainer, per grid, logits_to_keep, eager": (
             whole,
-            Peer("gelu_pytorch_tanh", "eager", keep=True),
+            Peer("gelu_pytorch_tanh", "eager", supervised_only=True),
         ),
     }
     set_ups: dict[str, Callable[[], list[float]]] = {"gpt2v": ours}

@@ -148,12 +148,12 @@ class Setting:
 
     def set_ups(self) -> dict[str, Callable[[], list[float]]]:
         examples = self.examples()
-        plain, keep = Peer("", "sdpa"), Peer("", "sdpa", keep=True)
+        plain, tuned = Peer("", "sdpa"), Peer("", "sdpa", supervised_only=True)
         return {
             "gpt2v, features kept": lambda: self.ours(self.pictures, "require"),
             "gpt2v, new pictures at every step": lambda: self.ours(None, "off"),
             "HF Trainer, LLaVA": lambda: self.peer(plain, examples),
-            "HF Trainer, LLaVA, logits_to_keep": lambda: self.peer(keep, examples),
+            "HF Trainer, LLaVA, logits_to_keep": lambda: self.peer(tuned, examples),
         }
 
     def building(self) -> float:

@@ -19,7 +19,7 @@ class Peer:
 
     gelu: str
     attention: str
-    keep: bool = False  # whether logits are computed only at supervised positions
+    supervised_only: bool = False  # whether logits are computed only at supervised positions
     compile: bool = False
     accumulate: int = 1
 
@@ -37,7 +37,7 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
         self.times.append(time.perf_counter())
 
 
-class _KeepingTrainer(Trainer):  # type: ignore[misc]
+class _SupervisedTrainer(Trainer):  # type: ignore[misc]
     """Asks for logits only at supervised positions (as a mask: transformers 5.24 or newer)."""
 
     def compute_loss(
@@ -93,7 +93,7 @@ def hf_seconds(
             torch_compile=peer.compile,
             remove_unused_columns=False,
         )
-        trainer_class = _KeepingTrainer if peer.keep else Trainer
+        trainer_class = _SupervisedTrainer if peer.supervised_only else Trainer
         trainer = trainer_class(
             model=model,
             args=arguments,

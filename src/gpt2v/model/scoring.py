@@ -63,10 +63,11 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
     number_BT[packed.read.cpu().numpy()] = np.arange(len(greedy_Y))
 
     samples = batch.samples
-    rows, cols = np.nonzero(batch.answers >= 0)
+    at_sample, at_position = np.nonzero(batch.answers >= 0)  # of each token of an answer
     wrong_BQ = np.zeros((len(batch.input_ids), samples.row.shape[1]), bool)
-    missed = greedy_Y[number_BT[rows, cols - 1]] != batch.input_ids[rows, cols]
-    wrong_BQ[rows[missed], batch.answers[rows, cols][missed]] = True
+    predicted = greedy_Y[number_BT[at_sample, at_position - 1]]
+    missed = predicted != batch.input_ids[at_sample, at_position]
+    wrong_BQ[at_sample[missed], batch.answers[at_sample, at_position][missed]] = True
 
     position, token = batch.choices.position, batch.choices.token  # (B, Q, A, L)
     reads = number_BT[np.arange(len(position))[:, None, None, None], position]

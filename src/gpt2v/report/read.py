@@ -45,7 +45,7 @@ class Run:
     probe: list[Row]  # rows of the probe
     probe_records: Table | None
     ladder: list[Row]  # rows of the ladder
-    curves: dict[str, list[Row]]  # kind of training -> lines of its metrics.jsonl
+    curves: dict[str, list[Row]]  # kind (`lm`, ...) -> lines of that training's metrics.jsonl
     pictures: dict[int, bytes]  # sample index -> PNG file
 
     @property

@@ -1,4 +1,4 @@
-"""The headline accuracies beside the baselines."""
+"""The headline accuracies and the baselines."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from gpt2v.report.verdict import headline
 
 @SECTIONS.register("baselines")
 class Baselines(Section):
-    """Accuracy by modality beside chance, blind and bag."""
+    """Accuracy by modality, compared with chance, blind and bag."""
 
     nav, order, kinds = "Baselines", 10, ("eval",)
 

@@ -17,7 +17,7 @@ from gpt2v.report.verdict import headline, probe_row
 
 @SECTIONS.register("lost")
 class Lost(Section):
-    """Accuracy of the probe beside that of the model, over all cells and by cell."""
+    """Accuracy of the probe and of the model, over all cells and by cell."""
 
     nav, order, kinds = "Where it is lost", 20, ("demo",)
 
