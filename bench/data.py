@@ -1,13 +1,15 @@
-"""Samples per second on one core, beside the generator that one would write by hand.
+"""Samples per second on one core, compared with a generator that is written by hand.
 
     python bench/data.py                          # the trained tokenizer
     python bench/data.py --tokenizer gpt2         # GPT-2's own
 
-Both make 3x3 composite pictures of 96 pixels with all nine questions chained below them, as
-tensors that training takes: token ids, labels (only answers are supervised), pixels (uint8; models
-normalise on their device). The hand-written one is a Python loop with `PIL.Image.paste` and one
-tokenizer call per sample; it is given tiles that are decoded already. Repetitions are interleaved;
-medians with [min, max].
+Both make 3x3 composite pictures of 96 pixels, each with all nine questions chained below it. Both
+return the tensors that training needs: token ids, labels (only answers are supervised) and pixels
+(uint8; models normalise on their device). The hand-written generator is a Python loop with
+`PIL.Image.paste` and one tokenizer call per sample; its tiles are decoded before. Repetitions are
+interleaved; the table shows medians with [min, max].
+
+Shapes: B samples of a batch, T token positions, S side of a picture in pixels.
 """
 
 import argparse
@@ -45,16 +47,17 @@ Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def ours(bank: TileBank, tokenizer: Tokenizer, size: int) -> Callable[[int], Tensors]:
-    """Batches of `size` samples: ids (B, T), labels (B, T), pixels (B, S, S, 3)."""
+    """Makes batches of `size` samples: ids (B, T), labels (B, T), pixels (B, S, S, 3)."""
     render = Renderer(bank, PieceTable(tokenizer), PictureGeometry(SIDE * CELL, 16))
     spec = GridConfig(rows=SIDE, cols=SIDE, modality="image", mode="chained")
     data = GridDataset(spec, bank)
     view = data.view("image", render)
 
     def batch(start: int) -> Tensors:
-        made = data.batch(np.arange(start, start + size), view, render, mode=spec.mode)
-        assert made.pixels is not None
-        return tuple(map(torch.from_numpy, (made.input_ids, made.labels, made.pixels)))  # type: ignore[return-value]
+        rendered = data.batch(np.arange(start, start + size), view, render, mode=spec.mode)
+        assert rendered.pixels is not None
+        arrays = (rendered.input_ids, rendered.labels, rendered.pixels)
+        return tuple(map(torch.from_numpy, arrays))  # type: ignore[return-value]
 
     return batch
 
@@ -62,7 +65,7 @@ def ours(bank: TileBank, tokenizer: Tokenizer, size: int) -> Callable[[int], Ten
 def by_hand(
     bank: TileBank, encode: Callable[[str], tuple[list[int], list[tuple[int, int]]]]
 ) -> Callable[[int], Tensors]:
-    """The same tensors from a loop over samples; `encode` gives ids and character offsets."""
+    """Makes the same tensors in a loop over samples; `encode` returns ids and character offsets."""
     names = bank.class_names
     tiles = [
         list(map(Image.fromarray, bank.take(bank.members("train", c)))) for c in range(len(names))
@@ -96,11 +99,11 @@ def by_hand(
 
     def batch(start: int) -> Tensors:
         rng = random.Random(start)
-        made = [sample(rng) for _ in range(PEER_BATCH)]
+        samples = [sample(rng) for _ in range(PEER_BATCH)]
         pad = torch.nn.utils.rnn.pad_sequence
-        ids = pad([ids for ids, _, _ in made], batch_first=True)
-        labels = pad([labels for _, labels, _ in made], batch_first=True, padding_value=-100)
-        return ids, labels, torch.stack([pixels for *_, pixels in made])
+        ids = pad([ids for ids, _, _ in samples], batch_first=True)
+        labels = pad([labels for _, labels, _ in samples], batch_first=True, padding_value=-100)
+        return ids, labels, torch.stack([pixels for *_, pixels in samples])
 
     return batch
 
@@ -108,7 +111,11 @@ def by_hand(
 def measure(
     makers: dict[str, tuple[Callable[[int], Tensors], int]], repetitions: int, seconds: float
 ) -> dict[str, list[float]]:
-    """Samples per second of each, over interleaved repetitions of about `seconds` each."""
+    """Samples per second of each generator, in interleaved repetitions of about `seconds`.
+
+    Args:
+        makers: name -> a function that makes a batch, and the number of samples in it.
+    """
     rates: dict[str, list[float]] = {name: [] for name in makers}
     for _ in range(repetitions + 1):
         for name, (batch, size) in makers.items():
@@ -123,7 +130,7 @@ def measure(
 
 
 def far_away(bank: TileBank) -> dict[str, Any]:
-    """Sample 0 and sample 10^12 - 1: microseconds each, and memory that drawing the last took."""
+    """Microseconds per sample at both ends of 10^12 samples, and the memory that was added."""
     data = GridDataset(GridConfig(rows=SIDE, cols=SIDE), bank)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds: dict[int, list[float]] = {0: [], 10**12 - 64: []}
@@ -156,12 +163,12 @@ def main() -> None:
     wrapped = wrap_tokenizer(tokenizer)
 
     def plain(text: str) -> Any:
-        found = tokenizer.encode(text)
-        return found.ids, found.offsets
+        encoding = tokenizer.encode(text)
+        return encoding.ids, encoding.offsets
 
     def hugging_face(text: str) -> Any:
-        found = wrapped(text, return_offsets_mapping=True)
-        return found["input_ids"], found["offset_mapping"]
+        encoding = wrapped(text, return_offsets_mapping=True)
+        return encoding["input_ids"], encoding["offset_mapping"]
 
     makers = {
         f"gpt2v, {size} at a time": (ours(bank, tokenizer, size), size) for size in (32, 256, 1024)

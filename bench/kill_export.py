@@ -1,10 +1,10 @@
-"""Kill exports at random moments, go on with them, and compare every byte with a whole one's.
+"""Kill exports at random times, continue them, and compare every byte with an unbroken export.
 
     python bench/kill_export.py --kills 25
 
-Each life of the process is killed (SIGKILL) at a moment drawn uniformly after its first file is
-there; the next life goes on. Whenever an export comes to its end its tree is compared, and a new
-one begins. Formats and executors take turns.
+Each process is killed (SIGKILL) at a uniformly random time after it wrote its first file; the next
+process continues. When an export is finished, all its files are compared and a new export begins.
+This is done for every format and two executors.
 """
 
 import argparse
@@ -33,7 +33,7 @@ Tree = dict[str, str]
 
 
 def start(config: Path, to: Path, format_name: str, executor: str) -> subprocess.Popen[str]:
-    """Begin or go on; returns once there is something to kill, or it is over."""
+    """Begin or continue an export; returns when it has written a file, or has ended."""
     command = [sys.executable, "-m", "gpt2v", "data", "export", str(config), "--to", str(to)]
     child = subprocess.Popen(
         [*command, "--format", format_name, "--executor", executor],
@@ -46,7 +46,8 @@ def start(config: Path, to: Path, format_name: str, executor: str) -> subprocess
 
 
 def count(to: Path) -> int:
-    return sum(len(names) for _, _, names in os.walk(to))  # what goes meanwhile is no error
+    """Number of files; a file that disappears meanwhile is no error."""
+    return sum(len(names) for _, _, names in os.walk(to))
 
 
 def is_finished(to: Path) -> bool:
@@ -54,21 +55,21 @@ def is_finished(to: Path) -> bool:
 
 
 def finish(child: subprocess.Popen[str]) -> None:
-    _, complaint = child.communicate()
+    _, stderr = child.communicate()
     if child.returncode != 0:
-        raise SystemExit(f"an export failed: {complaint}")
+        raise SystemExit(f"an export failed: {stderr}")
 
 
 def tree(root: Path) -> Tree:
-    """SHA-256 of every file."""
+    """SHA-256 of every file, by path below the root."""
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return {str(f.relative_to(root)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 def killed(root: Path, case: tuple[str, str], kills: int, draw: random.Random) -> dict[str, Any]:
-    """How many exports of one format and executor came to their end, and how many were equal."""
+    """Number of finished exports with one format and executor, and how many were equal."""
     format_name, executor = case
-    config, whole, cut = root / "config.yaml", root / "whole", root / "cut"
+    config, whole, broken = root / "config.yaml", root / "whole", root / "cut"
     child = start(config, whole, format_name, "serial")
     begin = time.monotonic()
     finish(child)
@@ -76,8 +77,8 @@ def killed(root: Path, case: tuple[str, str], kills: int, draw: random.Random) -
     expected = tree(whole)
     done = equal = 0
     left = kills
-    while left or cut.exists():
-        child = start(config, cut, format_name, executor)
+    while left or broken.exists():
+        child = start(config, broken, format_name, executor)
         time.sleep(draw.uniform(0, 0.6 * span) if left else 0)
         if left and child.poll() is None:
             child.kill()
@@ -85,10 +86,10 @@ def killed(root: Path, case: tuple[str, str], kills: int, draw: random.Random) -
             left -= 1
         else:
             finish(child)
-        if is_finished(cut):
+        if is_finished(broken):
             done += 1
-            equal += tree(cut) == expected
-            shutil.rmtree(cut)
+            equal += tree(broken) == expected
+            shutil.rmtree(broken)
     shutil.rmtree(whole)
     return {
         "format": format_name,
@@ -102,7 +103,7 @@ def killed(root: Path, case: tuple[str, str], kills: int, draw: random.Random) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=25, help="for each format and executor")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="of the random times")
     parser.add_argument("--out", default="kill-export.json")
     args = parser.parse_args()
     draw = random.Random(args.seed)
@@ -116,7 +117,7 @@ def main() -> None:
     Path(args.out).write_text(json.dumps(content, indent=1) + "\n")
     shutil.rmtree(root)
     if any(row["equal"] != row["exports"] for row in rows):
-        raise SystemExit("an export that was killed and gone on with has other bytes")
+        raise SystemExit("an export that was killed and continued has other bytes")
 
 
 if __name__ == "__main__":

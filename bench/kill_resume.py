@@ -1,12 +1,11 @@
-"""Kill a real training at random moments, resume it, and compare its weights with an uninterrupted
-run's, bit for bit.
+"""Kill a real training at random times, resume it, and compare its weights bit for bit.
 
     python bench/kill_resume.py --kills 100
     python bench/kill_resume.py --kills 100 --stages  # two stages, each with groups of its own
 
-Each life of the process is killed (SIGKILL) at a moment drawn uniformly after it has begun to
-train; the next life resumes. Whenever a training comes to its end, its weights and its optimizers'
-state are compared, and a new one begins.
+Each process is killed (SIGKILL) at a uniformly random time after it began to train; the next
+process resumes. When a training is finished, its weights and its optimizers' state are compared
+with those of an uninterrupted run, and a new training begins.
 """
 
 import argparse
@@ -55,7 +54,7 @@ STAGE_GROUPS = """
 
 
 def start(config: Path, run: Path) -> subprocess.Popen[str]:
-    """Begin or resume; returns once the first step is about to be taken."""
+    """Begin or resume a training; returns directly before its first step."""
     command = [sys.executable, "-m", "gpt2v", "lm", "train", str(config), "--out", str(run)]
     child = subprocess.Popen(
         [*command, "--resume"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -68,13 +67,13 @@ def start(config: Path, run: Path) -> subprocess.Popen[str]:
 
 
 def finish(child: subprocess.Popen[str]) -> None:
-    _, complaint = child.communicate()
+    _, stderr = child.communicate()
     if child.returncode != 0:
-        raise SystemExit(f"a training failed: {complaint}")
+        raise SystemExit(f"a training failed: {stderr}")
 
 
 def end_of(run: Path) -> tuple[bytes, bytes]:
-    """The last weights and optimizer state, as bytes."""
+    """The bytes of the last checkpoint's weights and optimizer state."""
     last = checkpoints.listed(run)[-1]
     return tuple((last / f).read_bytes() for f in ("model.safetensors", checkpoints.OPTIMIZER))  # type: ignore[return-value]
 
@@ -82,7 +81,7 @@ def end_of(run: Path) -> tuple[bytes, bytes]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="of the random times")
     parser.add_argument("--stages", action="store_true", help="two stages with groups of their own")
     parser.add_argument("--out", default="kill-resume.json")
     args = parser.parse_args()
@@ -102,16 +101,16 @@ def main() -> None:
     expected = end_of(root / "whole")
     print(f"an uninterrupted training takes {span:.1f} s after it has begun", flush=True)
 
-    found = {"kills": 0, "while_saving": 0, "before_first_checkpoint": 0, "finished_runs": 0}
-    found |= {"equal_runs": 0, "damaged_checkpoints": 0}
+    counts = {"kills": 0, "while_saving": 0, "before_first_checkpoint": 0, "finished_runs": 0}
+    counts |= {"equal_runs": 0, "damaged_checkpoints": 0}
     run = root / "cut"
 
     def compare() -> None:
-        found["finished_runs"] += 1
-        found["equal_runs"] += end_of(run) == expected
+        counts["finished_runs"] += 1
+        counts["equal_runs"] += end_of(run) == expected
         shutil.rmtree(run)
 
-    while found["kills"] < args.kills:
+    while counts["kills"] < args.kills:
         child = start(config, run)
         time.sleep(draw.uniform(0, 0.7 * span))
         if child.poll() is not None:
@@ -120,20 +119,20 @@ def main() -> None:
             continue
         child.kill()
         child.communicate()
-        found["kills"] += 1
-        found["while_saving"] += any((run / "checkpoints").glob(".step-*"))
-        found["before_first_checkpoint"] += not checkpoints.listed(run)
-        found["damaged_checkpoints"] += sum(
+        counts["kills"] += 1
+        counts["while_saving"] += any((run / "checkpoints").glob(".step-*"))
+        counts["before_first_checkpoint"] += not checkpoints.listed(run)
+        counts["damaged_checkpoints"] += sum(
             bool(checkpoints.verify(path)) for path in checkpoints.listed(run)
         )
-        print(f"kill {found['kills']}: {[p.name for p in checkpoints.listed(run)]}", flush=True)
+        print(f"kill {counts['kills']}: {[p.name for p in checkpoints.listed(run)]}", flush=True)
     finish(start(config, run))
     compare()
-    print("\n".join(f"{name:<24} {value}" for name, value in found.items()))
-    results = {"kind": "bench", "versions": versions(), "seed": args.seed, "results": [found]}
+    print("\n".join(f"{name:<24} {value}" for name, value in counts.items()))
+    results = {"kind": "bench", "versions": versions(), "seed": args.seed, "results": [counts]}
     Path(args.out).write_text(json.dumps(results, indent=1) + "\n")
     shutil.rmtree(root)
-    if found["equal_runs"] != found["finished_runs"] or found["damaged_checkpoints"]:
+    if counts["equal_runs"] != counts["finished_runs"] or counts["damaged_checkpoints"]:
         raise SystemExit("a resumed training ended with other weights, or a checkpoint is damaged")
 
 

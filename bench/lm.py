@@ -1,13 +1,13 @@
-"""Training throughput beside Hugging Face's Trainer and the matrix-product peak, in one run.
+"""Training throughput, compared with Hugging Face's Trainer and the peak of matrix products.
 
     python bench/lm.py --tokenizer gpt2
 
 stories: 12M parameters, windows of 256 tokens, every token supervised.
 grids: 3x3 grids, nine questions each, only answers supervised, GPT-2's 50,257-word vocabulary.
 
-Same shapes, batches, threads, optimizer (AdamW, clipping) and precision (fp32) for all; seconds per
-step are the medians over interleaved repetitions, each on a fresh model, without its first steps.
-The peers' data are rendered before the clock starts, ours while it runs.
+All have the same shapes, batches, threads, optimizer (AdamW, clipping) and precision (fp32).
+Seconds per step are the medians over interleaved repetitions, each with a new model and without its
+first steps. The peers' data are rendered before the clock starts, ours while it runs.
 """
 
 import argparse
@@ -45,13 +45,13 @@ from gpt2v.runs import versions
 from gpt2v.train.loop import Task, fit
 from peers import Peer, hf_seconds
 
-WARM = 2  # first steps of a repetition, not counted
+WARM = 2  # first steps of a repetition, which are not counted
 SIDE = 1536  # of the matrices whose product is the peak
 Rows = list[dict[str, Any]]
 
 
 def new_model(vocab: int, width: int, layers: int, heads: int, length: int, gelu: str) -> Any:
-    """The same random weights for everyone; `gelu_new` is Hugging Face's default."""
+    """A GPT-2; its random weights are always the same. `gelu_new` is Hugging Face's default."""
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=vocab, n_embd=width, n_layer=layers, n_head=heads, n_positions=length,
@@ -72,21 +72,21 @@ def our_seconds(
 
     Parameters whose name matches `frozen` do not train.
     """
-    begun: list[float] = []
+    starts: list[float] = []
 
     def timed(step: int, part: int, parts: int) -> Any:
-        begun.append(time.perf_counter())
+        starts.append(time.perf_counter())
         return batch(step, part, parts)
 
     task = Task(
         model=model,
         batch=timed,
         loss=lambda b: batch_loss(reader, b),
-        evaluate=lambda: begun.append(time.perf_counter()) or {},  # the end of the last step
+        evaluate=lambda: starts.append(time.perf_counter()) or {},  # the end of the last step
         describe=lambda step: "bench",
         save=lambda folder: None,
         load=lambda folder: None,
-        merit=lambda found: 0.0,
+        merit=lambda scores: 0.0,
     )
     groups: Rows = [{"name": "rest", "pattern": "", "lr": 3e-4}]
     if frozen is not None:
@@ -94,25 +94,28 @@ def our_seconds(
     options = {"groups": groups, "log_every": 10**6, "tensorboard": False}
     with tempfile.TemporaryDirectory() as run:
         fit(task, TrainConfig.model_validate(options), steps, Path(run), "bench")
-    return [b - a for a, b in pairwise(begun)][WARM:]
+    return [b - a for a, b in pairwise(starts)][WARM:]
 
 
 def peak() -> dict[str, float]:
-    """FLOP/s of a fp32 product of 1536 x 1536 matrices: by torch.mm, and by oneDNN."""
+    """FLOP/s of a fp32 product of 1536 x 1536 matrices, with torch.mm and with oneDNN."""
     a, b = torch.randn(SIDE, SIDE), torch.randn(SIDE, SIDE)
-    found = {}
+    rates = {}
     for name, multiply in (("torch.mm", torch.mm), ("oneDNN", product)):
         seconds = []
         for _ in range(8):
             begin = time.perf_counter()
             multiply(a, b)
             seconds.append(time.perf_counter() - begin)
-        found[name] = 2 * SIDE**3 / statistics.median(seconds[2:])
-    return found
+        rates[name] = 2 * SIDE**3 / statistics.median(seconds[2:])
+    return rates
 
 
 def stories(steps: int, with_compile: bool) -> tuple[dict[str, Callable[[], list[float]]], float]:
-    """Set-ups, and the floating-point operations of one step: 6 N + 12 L d T per token."""
+    """Set-ups, and the floating-point operations of one step.
+
+    They are 6 * parameters + 12 * layers * width * length per token.
+    """
     vocab, width, layers, heads, length, rows = 4096, 384, 6, 6, 256, 8
     draw = np.random.default_rng(0)
     data = draw.integers(3, vocab, ((steps + 1) * rows, length + 1))
@@ -121,10 +124,10 @@ def stories(steps: int, with_compile: bool) -> tuple[dict[str, Callable[[], list
         return new_model(vocab, width, layers, heads, length, gelu)
 
     def ours() -> list[float]:
-        made = place(model("gelu_pytorch_tanh"), fused_attention=True)
+        lm = place(model("gelu_pytorch_tanh"), fused_attention=True)
         return our_seconds(
-            made,
-            Reader(made, 1),
+            lm,
+            Reader(lm, 1),
             lambda step, *_: TextBatch(data[step * rows : (step + 1) * rows]),
             steps,
         )
@@ -147,7 +150,7 @@ def stories(steps: int, with_compile: bool) -> tuple[dict[str, Callable[[], list
 
 
 def grids(steps: int, tokenizer_source: str) -> dict[str, Callable[[], list[float]]]:
-    """Set-ups; each step of each answers 288 questions about grids."""
+    """Set-ups; a step of each answers 288 questions about grids."""
     bank = load_bank(TilesConfig(per_class=10))
     tokenizer = load_tokenizer(tokenizer_source, "--tokenizer")
     render = Renderer(bank, PieceTable(tokenizer))
@@ -160,8 +163,8 @@ def grids(steps: int, tokenizer_source: str) -> dict[str, Callable[[], list[floa
         return new_model(vocab, 128, 4, 4, 512, gelu)
 
     def ours() -> list[float]:
-        made = place(model("gelu_pytorch_tanh"))
-        return our_seconds(made, Reader(made, special_id(tokenizer, IMAGE)), stream.batch, steps)
+        lm = place(model("gelu_pytorch_tanh"))
+        return our_seconds(lm, Reader(lm, special_id(tokenizer, IMAGE)), stream.batch, steps)
 
     def examples(questions: int, rows: int) -> list[dict[str, Any]]:
         chained = spec.model_copy(update={"mode": "chained", "questions": questions})
@@ -178,12 +181,12 @@ def grids(steps: int, tokenizer_source: str) -> dict[str, Callable[[], list[floa
         "HF Trainer, a sequence per grid": (whole, Peer(*plain)),
         "HF Trainer, per question, logits_to_keep": (
             single,
-            Peer(*tuned, keep=True, accumulate=9),
+            Peer(*tuned, supervised_only=True, accumulate=9),
         ),
-        "HF Trainer, per grid, logits_to_keep": (whole, Peer(*tuned, keep=True)),
+        "HF Trainer, per grid, logits_to_keep": (whole, Peer(*tuned, supervised_only=True)),
         "HF Trainer, per grid, logits_to_keep, eager": (
             whole,
-            Peer("gelu_pytorch_tanh", "eager", keep=True),
+            Peer("gelu_pytorch_tanh", "eager", supervised_only=True),
         ),
     }
     set_ups: dict[str, Callable[[], list[float]]] = {"gpt2v": ours}
@@ -197,22 +200,30 @@ def grids(steps: int, tokenizer_source: str) -> dict[str, Callable[[], list[floa
 def measure(
     set_ups: dict[str, Callable[[], list[float]]], repetitions: int
 ) -> tuple[dict[str, list[float]], dict[str, float]]:
-    """Seconds per step of each set-up, and the peaks, interleaved."""
+    """Seconds of each step of each set-up, and the median peaks; repetitions are interleaved."""
     seconds: dict[str, list[float]] = {name: [] for name in set_ups}
     peaks: dict[str, list[float]] = {}
     for repetition in range(repetitions):
         for name, run in set_ups.items():
             print(f"repetition {repetition + 1}: {name}", file=sys.stderr, flush=True)
             seconds[name] += run()
-            for kind, value in peak().items():
-                peaks.setdefault(kind, []).append(value)
-    return seconds, {kind: statistics.median(values) for kind, values in peaks.items()}
+            for library, value in peak().items():
+                peaks.setdefault(library, []).append(value)
+    return seconds, {library: statistics.median(values) for library, values in peaks.items()}
 
 
 def table(
     case: str, seconds: dict[str, list[float]], units: dict[str, float], unit: str, plain: str
 ) -> Rows:
-    """Print and return one row for each set-up."""
+    """Print and return one row for each set-up.
+
+    Args:
+        case: name of the case.
+        seconds: set-up -> seconds of each step.
+        units: set-up -> number of units in a step.
+        unit: name of the units.
+        plain: the set-up that the others are compared with.
+    """
     rates = {n: sorted(units[n] / s for s in times) for n, times in seconds.items()}
     middle = {n: statistics.median(r) for n, r in rates.items()}
     rows = []
@@ -238,21 +249,21 @@ def main() -> None:
     parser.add_argument("--out", default="bench-lm.json")
     args = parser.parse_args()
     quiet_transformers()
-    keep_freed_memory()  # as `gpt2v` does; the peers have it too
+    keep_freed_memory()  # as `gpt2v` does; it helps the peers, too
     torch.set_num_threads(args.threads)
     rows: Rows = []
     if args.case != "grids":
         set_ups, flops = stories(args.steps + WARM, not args.no_compile)
         seconds, peaks = measure(set_ups, args.repetitions)
         units = dict.fromkeys(set_ups, 8 * 256.0)
-        found = table("stories", seconds, units, "tokens", "HF Trainer")
-        for row in found:
+        stories_rows = table("stories", seconds, units, "tokens", "HF Trainer")
+        for row in stories_rows:
             rate = flops / (row["ms"] / 1e3)
-            row["share_of_peak"] = {kind: rate / value for kind, value in peaks.items()}
+            row["share_of_peak"] = {library: rate / value for library, value in peaks.items()}
             shares = ", ".join(f"{s:.0%} of {k}'s" for k, s in row["share_of_peak"].items())
             print(f"{row['set_up']:<42} {rate / 1e9:.0f} GFLOP/s: {shares}")
         print("peaks: " + ", ".join(f"{k} {v / 1e9:.0f} GFLOP/s" for k, v in peaks.items()))
-        rows += [{**row, "peaks": peaks} for row in found]
+        rows += [{**row, "peaks": peaks} for row in stories_rows]
     if args.case != "stories":
         set_ups = grids(args.steps + WARM, args.tokenizer)
         seconds, _ = measure(set_ups, args.repetitions)

@@ -1,17 +1,19 @@
-"""MM-Train with a frozen vision tower, beside Hugging Face's Trainer on a stock LLaVA.
+"""MM-Train with a frozen vision tower, compared with Hugging Face's Trainer on a stock LLaVA.
 
     python bench/mm.py --tokenizer gpt2
 
-A fixed set of pictures (3x3 grids of sprites), nine questions about each, asked again every epoch:
+The data are a fixed set of pictures (3x3 grids of sprites) with nine questions about each, which
+are repeated in every epoch. The cases are:
 
 vit-b32: a tower of ViT-B/32's size (random weights), a GPT-2 of two layers, 128 wide;
 vocabulary: a tiny tower and such a GPT-2 with GPT-2's 50,257 words;
 gpt2-small: ViT-B/32's size and GPT-2 small.
 
-Same weights, conversations, batches, threads, optimizer (AdamW, clipping) and precision (fp32) for
-all; seconds per step are the medians over interleaved repetitions, without their first steps. The
-peers' pictures and words are prepared before the clock starts, ours while it runs. Our features are
-computed before the first step (that time is printed): later steps are what every further epoch is.
+All have the same weights, conversations, batches, threads, optimizer (AdamW, clipping) and
+precision (fp32). Seconds per step are the medians over interleaved repetitions, without their first
+steps. The peers' pictures and words are prepared before the clock starts, ours while it runs. Our
+features are computed before the first step (this time is printed), so the steps are those of every
+later epoch.
 """
 
 import argparse
@@ -60,11 +62,11 @@ SPEC = {"modality": "image", "picture": {"resize": True}}
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained, and how."""
+    """The models of one case, and the size of its measurement."""
 
     vision: VisionConfig
     lm: GPT2ModelConfig
-    own_words: bool  # a tokenizer of 1,024 words of our own, else GPT-2's
+    own_words: bool  # whether the tokenizer is our own with 1,024 words; otherwise GPT-2's
     batch: int
     steps: int
     repetitions: int
@@ -84,7 +86,7 @@ CASES = {
 
 
 class Setting:
-    """One case: its model, the same for everyone, and its data."""
+    """One case with its data, and its model, which is the same for all set-ups."""
 
     def __init__(self, case: Case, bank: TileBank, tokenizer: Tokenizer, pictures: int) -> None:
         self.case, self.bank, self.tokenizer, self.pictures = case, bank, tokenizer, pictures
@@ -101,7 +103,7 @@ class Setting:
         return GPT2vModel.from_parts(encoder, lm, vision_layer=-2, image_token_id=image_id)
 
     def ours(self, n_images: int | None, features: str) -> list[float]:
-        """Seconds of our steps, on a fixed set of pictures or on ever new ones."""
+        """Seconds of our steps, on `n_images` pictures, or on ever new ones if it is None."""
         spec = {**SPEC, "n_images": n_images}
         stages = [{"steps": self.steps, "mix": [spec]}]
         group = {"name": "all", "pattern": ""}
@@ -119,11 +121,11 @@ class Setting:
             p.requires_grad_(not name.startswith("vision_tower"))
         reader = Reader.of(model, training_source(model, stream, config))
         with torch.no_grad():
-            reader.hidden(stream.batch(0))  # makes the cache, where there is one to make
+            reader.hidden(stream.batch(0))  # makes the cache, if features are cached
         return our_seconds(model, reader, stream.batch, self.steps, FROZEN)
 
     def examples(self) -> list[dict[str, Any]]:
-        """The conversations: one sequence for each picture, in which its questions follow."""
+        """The conversations: one sequence for each picture with all its questions."""
         model = self.model()
         spec = GridConfig.model_validate({**SPEC, "mode": "chained"})
         index = np.arange(self.case.batch * self.steps)
@@ -146,16 +148,16 @@ class Setting:
 
     def set_ups(self) -> dict[str, Callable[[], list[float]]]:
         examples = self.examples()
-        plain, keep = Peer("", "sdpa"), Peer("", "sdpa", keep=True)
+        plain, tuned = Peer("", "sdpa"), Peer("", "sdpa", supervised_only=True)
         return {
             "gpt2v, features kept": lambda: self.ours(self.pictures, "require"),
             "gpt2v, new pictures at every step": lambda: self.ours(None, "off"),
             "HF Trainer, LLaVA": lambda: self.peer(plain, examples),
-            "HF Trainer, LLaVA, logits_to_keep": lambda: self.peer(keep, examples),
+            "HF Trainer, LLaVA, logits_to_keep": lambda: self.peer(tuned, examples),
         }
 
     def building(self) -> float:
-        """Seconds that the features of all pictures take."""
+        """Seconds to compute the features of all pictures, and to run the steps."""
         begin = time.perf_counter()
         self.ours(self.pictures, "require")
         return time.perf_counter() - begin
@@ -170,7 +172,7 @@ def main() -> None:
     parser.add_argument("--out", default="bench-mm.json")
     args = parser.parse_args()
     quiet_transformers()
-    keep_freed_memory()  # as `gpt2v` does; the peers have it too
+    keep_freed_memory()  # as `gpt2v` does; it helps the peers, too
     torch.set_num_threads(args.threads)
     bank = load_bank(TilesConfig(per_class=200))
     rows: list[dict[str, Any]] = []
@@ -186,8 +188,8 @@ def main() -> None:
         seconds, _ = measure(setting.set_ups(), case.repetitions)
         units = dict.fromkeys(seconds, float(case.batch * QUESTIONS))
         rows += table(name, seconds, units, "questions", "HF Trainer, LLaVA")
-        kept = statistics.median(seconds["gpt2v, features kept"])
-        print(f"features of {args.pictures:,} pictures: {building - kept * setting.steps:.0f} s")
+        step = statistics.median(seconds["gpt2v, features kept"])
+        print(f"features of {args.pictures:,} pictures: {building - step * setting.steps:.0f} s")
         rows.append({"case": name, "set_up": "building", "seconds": building})
         setting.cache.cleanup()
     content = {"kind": "bench", "versions": versions(), "threads": args.threads, "results": rows}

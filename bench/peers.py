@@ -1,4 +1,4 @@
-"""Hugging Face's Trainer on the same model and data, as its documentation recommends it."""
+"""Hugging Face's Trainer on the same model and data, used as its documentation recommends."""
 
 import tempfile
 import time
@@ -15,30 +15,30 @@ IGNORE = -100
 
 @dataclass(frozen=True)
 class Peer:
-    """How the peer is set up."""
+    """Settings of a peer."""
 
     gelu: str
     attention: str
-    keep: bool = False  # compute logits of supervised positions alone
+    supervised_only: bool = False  # whether logits are computed only at supervised positions
     compile: bool = False
     accumulate: int = 1
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]
-    """Seconds from the beginning of one step to that of the next."""
+    """Records the time at which each step begins, and the end of the training."""
 
     def __init__(self) -> None:
-        self.marks: list[float] = []
+        self.times: list[float] = []
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.marks.append(time.perf_counter())
+        self.times.append(time.perf_counter())
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
-        self.marks.append(time.perf_counter())
+        self.times.append(time.perf_counter())
 
 
-class _KeepingTrainer(Trainer):  # type: ignore[misc]
-    """Asks for the logits of supervised positions alone (a mask: transformers 5.24 or newer)."""
+class _SupervisedTrainer(Trainer):  # type: ignore[misc]
+    """Asks for logits only at supervised positions (as a mask: transformers 5.24 or newer)."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any
@@ -51,7 +51,7 @@ class _KeepingTrainer(Trainer):  # type: ignore[misc]
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-    """Pad on the right, with an attention mask where anything is padded."""
+    """Pad on the right; an attention mask is added only if something is padded."""
     longest = max(len(row["input_ids"]) for row in rows)
     shape = len(rows), longest
     ids, labels = torch.zeros(shape, dtype=torch.long), torch.full(shape, IGNORE)
@@ -93,8 +93,8 @@ def hf_seconds(
             torch_compile=peer.compile,
             remove_unused_columns=False,
         )
-        kind = _KeepingTrainer if peer.keep else Trainer
-        trainer = kind(
+        trainer_class = _SupervisedTrainer if peer.supervised_only else Trainer
+        trainer = trainer_class(
             model=model,
             args=arguments,
             train_dataset=examples,
@@ -102,4 +102,4 @@ def hf_seconds(
             callbacks=[clock],
         )
         trainer.train()
-    return [b - a for a, b in pairwise(clock.marks)][warm:]
+    return [b - a for a, b in pairwise(clock.times)][warm:]

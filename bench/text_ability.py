@@ -1,11 +1,12 @@
-"""What a GPT-2 can still do with text after it got eyes, with and without text in MM-Train.
+"""The text ability of a GPT-2 after MM-Train, with and without text in MM-Train.
 
     python bench/text_ability.py --corpus tinystories/train.txt --valid tinystories/valid.txt \\
         --encoder runs/sprites
 
-One GPT-2 learns text grids and TinyStories; then MM-Train teaches it pictures from three mixtures,
-each for as many steps with pictures. Measured before and after: exact-match accuracy on test grids
-(text and pictures, clustered 95% intervals) and bits per byte of held-out stories.
+A GPT-2 is trained on text grids and TinyStories. Then MM-Train teaches it pictures with three
+mixtures, which have the same number of steps with pictures. Measured before and after: exact-match
+accuracy on test grids (text and pictures, clustered 95% intervals), and bits per byte of held-out
+stories.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from gpt2v.data.corpus.windows import token_bytes
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.eval.evaluate import held_out, summarise
+from gpt2v.eval.evaluate import evaluation_data, summarise
 from gpt2v.eval.records import record_table
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.train import train_mm
@@ -37,11 +38,11 @@ from gpt2v.runs import FINISHED, versions
 
 TILES = {"source": "sprites", "per_class": 2000}
 MUON = {"optimizer": "muon"}
-PICTURES = 400  # steps with pictures in every mixture
+PICTURES = 400  # number of steps with pictures in every mixture
 
 
 def lm_config(stories: dict[str, Any]) -> LMConfig:
-    """As the demo's GPT-2, with two in five steps on stories."""
+    """The demo's configuration, but with two of five steps on stories."""
     share = {**stories, "weight": 0.67}
     tiled = {"form": "patch-tiled", "weight": 0.5}
     stages = [
@@ -63,7 +64,7 @@ def lm_config(stories: dict[str, Any]) -> LMConfig:
 
 
 def mm_config(lm: str, encoder: str, mix: list[dict[str, Any]], seed: int) -> MMConfig:
-    """The demo's MM-Train on a mixture; other specs come on top of the steps with pictures."""
+    """The demo's MM-Train on a mixture; other specs add their steps to those with pictures."""
     share = sum(spec.get("weight", 1.0) for spec in mix)
     groups = [
         {"name": "vision_tower", "pattern": "^vision_tower", "lr": 0.001, **MUON},
@@ -83,9 +84,9 @@ def mm_config(lm: str, encoder: str, mix: list[dict[str, Any]], seed: int) -> MM
 
 
 @torch.no_grad()
-def bits_per_byte(reader: Reader, stories: dict[str, Any], source: str, windows: int) -> float:
-    """Of the first windows of the validation stories."""
-    tokenizer = load_tokenizer(find_checkpoint(source, "model"))
+def bits_per_byte(reader: Reader, stories: dict[str, Any], model: str, windows: int) -> float:
+    """Bits per byte of the first windows of the validation stories."""
+    tokenizer = load_tokenizer(find_checkpoint(model, "model"))
     corpus = open_corpus(CorpusConfig.model_validate(stories).text, tokenizer)
     lengths = token_bytes(tokenizer)
     nats = n_bytes = 0.0
@@ -96,18 +97,18 @@ def bits_per_byte(reader: Reader, stories: dict[str, Any], source: str, windows:
 
 
 def measure(
-    name: str, source: str, eyes: bool, bank: TileBank, stories: dict[str, Any], args: Any
+    name: str, model: str, is_gpt2v: bool, bank: TileBank, stories: dict[str, Any], args: Any
 ) -> dict[str, Any]:
-    """Text and picture accuracy and bits per byte of one model."""
-    loaded = load_model(source, kind="gpt2v" if eyes else "gpt2")
+    """Text accuracy, picture accuracy and bits per byte of one model."""
+    loaded = load_model(model, kind="gpt2v" if is_gpt2v else "gpt2")
     scorer = loaded.scorer(bank)
-    data = held_out(EvalConfig(n_images=args.grids), bank)
+    data = evaluation_data(EvalConfig(n_images=args.grids), bank)
     row: dict[str, Any] = {"model": name}
-    for modality in ["text", "image"] if eyes else ["text"]:
+    for modality in ["text", "image"] if is_gpt2v else ["text"]:
         with torch.no_grad():
             records = score_all(scorer, data, modality, f"{name}: {modality}")
             row[modality] = summarise(record_table(records))
-    row["bits_per_byte"] = bits_per_byte(scorer.reader, stories, source, args.windows)
+    row["bits_per_byte"] = bits_per_byte(scorer.reader, stories, model, args.windows)
     return row
 
 
@@ -116,7 +117,7 @@ def main() -> None:
     parser.add_argument("--corpus", required=True, help="TinyStories' training text")
     parser.add_argument("--valid", required=True, help="TinyStories' validation text")
     parser.add_argument("--encoder", required=True, help="run of configs/encoder/sprites.yaml")
-    parser.add_argument("--runs", default="runs/text-ability", help="where the trainings go")
+    parser.add_argument("--runs", default="runs/text-ability", help="folder of the trainings")
     parser.add_argument("--seeds", type=int, default=1, help="of MM-Train")
     parser.add_argument("--grids", type=int, default=1000)
     parser.add_argument("--windows", type=int, default=200)

@@ -1,10 +1,10 @@
-"""Seconds until a GPT-2 from random weights reads 3x3 text grids, beside the plain recipe.
+"""Seconds until a GPT-2 with random weights learns 3x3 text grids, compared with a plain recipe.
 
     python bench/time_to_accuracy.py
 
 The clock starts with the process and stops at the first of two consecutive validations (500 grids,
 independent questions) at 99.5% or more; validation is included. The plain recipe is 3x3 grids from
-the start with AdamW; it is stopped after ten times our median.
+the start with AdamW; it is stopped after ten times our median time.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def seconds_to_target(config: Path, seed: int, run: Path, limit: float) -> tuple
     """Seconds until the target (infinite if not within `limit`), and the last accuracy."""
     seeds = ["--train.seed", str(seed), "--data.seed", str(seed)]
     command = [sys.executable, "-m", "gpt2v", "lm", "train", str(config), "--out", str(run), *seeds]
-    begin, began = time.monotonic(), time.time()
+    begin, begin_clock = time.monotonic(), time.time()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     passes: list[tuple[float, float]] = []
     try:
@@ -38,7 +38,7 @@ def seconds_to_target(config: Path, seed: int, run: Path, limit: float) -> tuple
             passes = validations(run / "metrics.jsonl")
             for (at, one), (_, two) in pairwise(passes):
                 if min(one, two) >= TARGET:
-                    return at - began, two
+                    return at - begin_clock, two
             if ended:
                 break
     finally:
@@ -48,7 +48,7 @@ def seconds_to_target(config: Path, seed: int, run: Path, limit: float) -> tuple
 
 
 def validations(path: Path) -> list[tuple[float, float]]:
-    """Time and accuracy of each validation so far."""
+    """(Time, accuracy) of each validation so far."""
     if not path.is_file():
         return []
     lines = path.read_text().splitlines()

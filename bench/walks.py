@@ -1,14 +1,14 @@
-"""How many files one reads from a command to its tensor: the call stack of five small runs.
+"""The number of files that a reader follows from a command to its tensor, in five small runs.
 
-    python bench/walks.py                      # of the gpt2v that is installed
-    PYTHONPATH=OTHER/src python bench/walks.py  # of another checkout
+    python bench/walks.py                       # for the installed gpt2v
+    PYTHONPATH=OTHER/src python bench/walks.py  # for another checkout
 
 A walk is the list of gpt2v's files on the call stack, from the file of the command's own function
-down to the place where the tensor is made: GPT-2's first block (a training, an evaluation, the
-ladder's first rung), the vision tower's first layer (a probe), the bytes of a shard (an export).
-It is read downward where no file imports one before it on the walk, directly or not, and each is
-reached so from one before it. Beside it stands how many files had functions that ran before the
-tensor was there, helpers included.
+to the function that makes the tensor. That is GPT-2's first block (a training, an evaluation, the
+ladder's first rung), the vision tower's first layer (a probe), or the bytes of a shard (an export).
+A walk goes only downward if no file imports an earlier file of the walk, directly or indirectly,
+and each file is imported, directly or indirectly, by an earlier one. The last column is the number
+of files whose functions ran before the tensor was made, including helpers.
 """
 
 import ast
@@ -29,35 +29,35 @@ Test = Callable[[FrameType], bool]
 
 
 class _Reached(BaseException):
-    """The tensor is there."""
+    """The tensor is made."""
 
 
-def block(kind: str) -> Test:
-    """Whether a call is a module's forward pass, by the name of its class."""
+def block(class_name: str) -> Test:
+    """A test whether a call is the forward pass of a module of this class."""
 
     def reached(frame: FrameType) -> bool:
         is_forward = frame.f_code.co_name == "forward"
-        return is_forward and type(frame.f_locals.get("self")).__name__ == kind
+        return is_forward and type(frame.f_locals.get("self")).__name__ == class_name
 
     return reached
 
 
 def named(name: str) -> Test:
-    """Whether a call is of one of our functions, by its name."""
+    """A test whether a call is of our function with this name."""
     return lambda frame: frame.f_code.co_name == name and own(frame) is not None
 
 
 def own(frame: FrameType) -> str | None:
-    """The file of ours that a call runs in, below the package."""
+    """The path of a call's file below the package; None if it is not our file."""
     path = Path(frame.f_code.co_filename)
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else None
 
 
 def walk(argv: list[str], reached: Test) -> tuple[list[str], list[str]]:
-    """The files on the stack when the tensor is made, and all that were entered by then."""
+    """The files on the stack when the tensor is made, and all files with calls until then."""
     try:
         from gpt2v.cli.main import main
-    except ImportError:  # where the command line is one file
+    except ImportError:  # a checkout whose command line is one file
         from gpt2v.cli import main  # type: ignore[no-redef]
 
     stack: list[str] = []
@@ -67,16 +67,16 @@ def walk(argv: list[str], reached: Test) -> tuple[list[str], list[str]]:
         if event != "call":
             return
         here = own(frame)
-        if here is not None and frame.f_code.co_flags & 1:  # CO_OPTIMIZED: no module, no class body
+        if here is not None and frame.f_code.co_flags & 1:  # CO_OPTIMIZED: a function
             entered.setdefault(here)
         if reached(frame):
-            found: list[tuple[str, str]] = []
+            frames: list[tuple[str, str]] = []
             above: FrameType | None = frame
             while above is not None:
                 if (file := own(above)) is not None:
-                    found.append((file, above.f_code.co_name))
+                    frames.append((file, above.f_code.co_name))
                 above = above.f_back
-            names = [file for file, name in reversed(found) if name != "main"]
+            names = [file for file, name in reversed(frames) if name != "main"]
             stack.extend(file for file in dict.fromkeys(names) if file != "__main__.py")
             raise _Reached
 
@@ -91,28 +91,28 @@ def walk(argv: list[str], reached: Test) -> tuple[list[str], list[str]]:
 
 
 def imports(file: str) -> set[str]:
-    """The files of ours that a file imports, anywhere in it."""
-    found = set()
+    """Our files that a file imports, anywhere in it."""
+    files = set()
     for node in ast.walk(ast.parse((ROOT / file).read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gpt2v"):
             module = (node.module or "").removeprefix("gpt2v").lstrip(".").replace(".", "/")
-            found |= {f"{module}.py", *(f"{module}/{n.name}.py".lstrip("/") for n in node.names)}
-    return found
+            files |= {f"{module}.py", *(f"{module}/{n.name}.py".lstrip("/") for n in node.names)}
+    return files
 
 
 def reach(file: str) -> set[str]:
-    """The files of ours that a file imports, directly or not."""
-    found: set[str] = set()
+    """Our files that a file imports, directly or indirectly."""
+    files: set[str] = set()
     todo = [file]
     while todo:
-        new = {other for other in imports(todo.pop()) if (ROOT / other).is_file()} - found
-        found |= new
+        new = {other for other in imports(todo.pop()) if (ROOT / other).is_file()} - files
+        files |= new
         todo += new
-    return found
+    return files
 
 
 def climbs(files: list[str]) -> list[str]:
-    """Files of a walk that import one before them, or that none before them leads to."""
+    """Files of a walk that import an earlier one, or that no earlier one imports."""
     return [
         file
         for i, file in enumerate(files[1:], 1)

@@ -1,5 +1,6 @@
-"""One's own projector, instruction, token source with its rung, metric with its report section, and
-executor, in one file outside the package. Every command takes it:
+"""A projector, instruction, token source, rung, metric, report section and executor of your own.
+
+They are in one file outside the package. Every command can import it:
 
     gpt2v mm train CONFIG --import examples/own_parts.py --projector gated
 """
@@ -49,12 +50,12 @@ from gpt2v.report.section import Section
 class GatedOptions(Config):
     """Options of the gated projector."""
 
-    bias: float = Field(0.0, description="of the gates, before training")
+    bias: float = Field(0.0, description="bias of the gates before training")
 
 
 @PROJECTORS.register("gated", options=GatedOptions)
 class GatedProjector(Projector):
-    """One affine map, each of whose outputs has a gate (GLU, Dauphin et al. 2017)."""
+    """One affine map; each of its outputs is multiplied by a gate (GLU, Dauphin et al. 2017)."""
 
     def __init__(self, d_vision: int, d_text: int, pool: int, options: GatedOptions) -> None:
         super().__init__(d_vision, d_text, pool)
@@ -72,7 +73,7 @@ class GatedProjector(Projector):
 
 @INSTRUCTIONS.register("corner")
 class Corner(YesOrNo):
-    """Whether a cell holds the object of the top left corner. `... corner hold? A: yes`"""
+    """Whether a cell has the same object as the top left corner. `... corner hold? A: yes`"""
 
     wordings = ("Does row {row}, column {col} hold what the top left corner holds? A:",)
     held_out = ("Is row {row}, column {col} like the top left corner? A:",)
@@ -94,7 +95,7 @@ class Corner(YesOrNo):
         return np.maximum(same, 1 - same)
 
     def bag(self, asked: Asked) -> Floats:
-        return self.blind(asked)  # a lower bound: how often each object is there helps a little
+        return self.blind(asked)  # a lower bound: the object counts help a little
 
 
 # ---- a token source and its rung ---------------------------------------------------------------
@@ -102,7 +103,7 @@ class Corner(YesOrNo):
 
 @TOKEN_SOURCES.register("one-word")
 class OneWord:
-    """The embedding of the word `cat` at every image position: nothing to see."""
+    """The embedding of the word `cat` at every image position, for every grid."""
 
     layout: ClassVar[str] = "positions"
 
@@ -119,7 +120,7 @@ class OneWord:
 
 @RUNGS.register("blank")
 class Blank(Rung):
-    """The same word at every image position: what the prompt alone gives."""
+    """The same word at every image position, so only the prompt has information."""
 
     title = "one word everywhere"
     layout, source, parent = "positions", "one-word", "R3"
@@ -130,7 +131,7 @@ class Blank(Rung):
 
 @METRICS.register("confidence")
 def confidence(records: pa.Table) -> dict[str, Any]:
-    """Mean probability of the likeliest choice, among the choices."""
+    """Mean probability of the likeliest choice, relative to all choices."""
     best = []
     for logprobs in records["logprobs"].to_pylist():
         if logprobs:
@@ -141,7 +142,7 @@ def confidence(records: pa.Table) -> dict[str, Any]:
 
 @SECTIONS.register("confidence")
 class Confidence(Section):
-    """Accuracy beside confidence."""
+    """Accuracy and confidence of each row."""
 
     nav, order, kinds = "Confidence", 45, ("eval",)
 
@@ -171,7 +172,7 @@ class BackwardsOptions(Config):
 def backwards(
     work: Work, numbers: Sequence[int], workers: int | None, options: BackwardsOptions
 ) -> Iterator[int]:
-    """This process, from the last shard to the first."""
+    """In this process, from the last shard to the first."""
     for number in reversed(numbers):
         if options.loud:
             print(f"shard {number}")

@@ -1,10 +1,10 @@
-"""Small things that many tests share: tiles, a tokenizer, random models and trained runs."""
+"""Fixtures that many tests share: tiles, a tokenizer, random models and trained runs."""
 
 import os
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach a network
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may use a network
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-if "PYTEST_XDIST_WORKER" in os.environ:  # a process for each core, with one thread each
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core, with one thread each
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import dataclasses
@@ -41,7 +41,7 @@ settings.load_profile("gpt2v")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: many tests wait for processes of their own."""
+    """One more than the number of cores, because many tests wait for other processes."""
     return (os.cpu_count() or 1) + 1
 
 
@@ -52,7 +52,7 @@ def _quiet() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test may leave tokens in the user's cache, or find any there."""
+    """No test writes into the user's cache or reads from it."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
@@ -64,7 +64,7 @@ def bank() -> TileBank:
 
 @pytest.fixture(scope="session")
 def long_bank(bank: TileBank) -> TileBank:
-    """The same tiles under made-up names, most of which take several tokens."""
+    """The same tiles with invented names, most of which have several tokens."""
     return dataclasses.replace(bank, class_names=helpers.LONG_NAMES)
 
 
@@ -80,7 +80,7 @@ def table(tokenizer: Tokenizer) -> PieceTable:
 
 @pytest.fixture(scope="session")
 def gpt2_table() -> PieceTable:
-    """GPT-2's own tokenizer, where its files are there."""
+    """GPT-2's own tokenizer, if its files exist."""
     if not (helpers.GPT2_FILES / "merges.txt").is_file():
         pytest.skip(f"GPT-2's vocab.json and merges.txt are not in {helpers.GPT2_FILES}")
     return PieceTable(load_tokenizer(str(helpers.GPT2_FILES)))
@@ -109,14 +109,14 @@ def gpt2v(lm: GPT2LMHeadModel, table: PieceTable) -> GPT2vModel:
 
 @pytest.fixture(scope="session")
 def loaded(gpt2v: GPT2vModel, tokenizer: Tokenizer) -> LoadedModel:
-    """That GPT-2v as a measurement opens it."""
+    """The same GPT-2v as `load_model` returns it."""
     return LoadedModel(gpt2v.language_model, gpt2v, tokenizer, "")
 
 
 def _shared(
     tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]
 ) -> Path:
-    """A run that the first process to want it makes, for all; nobody writes into it."""
+    """A run for all processes; the first that needs it makes it. Tests must not write into it."""
     base = tmp_path_factory.getbasetemp()
     root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     run = root / f"shared-{name}"

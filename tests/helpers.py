@@ -1,4 +1,8 @@
-"""What tests build by hand: documents in plain Python, tiny configurations, folders of pictures."""
+"""Helpers of tests: documents in plain Python, tiny configurations, folders of image files.
+
+Shapes: P pictures, N patches of a picture, D width of a hidden state,
+S side of a picture in pixels.
+"""
 
 import dataclasses
 import json
@@ -50,7 +54,7 @@ from gpt2v.train import checkpoints
 from gpt2v.train.loop import Task
 
 REPO = Path(__file__).parents[1]
-SHARED = REPO.parent / "shared" / "data"  # real data, where it is there
+SHARED = REPO.parent / "shared" / "data"  # real data, if it exists
 GPT2_FILES = SHARED / "gpt2-tokenizer"
 
 M = TypeVar("M", bound=nn.Module)
@@ -128,10 +132,10 @@ TINY_ENCODER: dict[str, Any] = {
 
 
 def configs_in(annotation: object) -> list[type[Config]]:
-    """The configurations that the annotation of a field holds, at any depth."""
+    """The configurations in the annotation of a field, at any depth."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
-    return [kind for part in get_args(annotation) for kind in configs_in(part)]
+    return [config for part in get_args(annotation) for config in configs_in(part)]
 
 
 def lm_config() -> LMConfig:
@@ -143,12 +147,12 @@ def mm_config(lm: Path, **changes: Any) -> MMConfig:
 
 
 def save_checkpoint(run: Path, step: int, model: PreTrainedModel, tokenizer: Tokenizer) -> Path:
-    """A checkpoint of weights and tokenizer only."""
+    """Write a checkpoint of weights and tokenizer only; returns its path."""
     return checkpoints.write(run, step, lambda folder: save_pretrained(folder, model, tokenizer))
 
 
 def train_config(**changes: Any) -> TrainConfig:
-    """A training configuration with one group of everything."""
+    """A training configuration with one group for all parameters."""
     groups = [{"name": "all", "pattern": "", "lr": 0.01}]
     return TrainConfig.model_validate({"groups": groups, "warmup": 0, **changes})
 
@@ -194,13 +198,13 @@ def toy_task(
         describe=lambda step: f"data of step {step}",
         save=lambda folder: save_file(model.state_dict(), folder / "model.safetensors"),
         load=lambda folder: model.load_state_dict(load_file(folder / "model.safetensors")) and None,
-        merit=lambda found: found.get("accuracy", 0.0),
+        merit=lambda scores: scores.get("accuracy", 0.0),
         data_hash="toy",
     )
 
 
 def louder(model: M, factor: float = 4.0) -> M:
-    """The same model with larger matrices, so that its outputs depend on its inputs clearly."""
+    """The same model with larger matrices, so that its outputs depend clearly on its inputs."""
     with torch.no_grad():
         for p in model.parameters():
             if p.ndim > 1:
@@ -209,7 +213,7 @@ def louder(model: M, factor: float = 4.0) -> M:
 
 
 def tower_checkpoint(family: str, folder: Path, processor: bool = True) -> str:
-    """A tiny checkpoint of a family with the files that a hub download has."""
+    """Write a tiny checkpoint of a family, with the files of a hub download; returns its path."""
     torch.manual_seed(0)
     if family == "clip":
         ends = {"bos_token_id": 97, "eos_token_id": 98}
@@ -244,7 +248,7 @@ def markdown(samples: Samples, i: int, names: tuple[str, ...]) -> str:
 
 
 def patch_tiled(samples: Samples, i: int, names: tuple[str, ...], patches: int) -> str:
-    """Each word over its cell's patches, in raster order, written in plain Python."""
+    """The word of each patch's cell, in raster order, written in plain Python."""
     words = [
         f" {names[c]}"
         for row in samples.classes[i]
@@ -292,12 +296,12 @@ def all_tiles(bank: TileBank) -> np.ndarray:
 
 
 def hashes_of(bank: TileBank) -> dict[str, str]:
-    """What each split's tiles hash to."""
+    """The content hash of each split's tiles."""
     return {split: bank.content_hash(split) for split in SPLITS}
 
 
 def repainted(bank: TileBank, paint: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> TileBank:
-    """The same tiles with other pixels: `paint` takes those of a split and the tiles' classes."""
+    """The same tiles with other pixels, which `paint` makes from a split's pixels and labels."""
 
     def other(own: SplitTiles) -> SplitTiles:
         return dataclasses.replace(own, draw=lambda: paint(np.asarray(own.pixels), own.labels))
@@ -306,7 +310,12 @@ def repainted(bank: TileBank, paint: Callable[[np.ndarray, np.ndarray], np.ndarr
 
 
 def in_grey(pixels: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Tiles like these, each in one grey level: (N, S, S, 3), (N,) -> (N, S, S, 3)."""
+    """Tiles of the same shape, each in one grey level.
+
+    Args:
+        pixels: (n_tiles, size, size, 3).
+        levels: (n_tiles,).
+    """
     flat = levels.astype(np.uint8)[:, None, None, None]
     return np.broadcast_to(flat, pixels.shape).copy()
 
@@ -319,7 +328,7 @@ def check_tokens(
     view: View,
     seed: int,
 ) -> None:
-    """Assembled tokens equal the tokenizer's on the string that the pieces spell."""
+    """Check that the assembled tokens are the tokenizer's tokens of the joined pieces."""
     samples = draw_samples(spec, bank, seed, "train", np.arange(3))
     pieces = document_pieces(samples, view, names, table)
     ids, column = table.assemble(pieces)
@@ -336,7 +345,7 @@ def check_tokens(
 
 
 def check_disjoint(bank: TileBank) -> None:
-    """No source and no pixels of one split occur in another."""
+    """Check that no source and no pixels of one split occur in another."""
     sources = [set(bank.splits[split].sources) for split in SPLITS]
     pixels = [{tile.tobytes() for tile in bank.take(bank.tiles(split))} for split in SPLITS]
     for sets in (sources, pixels):
@@ -345,7 +354,7 @@ def check_disjoint(bank: TileBank) -> None:
 
 
 def wrong_tiles(config: TilesConfig, *says: object) -> str:
-    """Tiles that must be refused, in one line that says all of this; returns it."""
+    """Load tiles that must be refused, in one line with all of these texts; returns the line."""
     with pytest.raises(UserError) as caught:
         load_bank(config)
     message = str(caught.value)
@@ -369,7 +378,7 @@ def forget_imports() -> Iterator[None]:
 
 
 def refusal(capsys: Any, *argv: object) -> str:
-    """Run a command that must fail as a user's mistake; returns its one line."""
+    """Run a command that must fail with a user's mistake; returns its one line."""
     status = main([str(a) for a in argv])
     captured = capsys.readouterr()
     assert status == 2, captured
@@ -382,11 +391,11 @@ def refusal(capsys: Any, *argv: object) -> str:
 
 
 def within(seconds: int, work: Callable[[], Any]) -> Any:
-    """Run `work`, but end it with a TimeoutError where it does not come back."""
+    """Run `work`, but raise a TimeoutError if it takes too long."""
     import signal
 
     def stop(*_: object) -> None:
-        raise TimeoutError(f"not done after {seconds} s")
+        raise TimeoutError(f"not finished after {seconds} s")
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
@@ -417,13 +426,13 @@ def answered(
     if name == "exists":
         return "yes" if fields["object"] in every else "no"
     if name == "locate":
-        found = [
+        cells = [
             f"row {r + base}, column {c + base}"
             for r, row in enumerate(grid)
             for c, word in enumerate(row)
             if word == fields["object"]
         ]
-        return "; ".join(found) or "none"
+        return "; ".join(cells) or "none"
     if name == "row":
         return ", ".join(grid[int(fields["row"]) - base])
     if name == "column":
@@ -453,14 +462,14 @@ def write_tokens(
     source: str,
     cleaning: CleaningReport | None = None,
 ) -> TokenFile:
-    """Tokenize into a new folder, which appears whole or not at all.
+    """Tokenize documents into a new folder; readers see the whole folder or none of it.
 
     Args:
-        folder: must not exist, or be empty.
-        documents: read once; a batch of them is in memory at a time.
+        folder: must not exist, or must be empty.
+        documents: read once; one batch of them is in memory at a time.
         tokenizer: byte-level BPE with our special tokens.
         source: where the documents come from, for meta.json.
-        cleaning: counts of the cleaning that `documents` goes through.
+        cleaning: counts of the cleaning of `documents`.
 
     Raises:
         UserError: there are no documents.
@@ -476,5 +485,5 @@ def write_tokens(
 
 
 def patch_features(model: GPT2vModel, pixel_values: torch.Tensor) -> torch.Tensor:
-    """Patch embeddings before the projector: (B, 3, S, S) -> (B, N, D), no class token."""
+    """Patch embeddings before the projector: (P, 3, S, S) -> (P, N, D), without class token."""
     return model.vision_features(pixel_values)[:, : model.geometry.n_patches]

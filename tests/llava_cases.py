@@ -63,7 +63,7 @@ CASES = {
 
 
 def build(case, lm, table, **more):
-    """A random GPT-2v, with weights so large that its logits depend on all of them."""
+    """A random GPT-2v; its weights are so large that its logits depend on all of them."""
     torch.manual_seed(0)
     if case.tower == "siglip":
         tower = SiglipVisionModel(SiglipVisionConfig(**SHAPE, vision_use_head=False))
@@ -88,7 +88,7 @@ def build(case, lm, table, **more):
 
 
 def batches(model, bank, table):
-    """By name: texts with `<image>` for each picture, and the same as a batch, chained."""
+    """By name: texts with `<image>` for each picture, and a batch of the same, chained."""
     side = model.geometry.image_size // bank.size
     render = Renderer(bank, table, model.token_geometry)
     by_name = {}
@@ -119,7 +119,7 @@ def batches(model, bank, table):
 
 
 def write(folder, model, tokenizer, bank, table):
-    """Write an export, and the input for the reader in the other process."""
+    """Write an export, and the input for the reader in the separate process."""
     run = folder / "run"
     helpers.save_checkpoint(run, 1, model, tokenizer)
     export_llava(str(run), folder / "llava")
@@ -140,11 +140,11 @@ def write(folder, model, tokenizer, bank, table):
             files = pictures(name, batch.pixels)
         share = len(files) // 2
         prompts[name] = [(t, files[i * share : (i + 1) * share]) for i, t in enumerate(texts)]
-    # Two pictures in one prompt, one in the other, both open at a question: padded to generate.
+    # Two pictures in one prompt, one in the other; both end before an answer, so one is padded.
     (first, a), (second, b) = prompts["one"]
-    open_at = [text.rindex(" A:") + 3 for text in (first, second)]
+    ends = [text.rindex(" A:") + 3 for text in (first, second)]
     prompts["two"] = [
-        ("<image>\n" + first[: open_at[0]], a + b),
+        ("<image>\n" + first[: ends[0]], a + b),
         (second[: second.index(" A:") + 3], b),
     ]
     shutil.copy(folder / files[0], folder / "picture.png")

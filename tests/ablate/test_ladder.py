@@ -1,4 +1,4 @@
-"""The ladder: the same grids and weights at every rung, from the text to the picture."""
+"""The ladder: the same grids and weights on every rung, from the text to the picture."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ CONFIG = LadderConfig.model_validate(
 
 
 @pytest.fixture
-def held_out(bank):
+def data(bank):
     return GridDataset(CONFIG.grid, bank, CONFIG.seed, CONFIG.split, CONFIG.n_images, "grid.")
 
 
@@ -29,30 +29,30 @@ def render(loaded, bank):
     return loaded.renderer(bank)
 
 
-def test_every_rung_shows_the_same_samples(loaded, held_out, render):
+def test_every_rung_shows_the_same_samples(loaded, data, render):
     rungs = rungs_of(CONFIG).values()
-    batches = [next(held_out.batches(rung.layout, render)) for rung in rungs]
+    batches = [next(data.batches(rung.layout, render)) for rung in rungs]
     for batch in batches[1:]:
         np.testing.assert_array_equal(batch.samples.tiles, batches[0].samples.tiles)
         np.testing.assert_array_equal(batch.samples.row, batches[0].samples.row)
 
 
-def test_the_rungs_have_the_image_positions_that_they_say(loaded, held_out, render, table):
+def test_the_rungs_have_the_image_positions_that_they_say(loaded, data, render, table):
     counts = {}
     for name, rung in rungs_of(CONFIG).items():
-        batch = next(held_out.batches(rung.layout, render))
+        batch = next(data.batches(rung.layout, render))
         counts[name] = set((batch.input_ids == table.image_id).sum(1).tolist())
     words = 2 * (2 * 2 + 1 + 1)  # bars, names and the newline of two rows
     assert counts == {"R0": {0}, "R1": {words}, "R2": {4}, "R3": {16}, "R4": {16}}
 
 
-def test_the_splice_changes_nothing_and_a_wrong_one_is_seen(loaded, held_out, render, monkeypatch):
+def test_the_splice_changes_nothing_and_a_wrong_one_is_seen(loaded, data, render, monkeypatch):
     rungs = rungs_of(CONFIG)
     pair = [
         (scorer_of(rungs[name], loaded.gpt2v, render, None), rungs[name].layout)
         for name in ("R0", "R1")
     ]
-    assert logit_difference(held_out, *pair) == 0.0
+    assert logit_difference(data, *pair) == 0.0
 
     def other(self, batch):
         return (
@@ -62,11 +62,11 @@ def test_the_splice_changes_nothing_and_a_wrong_one_is_seen(loaded, held_out, re
         )
 
     monkeypatch.setattr("gpt2v.model.vision_tokens.SplicedText.__call__", other)
-    assert logit_difference(held_out, *pair) > 1e-3
+    assert logit_difference(data, *pair) > 1e-3
 
 
-def test_rows_of_the_ladder(loaded, held_out, tmp_path):
-    rows = climb(loaded, held_out, CONFIG, tmp_path)["results"]
+def test_rows_of_the_ladder(loaded, data, tmp_path):
+    rows = climb(loaded, data, CONFIG, tmp_path)["results"]
     assert [row["rung"] for row in rows] == ["R0", "R1", "R2", "R3", "R4"]
     assert [row["parent"] for row in rows] == [None, "R0", "R1", "R2", "R3"]
     assert rows[1]["accuracy"] == rows[0]["accuracy"]
@@ -98,7 +98,7 @@ def test_a_saved_model_climbs_and_its_ends_are_its_evaluation(mm_run, tmp_path):
     assert rows[-1]["gap_closed"] == 0
 
 
-def test_a_reader_without_a_source_refuses_pictures(held_out, render, lm, table):
-    batch = next(held_out.batches("image", render))
+def test_a_reader_without_a_source_refuses_pictures(data, render, lm, table):
+    batch = next(data.batches("image", render))
     with pytest.raises(AssertionError, match="no source"):
         Reader(lm, table.image_id)(batch)

@@ -1,4 +1,4 @@
-"""A rung of the ladder, retrained: MM-Train with something else in the picture's place."""
+"""A rung of the ladder, retrained: MM-Train with another token source instead of pictures."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from gpt2v.mm_train.train import train_mm
 
 
 class Unseen(TileBank):
-    """Tiles of which no picture may be drawn."""
+    """Tiles from which no picture may be drawn."""
 
     def take(self, tiles, keys=None):
         pytest.fail("a picture was drawn")
@@ -21,7 +21,7 @@ class Unseen(TileBank):
 
 
 def unseen(bank):
-    """The same tiles, which nobody looks at; those that are not trained on are not even made."""
+    """The same tiles; drawing a picture of them fails, and so does making held-out tiles."""
 
     def never():
         pytest.fail("tiles were drawn")
@@ -41,7 +41,7 @@ def test_a_rung_is_trained_without_a_picture(bank, lm_run, tmp_path):
         data={"batch_size": 16, "stages": [{"steps": 30, "mix": mix}]},
         train={
             "groups": [{"name": "language_model", "pattern": "^language_model", "lr": 0.003},
-                       {"name": "eyes", "pattern": "", "lr": 0}],
+                       {"name": "rest", "pattern": "", "lr": 0}],
             "warmup": 0,
             "log_every": 1,
             "eval_grids": 20,

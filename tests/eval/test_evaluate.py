@@ -1,4 +1,4 @@
-"""Evaluation: records, rows and baselines, each against a count by hand."""
+"""Evaluation: records, rows and baselines, each compared with a count by hand."""
 
 import json
 
@@ -12,14 +12,14 @@ import helpers
 from gpt2v.config.grids import HeldOutGridConfig
 from gpt2v.config.load import load
 from gpt2v.config.measuring import EvalConfig
-from gpt2v.curriculum.validation import held_out as measure
+from gpt2v.curriculum.validation import validate
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.views import TextView
 from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
-from gpt2v.eval.evaluate import Part, evaluate, evaluate_model, gap_between, held_out
+from gpt2v.eval.evaluate import Part, evaluate, evaluate_model, evaluation_data, gap_between
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer, score, score_all
 
@@ -38,11 +38,11 @@ def brute_force_bag(classes):
 def test_records_rows_and_examples_of_a_run(lm, loaded, bank, table, tmp_path):
     alone = PackedScorer(Reader(lm, table.image_id), Renderer(bank, table))
     scorers = {"gpt2v": (loaded.scorer(bank), ["text", "image"]), "lm": (alone, ["text"])}
-    found = evaluate(scorers, [Part(held_out(CONFIG, bank))], CONFIG, tmp_path)
+    results = evaluate(scorers, [Part(evaluation_data(CONFIG, bank))], CONFIG, tmp_path)
     records = pq.read_table(tmp_path / "records.parquet").to_pandas()
     assert len(records) == 3 * 70 * 2
     samples = draw_samples(GRID, bank, 1, "test", np.arange(70))
-    for row in found["results"]:
+    for row in results["results"]:
         mine = records[(records.model == row["model"]) & (records.modality == row["modality"])]
         assert row["accuracy"] == pytest.approx(mine.exact.mean())
         assert row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]
@@ -53,19 +53,19 @@ def test_records_rows_and_examples_of_a_run(lm, loaded, bank, table, tmp_path):
         truth = [bank.class_names[samples.classes[r.sample_, r.row, r.col]]
                  for r in mine.rename(columns={"sample": "sample_"}).itertuples()]  # fmt: skip
         assert mine.truth.tolist() == truth
-    assert json.loads((tmp_path / "results.json").read_text())["results"] == found["results"]
+    assert json.loads((tmp_path / "results.json").read_text())["results"] == results["results"]
     assert sorted(p.name for p in (tmp_path / "examples").iterdir()) == ["0.png", "1.png", "2.png"]
     assert load(EvalConfig, tmp_path / "config.yaml", {}) == CONFIG
-    rows = [r for r in found["results"] if r["model"] == "gpt2v"]
-    assert found["gap"] == rows[0]["accuracy"] - rows[1]["accuracy"]
-    assert found["gap_ci95"][0] <= found["gap"] <= found["gap_ci95"][1]
+    rows = [r for r in results["results"] if r["model"] == "gpt2v"]
+    assert results["gap"] == rows[0]["accuracy"] - rows[1]["accuracy"]
+    assert results["gap_ci95"][0] <= results["gap"] <= results["gap_ci95"][1]
     # The same text and the same weights: GPT-2v without a picture is its GPT-2.
-    rows = {(r["model"], r["modality"]): r["accuracy"] for r in found["results"]}
+    rows = {(r["model"], r["modality"]): r["accuracy"] for r in results["results"]}
     assert rows["gpt2v", "text"] == rows["lm", "text"]
 
 
 def test_batching_does_not_change_the_records(lm, bank, table):
-    data, render = held_out(CONFIG, bank), Renderer(bank, table)
+    data, render = evaluation_data(CONFIG, bank), Renderer(bank, table)
     reader = Reader(lm, table.image_id)
     together = score_all(PackedScorer(reader, render), data, "text", "x")
     one = render(data.samples(np.array([63])), TextView(), "independent", True)
@@ -85,7 +85,7 @@ def test_a_saved_gpt2_is_measured_on_text_and_has_learnt(lm_run, tmp_path):
     assert row["model"] == "lm"
     assert not list((tmp_path / "examples").iterdir())
     assert row["accuracy"] > 0.4
-    with pytest.raises(UserError, match=r"without eyes; use --modalities '\[text\]'"):
+    with pytest.raises(UserError, match=r"without vision tower; use --modalities '\[text\]'"):
         evaluate_model(str(lm_run), CONFIG, tmp_path)
 
 
@@ -118,7 +118,7 @@ def test_a_saved_gpt2v_is_measured_in_every_modality(mm_run, tmp_path, modalitie
 
 
 def test_grids_too_large_for_the_model_are_refused(lm, bank, table):
-    data = held_out(CONFIG.model_copy(update={"grid": LARGE}), bank)
+    data = evaluation_data(CONFIG.model_copy(update={"grid": LARGE}), bank)
     with pytest.raises(UserError, match=r"16x16 grid .* n_positions: 512"):
         data.check("text", Renderer(bank, table), Reader(lm, table.image_id).n_positions)
 
@@ -132,11 +132,11 @@ def test_validation_counts_every_grid_once(lm_run, bank, table):
     lm = GPT2LMHeadModel.from_pretrained(find_checkpoint(str(lm_run), "lm")).eval()
     stream = Stream(helpers.lm_config().data, Renderer(bank, table))
     reader = Reader(lm, table.image_id)
-    found = measure(reader, stream, 60, 1)
+    scores = validate(reader, stream, 60, 1)
     samples = stream.dataset(stream.spec(0), "val", 60).samples()
     whole = stream.render(samples, TextView(), "independent", with_choices=True)
     expected = np.mean(score(reader, whole, stream.render)["exact"])
-    assert list(found.values()) == [pytest.approx(expected, abs=1e-9)]
+    assert list(scores.values()) == [pytest.approx(expected, abs=1e-9)]
 
 
 def test_the_gaps_interval_knows_that_parts_have_pictures_of_their_own():

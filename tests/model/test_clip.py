@@ -1,4 +1,4 @@
-"""CLIP: the right token is pooled, equal captions are positives, and patches get a gradient."""
+"""CLIP: it pools the right token, equal captions are positives, and patches get a gradient."""
 
 import pytest
 import torch
@@ -37,8 +37,8 @@ def test_captions_of_different_content_differ(clip, tokenizer):
     with torch.no_grad():
         embeddings = embed_captions(clip, caption_ids(CAPTIONS, tokenizer, CPU))
     torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(3))
-    likeness = embeddings @ embeddings.T
-    assert float(likeness[~torch.eye(3, dtype=torch.bool)].max()) < 0.999
+    similarity = embeddings @ embeddings.T
+    assert float(similarity[~torch.eye(3, dtype=torch.bool)].max()) < 0.999
 
 
 def test_the_pooled_token_is_the_end_of_the_caption(clip, tokenizer):

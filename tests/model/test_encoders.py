@@ -1,4 +1,4 @@
-"""Vision towers of every family, loaded from files as the hub has them, and the projectors."""
+"""Vision towers of every family, loaded from files like those of the hub, and the projectors."""
 
 import copy
 import json
@@ -76,10 +76,10 @@ def test_features_are_the_named_hidden_states_without_or_with_the_class_token(
         model, _ = build_gpt2v(config(path, lm_path, vision_layer=layer, class_token=class_token))
         model.eval()
         with torch.no_grad():
-            found = model.vision_features(model.normalise(pixels))
+            features = model.vision_features(model.normalise(pixels))
             patches = helpers.patch_features(model, model.normalise(pixels))
         expected = torch.cat([states[:, n:], states[:, : n * class_token]], dim=1)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(patches, states[:, n:], rtol=1e-4, atol=1e-4)
 
 
@@ -92,9 +92,9 @@ def test_positions_for_another_size_are_what_transformers_interpolates(family):
     tower = load_encoder(path, image_size=48).tower.eval()
     with torch.no_grad():
         expected = plain(pixels, output_hidden_states=True, **how).hidden_states[-1]
-        found = tower(pixels, output_hidden_states=True).hidden_states[-1]
+        hidden = tower(pixels, output_hidden_states=True).hidden_states[-1]
     assert tower.config.image_size == 48
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-4)
 
 
 @settings(deadline=None, max_examples=20)
@@ -102,10 +102,10 @@ def test_positions_for_another_size_are_what_transformers_interpolates(family):
 def test_resampling_keeps_class_tokens_and_constants(before, side, n_class):
     table = torch.full((n_class + before**2, 3), 2.0)
     table[:n_class] = torch.tensor([5.0, 6.0, 7.0])
-    found = resample_positions(table, n_class, side)
-    assert found.shape == (n_class + side**2, 3)
-    torch.testing.assert_close(found[:n_class], table[:n_class], rtol=0, atol=0)
-    torch.testing.assert_close(found[n_class:], torch.full((side**2, 3), 2.0))
+    resampled = resample_positions(table, n_class, side)
+    assert resampled.shape == (n_class + side**2, 3)
+    torch.testing.assert_close(resampled[:n_class], table[:n_class], rtol=0, atol=0)
+    torch.testing.assert_close(resampled[n_class:], torch.full((side**2, 3), 2.0))
     same = torch.randn(n_class + before**2, 3)
     torch.testing.assert_close(resample_positions(same, n_class, before), same)
 
@@ -121,9 +121,9 @@ def test_the_normalisation_within_a_saved_processor_is_read(tmp_path):
 def test_weights_saved_in_half_precision_are_trained_in_fp32(tokenizer, lm, tmp_path):
     half = copy.deepcopy(lm).to(torch.bfloat16)
     path = helpers.save_checkpoint(tmp_path, 1, half, tokenizer)
-    found, _ = load_gpt2(str(path), "lm")
-    assert {p.dtype for p in found.parameters()} == {torch.float32}
-    assert found.config.dtype == torch.float32
+    loaded, _ = load_gpt2(str(path), "lm")
+    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
+    assert loaded.config.dtype == torch.float32
 
 
 def test_placeholders_must_be_as_many_as_vision_tokens(gpt2v):
@@ -136,14 +136,14 @@ def test_placeholders_must_be_as_many_as_vision_tokens(gpt2v):
 
 
 @pytest.mark.parametrize("name", list(N_CLASS))
-def test_without_a_processor_the_familys_normalisation_holds(name, tmp_path):
+def test_without_a_processor_the_familys_normalisation_is_used(name, tmp_path):
     assert (
         load_encoder(helpers.tower_checkpoint(name, tmp_path, processor=False)).mean[0]
         == DEFAULT_MEAN[name]
     )
 
 
-def test_a_saved_gpt2v_of_each_family_comes_back(family, lm_path, tokenizer, tmp_path):
+def test_a_saved_gpt2v_of_each_family_is_loaded_unchanged(family, lm_path, tokenizer, tmp_path):
     name, path = family
     model, _ = build_gpt2v(config(path, lm_path, image_size=64, class_token=bool(N_CLASS[name])))
     saved = str(helpers.save_checkpoint(tmp_path, 1, model, tokenizer))
@@ -161,7 +161,7 @@ def test_a_saved_gpt2v_of_each_family_comes_back(family, lm_path, tokenizer, tmp
 
 
 @pytest.mark.parametrize("layout", ["composite", "multi"])
-def test_the_class_token_stands_before_its_pictures_patches(layout, bank, table, lm_path, tmp_path):
+def test_the_class_token_comes_before_its_pictures_patches(layout, bank, table, lm_path, tmp_path):
     model, _ = build_gpt2v(
         config(helpers.tower_checkpoint("clip", tmp_path), lm_path, class_token=True, pool=2)
     )
@@ -223,17 +223,17 @@ def test_averaging_before_and_after_the_mlp_differ_and_joining_keeps_the_order()
 
 
 def test_convex_tokens_lie_among_the_words():
-    """In the convex hull of the words: between their extremes in every direction."""
+    """They are in the convex hull of the words: between its extremes in every direction."""
     words = torch.randn(11, 8)
     tokens = made("convex", 1)(10 * torch.randn(2, 16, 6), words)
     directions = torch.randn(8, 200)
     seen, allowed = tokens @ directions, words @ directions
     assert (seen <= allowed.max(0).values + 1e-5).all()
     assert (seen >= allowed.min(0).values - 1e-5).all()
-    assert tokens.flatten(0, 1).std(0).min() > 0.05  # and not all in one place
+    assert tokens.flatten(0, 1).std(0).min() > 0.05  # and they are not all equal
 
 
-# ---- what is refused -----------------------------------------------------------------------------
+# ---- refused settings ----------------------------------------------------------------------------
 
 
 def refused(line, *args, **more):
@@ -284,7 +284,7 @@ def test_a_projector_is_taken_from_another_gpt2v_if_it_fits(lm_path, tokenizer, 
     wide, _ = build_gpt2v(config(clip, lm_path, projector="pixel-shuffle", pool=2))
     more = {"projector_from": str(helpers.save_checkpoint(tmp_path / "w", 1, wide, tokenizer))}
     refused(
-        "takes 64 wide patches to .* but 16 to",
+        "maps width 64 to .* but 16 to",
         clip, lm_path, projector="pixel-shuffle", **more,
     )  # fmt: skip
 

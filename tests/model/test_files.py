@@ -1,4 +1,4 @@
-"""Checkpoints open in plain transformers, load unchanged, and damage is detected."""
+"""Checkpoints load in plain transformers and in gpt2v unchanged; damage is detected."""
 
 import json
 import shutil
@@ -94,7 +94,7 @@ def test_the_newest_checkpoint_of_a_run_is_found(run, lm, tokenizer):
     newest = save_checkpoint(run, 123, lm, tokenizer)
     assert find_checkpoint(str(run), "lm") == str(newest)
     assert find_checkpoint(str(newest), "lm") == str(newest)
-    (run / "checkpoints" / ".step-000999.half").mkdir()  # of a run that was interrupted
+    (run / "checkpoints" / ".step-000999.half").mkdir()  # an interrupted save
     assert find_checkpoint(str(run), "lm") == str(newest)
 
 
@@ -133,7 +133,7 @@ def test_paths_without_a_checkpoint_are_refused(tmp_path):
 
 
 def test_a_mistyped_relative_run_is_no_hub_id(tmp_path, monkeypatch):
-    """runs/typo in an existing runs/ is a mistake, not a hub id."""
+    """If runs/ exists, runs/typo is a mistake and not a hub id."""
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="lm: runs/typo: no such run"):

@@ -1,4 +1,4 @@
-"""GPT-2v: its parts, its vision-token sources, and what moves when it is trained."""
+"""GPT-2v: its parts, its token sources, and the weights that change in training."""
 
 import numpy as np
 import pytest
@@ -35,18 +35,18 @@ def test_patch_features_are_the_hidden_states_of_the_named_layer(gpt2v):
     x = normalise(pixels, torch.device("cpu"))
     with torch.no_grad():
         states = gpt2v.vision_tower(x, output_hidden_states=True).hidden_states
-        found = helpers.patch_features(gpt2v, x)
-    assert found.shape == (2, 36, 16)
-    torch.testing.assert_close(found, states[-2][:, 1:], rtol=0, atol=0)
-    assert not torch.allclose(found, states[-1][:, 1:])
+        features = helpers.patch_features(gpt2v, x)
+    assert features.shape == (2, 36, 16)
+    torch.testing.assert_close(features, states[-2][:, 1:], rtol=0, atol=0)
+    assert not torch.allclose(features, states[-1][:, 1:])
 
 
 def test_normalising_is_clips(gpt2v):
     pixels = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
     mean, std = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
     expected = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2)
-    found = normalise(pixels, torch.device("cpu"))
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    normalised = normalise(pixels, torch.device("cpu"))
+    np.testing.assert_allclose(normalised.numpy(), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["bank", "long_bank"])
@@ -58,8 +58,8 @@ def test_spliced_text_gives_the_logits_of_the_text(gpt2v, lm, table, name, reque
         plain, _ = Reader(lm, table.image_id)(render(samples, TextView()))
         spliced = render(samples, TextView(spliced=True))
         source = SplicedText(gpt2v, render)
-        found, _ = Reader(lm, table.image_id, source)(spliced)
-    torch.testing.assert_close(found, plain, rtol=0, atol=0)
+        logits, _ = Reader(lm, table.image_id, source)(spliced)
+    torch.testing.assert_close(logits, plain, rtol=0, atol=0)
     spliced.hidden_ids[:, 3] = table.tokens(" xyz")[0]  # planted: one other word
     with torch.no_grad():
         wrong, _ = Reader(lm, table.image_id, source)(spliced)
@@ -71,12 +71,12 @@ def test_cell_embeddings_follow_the_span(gpt2v, lm, bank, table):
     render = Renderer(bank, table)
     source = CellEmbedding(gpt2v, render)
     batch = render(samples, ImageView(cell_span(4, 3), with_pixels=False))
-    found = source(batch).reshape(4, 12, -1)
+    embeddings = source(batch).reshape(4, 12, -1)
     for i in range(4):
         for k, cell in enumerate(np.repeat(range(4), 3)):
             name = bank.class_names[samples.classes[i].reshape(-1)[cell]]
             word = lm.transformer.wte.weight[table.tokens(f" {name}")].mean(0)
-            torch.testing.assert_close(found[i, k], word)
+            torch.testing.assert_close(embeddings[i, k], word)
 
 
 def parts(model):
@@ -103,7 +103,7 @@ def test_a_frozen_part_does_not_move_by_one_bit_and_the_others_move(frozen, bank
         assert all(same) if name == frozen else not all(same), name
         if name != frozen:
             moved = {k for k, s in zip(before[name], same, strict=True) if not s}
-            # the last layers of the tower are not read by every configuration
+            # not every configuration uses the last layers of the tower
             assert len(moved) > 0.8 * len(before[name]), set(before[name]) - moved
 
 
@@ -113,7 +113,7 @@ def test_training_twice_gives_the_same_weights_bit_for_bit(bank, lm_run, mm_run,
     assert files[0] == files[1]
 
 
-def test_an_encoder_from_a_checkpoint_is_taken_whole(lm_run, tmp_path):
+def test_an_encoder_from_a_checkpoint_has_all_its_weights(lm_run, tmp_path):
     tower = new_encoder(VisionConfig.model_validate(helpers.TINY_VISION)).tower
     tower.save_pretrained(tmp_path)
     model, _ = build_gpt2v(helpers.mm_config(lm_run, encoder=str(tmp_path)))
@@ -140,10 +140,10 @@ def test_a_foreign_gpt2_gets_the_tokens_that_it_lacks(lm_run, tmp_path):
     lm.resize_token_embeddings(small)
     lm.save_pretrained(tmp_path)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    model, found = build_gpt2v(helpers.mm_config(tmp_path))
-    assert model.language_model.transformer.wte.weight.shape[0] == found.get_vocab_size()
-    kept = model.language_model.transformer.wte.weight[:small]
-    torch.testing.assert_close(kept, lm.transformer.wte.weight, rtol=0, atol=0)
+    model, grown = build_gpt2v(helpers.mm_config(tmp_path))
+    assert model.language_model.transformer.wte.weight.shape[0] == grown.get_vocab_size()
+    unchanged = model.language_model.transformer.wte.weight[:small]
+    torch.testing.assert_close(unchanged, lm.transformer.wte.weight, rtol=0, atol=0)
 
 
 def test_pooled_vision_tokens_are_means_of_squares_of_patches(gpt2v):
@@ -156,12 +156,12 @@ def test_pooled_vision_tokens_are_means_of_squares_of_patches(gpt2v):
     words = gpt2v.get_input_embeddings().weight
     try:
         with torch.no_grad():
-            found = gpt2v.vision_tokens(pixels)
+            tokens = gpt2v.vision_tokens(pixels)
             patches = helpers.patch_features(gpt2v, pixels).reshape(2, side, side, -1)
             for token in range((side // 2) ** 2):
                 r, c = divmod(token, side // 2)
                 square = patches[:, 2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean((1, 2))
-                torch.testing.assert_close(found[:, token], gpt2v.projector.each(square, words))
+                torch.testing.assert_close(tokens[:, token], gpt2v.projector.each(square, words))
         assert gpt2v.token_geometry.patch_size == 2 * gpt2v.geometry.patch_size
     finally:
         gpt2v.config.pool = gpt2v.projector.pool = 1

@@ -243,7 +243,7 @@ def test_a_tokenizer_that_adds_tokens_adds_none_in_the_export(lm, table, tokeniz
 def test_a_picture_smaller_than_the_canvas_has_more_tokens_in_the_export(
     bank, table, lm, tokenizer
 ):
-    """As the documentation says: our model leaves out the canvas beside a 1x2 grid."""
+    """As the documentation says: our model leaves out the canvas around a 1x2 grid."""
     model = build(Case(), lm, table)
     span = model.token_geometry.span(1, 2, bank.size)
     canvas = Image.new("RGB", (32, 32))

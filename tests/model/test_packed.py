@@ -303,7 +303,7 @@ def test_nothing_read_gives_nothing(lm, bank, table, samples):
     assert read_hidden(lm, packed).shape == (0, lm.config.n_embd)
 
 
-def test_blocks_are_compiled_for_all_kinds_of_batches(
+def test_blocks_are_compiled_for_all_types_of_batches(
     monkeypatch, lm, bank, long_bank, table, samples
 ):
     """Different lengths, shared masks and a mask per sample, in training and in validation."""

@@ -1,4 +1,4 @@
-"""Scores without generation equal what greedy generation says."""
+"""Scores without generation are the results of greedy generation."""
 
 import dataclasses
 
@@ -48,18 +48,18 @@ def check_against_generation(lm, table, bank, n):
             text = helpers.prefix(samples, i, names, helpers.markdown(samples, i, names))
             said = helpers.answer(samples, i, q, names)
             text += helpers.question(samples, i, q)
-            found = generated(lm, table, text, len(table.tokens(said)))
-            assert records["exact"][2 * i + q] == (found == said)
+            new = generated(lm, table, text, len(table.tokens(said)))
+            assert records["exact"][2 * i + q] == (new == said)
     return records
 
 
 def test_exact_is_greedy_generation_with_its_newline(trained, bank):
     records = check_against_generation(*trained, bank, 12)
-    assert 0 < accuracy(records) < 1  # both cases were seen
+    assert 0 < accuracy(records) < 1  # both cases occur
 
 
 def test_exact_is_greedy_generation_for_names_of_several_tokens(trained, bank):
-    """Every other class has an answer that the model says as two tokens and a newline, or not."""
+    """The name of every other class has two words, so its answer has several tokens."""
     lm, table = trained
     said = check_against_generation(lm, table, bank, 4)["prediction"]
     longer = tuple(f"{n}-{n}" if i % 2 else n for i, n in enumerate(bank.class_names))

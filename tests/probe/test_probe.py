@@ -1,4 +1,4 @@
-"""The probe reads what is in the embeddings of each cell, and nothing where labels are shuffled."""
+"""The probe reads the class of each cell from its embeddings; with shuffled labels it cannot."""
 
 import json
 
@@ -25,7 +25,7 @@ def config(model="x", **changes):
 
 
 class Seeing:
-    """In the place of a GPT-2v: each patch's embedding holds its cell's class, and noise."""
+    """Replaces a GPT-2v: the embedding of each patch is the class of its cell, with noise."""
 
     def __init__(self, gpt2v, bank, spec, seed):
         self.geometry, self.config = gpt2v.geometry, gpt2v.config
@@ -67,15 +67,15 @@ def test_separable_features_are_read_and_shuffled_labels_are_chance(gpt2v, bank,
 
 
 def test_each_cell_is_read_from_its_own_patches(gpt2v, bank, tmp_path):
-    """Planted: features of the cells swapped make the probe blind, so it looks where it should."""
+    """A planted error: if the features of two cells are swapped, the probe fails."""
 
     class Swapped(Seeing):
         def vision_features(self, pixels):
-            found = super().vision_features(pixels)
+            features = super().vision_features(pixels)
             span = self.geometry.span(1, 2, 16)
-            turned = found.clone()
-            turned[:, span.patch[span.cell == 0]] = found[:, span.patch[span.cell == 1]]
-            turned[:, span.patch[span.cell == 1]] = found[:, span.patch[span.cell == 0]]
+            turned = features.clone()
+            turned[:, span.patch[span.cell == 0]] = features[:, span.patch[span.cell == 1]]
+            turned[:, span.patch[span.cell == 1]] = features[:, span.patch[span.cell == 0]]
             return turned
 
     settings = config(grid={**GRID, "palette": 10}, features={"mode": "off"})
@@ -96,7 +96,7 @@ def test_features_belong_to_the_samples(gpt2v, bank):
 
 def test_records_and_results_of_a_saved_model(mm_run, bank, tmp_path):
     settings = config(mm_run)
-    found = probe_model(settings, tmp_path)
+    results = probe_model(settings, tmp_path)
     records = pq.read_table(tmp_path / "records.parquet").to_pandas()
     assert len(records) == 120 * 2
     samples = draw_samples(SampleSpec(rows=1, cols=2), bank, 1, "test", np.arange(120))
@@ -104,7 +104,7 @@ def test_records_and_results_of_a_saved_model(mm_run, bank, tmp_path):
         (row,) = records[(records["sample"] == i) & (records.col == cell)].to_dict("records")
         assert row["truth"] == bank.class_names[samples.classes[i, 0, cell]]
         assert row["palette_prediction"] in [bank.class_names[c] for c in samples.palette[i]]
-    everywhere = found["results"][0]
+    everywhere = results["results"][0]
     assert everywhere["accuracy"] == pytest.approx((records.truth == records.prediction).mean())
     in_palette = (records.truth == records.palette_prediction).mean()
     assert everywhere["palette_accuracy"] == pytest.approx(in_palette)

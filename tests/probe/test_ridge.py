@@ -1,4 +1,4 @@
-"""Ridge against the textbook's normal equations."""
+"""Ridge classifiers, compared with the normal equations."""
 
 import numpy as np
 import pytest
@@ -30,23 +30,23 @@ def closed_form(x, labels, classes, strength):
 @pytest.mark.parametrize("noise", [0.3, 3.0])
 def test_scores_equal_the_closed_form_at_the_chosen_strength(noise):
     x, labels = data(noise=noise)
-    found = fit_ridge(x, labels, 3)
-    expected = closed_form(x[:160], labels[:160], 3, found.strength)
-    np.testing.assert_allclose(found.scores(x), expected(x), atol=1e-8)
+    classifier = fit_ridge(x, labels, 3)
+    expected = closed_form(x[:160], labels[:160], 3, classifier.strength)
+    np.testing.assert_allclose(classifier.scores(x), expected(x), atol=1e-8)
 
 
-def test_the_strength_is_the_best_on_the_rows_held_back():
+def test_the_strength_is_the_best_on_the_held_out_rows():
     x, labels = data(n=60, d=40, noise=2.0)
-    found = fit_ridge(x, labels, 3)
+    classifier = fit_ridge(x, labels, 3)
 
     def rate(strength):
         scores = closed_form(x[:48], labels[:48], 3, strength)(x[48:])
         return (scores.argmax(1) == labels[48:]).mean()
 
-    assert rate(found.strength) == max(rate(s) for s in 10.0 ** np.arange(-6, 3))
+    assert rate(classifier.strength) == max(rate(s) for s in 10.0 ** np.arange(-6, 3))
 
 
-def test_separable_features_are_told_apart_and_noise_is_not():
+def test_separable_features_are_classified_and_shuffled_labels_are_not():
     x, labels = data(n=900, noise=0.05)
     fresh, truth = data(n=300, noise=0.05, seed=1)
     assert (fit_ridge(x, labels, 3).scores(fresh).argmax(1) == truth).mean() > 0.97

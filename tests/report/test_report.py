@@ -1,4 +1,4 @@
-"""The report: built from a run directory that the test makes up, then held against its files."""
+"""The report of an invented run directory, compared with the files of the run."""
 
 import json
 import re
@@ -40,16 +40,17 @@ def make_records(n: int, accuracy: dict[str, float], names: list[str]) -> tuple[
         palette = [str(name) for name in rng.permutation(names)[:4]]
         for cell in range(9):
             truth = str(rng.choice(palette))
-            place = {"sample": sample, "row": cell // 3, "col": cell % 3, "truth": truth}
+            cell_fields = {"sample": sample, "row": cell // 3, "col": cell % 3, "truth": truth}
             for key, share in accuracy.items():
                 model, modality = key.split("/")
                 said = answer(rng, truth, palette, share - 0.01 * (cell == 8))
                 exact = said == truth and not (said == "cat" and rng.random() < 0.005)
-                record = {"model": model, "modality": modality, "instruction": "lookup", **place}
+                record = {"model": model, "modality": modality, "instruction": "lookup"}
+                record |= cell_fields
                 record |= {"prediction": said, "exact": exact, "palette": palette}
                 records.append({**record, "choices": names, "logprobs": [-0.1] * len(names)})
-            found = answer(rng, truth, palette, 0.98)
-            probed.append({**place, "prediction": found, "palette_prediction": found})
+            said = answer(rng, truth, palette, 0.98)
+            probed.append({**cell_fields, "prediction": said, "palette_prediction": said})
     return records, probed
 
 
@@ -62,7 +63,7 @@ def write(path: Path, content: Any) -> None:
 
 
 def make_run(run: Path, n_images: int = 60, classes: list[str] = CLASSES) -> Path:
-    """A whole run directory with every stage."""
+    """A whole run directory of a demo with every sub-run."""
     share = {"gpt2v/text": 0.999, "gpt2v/image": 0.965, "lm/text": 0.998}
     records, probed = make_records(n_images, share, classes)
     write(run / "eval/records.parquet", records)
@@ -106,10 +107,10 @@ def make_run(run: Path, n_images: int = 60, classes: list[str] = CLASSES) -> Pat
         "lm": ["text/markdown 3x3", "text/patch-tiled 3x3"],
         "mm": ["image 3x3", "text/markdown 3x3"],
     }
-    for stage, keys in scores.items():
-        (run / stage).mkdir()
+    for sub_run, keys in scores.items():
+        (run / sub_run).mkdir()
         lines = map(json.dumps, curve([f"val/{name}_accuracy" for name in keys]))
-        (run / stage / "metrics.jsonl").write_text("\n".join(lines))
+        (run / sub_run / "metrics.jsonl").write_text("\n".join(lines))
     rng = np.random.default_rng(3)
     (run / "eval/examples").mkdir()
     for sample in range(min(n_images, 24)):
@@ -128,7 +129,7 @@ def curve(keys: list[str]) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run: for reading only."""
+    """A run that tests only read."""
     return make_run(tmp_path_factory.mktemp("made") / "run")
 
 
@@ -139,7 +140,7 @@ def page(made: Path) -> str:
 
 @pytest.fixture
 def run(made: Path, tmp_path: Path) -> Path:
-    """A copy, without a report, that a test may break."""
+    """A copy without a report, which a test may damage."""
     return shutil.copytree(made, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
 
 
@@ -281,7 +282,7 @@ def test_same_input_same_bytes_without_torch(run: Path, page: str) -> None:
     ],
 )
 def test_broken_files_are_named(run: Path, name: str, content: Any, says: str) -> None:
-    """`content` replaces the file: nothing, other bytes, or those of another file."""
+    """The file is deleted (`content` is None), or replaced by bytes or by another file."""
     path = run / name
     bad = (run / content).read_bytes() if isinstance(content, str) else content
     path.unlink() if bad is None else path.write_bytes(bad)

@@ -1,1 +1,1 @@
-"""Ablations: the vision-token ladder from the text itself to the picture."""
+"""Ablations: the vision-token ladder, from the text to the picture."""

@@ -1,8 +1,8 @@
-"""A vision-token ladder: the same grids and the same GPT-2v weights, with what stands at the image
-positions changed one step at a time, from the text itself to the picture.
+"""A vision-token ladder: the same grids and the same GPT-2v weights on every rung.
 
-Every rung is read as it is, without further training: a rung whose layout the language model never
-met in training shows that too.
+Only the embeddings at the image positions change, one step per rung, from the text to the picture.
+No rung is trained further. So if the language model never saw a rung's layout in training, its
+accuracy shows that, too.
 """
 
 import time
@@ -31,7 +31,7 @@ from gpt2v.registry import RUNGS, TOKEN_SOURCES, choose
 def climb(
     loaded: LoadedModel, data: GridDataset, config: LadderConfig, run: Path
 ) -> dict[str, Any]:
-    """Measure every rung; writes results."""
+    """Measure every rung; writes results, and returns the content of results.json."""
     started = time.monotonic()
     runs.write_config(run, config)
     model = loaded.gpt2v
@@ -76,10 +76,10 @@ def rungs_of(config: LadderConfig) -> dict[str, Rung]:
 def scorer_of(
     rung: Rung, model: GPT2vModel, render: Renderer, patches: ProjectedPatches
 ) -> PackedScorer:
-    """What answers questions on a rung.
+    """The scorer of a rung.
 
     Args:
-        patches: the source for pictures, which may read cached features.
+        patches: the token source for pictures, which may read cached features.
     """
     source: VisionTokenSource | None = None
     if rung.source is not None:
@@ -90,7 +90,7 @@ def scorer_of(
 
 
 def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:
-    """`gpt2v ablate tokens`: the ladder of a saved GPT-2v."""
+    """`gpt2v ablate tokens`: measure the ladder of a saved GPT-2v."""
     loaded, _ = load_gpt2v(config.model)
     c, bank = config, load_bank(config.tiles)
     data = GridDataset(c.grid, bank, c.seed, c.split, c.n_images, "grid.")
@@ -99,10 +99,10 @@ def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:
 
 @torch.no_grad()
 def logit_difference(data: GridDataset, *scorers: tuple[PackedScorer, str]) -> float:
-    """Largest difference of any logit between two rungs, over the first batch of grids.
+    """Largest difference of a logit between two rungs, in the first batch of grids.
 
     Args:
-        scorers: of either rung, with its layout.
+        scorers: the scorer and the layout of each of the two rungs.
     """
     one, other = (
         scorer.reader(next(data.batches(layout, scorer.render)))[0] for scorer, layout in scorers

@@ -1,7 +1,8 @@
 """Rungs of the vision-token ladder, from text to picture. Each is a class registered in `RUNGS`.
 
-A rung names a layout (where image positions are), a token source (what stands at them) and its
-parent, the rung that it is compared with.
+A rung has a layout (it decides where the image positions are), a token source (it gives the
+embeddings there) and a parent (the rung that it is compared with). The first line of the class's
+docstring is the rung's description in the results and in the report.
 """
 
 from typing import Any, ClassVar
@@ -10,14 +11,15 @@ from gpt2v.registry import RUNGS
 
 
 class Rung:
-    """What stands at the image positions; the first line of the docstring describes it.
+    """One rung of the ladder.
 
     Attributes:
         title: a few words.
         layout: a name in `data.render.views.LAYOUTS`.
-        source: a token source's name, or a mapping of a name and options; none: no image positions.
-        parent: the rung that it is compared with.
-        equals_parent: whether every logit must be its parent's.
+        source: name of a token source, or a mapping with a name and options; None: the layout has
+            no image positions.
+        parent: name of the rung that it is compared with.
+        equals_parent: whether every logit must be equal to the parent's.
     """
 
     title: ClassVar[str]

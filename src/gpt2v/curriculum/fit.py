@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from gpt2v import runs
 from gpt2v.config.training import LMConfig, MMConfig
-from gpt2v.curriculum.validation import held_out, merit
+from gpt2v.curriculum.validation import merit, validate
 from gpt2v.data.corpus.windows import TextBatch
 from gpt2v.data.render.batches import Batch
 from gpt2v.data.stream import Stream
@@ -52,7 +52,7 @@ def fit_stream(
         model=model,
         batch=stream.batch,
         loss=lambda batch: batch_loss(reader, batch),
-        evaluate=lambda: held_out(reader, stream, train.eval_grids, train.eval_windows),
+        evaluate=lambda: validate(reader, stream, train.eval_grids, train.eval_windows),
         describe=stream.describe,
         save=lambda folder: save_pretrained(folder, model, tokenizer),
         load=lambda folder: load_weights(folder, model),

@@ -14,7 +14,7 @@ from gpt2v.model.scoring import PackedScorer, accuracy, score_all
 _ACCURACY, _BITS = "_accuracy", "_bits_per_byte"  # ends of the names of scores
 
 
-def held_out(reader: Reader, stream: Stream, n_grids: int, n_windows: int) -> dict[str, float]:
+def validate(reader: Reader, stream: Stream, n_grids: int, n_windows: int) -> dict[str, float]:
     """The scores of each spec of the last stage on held-out data, by name.
 
     Grids give the exact-match accuracy. Text gives loss (nats per token), perplexity and bits per

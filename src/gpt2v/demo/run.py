@@ -27,7 +27,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.demo.config import DemoConfig
 from gpt2v.encoder_train.train import scenes_hash, train_encoder
 from gpt2v.errors import within
-from gpt2v.eval.evaluate import Part, Scorers, evaluate, held_out
+from gpt2v.eval.evaluate import Part, Scorers, evaluate, evaluation_data
 from gpt2v.features.sources import picture_source
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.train import train_mm
@@ -87,7 +87,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
 
     loaded, model = load_gpt2v(str(run / "mm"))
     before = load_model(str(run / "lm"))
-    data = held_out(config.eval, bank)
+    data = evaluation_data(config.eval, bank)
     picture = picture_source(model, [data], config.eval.features)
     scorers: Scorers = {
         "gpt2v": (loaded.scorer(bank, picture), ["text", "image"]),

@@ -1,1 +1,1 @@
-"""Evaluation: held-out grids in every modality, records, clustered statistics, baselines."""
+"""Evaluation: records, statistics clustered by picture, and baselines of held-out grids."""

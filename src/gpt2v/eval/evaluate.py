@@ -1,6 +1,6 @@
-"""`gpt2v eval MODEL`: a run, a checkpoint or a hub id is measured on held-out grids.
+"""`gpt2v eval MODEL`: measure a run, a checkpoint or a hub id on held-out grids.
 
-One packed pass per grid, one record per question.
+The model reads each grid once, in a packed pass with all questions. Each question gives one record.
 """
 
 import time
@@ -30,35 +30,45 @@ from gpt2v.model.scoring import Records, Scorer, score_all
 from gpt2v.registry import METRICS, choose
 from gpt2v.stats import paired_interval
 
-Scorers = Mapping[str, tuple[Scorer, list[str]]]  # by name, each with its modalities
+Scorers = Mapping[str, tuple[Scorer, list[str]]]  # name -> scorer and its modalities
 
 
 @dataclass(frozen=True)
 class Part:
-    """The grids of one evaluation, or of one part of a suite; every view shows the same samples."""
+    """The grids of an evaluation, or of one part of a suite; all modalities show the same grids."""
 
     data: GridDataset
-    name: str | None = None  # within its suite
-    modalities: Sequence[str] = ("text", "image")  # how they may be shown
+    name: str | None = None  # of a suite's part
+    modalities: Sequence[str] = ("text", "image")  # in which they may be shown
 
     def shown(self, modalities: Sequence[str]) -> list[str]:
-        """Those of some modalities in which it may be shown."""
+        """Those of the given modalities in which the part may be shown."""
         return [modality for modality in modalities if modality in self.modalities]
 
 
-def evaluate_model(source: str, config: EvalConfig | SuiteEvalConfig, run: Path) -> dict[str, Any]:
-    """Measure a saved model in the configured modalities."""
-    loaded = load_model(source)
+def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) -> dict[str, Any]:
+    """Measure a saved model in the configured modalities; returns the content of results.json.
+
+    Args:
+        model: a run, a checkpoint directory or a hub id.
+        run: the run directory of the evaluation.
+
+    Raises:
+        UserError: the model cannot be loaded, or it cannot be measured as configured.
+    """
+    loaded = load_model(model)
     if set(config.modalities) != {"text"} and loaded.gpt2v is None:
-        raise UserError(f"modalities: {source} is a GPT-2 without eyes; use --modalities '[text]'")
+        raise UserError(
+            f"modalities: {model} is a GPT-2 without vision tower; use --modalities '[text]'"
+        )
     bank = load_bank(config.tiles)
     parts = parts_of(config, bank)
-    picture = None
+    patches = None
     if loaded.gpt2v is not None:
         shown = [part.data for part in parts if set(part.modalities) != {"text"}]
-        picture = picture_source(loaded.gpt2v, shown, config.features)
+        patches = picture_source(loaded.gpt2v, shown, config.features)
     name = "lm" if loaded.gpt2v is None else "gpt2v"
-    scorers: Scorers = {name: (loaded.scorer(bank, picture), list(config.modalities))}
+    scorers: Scorers = {name: (loaded.scorer(bank, patches), list(config.modalities))}
     return evaluate(scorers, parts, config, run)
 
 
@@ -66,35 +76,35 @@ def parts_of(config: EvalConfig | SuiteEvalConfig, bank: TileBank) -> list[Part]
     """The grids of an evaluation, or of each part of a suite.
 
     Raises:
-        UserError: there is no such suite or part, its tiles are too few, or nothing is left to
+        UserError: there is no such suite or part, there are too few tiles, or no part is left to
             measure.
     """
     if isinstance(config, EvalConfig):
-        return [Part(held_out(config, bank), modalities=list(config.modalities))]
+        return [Part(evaluation_data(config, bank), modalities=list(config.modalities))]
     suite = load_suite(config.suite)
-    known = [part.name for part in suite.parts]
+    names = [part.name for part in suite.parts]
     for name in config.parts or []:
-        if name not in known:
-            raise UserError(f"parts: {config.suite} has no part {name}, but {', '.join(known)}")
-    found = []
+        if name not in names:
+            raise UserError(f"parts: {config.suite} has no part {name}, but {', '.join(names)}")
+    parts = []
     for part in suite.parts:
         modalities: list[str] = [m for m in part.modalities if m in config.modalities]
-        if modalities and part.name in (config.parts or known):
-            found.append(Part(part_data(suite, part, bank), part.name, modalities))
-    if not found:
+        if modalities and part.name in (config.parts or names):
+            parts.append(Part(part_data(suite, part, bank), part.name, modalities))
+    if not parts:
         raise UserError(f"modalities: no part of {config.suite} is shown as {config.modalities}")
     check_bank(suite, config.suite, bank)
-    return found
+    return parts
 
 
-def held_out(config: EvalConfig, bank: TileBank) -> GridDataset:
-    """The grids that a configuration describes."""
+def evaluation_data(config: EvalConfig, bank: TileBank) -> GridDataset:
+    """The data set that a configuration describes."""
     c = config
     return GridDataset(c.grid, bank, c.seed, c.split, c.n_images, "grid.")
 
 
 def summarise(records: pa.Table, metrics: Sequence[str] = ("accuracy",)) -> dict[str, Any]:
-    """What each metric gives for some records.
+    """The values of the metrics for some records, by key.
 
     Raises:
         UserError: two metrics give a value with the same key.
@@ -114,14 +124,18 @@ def evaluate(
     config: EvalConfig | SuiteEvalConfig,
     run: Path,
 ) -> dict[str, Any]:
-    """Measure named models, each in its modalities; writes records, examples and results."""
+    """Measure models, each in its modalities; writes records, examples and results.
+
+    Returns:
+        The content of results.json.
+    """
     started = time.monotonic()
     runs.write_config(run, config)
     for scorer, modalities in scorers.values():
         for part in parts:
             for modality in part.shown(modalities):
                 scorer.check(part.data, modality)
-    known = [tally(part.data.samples()) for part in parts]
+    tallies = [tally(part.data.samples()) for part in parts]
     rows, tables = [], []
     gap: dict[str, Any] = {}
     for model, (scorer, modalities) in scorers.items():
@@ -132,11 +146,11 @@ def evaluate(
                 label = f"eval: {model}, {modality}" + (f", {part.name}" if part.name else "")
                 records = score_all(scorer, part.data, modality, label)
                 by_modality[modality] = records
-                named = {"model": model, "modality": modality}
+                constants = {"model": model, "modality": modality}
                 if part.name is not None:
-                    named["part"] = part.name
-                table = record_table(records, **named)
-                rows += _rows(named, part, table, known[number], config.metrics)
+                    constants["part"] = part.name
+                table = record_table(records, **constants)
+                rows += _rows(constants, part, table, tallies[number], config.metrics)
                 tables.append(table)
             if {"text", "image"} <= set(by_modality):
                 pairs.append((by_modality["text"], by_modality["image"]))
@@ -144,7 +158,7 @@ def evaluate(
             gap = gap_between(pairs)
     pq.write_table(pa.concat_tables(tables), run / "records.parquet")
     save_examples(parts[0].data, config.examples, run / "examples")
-    hashed = [part.data.hash for part in parts]
+    hashes = [part.data.hash for part in parts]
     suite: dict[str, Any] = {}
     if isinstance(config, SuiteEvalConfig):
         whole = suite_hash(load_suite(config.suite), parts[0].data.bank)
@@ -154,7 +168,7 @@ def evaluate(
         "eval",
         started,
         seed=parts[0].data.seed,
-        data_hash=hashed[0] if len(hashed) == 1 else hash_of(*hashed),
+        data_hash=hashes[0] if len(hashes) == 1 else hash_of(*hashes),
         results=rows,
         **suite,
         **gap,
@@ -162,43 +176,51 @@ def evaluate(
 
 
 def _rows(
-    named: Mapping[str, str], part: Part, table: pa.Table, known: Tally, metrics: Sequence[str]
+    constants: Mapping[str, str],
+    part: Part,
+    table: pa.Table,
+    baselines: Tally,
+    metrics: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """A row of results for each instruction."""
+    """A row of results for each instruction; each row begins with the constants."""
     rows = []
     asked = table["instruction"].to_numpy()
     for instruction in dict.fromkeys(asked.tolist()):
-        base = known[instruction][1]
+        _, own = baselines[instruction]
         rows.append(
             {
-                **named,
+                **constants,
                 "instruction": instruction,
                 "questions": "independent",
                 "split": part.data.split,
                 **summarise(table.filter(pa.array(asked == instruction)), metrics),
-                "chance": base.chance,
-                "blind_accuracy": base.blind,
-                "bag_accuracy": base.bag,
+                "chance": own.chance,
+                "blind_accuracy": own.blind,
+                "bag_accuracy": own.bag,
             }
         )
     return rows
 
 
 def gap_between(pairs: Sequence[tuple[Records, Records]]) -> dict[str, Any]:
-    """Text minus pictures on the same questions, part by part, with its paired interval."""
+    """Accuracy on text minus accuracy on pictures, over all parts, with its paired interval.
+
+    Args:
+        pairs: of each part, the records of text and of pictures, with the same questions.
+    """
     right = [np.concatenate([pair[i]["exact"] for pair in pairs]) for i in (0, 1)]
     samples = [np.array(text["sample"]) for text, _ in pairs]
-    after = np.cumsum([0, *(own.max() + 1 for own in samples[:-1])])
-    cluster = np.concatenate([own + start for own, start in zip(samples, after, strict=True)])
+    starts = np.cumsum([0, *(own.max() + 1 for own in samples[:-1])])  # no number occurs twice
+    cluster = np.concatenate([own + start for own, start in zip(samples, starts, strict=True)])
     interval = paired_interval(right[0], right[1], cluster)
     return {"gap": float(right[0].mean() - right[1].mean()), "gap_ci95": list(interval)}
 
 
 def save_examples(data: GridDataset, n: int, folder: Path) -> None:
-    """The first few grids as pictures in their own size, named by sample index."""
+    """Write the pictures of the first `n` grids in their natural size, named by sample index."""
     folder.mkdir(parents=True, exist_ok=True)
     for example in data.examples(np.arange(n)) if n else ():
-        for place, png in enumerate(example.pngs):
+        for number, png in enumerate(example.pngs):
             several = len(example.pictures) > 1
-            name = f"{example.index}-{place}.png" if several else f"{example.index}.png"
+            name = f"{example.index}-{number}.png" if several else f"{example.index}.png"
             (folder / name).write_bytes(png)

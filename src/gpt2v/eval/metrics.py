@@ -1,8 +1,10 @@
 """Metrics: functions of records. Each is registered in `METRICS`.
 
-A metric is called as `metric(records)` with a `pyarrow.Table` of one model's answers to the
-questions of one instruction in one modality, a row for each (the columns of `records.parquet`). It
-returns the values that it adds to the row of results, by their keys.
+A metric is called as `metric(records)`. `records` is a `pyarrow.Table` with the columns of
+`records.parquet` and one row per question: one model's answers, in one modality, to the questions
+of one instruction. The metric returns the values that it adds to the row of results, by key.
+
+Shapes: J questions in a flat list.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -50,13 +52,16 @@ def log_loss(records: "pa.Table") -> dict[str, Any]:
 
 
 def column(records: "pa.Table", name: str) -> NDArray[Any]:
-    """One column as an array, (n_questions,)."""
+    """One column as an array, (J,)."""
     values: NDArray[Any] = records[name].to_numpy()
     return values
 
 
-def _rate(key: str, interval: str, right: NDArray[np.bool_], records: "pa.Table") -> dict[str, Any]:
+def _rate(
+    key: str, interval_key: str, right: NDArray[np.bool_], records: "pa.Table"
+) -> dict[str, Any]:
+    """The share of `right` (J,) and its interval, clustered by picture, under two keys."""
     return {
         key: float(right.mean()),
-        interval: list(cluster_interval(right, column(records, "sample"))),
+        interval_key: list(cluster_interval(right, column(records, "sample"))),
     }

@@ -46,7 +46,7 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
         tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
         model = new_gpt2(config.model, tokenizer)
     else:
-        loaded = load_model(config.init, "init", "gpt2", measured=False)
+        loaded = load_model(config.init, "init", "gpt2", for_inference=False)
         model, tokenizer = loaded.lm, loaded.tokenizer
     model = place(model, fused_attention=not config.data.has_grids)
     renderer = Renderer(bank, PieceTable(tokenizer)) if bank else None

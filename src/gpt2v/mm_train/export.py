@@ -26,7 +26,7 @@ def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
     _check_target(to, overwrite)
     if not Path(run).exists():  # a hub id is never a GPT-2v of ours
         raise UserError(f"run: {run}: no such run or checkpoint")
-    loaded, model = load_gpt2v(run, "run", measured=False)
+    loaded, model = load_gpt2v(run, "run", for_inference=False)
     with within(f"{run}: "):
         check_llava(model, loaded.tokenizer)
     try:

@@ -1,4 +1,4 @@
-"""`gpt2v mm train`: a vision tower and a projector in front of a trained GPT-2."""
+"""`gpt2v mm train`: train a vision tower, a projector and an already trained GPT-2 together."""
 
 import time
 from pathlib import Path
@@ -31,7 +31,10 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
     """Train into the run directory.
 
     Args:
-        bank: saves loading the tiles twice.
+        bank: the tiles of `config.tiles`, if they are loaded already.
+
+    Raises:
+        UserError: the parts or the data do not fit the configuration.
     """
     started = time.monotonic()
     bank = bank or load_bank(config.tiles)
@@ -51,16 +54,20 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
 
 
 def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
-    """The model before training: a trained GPT-2, a trained or a random vision tower."""
-    loaded = load_model(config.lm, "lm", "gpt2", measured=False)
+    """The untrained GPT-2v and its tokenizer, from a GPT-2 and a trained or random vision tower.
+
+    Raises:
+        UserError: a part cannot be loaded, or the parts do not fit.
+    """
+    loaded = load_model(config.lm, "lm", "gpt2", for_inference=False)
     lm, tokenizer = loaded.lm, loaded.tokenizer
     if config.encoder is None:
         if config.image_size is not None:
             raise UserError("image_size: needs an encoder; without one, set vision.image_size")
         encoder = new_encoder(config.vision)
     else:
-        source = find_checkpoint(config.encoder, "encoder")
-        encoder = load_encoder(source, config.image_size)
+        path = find_checkpoint(config.encoder, "encoder")
+        encoder = load_encoder(path, config.image_size)
     _check_parts(config, encoder.tower.config)
     model = GPT2vModel.from_parts(
         encoder,
@@ -78,7 +85,7 @@ def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
 
 
 def _check_parts(config: MMConfig, vision: PreTrainedConfig) -> None:
-    """Refuse what this vision tower cannot give."""
+    """Check that the vision tower has what the configuration asks for."""
     depth, n_class_tokens = vision.num_hidden_layers, family_of(vision).n_class_tokens
     if not -depth - 1 <= config.vision_layer <= depth:
         raise UserError(f"vision_layer: {config.vision_layer} must lie in {-depth - 1}..{depth}")
@@ -93,22 +100,22 @@ def _check_parts(config: MMConfig, vision: PreTrainedConfig) -> None:
     if config.class_token and not n_class_tokens:
         raise UserError(f"class_token: {config.encoder} has none; use class_token: false")
     if config.class_token and config.projector == "pixel-shuffle" and config.pool > 1:
-        raise UserError("class_token: pixel-shuffle joins patches, which a class token has not")
+        raise UserError("class_token: pixel-shuffle joins patches; a class token has no patches")
 
 
-def _take_projector(model: GPT2vModel, source: str) -> None:
-    """Start from the projector of another GPT-2v."""
-    _, other = load_gpt2v(source, "projector_from", measured=False)
+def _take_projector(model: GPT2vModel, path: str) -> None:
+    """Copy the projector's weights from another GPT-2v."""
+    _, other = load_gpt2v(path, "projector_from", for_inference=False)
     mine, theirs = model.projector, other.projector
     if type(mine) is not type(theirs):
         raise UserError(
-            f"projector_from: {source}: its projector is {other.config.projector}, not "
+            f"projector_from: {path}: its projector is {other.config.projector}, not "
             f"{model.config.projector}"
         )
     widths = [(p.d_vision, p.d_text) for p in (mine, theirs)]
     if widths[0] != widths[1]:
         raise UserError(
-            f"projector_from: {source}: its projector takes {widths[1][0]} wide patches to "
-            f"{widths[1][1]} wide words, but {widths[0][0]} to {widths[0][1]} are needed"
+            f"projector_from: {path}: its projector maps width {widths[1][0]} to {widths[1][1]}, "
+            f"but {widths[0][0]} to {widths[0][1]} is needed"
         )
     mine.load_state_dict(theirs.state_dict())

@@ -1,7 +1,9 @@
 """Vision towers: CLIP, SigLIP and DINOv2, from the hub, a folder, or `encoder train`.
 
-Layers are indices into `hidden_states`. Position embeddings for another picture size are resampled
-once, into the tower's own weights, so that what is saved needs no interpolation.
+For another picture size, the position embeddings are resampled once, into the tower's weights. So a
+saved tower needs no interpolation.
+
+Shapes: D width of a hidden state.
 """
 
 import copy
@@ -32,7 +34,7 @@ from gpt2v.registry import ENCODER_FAMILIES
 
 @dataclass(frozen=True)
 class Encoder:
-    """A vision tower with the mean and standard deviation of each channel that it was fed with."""
+    """A vision tower, with the mean and standard deviation of each channel of its pixels."""
 
     tower: PreTrainedModel
     mean: Channels
@@ -52,7 +54,11 @@ def family_of(config: PreTrainedConfig) -> Family:
 
 
 def parse_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrainedConfig:
-    """The configuration of a tower, from what a file holds."""
+    """The configuration of a tower, from the values in a file.
+
+    Raises:
+        ValueError: no family has its type.
+    """
     if isinstance(config, PreTrainedConfig):
         return config
     values = dict(config or {})
@@ -65,7 +71,7 @@ def parse_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrained
 
 
 def new_encoder(config: VisionConfig) -> Encoder:
-    """A CLIP vision tower from random weights."""
+    """A CLIP vision tower with random weights."""
     values = config.model_dump()
     tower = CLIPVisionModel(
         CLIPVisionConfig(**values, intermediate_size=4 * config.hidden_size, hidden_act="gelu")
@@ -74,10 +80,16 @@ def new_encoder(config: VisionConfig) -> Encoder:
 
 
 def load_encoder(path: str, image_size: int | None = None, key: str = "encoder") -> Encoder:
-    """The vision tower of a checkpoint, for pictures of `image_size` pixels (none: its own).
+    """The vision tower of a checkpoint.
+
+    Args:
+        path: a folder or a hub id.
+        image_size: side of its pictures in pixels; None: the size in its configuration.
+        key: the key of `path` in the configuration, for messages.
 
     Raises:
-        UserError: the checkpoint is of another architecture, or a size does not fit.
+        UserError: the checkpoint cannot be loaded, it is of another architecture, or `image_size`
+            is not a multiple of the patch size.
     """
     try:
         model_type = AutoConfig.from_pretrained(path).model_type
@@ -91,8 +103,7 @@ def load_encoder(path: str, image_size: int | None = None, key: str = "encoder")
             f"{names[-1]}, with or without its text tower"
         )
     tower = load_pretrained(family.model_class, path, key, **family.options)
-    found = _normalisation(path)
-    mean, std = found if found else (family.mean, family.std)
+    mean, std = _normalisation(path) or (family.mean, family.std)
     if image_size is not None and image_size != tower.config.image_size:
         if image_size % tower.config.patch_size:
             raise UserError(
@@ -104,8 +115,9 @@ def load_encoder(path: str, image_size: int | None = None, key: str = "encoder")
 
 
 def _normalisation(path: str) -> tuple[Channels, Channels] | None:
-    """What the checkpoint's image processor says: in a file of its own, or within its processor's,
-    where transformers 5 writes it. None where it has neither.
+    """Mean and standard deviation from the checkpoint's image processor; None if it has none.
+
+    The image processor has its own file, or is part of the processor's file (transformers 5).
     """
     for name in ("preprocessor_config.json", "processor_config.json"):
         try:
@@ -127,8 +139,10 @@ def _normalisation(path: str) -> tuple[Channels, Channels] | None:
 
 
 def resampled(tower: PreTrainedModel, image_size: int) -> PreTrainedModel:
-    """The same tower for other pictures: bicubic position embeddings, as transformers'
-    `interpolate_pos_encoding` makes at every call.
+    """The same tower for pictures of `image_size` pixels.
+
+    Its position embeddings are interpolated (bicubic), as transformers' `interpolate_pos_encoding`
+    does at every call.
     """
     family = family_of(tower.config)
     config = copy.deepcopy(tower.config)

@@ -1,7 +1,7 @@
-"""Families of vision towers: CLIP, SigLIP, DINOv2. Nothing here imports transformers by itself.
+"""Families of vision towers: CLIP, SigLIP, DINOv2. Importing this does not import transformers.
 
-A family is a class registered in `ENCODER_FAMILIES`; the type that a checkpoint's configuration
-names (`model_type`) says which family it belongs to.
+A family is a class registered in `ENCODER_FAMILIES`. The `model_type` in a checkpoint's
+configuration tells its family.
 """
 
 from functools import cached_property
@@ -11,24 +11,24 @@ from gpt2v.registry import ENCODER_FAMILIES
 
 Channels = tuple[float, float, float]  # red, green, blue
 
-# Mean and standard deviation of each channel, with which OpenAI's CLIP normalises pixels.
+# Mean and standard deviation of each channel: OpenAI's CLIP normalises pixels with them.
 IMAGE_MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD: Channels = (0.26862954, 0.26130258, 0.27577711)
 
 
 class Family:
-    """What differs between the types of vision tower.
+    """The properties in which families of vision towers differ.
 
     Attributes:
-        name: in messages.
-        model_types: of its checkpoints, with or without a text tower.
+        name: its name in messages.
+        model_types: `model_type` of its checkpoints, with or without a text tower.
         model: name of the tower's class in transformers, or the class itself.
-        config: likewise of its configuration's class.
+        config: name of the configuration's class in transformers, or the class itself.
         options: arguments of the tower's `from_pretrained`.
-        positions: how the name of its position embeddings ends.
-        n_class_tokens: tokens before the patches.
-        mean: of each channel, that it was trained with, where its files do not say.
-        std: likewise.
+        positions: end of the name of its position embeddings.
+        n_class_tokens: number of tokens before the patches.
+        mean: mean of each channel, for checkpoints whose files do not have it.
+        std: standard deviation of each channel, likewise.
     """
 
     name: ClassVar[str]
@@ -43,7 +43,7 @@ class Family:
 
     @cached_property
     def model_class(self) -> Any:
-        """The tower's class."""
+        """The class of the tower."""
         return _transformers_class(self.model)
 
     @cached_property
@@ -52,12 +52,12 @@ class Family:
         return _transformers_class(self.config)
 
 
-def _transformers_class(named: Any) -> Any:
-    if not isinstance(named, str):
-        return named
+def _transformers_class(name_or_class: Any) -> Any:
+    if not isinstance(name_or_class, str):
+        return name_or_class
     import transformers
 
-    return getattr(transformers, named)
+    return getattr(transformers, name_or_class)
 
 
 @ENCODER_FAMILIES.register("clip")
@@ -76,7 +76,7 @@ class SigLIP(Family):
     name = "SigLIP"
     model_types = ("siglip", "siglip_vision_model")
     model, config = "SiglipVisionModel", "SiglipVisionConfig"
-    options: ClassVar = {"vision_use_head": False}  # the pooling head is never read
+    options: ClassVar = {"vision_use_head": False}  # the pooling head is never used
     n_class_tokens = 0
     mean = std = (0.5, 0.5, 0.5)
 
@@ -93,7 +93,7 @@ class DINOv2(Family):
 
 
 def family_by_type(model_type: str) -> Family | None:
-    """The family of a checkpoint's type; none if no family has it."""
+    """The family with this `model_type`; None if there is no such family."""
     for entry in ENCODER_FAMILIES.values():
         if model_type in entry.at.model_types:
             family: Family = entry.at()
@@ -102,5 +102,7 @@ def family_by_type(model_type: str) -> Family | None:
 
 
 def known_types() -> list[str]:
-    """Every type that some family has."""
-    return [kind for entry in ENCODER_FAMILIES.values() for kind in entry.at.model_types]
+    """The `model_type`s of all families."""
+    return [
+        model_type for entry in ENCODER_FAMILIES.values() for model_type in entry.at.model_types
+    ]

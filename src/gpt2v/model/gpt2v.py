@@ -1,8 +1,11 @@
 """GPT-2v: a vision tower and a projector in front of a GPT-2.
 
-A picture is a run of `<image>` placeholders in the token sequence; vision tokens replace their
-embeddings. Which vision tokens is the business of a source (see `sources`); by default they are
-the projected patches of the picture.
+In the token sequence a picture is a run of `<image>` placeholders. Vision tokens replace the
+embeddings of these placeholders. A token source (see `vision_tokens`) decides which vision tokens
+these are; by default they are the projected patches of the picture.
+
+Shapes: B samples of a batch, P pictures, N patches of a picture, M vision tokens,
+T token positions, D width of a hidden state, S side of a picture in pixels.
 """
 
 import copy
@@ -28,19 +31,20 @@ from gpt2v.registry import PROJECTORS, choose
 
 
 class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
-    """Vision tower, projector and language model, and where they meet.
+    """Configuration of the vision tower, the projector and the language model.
 
     Args:
-        vision_config: of a CLIP, SigLIP or DINOv2 vision tower.
-        text_config: of the GPT-2.
+        vision_config: configuration of a CLIP, SigLIP or DINOv2 vision tower.
+        text_config: configuration of the GPT-2.
         projector: a name in `registry.PROJECTORS`, or a mapping with a name and options.
-        vision_tokens: likewise, in `registry.TOKEN_SOURCES`: what it was trained to read.
+        vision_tokens: a name in `registry.TOKEN_SOURCES`, or a mapping with a name and options:
+            the token source that the model was trained with.
         vision_layer: index into the vision tower's `hidden_states`.
-        image_token_id: the placeholder of one vision token.
-        pool: patches along a side that become one vision token.
-        class_token: whether the class token is a further vision token, before the patches.
-        image_mean: of each channel, which pixels from 0 to 1 are normalised with.
-        image_std: likewise.
+        image_token_id: id of the placeholder of one vision token.
+        pool: each region of `pool` x `pool` patches becomes one vision token.
+        class_token: whether the class token is one more vision token, before the patches.
+        image_mean: mean of each channel, with which pixels from 0 to 1 are normalised.
+        image_std: standard deviation of each channel, likewise.
     """
 
     model_type = "gpt2v"
@@ -76,7 +80,10 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
 
 
 class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
-    """Holds the parts; `reader.Reader` calls the language model on packed batches."""
+    """The vision tower, projector and language model as one model.
+
+    `packed.Reader` runs the language model on packed batches.
+    """
 
     config: GPT2vConfig
     config_class = GPT2vConfig
@@ -99,13 +106,15 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
     def from_parts(
         cls, encoder: Encoder, language_model: GPT2LMHeadModel, **options: Any
     ) -> "GPT2vModel":
-        """Join trained parts; only the projector starts from random weights.
+        """Join a trained encoder and a trained GPT-2; only the projector has random weights.
 
         Args:
+            encoder: its weights are copied.
+            language_model: its weights are copied.
             options: further fields of GPT2vConfig.
         """
         config = GPT2vConfig(
-            copy.deepcopy(encoder.tower.config),  # the parts' own stay as they are
+            copy.deepcopy(encoder.tower.config),  # copies, so that the parts do not change
             copy.deepcopy(language_model.config),
             image_mean=encoder.mean,
             image_std=encoder.std,
@@ -122,28 +131,29 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
 
     @property
     def geometry(self) -> PictureGeometry:
-        """The pictures that the vision tower takes, in its patches."""
+        """Size of the vision tower's pictures, divided into its patches."""
         vision = self.config.vision_config
         return PictureGeometry(vision.image_size, vision.patch_size)
 
     @property
     def token_geometry(self) -> PictureGeometry:
-        """The same pictures, in vision tokens of `pool` x `pool` patches."""
+        """Size of the same pictures, divided into vision tokens of `pool` x `pool` patches."""
         vision = self.config.vision_config
         side = vision.patch_size * self.config.pool
         return PictureGeometry(vision.image_size, side, self.config.class_token)
 
     def normalise(self, pixels: Pixels) -> Tensor:
-        """uint8 (B, S, S, 3) -> float (B, 3, S, S) on its device, as the vision tower takes it."""
+        """uint8 (P, S, S, 3) -> float (P, 3, S, S) on the model's device, for the vision tower."""
         return normalise(pixels, self.device, self.config.image_mean, self.config.image_std)
 
     def vision_features(self, pixel_values: Tensor) -> Tensor:
-        """What the projector reads: (B, 3, S, S) -> (B, N, D) patches in raster order, and after
-        them the class token, (B, N + 1, D), where `class_token` says so.
+        """The projector's input: (P, 3, S, S) -> (P, N, D), patches in raster order.
+
+        With `class_token` it is (P, N + 1, D), with the class token after the patches.
         """
         training = self.training and any(p.requires_grad for p in self.vision_tower.parameters())
         if self.vision_tower.training != training:
-            self.vision_tower.train(training)  # what is frozen has no dropout
+            self.vision_tower.train(training)  # a frozen tower has no dropout
         output = self.vision_tower(pixel_values, output_hidden_states=True)
         hidden: Tensor = output.hidden_states[self.config.vision_layer]
         first = family_of(self.config.vision_config).n_class_tokens
@@ -151,18 +161,18 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
             return hidden[:, first:]
         return torch.cat([hidden[:, first:], hidden[:, :first]], dim=1)
 
-    def project(self, features_BND: Tensor) -> Tensor:
-        """Vision tokens of `vision_features`: (B, M, d_text), and the class token's after them."""
+    def project(self, features_PND: Tensor) -> Tensor:
+        """Projects `vision_features` to vision tokens, (P, M, d_text), the class token last."""
         words: Tensor = self.language_model.transformer.wte.weight
-        patches = features_BND[:, : self.geometry.n_patches]
+        patches = features_PND[:, : self.geometry.n_patches]
         tokens: Tensor = self.projector(patches, words)
         if self.config.class_token:
-            summary = self.projector.each(features_BND[:, patches.shape[1] :], words)
+            summary = self.projector.each(features_PND[:, patches.shape[1] :], words)
             tokens = torch.cat([tokens, summary], dim=1)
         return tokens
 
     def vision_tokens(self, pixel_values: Tensor) -> Tensor:
-        """What replaces the placeholders: (B, 3, S, S) -> (B, M, d_text), the class token last."""
+        """The vision tokens of pictures: (P, 3, S, S) -> (P, M, d_text), the class token last."""
         return self.project(self.vision_features(pixel_values))
 
     def forward(
@@ -173,18 +183,18 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
         position_ids: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutput:
-        """Logits of one sequence per row, as a stock `LlavaForConditionalGeneration` gives them.
+        """Logits of one sequence per row, as a stock `LlavaForConditionalGeneration` computes them.
 
         Args:
-            input_ids: (B, T), where each picture is a run of as many image tokens as it has
-                vision tokens, the class token first.
+            input_ids: (B, T). Each picture is a run of `<image>` tokens, one for each of its
+                vision tokens; the class token is first.
             pixel_values: (P, 3, S, S) all pictures, in the order of their placeholders.
-            attention_mask: (B, T) or additive (B, 1, T, T).
+            attention_mask: (B, T), or additive (B, 1, T, T).
             position_ids: (B, T).
             kwargs: further arguments of `GPT2LMHeadModel`.
 
         Raises:
-            ValueError: there are more or fewer placeholders than vision tokens.
+            ValueError: the number of placeholders is not the number of vision tokens.
         """
         embeds = self.get_input_embeddings()(input_ids)
         is_image = (input_ids == self.config.image_token_id)[..., None]
@@ -193,9 +203,9 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
             tokens = self.vision_tokens(pixel_values)
             if self.config.class_token:
                 tokens = torch.cat([tokens[:, -1:], tokens[:, :-1]], dim=1)
-        n_tokens, n_places = tokens.shape[0] * tokens.shape[1], int(is_image.sum())
-        if n_tokens != n_places:
-            raise ValueError(f"{n_places} image tokens stand for {n_tokens} vision tokens")
+        n_tokens, n_placeholders = tokens.shape[0] * tokens.shape[1], int(is_image.sum())
+        if n_tokens != n_placeholders:
+            raise ValueError(f"{n_placeholders} image tokens stand for {n_tokens} vision tokens")
         embeds = embeds.masked_scatter(is_image, tokens.to(embeds.dtype))
         output: CausalLMOutput = self.language_model(
             inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids, **kwargs

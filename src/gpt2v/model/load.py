@@ -1,4 +1,4 @@
-"""Opening what was trained: a run, a checkpoint or a hub id becomes a model and its tokenizer."""
+"""Load a trained model with its tokenizer from a run, a checkpoint or a hub id."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,25 +27,25 @@ class LoadedModel:
     """A GPT-2, or a GPT-2v, with its tokenizer."""
 
     lm: GPT2LMHeadModel
-    gpt2v: GPT2vModel | None  # that `lm` is part of, where there is one
+    gpt2v: GPT2vModel | None  # the GPT-2v that contains `lm`; None for a GPT-2 alone
     tokenizer: Tokenizer
-    path: str  # of the checkpoint, or a hub id
+    path: str  # a checkpoint directory or a hub id
 
     @cached_property
     def table(self) -> PieceTable:
-        """What its tokenizer makes of strings."""
+        """A table of text pieces with its tokenizer's token ids."""
         return PieceTable(self.tokenizer)
 
     def renderer(self, bank: TileBank) -> Renderer:
-        """What renders grids of a tile bank for it."""
+        """A renderer of grids from a tile bank, for this model."""
         return Renderer(bank, self.table, self.gpt2v and self.gpt2v.token_geometry)
 
     def scorer(self, bank: TileBank, patches: ProjectedPatches | None = None) -> PackedScorer:
-        """What answers questions about grids of a tile bank, as the model was trained to.
+        """A scorer for questions about grids from a tile bank; it uses the model's token source.
 
         Args:
-            patches: the source for pictures, which may read cached features; none: the vision
-                tower looks at each picture.
+            patches: the token source for pictures, which may read cached features; None: the
+                vision tower runs on each picture.
         """
         render = self.renderer(bank)
         if self.gpt2v is None:
@@ -58,52 +58,60 @@ class LoadedModel:
 
 
 def load_model(
-    source: str,
+    model: str,
     key: str = "model",
     kind: Literal["gpt2", "gpt2v"] | None = None,
-    measured: bool = True,
+    for_inference: bool = True,
 ) -> LoadedModel:
-    """Open a run (its newest checkpoint), a checkpoint directory, or a hub id.
+    """Load a run's newest checkpoint, a checkpoint directory, or a hub id.
 
     Args:
-        key: what the source is called in messages.
-        kind: refuse any other.
-        measured: put it on the best device, in eval mode; else it stays as it was loaded.
+        model: a run, a checkpoint directory or a hub id.
+        key: name of the setting, for messages.
+        kind: the only type to load; None: both.
+        for_inference: move the model to the best device and into eval mode; otherwise it stays as
+            it was loaded.
 
     Raises:
-        UserError: nothing is there, it is damaged, or of another kind.
+        UserError: there is no such model, its files are damaged, or it is of another type.
     """
-    path = find_checkpoint(source, key)
+    path = find_checkpoint(model, key)
     for folder in (Path(path), *list(Path(path).parents)[:2]):  # checkpoint, checkpoints/, run
         check_imports(folder)
-    found = _kind(source, path, key)
-    if kind == "gpt2v" and found != GPT2vConfig.model_type:
-        raise UserError(f"{key}: {source}: a {found} checkpoint; expected a GPT-2v, of `mm train`")
-    model: GPT2vModel | None = None
-    if found == GPT2vConfig.model_type and kind != "gpt2":
-        model = load_pretrained(GPT2vModel, path, key)
-        lm, tokenizer = model.language_model, load_tokenizer(path, key)
+    model_type = _model_type(model, path, key)
+    if kind == "gpt2v" and model_type != GPT2vConfig.model_type:
+        raise UserError(
+            f"{key}: {model}: a {model_type} checkpoint; expected a GPT-2v, of `mm train`"
+        )
+    gpt2v: GPT2vModel | None = None
+    if model_type == GPT2vConfig.model_type and kind != "gpt2":
+        gpt2v = load_pretrained(GPT2vModel, path, key)
+        lm, tokenizer = gpt2v.language_model, load_tokenizer(path, key)
     else:
         lm, tokenizer = load_gpt2(path, key)
-    if measured:
-        place(lm if model is None else model).eval()
-    return LoadedModel(lm, model, tokenizer, path)
+    if for_inference:
+        place(lm if gpt2v is None else gpt2v).eval()
+    return LoadedModel(lm, gpt2v, tokenizer, path)
 
 
 def load_gpt2v(
-    source: str, key: str = "model", measured: bool = True
+    model: str, key: str = "model", for_inference: bool = True
 ) -> tuple[LoadedModel, GPT2vModel]:
-    """The same for what must have eyes: all of it, and the GPT-2v in it."""
-    loaded = load_model(source, key, "gpt2v", measured)
+    """Load a GPT-2v as `load_model` does; returns the loaded model, and the GPT-2v in it.
+
+    Raises:
+        UserError: there is no such model, its files are damaged, or it is no GPT-2v.
+    """
+    loaded = load_model(model, key, "gpt2v", for_inference)
     assert loaded.gpt2v is not None
     return loaded, loaded.gpt2v
 
 
-def _kind(source: str, path: str, key: str) -> str:
-    """The `model_type` that a checkpoint's configuration names."""
+def _model_type(model: str, path: str, key: str) -> str:
+    """The `model_type` in a checkpoint's configuration."""
     config: dict[str, Any]
     try:
         config, _ = PreTrainedConfig.get_config_dict(path)
     except Exception as error:  # hub, file and format errors have no common type
-        raise UserError(f"{key}: {source}: cannot be loaded: {first_line(error)}") from None
+        raise UserError(f"{key}: {model}: cannot be loaded: {first_line(error)}") from None
     return str(config.get("model_type"))

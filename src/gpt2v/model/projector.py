@@ -1,9 +1,9 @@
-"""Projectors: from a vision tower's patches to vision tokens of the language model's width.
+"""Projectors: they map a vision tower's patches to vision tokens of the language model's width.
 
-Each is one class; names, descriptions and options are in `config.projectors`. Widths are written
-d_vision and d_text.
+Each is one class; names, descriptions and options are in `config.projectors`. The width of the
+vision tower is d_vision, the width of the language model is d_text.
 
-Shapes: B samples of a batch, N patches of a picture, M vision tokens, D width of a hidden state,
+Shapes: P pictures, N patches of a picture, M vision tokens, D width of a hidden state,
 V words of the vocabulary.
 """
 
@@ -18,22 +18,22 @@ _PLAIN = MLPOptions()
 
 
 class Projector(nn.Module):
-    """Averages each region of `pool` x `pool` patches and projects the means, token by token."""
+    """Averages each region of `pool` x `pool` patches, then projects each mean."""
 
     def __init__(self, d_vision: int, d_text: int, pool: int = 1) -> None:
         super().__init__()
         self.d_vision, self.d_text, self.pool = d_vision, d_text, pool
 
-    def forward(self, patches_BND: Tensor, words_VD: Tensor) -> Tensor:
-        """Patches (B, N, d_vision) -> vision tokens (B, M, d_text).
+    def forward(self, patches_PND: Tensor, words_VD: Tensor) -> Tensor:
+        """Patches (P, N, d_vision) -> vision tokens (P, M, d_text).
 
         Args:
             words_VD: the language model's word embeddings, (V, d_text).
         """
-        return self.each(mean_of_regions(patches_BND, self.pool), words_VD)
+        return self.each(mean_of_regions(patches_PND, self.pool), words_VD)
 
     def each(self, x: Tensor, words_VD: Tensor) -> Tensor:
-        """(..., d_vision) -> (..., d_text)."""
+        """Projects each vector alone: (..., d_vision) -> (..., d_text)."""
         raise NotImplementedError
 
 
@@ -67,15 +67,16 @@ class MLPProjector(Projector):
 
 
 class AverageProjector(MLPProjector):
-    """Projects every patch, then averages each region: as `mlp`, in the other order."""
+    """Projects every patch, then averages each region: `mlp` in the other order."""
 
-    def forward(self, patches_BND: Tensor, words_VD: Tensor) -> Tensor:
-        return mean_of_regions(self.each(patches_BND, words_VD), self.pool)
+    def forward(self, patches_PND: Tensor, words_VD: Tensor) -> Tensor:
+        return mean_of_regions(self.each(patches_PND, words_VD), self.pool)
 
 
 class PixelShuffleProjector(MLPProjector):
-    """Joins the patches of each region side by side, so that none is averaged away
-    (space to depth, as in InternVL 1.5, Chen et al. 2024, https://arxiv.org/abs/2404.16821).
+    """Concatenates the patches of each region before the MLP, so that no patch is averaged.
+
+    This is space to depth as in InternVL 1.5 (Chen et al. 2024, https://arxiv.org/abs/2404.16821).
     """
 
     def __init__(
@@ -83,17 +84,17 @@ class PixelShuffleProjector(MLPProjector):
     ) -> None:
         super().__init__(d_vision * pool**2, d_text, pool, options)
 
-    def forward(self, patches_BND: Tensor, words_VD: Tensor) -> Tensor:
-        return self.each(joined_regions(patches_BND, self.pool), words_VD)
+    def forward(self, patches_PND: Tensor, words_VD: Tensor) -> Tensor:
+        return self.each(joined_regions(patches_PND, self.pool), words_VD)
 
 
 class ConvexProjector(Projector):
-    """Vision tokens as softmax mixtures of word embeddings, so that they lie where words do
-    (AlignVLM, Masry et al. 2025, https://arxiv.org/abs/2502.01341).
+    """Vision tokens are softmax-weighted means of word embeddings, so they lie among the words.
 
-    A map to the language model's width gives a score for each word, its product with the word's
-    embedding. (AlignVLM trains a matrix of its own for the scores, which starts as the language
-    model's head; here it is the head, tied for good.)
+    This is AlignVLM (Masry et al. 2025, https://arxiv.org/abs/2502.01341). A patch is mapped to the
+    language model's width; the score of a word is the product with the word's embedding. (AlignVLM
+    trains a separate matrix for the scores, which starts as the language model's head. Here the
+    matrix is the head itself, and stays tied to it.)
     """
 
     def __init__(self, d_vision: int, d_text: int, pool: int = 1) -> None:
@@ -107,20 +108,20 @@ class ConvexProjector(Projector):
         return mixture
 
 
-def mean_of_regions(x_BND: Tensor, pool: int) -> Tensor:
-    """The mean of each region of `pool` x `pool` patches, (B, N, D) -> (B, M, D)."""
+def mean_of_regions(x_PND: Tensor, pool: int) -> Tensor:
+    """The mean of each region of `pool` x `pool` patches, (P, N, D) -> (P, M, D)."""
     if pool == 1:
-        return x_BND
-    side = math.isqrt(x_BND.shape[1])
-    plane = x_BND.mT.reshape(len(x_BND), -1, side, side)
+        return x_PND
+    side = math.isqrt(x_PND.shape[1])
+    plane = x_PND.mT.reshape(len(x_PND), -1, side, side)
     return F.avg_pool2d(plane, pool).flatten(2).mT
 
 
-def joined_regions(x_BND: Tensor, pool: int) -> Tensor:
-    """The patches of each region one after another, (B, N, D) -> (B, M, pool**2 * D)."""
+def joined_regions(x_PND: Tensor, pool: int) -> Tensor:
+    """The patches of each region concatenated, (P, N, D) -> (P, M, pool**2 * D)."""
     if pool == 1:
-        return x_BND
-    batch, n, width = x_BND.shape
+        return x_PND
+    n_pictures, n, width = x_PND.shape
     side = math.isqrt(n) // pool
-    cut = x_BND.reshape(batch, side, pool, side, pool, width).transpose(2, 3)
-    return cut.reshape(batch, side**2, pool**2 * width)
+    cut = x_PND.reshape(n_pictures, side, pool, side, pool, width).transpose(2, 3)
+    return cut.reshape(n_pictures, side**2, pool**2 * width)

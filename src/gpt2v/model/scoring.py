@@ -1,7 +1,12 @@
-"""From a batch to records: which answers are right, and the log-probability of every choice.
+"""Score a batch: which answers are right, and the log-probability of every choice.
 
-Under greedy decoding an exact match of the canonical answer equals "teacher-forced argmax is right
-at every answer token", so one pass without generation scores a batch.
+With greedy decoding, a model generates exactly the right answer if and only if, with teacher
+forcing, its likeliest token is right at every token of the answer. So one pass without generation
+scores a batch.
+
+Shapes: B samples of a batch, T token positions, V words of the vocabulary,
+Q questions about a grid, A choices of a question, L tokens of a choice,
+Y positions that are read (whose next token is predicted).
 """
 
 from collections.abc import Mapping
@@ -40,37 +45,42 @@ COLUMNS = (
 
 @torch.no_grad()
 def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
-    """One row per question, in columns: sample, instruction, row, col, truth, prediction (the
-    likeliest choice; where answers cannot be listed, the truth if it is said, else none), exact
-    (greedy answer right), palette, choices, logprobs (nats, per choice).
+    """Records of the batch's questions: columns with one entry per question.
 
-    `batch` must have been rendered by `render`, with its choices.
+    The columns are sample, instruction, row, col, truth, prediction, exact (whether the greedy
+    answer is right), palette, choices, and logprobs (of each choice, in nats). The prediction is
+    the likeliest choice. If the choices of an instruction cannot be listed, it is the truth if the
+    greedy answer is right, else None.
+
+    Args:
+        batch: rendered by `render`, with choices.
     """
     assert batch.choices is not None, "render the batch with_choices to score it"
     logits, packed = reader(batch)
-    logp = torch.log_softmax(logits.float(), -1)
-    greedy = logp.argmax(-1).cpu().numpy()
-    number = np.full(batch.input_ids.shape, -1)  # which read a position is
-    number[packed.read.cpu().numpy()] = np.arange(len(greedy))
+    logp_YV = torch.log_softmax(logits.float(), -1)
+    greedy_Y = logp_YV.argmax(-1).cpu().numpy()
+    number_BT = np.full(batch.input_ids.shape, -1)  # index into Y of each position that is read
+    number_BT[packed.read.cpu().numpy()] = np.arange(len(greedy_Y))
 
     samples = batch.samples
-    rows, cols = np.nonzero(batch.answers >= 0)
-    wrong = np.zeros((len(batch.input_ids), samples.row.shape[1]), bool)
-    missed = greedy[number[rows, cols - 1]] != batch.input_ids[rows, cols]
-    wrong[rows[missed], batch.answers[rows, cols][missed]] = True
+    at_sample, at_position = np.nonzero(batch.answers >= 0)  # of each token of an answer
+    wrong_BQ = np.zeros((len(batch.input_ids), samples.row.shape[1]), bool)
+    predicted = greedy_Y[number_BT[at_sample, at_position - 1]]
+    missed = predicted != batch.input_ids[at_sample, at_position]
+    wrong_BQ[at_sample[missed], batch.answers[at_sample, at_position][missed]] = True
 
-    position, token = batch.choices.position, batch.choices.token  # (B, Q, C, L)
-    reads = number[np.arange(len(position))[:, None, None, None], position]
-    values = logp[torch.from_numpy(reads), torch.from_numpy(np.maximum(token, 0))]
-    scores = (values.cpu().numpy() * (token >= 0)).sum(-1)  # (B, Q, C)
+    position, token = batch.choices.position, batch.choices.token  # (B, Q, A, L)
+    reads = number_BT[np.arange(len(position))[:, None, None, None], position]
+    values = logp_YV[torch.from_numpy(reads), torch.from_numpy(np.maximum(token, 0))]
+    scores_BQA = (values.cpu().numpy() * (token >= 0)).sum(-1)
     table, names = render.table, np.array(render.bank.class_names, dtype=object)
     records: Records = {column: [] for column in COLUMNS}
     for i, q in zip(*np.nonzero(samples.instruction != NOT_ASKED), strict=True):
         listed = batch.choices.pieces[i, q] != EMPTY
         choices = [table.strings[piece].strip() for piece in batch.choices.pieces[i, q][listed]]
-        logprobs = scores[i, q][listed].tolist()
+        logprobs = scores_BQA[i, q][listed].tolist()
         truth = table.text(batch.truth[i, q]).strip()
-        exact = not wrong[i, q]
+        exact = not wrong_BQ[i, q]
         best = choices[int(np.argmax(logprobs))] if choices else (truth if exact else None)
         palette = samples.palette[i]
         row = (
@@ -91,28 +101,28 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
 
 
 class Scorer(Protocol):
-    """Anything that answers questions about grids; every evaluation takes one."""
+    """Answers questions about grids and scores its answers; every evaluation uses one."""
 
     def view(self, spec: ContentConfig, layout: str) -> View:
-        """How it reads the grids of a spec in a layout, by the layout's name."""
+        """The view in which it reads the grids of a spec; `layout` is a layout's name."""
 
     def check(self, data: GridDataset, layout: str) -> None:
-        """Refuse data of which some sample is too long or cannot be drawn.
+        """Check that every sample of the data can be drawn and is not too long.
 
         Raises:
-            UserError: the key of the spec and what would be right.
+            UserError: names the key of the spec, and says which value is needed.
         """
 
     def score(self, samples: Samples, view: View) -> Records:
-        """One row per question, in columns (`COLUMNS`)."""
+        """Records: the columns `COLUMNS`, with one entry per question."""
 
 
 @dataclass(frozen=True)
 class PackedScorer:
-    """A GPT-2, or a GPT-2v, that reads every grid once, with all its questions.
+    """Scores a GPT-2 or a GPT-2v, which reads every grid once, with all its questions.
 
     Attributes:
-        layouts: layouts that stand in for others, as `{"image": "positions"}`.
+        layouts: replacements of layouts, such as `{"image": "positions"}`.
     """
 
     reader: Reader
@@ -139,8 +149,8 @@ def score_all(
     """The records of a whole data set in one layout.
 
     Args:
-        label: shows progress under this name.
-        size: samples that are scored together.
+        label: name of the progress display; empty for no display.
+        size: number of samples that are scored together.
     """
     columns: Records = {column: [] for column in COLUMNS}
     with within(data.key):

@@ -1,6 +1,9 @@
-"""Token sources: what stands at the image positions of the language model's input.
+"""Token sources: they give the embeddings at the image positions of the language model's input.
 
 Each is one class; its name and description are in `config.vision_tokens`.
+
+Shapes: B samples of a batch, P pictures, N patches of a picture, M vision tokens,
+D width of a hidden state.
 """
 
 from typing import ClassVar, Protocol
@@ -22,18 +25,18 @@ class VisionTokenSource(Protocol):
     It is made from a GPT-2v and the renderer of its batches.
 
     Attributes:
-        layout: of the batches that a model reads in place of pictures, a name in
-            `data.render.views.LAYOUTS`.
+        layout: layout of its batches, a name in `data.render.views.LAYOUTS`. Specs with pictures
+            are rendered in this layout.
     """
 
     layout: ClassVar[str]
 
     def __call__(self, batch: Batch) -> Tensor:
-        """(number of image positions, D), in the order of the flattened batch."""
+        """The embeddings, (M, D), in the order of the flattened batch."""
 
 
 class SplicedText:
-    """The word embeddings of the text that the placeholders stand for (a spliced text view)."""
+    """The word embeddings of the text that the placeholders hide (a spliced text view)."""
 
     layout: ClassVar[str] = "spliced"
 
@@ -49,9 +52,9 @@ class SplicedText:
 
 
 class CellEmbedding:
-    """One fixed embedding per class, the mean of its word's token embeddings, at each position.
+    """One fixed embedding per class: the mean of the token embeddings of its word.
 
-    The class token's place, which is no cell's, holds the mean of the grid's.
+    The position of the class token, which belongs to no cell, gets the mean over the grid's cells.
     """
 
     layout: ClassVar[str] = "positions"
@@ -66,17 +69,17 @@ class CellEmbedding:
         assert batch.images is not None, "cell embeddings need an image view"
         row, col = np.divmod(batch.images.cell, batch.samples.cols[batch.images.sample])
         classes = torch.from_numpy(batch.samples.classes[batch.images.sample, row, col])
-        found = self.embeddings[classes.to(self.embeddings.device)]
+        embeddings = self.embeddings[classes.to(self.embeddings.device)]
         whole = torch.from_numpy(batch.images.cell < 0)
         if whole.any():
-            found[whole] = self._means(batch.samples)[batch.images.sample[whole]]
-        return found
+            embeddings[whole] = self._means(batch.samples)[batch.images.sample[whole]]
+        return embeddings
 
     def _means(self, samples: Samples) -> Tensor:
-        """The mean embedding of each grid's cells, (B, D)."""
-        kinds = np.arange(len(self.embeddings))
-        counts = (samples.classes[..., None] == kinds).sum((1, 2)) / samples.n_cells[:, None]
-        return torch.from_numpy(counts).to(self.embeddings) @ self.embeddings
+        """The mean embedding of the cells of each grid, (B, D)."""
+        labels = np.arange(len(self.embeddings))
+        shares = (samples.classes[..., None] == labels).sum((1, 2)) / samples.n_cells[:, None]
+        return torch.from_numpy(shares).to(self.embeddings) @ self.embeddings
 
 
 class ProjectedPatches:
@@ -89,26 +92,26 @@ class ProjectedPatches:
 
     def __call__(self, batch: Batch) -> Tensor:
         assert batch.images is not None
-        assert batch.pictures is not None, "the picture's rung needs pictures"
+        assert batch.pictures is not None, "projected patches need pictures"
         return scatter_tokens(self.model.project(self.features(batch.pictures)), batch.images)
 
     def features(self, pictures: Pictures) -> Tensor:
-        """What the projector reads of P pictures: (P, N, D), or (P, N + 1, D) with class token."""
+        """Features of the pictures: (P, N, D), or (P, N + 1, D) with the class token."""
         return self.model.vision_features(self.model.normalise(pictures.pixels))
 
     def n_seen(self, pictures: Pictures) -> int:
-        """How many of them the vision tower looks at."""
+        """Number of pictures that the vision tower runs on."""
         return len(pictures)
 
 
 def scatter_tokens(tokens_PND: Tensor, images: ImageTokens) -> Tensor:
-    """The vision tokens of P pictures, one for each image position, (M, D)."""
+    """The vision tokens of the pictures at their image positions: (P, N, D) -> (M, D)."""
     picture, patch = (torch.from_numpy(a) for a in (images.picture, images.patch))
     return tokens_PND[picture.to(tokens_PND.device), patch.to(tokens_PND.device)]
 
 
 def token_source(model: GPT2vModel, render: Renderer) -> VisionTokenSource:
-    """What this model was trained to read at image positions."""
+    """The token source that this model was trained with."""
     source: VisionTokenSource = choose(TOKEN_SOURCES, model.config.vision_tokens).load()(
         model, render
     )

@@ -1,1 +1,1 @@
-"""Linear probes: what the patch embeddings before the projector say about each grid cell."""
+"""Linear probes: they predict the object of each cell from the patches before the projector."""

@@ -1,7 +1,10 @@
 """One ridge probe per cell on the patch embeddings before the projector.
 
-The ten-way accuracy says what the embeddings tell; the palette-restricted one is on the terms of a
-model that is told the palette. A probe of shuffled labels shows what such a probe finds in nothing.
+The ten-way accuracy measures what a probe reads from the embeddings alone. The palette-restricted
+accuracy can be compared with a model, which is given the palette. A probe that is trained on a
+control's labels shows the accuracy without any information.
+
+Shapes: P pictures, N patches of a picture, D width of a hidden state.
 """
 
 import time
@@ -37,25 +40,32 @@ from gpt2v.stats import cluster_interval
 def collect(
     model: GPT2vModel, source: ProjectedPatches, data: GridDataset
 ) -> tuple[NDArray[np.float32], Grids]:
-    """Patch embeddings (n, patches, D) of a data set's pictures, and its grids."""
+    """Patch embeddings (P, N, D) of a data set's pictures, and its grids."""
     features = []
     with progress(f"probe: {data.split} embeddings", data.n_portions()) as report:
         for pictures in data.pictures(model.geometry.image_size):
-            found = source.features(pictures)[:, : model.geometry.n_patches]  # no class token
-            features.append(found.float().cpu().numpy())
+            patches = source.features(pictures)[:, : model.geometry.n_patches]  # no class token
+            features.append(patches.float().cpu().numpy())
             report()
     return np.concatenate(features), data.grids(np.arange(len(data)))
 
 
 def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> dict[str, Any]:
-    """Fit and test one probe per cell; writes records and results."""
+    """Fit and test one probe per cell; writes records and results.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        UserError: some cell has no patch, or a grid does not fit the pictures.
+    """
     started = time.monotonic()
     runs.write_config(run, config)
     spec, n_classes = config.grid, len(bank.class_names)
     n_rows, n_cols = spec.largest_shape
     span = model.geometry.span(n_rows, n_cols, bank.size, spec.picture)
     if len(set(span.cell.tolist())) < n_rows * n_cols:
-        raise UserError(f"grid: some cells of a {spec.size} grid have no patch of their own")
+        raise UserError(f"grid: some cells of a {spec.size} grid have no patch")
     sets = [
         GridDataset(spec, bank, config.seed, split, n)
         for split, n in (("train", config.n_train), ("test", config.n_test))
@@ -69,8 +79,8 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
 
     n_cells = n_rows * n_cols
     truth = test.classes.reshape(-1, n_cells)
-    found = {control: np.empty_like(truth) for control in ("none", *controls)}
-    in_palette = {control: np.empty_like(truth) for control in found}
+    ten_way = {control: np.empty_like(truth) for control in ("none", *controls)}
+    in_palette = {control: np.empty_like(truth) for control in ten_way}
     with progress("probe: ridge fits", n_cells) as report:
         for cell in range(n_cells):
             patches = span.patch[span.cell == cell]
@@ -78,24 +88,25 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
             x_test = test_x[:, patches].reshape(config.n_test, -1).astype(np.float64)
             problem = RidgeProblem(x)
             labels = train.classes.reshape(-1, n_cells)[:, cell]
-            for control in found:
+            for control in ten_way:
                 y = labels
                 if control in controls:
                     generator = np.random.Generator(np.random.PCG64(config.seed))
                     y = controls[control](labels, generator)
                 scores = problem.fit(y, n_classes).scores(x_test)
-                found[control][:, cell] = scores.argmax(1)
+                ten_way[control][:, cell] = scores.argmax(1)
                 in_palette[control][:, cell] = np.where(allowed, scores, -np.inf).argmax(1)
             report()
 
     rows = []
-    for control in found:
-        ten_way, palette = found[control] == truth, in_palette[control] == truth
-        rows.append({"cell": "all", "control": control, **_rates(ten_way, palette, test.index)})
+    for control in ten_way:
+        right, palette_right = ten_way[control] == truth, in_palette[control] == truth
+        rates = _rates(right, palette_right, test.index)
+        rows.append({"cell": "all", "control": control, **rates})
     for cell in range(n_cells):
-        ten_way, palette = found["none"] == truth, in_palette["none"] == truth
+        right, palette_right = ten_way["none"] == truth, in_palette["none"] == truth
         column = slice(cell, cell + 1)
-        rates = _rates(ten_way[:, column], palette[:, column], test.index)
+        rates = _rates(right[:, column], palette_right[:, column], test.index)
         rows.append({"cell": list(divmod(cell, n_cols)), "control": "none", **rates})
     site = {"site": "pre-projector", "layer": model.config.vision_layer}
     names = np.array(bank.class_names, dtype=object)
@@ -104,7 +115,7 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
         "row": np.tile(np.arange(n_cells) // n_cols, config.n_test),
         "col": np.tile(np.arange(n_cells) % n_cols, config.n_test),
         "truth": names[truth.reshape(-1)].tolist(),
-        "prediction": names[found["none"].reshape(-1)].tolist(),
+        "prediction": names[ten_way["none"].reshape(-1)].tolist(),
         "palette_prediction": names[in_palette["none"].reshape(-1)].tolist(),
     }
     pq.write_table(pa.table(records), run / "records.parquet")
@@ -124,13 +135,21 @@ def probe_model(config: ProbeConfig, run: Path) -> dict[str, Any]:
     return probe(model, load_bank(config.tiles), config, run)
 
 
-def _rates(ten_way: NDArray[np.bool_], palette: NDArray[np.bool_], index: Ints) -> dict[str, Any]:
-    """Both accuracies (n, cells) with intervals clustered by picture."""
-    picture = np.repeat(index, ten_way.shape[1])
+def _rates(
+    right: NDArray[np.bool_], palette_right: NDArray[np.bool_], index: Ints
+) -> dict[str, Any]:
+    """Both accuracies with intervals clustered by picture.
+
+    Args:
+        right: (P, n_cells) whether each ten-way prediction is right.
+        palette_right: (P, n_cells) whether each palette-restricted prediction is right.
+        index: (P,) sample index of each picture.
+    """
+    picture = np.repeat(index, right.shape[1])
     return {
-        "accuracy": float(ten_way.mean()),
-        "ci95": list(cluster_interval(ten_way.reshape(-1), picture)),
-        "palette_accuracy": float(palette.mean()),
-        "palette_ci95": list(cluster_interval(palette.reshape(-1), picture)),
+        "accuracy": float(right.mean()),
+        "ci95": list(cluster_interval(right.reshape(-1), picture)),
+        "palette_accuracy": float(palette_right.mean()),
+        "palette_ci95": list(cluster_interval(palette_right.reshape(-1), picture)),
         "n_images": len(index),
     }

@@ -1,4 +1,4 @@
-"""Ridge classifiers in closed form: one factorisation gives every strength of regularisation."""
+"""Ridge classifiers in closed form: one factorisation serves every strength of regularisation."""
 
 from dataclasses import dataclass
 
@@ -6,29 +6,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-_STRENGTHS = 10.0 ** np.arange(-6, 3)  # penalties, per unit of the features' mean variance
-_FIT_SHARE = 0.8  # of the training rows; the others choose the strength
+_STRENGTHS = 10.0 ** np.arange(-6, 3)  # penalties, relative to the mean variance of the features
+_FIT_SHARE = 0.8  # of the training rows; the other rows choose the strength
 
 
 @dataclass(frozen=True)
 class RidgeClassifier:
     """One-against-all least squares on centred features."""
 
-    mean: Floats  # (D,)
-    weight: Floats  # (D, C)
-    bias: Floats  # (C,)
+    mean: Floats  # (n_features,)
+    weight: Floats  # (n_features, n_classes)
+    bias: Floats  # (n_classes,)
     strength: float
 
     def scores(self, x: Floats) -> Floats:
-        """(N, D) -> (N, C)."""
+        """(n_rows, n_features) -> (n_rows, n_classes)."""
         return (x - self.mean) @ self.weight + self.bias
 
 
 class RidgeProblem:
-    """Features, factorised once; any labels are then fitted at the price of some products."""
+    """Features, factorised once; fitting labels then takes only a few matrix products.
+
+    Args:
+        x: (n_rows, n_features). The first 80% of the rows are fitted; the rest choose the strength.
+    """
 
     def __init__(self, x: Floats) -> None:
-        """x: (N, D); the first 80% of the rows are fitted, the rest choose the strength."""
         self.n_fit = int(len(x) * _FIT_SHARE)
         self.mean = x[: self.n_fit].mean(0)
         self.centred = x[: self.n_fit] - self.mean
@@ -37,7 +40,7 @@ class RidgeProblem:
         self.held_out = (x[self.n_fit :] - self.mean) @ self.vectors
 
     def fit(self, labels: NDArray[np.int64], n_classes: int) -> RidgeClassifier:
-        """The classifier whose strength does best on the held-out rows. labels: (N,)."""
+        """The classifier with the strength that is best on the held-out rows; labels: (n_rows,)."""
         target = np.eye(n_classes)[labels[: self.n_fit]]
         bias = target.mean(0)
         moment = self.vectors.T @ (self.centred.T @ (target - bias) / self.n_fit)
@@ -45,8 +48,8 @@ class RidgeProblem:
         best, best_rate = None, -1.0
         for strength in _STRENGTHS:
             coefficients = moment / (self.values + strength * unit)[:, None]
-            found = (self.held_out @ coefficients + bias).argmax(1)
-            rate = float((found == labels[self.n_fit :]).mean())
+            predicted = (self.held_out @ coefficients + bias).argmax(1)
+            rate = float((predicted == labels[self.n_fit :]).mean())
             if rate > best_rate:
                 best_rate = rate
                 weight = self.vectors @ coefficients

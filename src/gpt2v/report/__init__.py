@@ -1,8 +1,8 @@
-"""The self-contained HTML report of one run or of several.
+"""The HTML report of one or more runs: one page that needs no other file.
 
-`read` opens the run's files, `analysis` counts in them, `verdict` says in words what the numbers
-say, `plots` draws, `sections` has one class for each part of the page, and `html` puts them into
-`page.html.j2`. Nothing here needs torch.
+`read` reads the run's files, `analysis` counts in them, `verdict` puts the numbers into words,
+`plots` draws the charts, `sections` has one class for each section of the page, and `html` fills
+`page.html.j2`. None of them needs torch.
 """
 
 from gpt2v.report.html import write_report

@@ -1,6 +1,8 @@
-"""Count in the records: accuracy by cell and by class, confusions, what probe and model share.
+"""Count in the records: accuracy by cell and by class, confusions, outcomes of probe and model.
 
-A `Table` maps column names to arrays with one entry per question.
+A `Table` maps the name of each column to an array (J,).
+
+Shapes: R rows of a grid, C columns of a grid, J questions in a flat list.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +13,7 @@ import numpy as np
 
 from gpt2v.report.read import Row, Run, Table
 
-SERIES = {  # (model, modality) -> name on the page, colour
+SERIES = {  # (model, modality) -> (name on the page, colour)
     ("gpt2v", "text"): ("GPT-2v, text", "text"),
     ("gpt2v", "image"): ("GPT-2v, picture", "image"),
     ("lm", "text"): ("GPT-2 before it got eyes, text", "lm"),
@@ -20,25 +22,25 @@ SERIES = {  # (model, modality) -> name on the page, colour
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of right answers, or a difference of two, with its 95% interval where known."""
+    """A share of right answers, or a difference of two shares; with its 95% interval if known."""
 
     value: float
     ci: tuple[float, float] | None = None
 
 
 def select(table: Table, **equal: str) -> Table:
-    """The questions whose columns equal the given values."""
-    keep = np.ones(len(table["sample"]), dtype=bool)
+    """The questions whose columns have the given values."""
+    selected = np.ones(len(table["sample"]), dtype=bool)
     for name, value in equal.items():
-        keep &= table[name] == value
-    return {name: column[keep] for name, column in table.items()}
+        selected &= table[name] == value
+    return {name: column[selected] for name, column in table.items()}
 
 
 def lookups(table: Table, model: str, modality: str) -> Table:
-    """One model's questions of the form "what is in row r, column c" about one modality."""
+    """One model's look-ups ("what is in row r, column c") in one modality."""
     chosen = select(table, model=model, modality=modality, instruction="lookup")
-    placed = (chosen["row"] >= 0) & (chosen["col"] >= 0)
-    return {name: column[placed] for name, column in chosen.items()}
+    has_cell = (chosen["row"] >= 0) & (chosen["col"] >= 0)
+    return {name: column[has_cell] for name, column in chosen.items()}
 
 
 def lookup_tables(run: Run) -> dict[tuple[str, str], Table]:
@@ -48,40 +50,40 @@ def lookup_tables(run: Run) -> dict[tuple[str, str], Table]:
 
 
 def _by_question(table: Table, column: str) -> dict[tuple[int, int, int], Any]:
-    """One column by (sample, row, column of the grid)."""
+    """The values of one column, by (sample, row, column of the grid)."""
     keys = zip(table["sample"].tolist(), table["row"].tolist(), table["col"].tolist(), strict=True)
     return dict(zip(keys, table[column].tolist(), strict=True))
 
 
 def cell_accuracy(table: Table, right: np.ndarray) -> np.ndarray:
-    """Share of `right` [n] at every place of the grid: [rows, cols], NaN where none was asked."""
+    """Share of `right` (J,) in each cell of the grid, (R, C); NaN for a cell without questions."""
     shape = (int(table["row"].max()) + 1, int(table["col"].max()) + 1)
-    asked, hit = np.zeros(shape), np.zeros(shape)
+    asked, hits = np.zeros(shape), np.zeros(shape)
     np.add.at(asked, (table["row"], table["col"]), 1.0)
-    np.add.at(hit, (table["row"], table["col"]), right.astype(float))
-    found = np.full(shape, np.nan)
-    np.divide(hit, asked, out=found, where=asked > 0)
-    return found
+    np.add.at(hits, (table["row"], table["col"]), right.astype(float))
+    accuracy = np.full(shape, np.nan)
+    np.divide(hits, asked, out=accuracy, where=asked > 0)
+    return accuracy
 
 
 def shade_floor(*cells: np.ndarray) -> float:
-    """The pale end of a shade: the lowest value, rounded down to 5 points."""
+    """The value of the palest shade: the lowest value, rounded down to 5 percentage points."""
     lowest = min(float(np.nanmin(array)) for array in cells)
     return float(min(np.floor(lowest * 20 + 1e-9) / 20, 0.95))
 
 
 def confusion(table: Table, classes: list[str]) -> np.ndarray:
-    """Counts [true class, answered class]."""
-    place = {name: index for index, name in enumerate(classes)}
+    """Number of answers, (n_classes, n_classes): true class by answered class."""
+    index = {name: i for i, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
     for truth, prediction in zip(table["truth"], table["prediction"], strict=True):
-        if truth in place and prediction in place:
-            counts[place[truth], place[prediction]] += 1
+        if truth in index and prediction in index:
+            counts[index[truth], index[prediction]] += 1
     return counts
 
 
 def row_shares(counts: np.ndarray) -> np.ndarray:
-    """Every row divided by its sum; rows of zeros stay zero."""
+    """Each row divided by its sum; a row of zeros stays zero."""
     total = counts.sum(axis=1, keepdims=True)
     shares = np.zeros(counts.shape)
     np.divide(counts, total, out=shares, where=total > 0)
@@ -89,24 +91,25 @@ def row_shares(counts: np.ndarray) -> np.ndarray:
 
 
 def off_diagonal(square: np.ndarray) -> np.ndarray:
-    """A copy with zeros on the diagonal: the mistakes of a confusion matrix."""
+    """A copy with zeros on the diagonal, which leaves the mistakes of a confusion matrix."""
     return np.where(np.eye(len(square), dtype=bool), 0, square)
 
 
 def class_accuracy(table: Table, classes: list[str]) -> np.ndarray:
-    """Share of exact answers by true class [n_classes], NaN where the class never occurs."""
-    found = np.full(len(classes), np.nan)
+    """Share of exact answers by true class, (n_classes,); NaN for a class that never occurs."""
+    accuracy = np.full(len(classes), np.nan)
     for index, name in enumerate(classes):
         hits = table["exact"][table["truth"] == name]
         if len(hits):
-            found[index] = hits.mean()
-    return found
+            accuracy[index] = hits.mean()
+    return accuracy
 
 
 def joint_outcomes(image: Table, probe: Table) -> dict[tuple[bool, bool], int] | None:
-    """How often (probe right, model right) took each value.
+    """Number of questions with each outcome (probe right, model right).
 
-    None where no question is shared, or where one has two answers: then the grids are not the same.
+    None if probe and model share no question, or if the truth of a shared question differs: then
+    their grids are not the same.
     """
     model, truth = _by_question(image, "exact"), _by_question(image, "truth")
     right = probe["palette_prediction"] == probe["truth"]
@@ -122,9 +125,9 @@ def joint_outcomes(image: Table, probe: Table) -> dict[tuple[bool, bool], int] |
 
 
 def choose_samples(image: Table, available: list[int], n: int = 6) -> list[int]:
-    """Up to `n` of the `available` samples: half with a wrong answer, half without, if there are.
+    """Up to `n` of the available samples: if possible, half with a wrong answer, half without.
 
-    Within each half the lowest indices are taken, so nobody picked the pretty ones.
+    Each half has the samples with the lowest indices, so the choice is not biased.
     """
     wrong_in = set(image["sample"][~image["exact"]].tolist())
     asked = set(image["sample"].tolist()) or set(available)
@@ -136,21 +139,21 @@ def choose_samples(image: Table, available: list[int], n: int = 6) -> list[int]:
 
 
 def series(
-    lines: Sequence[Row], keep: Callable[[str], bool]
+    lines: Sequence[Row], accepts: Callable[[str], bool]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Logged numbers by key, as (steps, values), for the keys that `keep` accepts."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    """Logged numbers as (steps, values), for each key that `accepts` returns true for."""
+    logged: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         for key, value in line.items():
-            if keep(key) and isinstance(value, int | float):
-                found.setdefault(key, []).append((line["step"], value))
-    return {key: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for key, pairs in found.items()}
+            if accepts(key) and isinstance(value, int | float):
+                logged.setdefault(key, []).append((line["step"], value))
+    return {key: (np.array(pairs)[:, 0], np.array(pairs)[:, 1]) for key, pairs in logged.items()}
 
 
-def phases(lines: Sequence[Row]) -> list[tuple[int, str]]:
-    """Where the training data changed: (first logged step, name of the data)."""
-    found: list[tuple[int, str]] = []
+def stages(lines: Sequence[Row]) -> list[tuple[int, str]]:
+    """The stages of a training: (first logged step, name of the data) of each."""
+    starts: list[tuple[int, str]] = []
     for line in lines:
-        if "data" in line and (not found or found[-1][1] != str(line["data"])):
-            found.append((line["step"], str(line["data"])))
-    return found
+        if "data" in line and (not starts or starts[-1][1] != str(line["data"])):
+            starts.append((line["step"], str(line["data"])))
+    return starts

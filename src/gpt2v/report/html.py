@@ -18,15 +18,16 @@ Folder = str | os.PathLike[str]
 
 
 def write_report(folders: Folder | Sequence[Folder], out: Folder | None = None) -> Path:
-    """Write `index.html` for one run or several; returns its path.
+    """Write `index.html` for one or more runs; returns its path.
 
-    The page needs no other file and no network. It appears whole or not at all.
+    The page needs no other file and no network. Readers see the whole page or none of it.
 
     Args:
-        out: folder for the page; none: `report/` of the run, or `runs/report` of several.
+        folders: one run directory, or several.
+        out: folder of the page; None: `report/` in the only run, or `runs/report` for several.
 
     Raises:
-        UserError: a file that is needed is missing or broken.
+        UserError: a file that is needed is missing or damaged.
     """
     paths = [Path(folders)] if isinstance(folders, str | os.PathLike) else list(map(Path, folders))
     page = render([load_run(path) for path in paths])
@@ -38,7 +39,7 @@ def write_report(folders: Folder | Sequence[Folder], out: Folder | None = None) 
 
 
 def render(runs: Sequence[Run]) -> str:
-    """The page about some runs; equal runs give equal text."""
+    """The HTML of the page. Equal runs give equal text."""
     several = len(runs) > 1
     shown = [_shown(run, f"r{i + 1}-" if several else "") for i, run in enumerate(runs)]
     what = f"{len(runs)} runs" if several else shown[0]["results"]["kind"]
@@ -48,19 +49,19 @@ def render(runs: Sequence[Run]) -> str:
 
 
 def sections() -> list[Section]:
-    """Every registered section, in the order of the page."""
-    made = []
+    """All registered sections, in the order of the page."""
+    ordered = []
     for name, entry in SECTIONS.items():
         section: Section = entry.load()()
         section.name = name
-        made.append(section)
-    return sorted(made, key=lambda section: section.order)
+        ordered.append(section)
+    return sorted(ordered, key=lambda section: section.order)
 
 
 def _shown(run: Run, anchor: str) -> dict[str, Any]:
-    """What the page shows of a run, whose ids begin with `anchor`."""
+    """The values of one run for the page's template; all its ids begin with `anchor`."""
     head = headline(run)
-    made = [(section, section.html(run)) for section in sections()]
+    shown = [(section, section.html(run)) for section in sections()]
     return {
         "folder": run.folder.name,
         "anchor": anchor,
@@ -71,14 +72,14 @@ def _shown(run: Run, anchor: str) -> dict[str, Any]:
         "warnings": warnings(run, head),
         "sections": [
             {"name": section.name, "nav": section.nav, "html": _anchored(html, anchor)}
-            for section, html in made
+            for section, html in shown
             if html is not None
         ],
     }
 
 
 def _anchored(html: Markup, anchor: str) -> Markup:
-    """The same HTML with ids that are those of one run alone."""
+    """The same HTML with `anchor` before each id, so that no other run has the same ids."""
     if not anchor:
         return html
     return Markup(re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{anchor}", str(html)))

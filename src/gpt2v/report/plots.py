@@ -1,4 +1,7 @@
-"""Draw the report's charts, each as one inline SVG element."""
+"""Draw the report's charts, each as one inline SVG element.
+
+Shapes: R rows of a grid, C columns of a grid.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gpt2v.report.analysis import Rate, phases, series
+from gpt2v.report.analysis import Rate, series, stages
 from gpt2v.report.read import Row
 from gpt2v.report.svg import STAND_IN, WIDTH, style, to_svg
 
@@ -20,7 +23,7 @@ DOTS: dict[str, Any] = {"lw": 1.0, "ls": (0, (1.5, 2))}
 
 @dataclass(frozen=True)
 class Bar:
-    """One labelled horizontal bar; `colour` is a name of the page's palette."""
+    """One horizontal bar with a label; `colour` is a name in `svg.NAMES`."""
 
     label: str
     rate: Rate
@@ -28,7 +31,7 @@ class Bar:
 
 
 def percent(value: float) -> str:
-    """`0.9734` -> `97.3%`; a second decimal where one would round to 0 or 100."""
+    """`0.9734` -> `97.3%`; with two decimals if one decimal would give 0 or 100."""
     one = f"{100 * value:.1f}"
     if (one == "100.0" and value < 1) or (one == "0.0" and value > 0):
         return f"{100 * value:.2f}%"
@@ -36,7 +39,7 @@ def percent(value: float) -> str:
 
 
 def bars(name: str, label: str, rows: Sequence[Bar], baselines: Mapping[str, float]) -> Markup:
-    """Bars from 0 to 100% with 95% whiskers; dotted lines mark the baselines."""
+    """Bars from 0 to 100% with 95% intervals; dotted lines mark the baselines."""
     with style():
         figure = Figure(figsize=(WIDTH, 0.75 + 0.5 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
@@ -63,7 +66,7 @@ def bars(name: str, label: str, rows: Sequence[Bar], baselines: Mapping[str, flo
 
 
 def _label_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
-    """Name the dotted lines above the bars; lines that are close share a label, at their mean."""
+    """Write the names of the dotted lines above the bars; close lines share a label."""
     groups: list[list[tuple[str, float]]] = []
     for item in sorted(baselines.items(), key=lambda pair: pair[1]):
         if groups and item[1] - groups[-1][-1][1] < 0.12:
@@ -81,13 +84,13 @@ def _label_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
 
 
 def _span(values: Sequence[float]) -> str:
-    """One percentage, or the first and last of several."""
+    """The first and the last value as percentages; only one if they are equal."""
     ends = dict.fromkeys((percent(values[0]), percent(values[-1])))
     return " \N{EN DASH} ".join(ends)
 
 
 def lost_points(name: str, label: str, rows: Sequence[Bar]) -> Markup:
-    """Bars of percentage points on their own scale; a negative value points left."""
+    """Bars of percentage points, on a scale that fits them; a negative bar goes to the left."""
     with style():
         figure = Figure(figsize=(WIDTH, 0.45 + 0.5 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
@@ -110,7 +113,7 @@ def lost_points(name: str, label: str, rows: Sequence[Bar]) -> Markup:
 
 
 def cell_map(name: str, label: str, value: np.ndarray, low: float, colour: str) -> Markup:
-    """Accuracy per place [rows, cols]; the shade runs from `low` (pale) to 1 (full)."""
+    """Accuracy by cell (R, C); the shade goes from pale at `low` to full at 1."""
     rows, cols = value.shape
     with style():
         figure = Figure(figsize=(2.2, 2.2 * rows / cols), layout="constrained")
@@ -127,7 +130,10 @@ def cell_map(name: str, label: str, value: np.ndarray, low: float, colour: str) 
 def confusion_map(
     name: str, label: str, share: np.ndarray, classes: list[str], colour: str, worst: float
 ) -> Markup:
-    """Share of answers by true class; mistakes are shaded from 0 to the share `worst`."""
+    """Share of answers (n_classes, n_classes), true class by answered class.
+
+    Mistakes are shaded in red, from pale at 0 to full at the share `worst`.
+    """
     n = len(classes)
     with style():
         figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
@@ -169,12 +175,16 @@ def _plain_ticks(
 def class_dots(
     name: str, label: str, classes: list[str], series: Mapping[str, tuple[np.ndarray, str]]
 ) -> Markup:
-    """Accuracy by class: one row a class, one dot a series (name -> values, colour)."""
+    """Accuracy by class: a row for each class, and in it a dot for each series.
+
+    Args:
+        series: name -> (values (n_classes,), colour).
+    """
     with style():
         figure = Figure(figsize=(WIDTH, 0.75 + 0.25 * len(classes)), layout="constrained")
         axes = figure.add_subplot()
-        found = np.stack([values for values, _ in series.values()])
-        ends = zip(np.nanmin(found, axis=0), np.nanmax(found, axis=0), strict=True)
+        stacked = np.stack([values for values, _ in series.values()])  # (n_series, n_classes)
+        ends = zip(np.nanmin(stacked, axis=0), np.nanmax(stacked, axis=0), strict=True)
         for y, (low, high) in enumerate(ends):
             axes.plot((low, high), (y, y), color=STAND_IN["rule"], lw=2.5, zorder=1)
         for key, (values, colour) in series.items():
@@ -183,7 +193,7 @@ def class_dots(
             )
         axes.set_yticks(range(len(classes)), [shorten(item, 18) for item in classes])
         axes.set_ylim(len(classes) - 0.4, -0.6)
-        low = np.floor(20 * np.nanmin(found)) / 20
+        low = np.floor(20 * np.nanmin(stacked)) / 20
         axes.set_xlim(min(low, 0.95) - 0.002, 1.002)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         axes.locator_params(axis="x", nbins=5)
@@ -195,7 +205,7 @@ def class_dots(
 
 
 def stacked(name: str, label: str, parts: Sequence[Bar]) -> Markup:
-    """One bar of shares that add up to 1, with a legend that gives each share."""
+    """One bar of shares that add up to 1; a legend lists the shares."""
     with style():
         figure = Figure(figsize=(WIDTH, 0.55 + 0.23 * len(parts)), layout="constrained")
         axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1))
@@ -212,7 +222,7 @@ def stacked(name: str, label: str, parts: Sequence[Bar]) -> Markup:
 
 
 def seconds_bars(name: str, label: str, seconds: Mapping[str, float]) -> Markup:
-    """Wall time by stage, on a common scale from 0."""
+    """Wall time of each sub-run, on one scale from 0."""
     longest = max(max(seconds.values()), 1e-9)
     with style():
         figure = Figure(figsize=(WIDTH, 0.2 + 0.26 * len(seconds)), layout="constrained")
@@ -220,7 +230,7 @@ def seconds_bars(name: str, label: str, seconds: Mapping[str, float]) -> Markup:
         for y, value in enumerate(seconds.values()):
             axes.barh(y, value, height=0.6, color=STAND_IN["lm"])
             axes.text(value + 0.015 * longest, y, duration(value), va="center")
-        axes.set_yticks(range(len(seconds)), [shorten(stage, 18) for stage in seconds])
+        axes.set_yticks(range(len(seconds)), [shorten(sub_run, 18) for sub_run in seconds])
         axes.tick_params(length=0, labelcolor=STAND_IN["ink"])
         axes.set_xticks([])
         axes.spines[:].set_visible(False)
@@ -236,7 +246,7 @@ def duration(seconds: float) -> str:
 
 
 def shorten(text: str, limit: int) -> str:
-    """At most `limit` characters, with an ellipsis where some were cut."""
+    """The text with at most `limit` characters; a longer one ends with an ellipsis."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -245,10 +255,10 @@ OTHER_CURVES = ("probe", "lm", "bad", "muted")
 
 
 def learning_curves(name: str, label: str, lines: Sequence[Row]) -> Markup:
-    """Loss over steps and, where the stage validated, its accuracies below.
+    """Losses by step; below them, if there was validation, the accuracies by step.
 
-    A thin line is what was logged, a bold one its running mean over 9 entries; vertical lines mark
-    where the training data changed.
+    The thin line is the logged loss, the bold line its running mean over 9 entries. Vertical lines
+    mark where the training data changed.
     """
     scores = series(lines, lambda key: key.startswith("val/") and "accuracy" in key)
     losses = series(lines, lambda key: key == "loss" or (key.startswith("val/") and "loss" in key))
@@ -265,7 +275,7 @@ def learning_curves(name: str, label: str, lines: Sequence[Row]) -> Markup:
                     steps, values = steps[4:-4], np.convolve(values, np.full(9, 1 / 9), "valid")
                 marker = "o" if len(values) < 40 and key != "loss" else ""
                 axes.plot(steps, values, color=colour, lw=1.7, marker=marker, ms=3, label=key)
-            for start, _ in phases(lines)[1:]:
+            for start, _ in stages(lines)[1:]:
                 axes.axvline(start, color=STAND_IN["muted"], zorder=0.5, **DOTS)
             axes.grid(axis="y")
             axes.tick_params(length=0)

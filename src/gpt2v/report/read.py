@@ -1,8 +1,9 @@
-"""Open the files of a run: what the report needs, checked, as plain Python and numpy values.
+"""Read and check the files of a run that the report needs, as plain Python and numpy values.
 
-The `kind` of a run's `results.json` says which other files it has. A demo holds sub-runs, which are
-read where they are there. A file that is missing or broken ends in one line that names it
-(`UserError`).
+The `kind` in a run's `results.json` tells which other files it has. A demo has sub-runs, which are
+read if they exist. If a file is missing or damaged, the message of the `UserError` names it.
+
+Shapes: J questions in a flat list.
 """
 
 import json
@@ -20,7 +21,7 @@ from gpt2v.extensions import check_imports
 from gpt2v.runs import has_this_format
 
 Row = dict[str, Any]
-Table = dict[str, np.ndarray]  # column name -> one entry per question
+Table = dict[str, np.ndarray]  # name of a column -> its values (J,)
 
 SUB_RUNS = ("encoder", "lm", "mm", "eval", "probe", "ladder")  # of a demo
 TRAININGS = ("encoder", "lm", "mm")
@@ -34,17 +35,17 @@ PROBE_COLUMNS = ("sample", "row", "col", "truth", "prediction", "palette_predict
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run, or a demo with its sub-runs. What it does not have is empty, or none."""
+    """A finished run, or a demo with its sub-runs; a field without files is empty or None."""
 
     folder: Path
-    kinds: frozenset[str]  # of its results, and of those of its sub-runs
+    kinds: frozenset[str]  # kinds of its results and of its sub-runs' results
     results: Row  # results.json
     records: Table  # records.parquet of the evaluation
-    classes: list[str]  # every class name, in the order of the answer choices
+    classes: list[str]  # all class names, in the order of the answer choices
     probe: list[Row]  # rows of the probe
     probe_records: Table | None
     ladder: list[Row]  # rows of the ladder
-    curves: dict[str, list[Row]]  # kind of training -> lines of its metrics.jsonl
+    curves: dict[str, list[Row]]  # kind (`lm`, ...) -> lines of that training's metrics.jsonl
     pictures: dict[int, bytes]  # sample index -> PNG file
 
     @property
@@ -64,7 +65,7 @@ def load_run(folder: Path) -> Run:
     """Read the finished run in `folder`.
 
     Raises:
-        UserError: it is no run, or one of another version, or a file of it is broken.
+        UserError: there is no run, another version wrote it, or one of its files is damaged.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such run directory")
@@ -78,7 +79,7 @@ def load_run(folder: Path) -> Run:
     folders = {kind: folder}
     if kind == "demo":
         folders |= {name: folder / name for name in SUB_RUNS if (folder / name).is_dir()}
-        folders.setdefault("eval", folder / "eval")  # which a demo must have
+        folders.setdefault("eval", folder / "eval")  # a demo must have it
     if kind in ("demo", "eval"):
         _check_keys(folder / "results.json", results["results"], ("modality", "accuracy"))
     records, probe_records = dict.fromkeys(EVAL_COLUMNS, np.empty(0, object)), None
@@ -108,7 +109,7 @@ def load_run(folder: Path) -> Run:
 
 
 def _rows(folders: Mapping[str, Path], kind: str, keys: tuple[str, ...]) -> list[Row]:
-    """The rows of a run's results of one kind, which must have these keys; none: no rows."""
+    """The rows of the results of one kind, checked for these keys; empty without such results."""
     path = folders[kind] / "results.json" if kind in folders else None
     if path is None or not path.exists():
         return []
@@ -118,7 +119,7 @@ def _rows(folders: Mapping[str, Path], kind: str, keys: tuple[str, ...]) -> list
 
 
 def _results(path: Path) -> Row:
-    """A results.json, with numbers where accuracies stand."""
+    """The content of a results.json; its accuracies and intervals are checked."""
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -158,7 +159,7 @@ def _is_number(value: object) -> bool:
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> Table:
-    """The named columns of a parquet file; lists stay Python lists, a missing place is -1."""
+    """The named columns of a parquet file; lists stay lists, and a missing row or column is -1."""
     try:
         present = pq.read_schema(path).names
         missing = [name for name in columns if name not in present]
@@ -181,13 +182,13 @@ def _column(path: Path, name: str, values: list[Any]) -> np.ndarray:
     except (TypeError, ValueError):
         raise UserError(f"{path}: column '{name}' must hold numbers") from None
     column = np.empty(len(values), dtype=object)
-    for index, value in enumerate(values):  # one by one: lists must not become a second axis
+    for index, value in enumerate(values):  # in a loop, so that lists do not become a second axis
         column[index] = value
     return column
 
 
 def _classes(records: Table) -> list[str]:
-    """Names of objects: the choices of the first look-up, then any other that a look-up holds."""
+    """Class names: the choices of the first look-up, then any other name in the look-ups."""
     asked = np.flatnonzero(records["instruction"] == "lookup")
     first = records["choices"][asked[0]] if len(asked) else None
     names = dict.fromkeys(first or [])
@@ -215,7 +216,7 @@ def _lines(path: Path) -> list[Row]:
 
 
 def _pictures(folder: Path) -> dict[int, bytes]:
-    """The PNG files `<sample>.png` of `folder`, by sample index."""
+    """The PNG files `<sample>.png` in `folder`, by sample index."""
     pictures: dict[int, bytes] = {}
     for path in folder.glob("*.png"):
         if path.stem.isdecimal():

@@ -1,4 +1,4 @@
-"""What a section of the report is, and how its template is filled."""
+"""The base class of all sections of the report, and the function that fills a template."""
 
 from abc import ABC
 from collections.abc import Mapping
@@ -12,50 +12,50 @@ from gpt2v.report import plots
 from gpt2v.report.read import Run
 from gpt2v.report.verdict import points
 
-ANY = "*"  # among a section's kinds: every run has it
+ANY = "*"  # in a section's kinds: it is shown for every run
 
 
 class Section(ABC):
-    """A part of the page about one run, registered in `SECTIONS` under the name that is its anchor.
+    """A section of the page about one run. Its name in `SECTIONS` is also its anchor.
 
-    A section of a user's own returns its HTML from `body`. The built-in ones return values from
-    `content`, which fill the template of their name in `sections/`.
+    A user's own section overrides `body`, which returns HTML. The built-in sections override
+    `content`, which returns the values for the template with the section's name in `sections/`.
 
     Attributes:
         nav: title in the list of sections.
-        order: sections of smaller numbers come first; `again`, the last, has 100.
-        kinds: it is shown for runs with results of one of these kinds (`kind` of a results.json);
-            a demo has those of its sub-runs too.
+        order: sections are sorted by this number; `again`, the last one, has 100.
+        kinds: the section is shown for runs whose results have one of these kinds (`kind` in
+            results.json). A demo also has the kinds of its sub-runs.
     """
 
     nav: ClassVar[str]
     order: ClassVar[int] = 80
     kinds: ClassVar[tuple[str, ...]]
-    name: str = ""  # under which it is registered
+    name: str = ""  # its name in `SECTIONS`
 
     def content(self, run: Run) -> Mapping[str, Any] | None:
-        """What the section's template shows; none: nothing to show."""
+        """The values for the section's template; None leaves the section out."""
         raise NotImplementedError
 
     def body(self, run: Run) -> str | None:
-        """The section's HTML, as `markupsafe.Markup`; other text is escaped. None: left out."""
+        """The HTML as `markupsafe.Markup` (a plain string is escaped); None for no section."""
         content = self.content(run)
         if content is None:
             return None
         return fill(f"sections/{self.name}.html.j2", content)
 
     def shows(self, run: Run) -> bool:
-        """Whether it is meant for a run with these results."""
+        """Whether the section is for a run of this kind."""
         return ANY in self.kinds or bool(run.kinds & set(self.kinds))
 
     def html(self, run: Run) -> Markup | None:
-        """The HTML of a run's section, escaped where it is plain text; none: left out."""
+        """The HTML of the section for a run, or None if it is left out."""
         body = self.body(run) if self.shows(run) else None
         return None if body is None else escape(body)
 
 
 def fill(template: str, content: Mapping[str, Any]) -> Markup:
-    """A template of this folder with its values."""
+    """Fill a template of this folder; raises an error if a value is missing."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

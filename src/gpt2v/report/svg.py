@@ -1,7 +1,8 @@
-"""Turn a matplotlib figure into inline SVG that takes its colours from the page.
+"""Turn a matplotlib figure into inline SVG that uses the colours of the page.
 
-A chart is laid out with stand-in colours; they become CSS variables (`var(--ink)` ...), so one
-drawing serves the light and the dark page. Text stays text. The bytes depend on the data only.
+A chart is drawn in stand-in colours, which are then replaced by CSS variables such as `var(--ink)`.
+So one drawing works on the light and on the dark page. Text stays text. The bytes depend only on
+the data.
 """
 
 import html
@@ -15,7 +16,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-WIDTH = 4.7  # inches; 338 points, about the width of a phone, so that text is never shrunk there
+WIDTH = 4.7  # inches; 338 points, about the width of a phone, so that text is not shrunk there
 NAMES = ("ink", "muted", "rule", "text", "image", "lm", "probe", "bad", "surface", "mid", "on")
 STAND_IN = {name: f"#0102{index + 3:02x}" for index, name in enumerate(NAMES)}
 
@@ -44,6 +45,7 @@ STYLE: dict[Any, Any] = {
 
 @contextmanager
 def style() -> Iterator[None]:
+    """Draw with the report's style within the block."""
     with mpl.rc_context():
         mpl.rcdefaults()  # a user's matplotlibrc must not change the report
         mpl.rcParams.update(STYLE)
@@ -51,10 +53,10 @@ def style() -> Iterator[None]:
 
 
 def to_svg(figure: Figure, name: str, label: str) -> Markup:
-    """The figure as an <svg> element with ids of its own, page colours and no outside names."""
+    """The figure as an <svg> element in the page's colours; its ids begin with `name`."""
     buffer = io.StringIO()
-    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    no_metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""Say in words what the numbers say: the headline figures, one sentence, and what to mind."""
+"""The headline figures of a run, the verdict in one sentence, and warnings."""
 
 from dataclasses import dataclass, field
 
@@ -6,24 +6,24 @@ from gpt2v.report.analysis import Rate, lookups
 from gpt2v.report.plots import MINUS, percent
 from gpt2v.report.read import Row, Run
 
-SAME = 5e-4  # the files agree when they differ by less than what is shown
+SAME = 5e-4  # files that differ by less agree: the page does not show such a difference
 
 
 @dataclass(frozen=True)
 class Headline:
-    """The figures that the page opens with; None where the run did not measure one."""
+    """The figures at the top of the page; None for a figure that the run did not measure."""
 
     text: Rate | None
     image: Rate | None
-    lm: Rate | None  # the language model before it got eyes, on text
-    gap: Rate | None  # text minus image
-    probe: Rate | None  # linear probe, told the palette
+    lm: Rate | None  # the GPT-2 before MM-Train, on text
+    gap: Rate | None  # text minus pictures
+    probe: Rate | None  # linear probe that chooses among the palette
     probe_ten_way: Rate | None  # linear probe that chooses among all classes
     baselines: dict[str, float] = field(default_factory=dict)
 
 
 def headline(run: Run) -> Headline:
-    """Collect the headline figures from the run's files."""
+    """The headline figures from the run's files."""
     results = run.results
     text = _model_rate(run, "gpt2v", "text", "text_accuracy")
     image = _model_rate(run, "gpt2v", "image", "image_accuracy")
@@ -33,7 +33,7 @@ def headline(run: Run) -> Headline:
     probe, ten_way = _probe_rates(run)
     first = run.rows[0] if run.rows else {}
     names = {"chance": "chance", "blind": "blind_accuracy", "bag": "bag_accuracy"}
-    found = {name: results.get(key, first.get(key)) for name, key in names.items()}
+    baselines = {name: results.get(key, first.get(key)) for name, key in names.items()}
     return Headline(
         text=text,
         image=image,
@@ -41,17 +41,17 @@ def headline(run: Run) -> Headline:
         gap=None if gap is None else Rate(gap, _interval(results, "gap_ci95")),
         probe=probe,
         probe_ten_way=ten_way,
-        baselines={name: float(value) for name, value in found.items() if value is not None},
+        baselines={name: float(value) for name, value in baselines.items() if value is not None},
     )
 
 
 def _model_rate(run: Run, model: str, modality: str, key: str) -> Rate | None:
-    """The figure at the top of results.json, with the interval of the row that it stands for."""
+    """The accuracy at the top level of results.json, with the interval of its row."""
     top = run.results.get(key)
     usual = {"instruction": "lookup", "questions": "independent"}
     for row in run.rows:
-        known = {"model": "gpt2v", **usual, **row}
-        if {**known, **usual, "model": model, "modality": modality} == known:
+        completed = {"model": "gpt2v", **usual, **row}
+        if {**completed, **usual, "model": model, "modality": modality} == completed:
             return Rate(row["accuracy"] if top is None else top, _interval(row, "ci95"))
     return None if top is None else Rate(top)
 
@@ -65,7 +65,7 @@ def probe_row(run: Run) -> Row | None:
 
 
 def _probe_rates(run: Run) -> tuple[Rate | None, Rate | None]:
-    """(palette-restricted, ten-way) accuracy of the probe over all cells."""
+    """The probe's (palette-restricted, ten-way) accuracy over all cells."""
     row = probe_row(run) or {}
     palette = row.get("palette_accuracy", run.results.get("probe_palette_accuracy"))
     ten_way = row.get("accuracy", run.results.get("probe_accuracy"))
@@ -103,7 +103,7 @@ def title(run: Run) -> str:
 
 
 def sentence(head: Headline, run: Run) -> str:
-    """The verdict: how far apart the modalities are, and where the rest is lost."""
+    """The verdict: the gap between the modalities, and where accuracy is lost."""
     if "eval" in run.kinds and not (head.text or head.image or head.lm):  # other instructions
         parts = [
             f"{percent(r['accuracy'])} {r.get('instruction')}, {r['modality']}" for r in run.rows
@@ -112,24 +112,24 @@ def sentence(head: Headline, run: Run) -> str:
     if "eval" not in run.kinds:
         return _of_rows(run)
     if not head.text or not head.image or not head.gap:
-        known = [("text", head.text), ("pictures", head.image), ("text, before eyes", head.lm)]
-        parts = [f"{percent(rate.value)} from {name}" for name, rate in known if rate]
+        rates = [("text", head.text), ("pictures", head.image), ("text, before eyes", head.lm)]
+        parts = [f"{percent(rate.value)} from {name}" for name, rate in rates if rate]
         return f"Cells named correctly: {', '.join(parts) or 'not measured'}."
-    told = (
+    accuracies = (
         f"GPT-2v names {percent(head.text.value)} of the cells from text and "
         f"{percent(head.image.value)} from pictures of the same grids"
     )
-    return f"{told}, {_gap_words(head.gap)}{_loss_words(head.image, head.probe)}."
+    return f"{accuracies}, {_gap_words(head.gap)}{_loss_words(head.image, head.probe)}."
 
 
 def _of_rows(run: Run) -> str:
-    """What is measured in a run that is no evaluation."""
+    """The verdict of a run without an evaluation."""
     if "probe" in run.kinds and (row := probe_row(run)):
         return f"A linear probe names {percent(row['accuracy'])} of the cells, of all classes."
     if run.ladder:
         ends = [run.ladder[0], run.ladder[-1]]
-        said = " and ".join(f"{percent(row['accuracy'])} on {row['rung']}" for row in ends)
-        return f"Cells named correctly: {said}."
+        rates = " and ".join(f"{percent(row['accuracy'])} on {row['rung']}" for row in ends)
+        return f"Cells named correctly: {rates}."
     return f"{len(run.rows)} rows of results."
 
 
@@ -158,12 +158,12 @@ def _loss_words(image: Rate, probe: Rate | None) -> str:
 
 
 def warnings(run: Run, head: Headline) -> list[str]:
-    """What a reader must know before believing the figures."""
-    found = []
+    """What a reader must know to judge the figures."""
+    messages = []
     bag = head.baselines.get("bag")
     for name, rate in (("text", head.text), ("pictures", head.image)):
         if rate and bag is not None and (rate.ci[0] if rate.ci else rate.value) <= bag:
-            found.append(
+            messages.append(
                 f"From {name}, the model is not clearly above the bag baseline ({percent(bag)}): "
                 "it may know which objects a grid holds, but not where they are."
             )
@@ -173,8 +173,8 @@ def warnings(run: Run, head: Headline) -> list[str]:
         if rate and len(table["sample"]):
             counted = float(table["exact"].mean())
             if abs(counted - rate.value) >= SAME:
-                found.append(
+                messages.append(
                     f"results.json says {percent(rate.value)} for {model} on {modality}, "
                     f"the records say {percent(counted)}."
                 )
-    return found
+    return messages

@@ -171,7 +171,7 @@ def small(tmp_path):
     [
         (["--format", "tfrecord"], "--format: no such export format: 'tfrecord'; choose from"),
         (["--format", "llava", "--executor", "slurm"], "--executor: no such executor: 'slurm'"),
-        (["--format", "llava", "--workers", "2"], "--workers: serial has one"),
+        (["--format", "llava", "--workers", "2"], "--workers: serial has only one"),
         (["--format", "llava", "--grid.size", "2"], "grid.size: unknown key"),
         (
             ["--format", "llava", "--grid.modality", "image"],
@@ -269,5 +269,5 @@ def test_a_worker_with_other_versions_is_refused(tmp_path):
     from gpt2v.errors import UserError
 
     work = Work(plan_of(config_of("composite")), "llava", str(tmp_path), {"pillow": "1.0"})
-    with pytest.raises(UserError, match=r"a worker has pillow .*, but the export 1.0"):
+    with pytest.raises(UserError, match=r"a worker has pillow .*, but the export needs 1.0"):
         work.write(0)

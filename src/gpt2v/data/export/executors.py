@@ -1,9 +1,9 @@
-"""Executors: this process, several processes of this machine, or Ray's on many machines.
+"""Executors: they write shards in this process, in several processes, or with Ray.
 
 An executor is a function registered in `EXECUTORS`, called as `executor(work, numbers, workers)`.
-It calls `work.write(number)` for every number, in any process, and yields each number once its
-shard is written, in any order. A `Work` can be pickled; the process that unpickles it imports the
-user's own files (`--import`) first.
+It calls `work.write(number)` for every number, in any process. It yields each number when its shard
+is written, in any order. A `Work` can be pickled; the process that unpickles it first imports the
+user's own files (`--import`).
 """
 
 import importlib.util
@@ -27,13 +27,13 @@ Executor = Callable[[Work, Sequence[int], int | None], Iterator[int]]
 
 @EXECUTORS.register("serial")
 def serial(work: Work, numbers: Sequence[int], workers: int | None) -> Iterator[int]:
-    """One after another, in this process."""
+    """One shard after another, in this process."""
     yield from map(work.write, numbers)
 
 
 @EXECUTORS.register("processes")
 def processes(work: Work, numbers: Sequence[int], workers: int | None) -> Iterator[int]:
-    """By processes of this machine, as many as it has cores unless told."""
+    """In processes on this machine; without `workers`, one process per core."""
     count = min(workers or os.cpu_count() or 1, len(numbers))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=_begin) as pool:
@@ -50,40 +50,40 @@ def processes(work: Work, numbers: Sequence[int], workers: int | None) -> Iterat
 
 
 def _begin() -> None:
-    """A worker is quiet, and does not outlive the process that it works for."""
+    """Start a worker: it prints nothing, and ends when its parent process ends."""
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def follow() -> None:
+    def end_with_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 @EXECUTORS.register("ray")
 def with_ray(work: Work, numbers: Sequence[int], workers: int | None) -> Iterator[int]:
-    """By Ray's workers, on every machine of the cluster that RAY_ADDRESS names or on this one.
+    """With Ray, on all machines of the cluster at RAY_ADDRESS, or without it on this machine.
 
-    All of them write into the one folder, which must be shared by the machines.
+    All workers write into the same folder, so the machines must share it.
     """
     import ray
 
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anyone
-    here = ray.is_initialized()
-    if not here:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no usage statistics
+    was_running = ray.is_initialized()
+    if not was_running:
         cores = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", **cores)
     try:
         write = ray.remote(_write).remote
-        known = ray.put(work)
+        shared_work = ray.put(work)
         limit = workers or len(numbers)
-        running = [write(known, number) for number in numbers[:limit]]
-        later = iter(numbers[limit:])
+        running = [write(shared_work, number) for number in numbers[:limit]]
+        waiting = iter(numbers[limit:])
         while running:
             done, running = ray.wait(running)
-            running += [write(known, number) for number in islice(later, len(done))]
+            running += [write(shared_work, number) for number in islice(waiting, len(done))]
             for number in done:
                 yield ray.get(number)
     except ray.exceptions.RayTaskError as error:
@@ -95,7 +95,7 @@ def with_ray(work: Work, numbers: Sequence[int], workers: int | None) -> Iterato
             f"--executor ray: {type(error).__name__}; rerun the same command to continue"
         ) from None
     finally:
-        if not here:
+        if not was_running:
             ray.shutdown()
 
 
@@ -104,17 +104,21 @@ def _write(work: Work, number: int) -> int:
 
 
 def executor_of(name: Any, workers: int | None) -> Executor:
-    """The executor with this name, or of a mapping of a name and options.
+    """The executor with this name.
+
+    Args:
+        name: a name, or a mapping with a name and options.
+        workers: the number of workers that it will be called with.
 
     Raises:
-        UserError: no such executor, it is not installed, or it cannot have so many workers.
+        UserError: no such executor, it is not installed, or `workers` does not fit it.
     """
     try:
         choice = OneOf(EXECUTORS).validate(name)
     except ValueError as error:
         raise UserError(f"--executor: {error}") from None
     if workers is not None and choice == "serial":
-        raise UserError("--workers: serial has one; choose another --executor")
+        raise UserError("--workers: serial has only one worker; choose another --executor")
     if workers is not None and workers < 1:
         raise UserError(f"--workers: {workers} must be at least 1")
     if choice == "ray" and importlib.util.find_spec("ray") is None:

@@ -1,6 +1,6 @@
-"""Export formats. Each is a class in a file of its own, registered in `FORMATS`."""
+"""Export formats. Each is a class in its own file, registered in `FORMATS`."""
 
-from gpt2v.data.export import folder, llava, lm_eval, parquet  # noqa: F401 (they register)
+from gpt2v.data.export import folder, llava, lm_eval, parquet  # noqa: F401 (registers them)
 from gpt2v.data.export.base import Format
 from gpt2v.errors import within
 from gpt2v.registry import FORMATS
@@ -13,5 +13,5 @@ def format_of(name: str) -> Format:
         UserError: no such format.
     """
     with within("--format: "):
-        made: Format = FORMATS[name].load()()
-    return made
+        chosen: Format = FORMATS[name].load()()
+    return chosen

@@ -1,7 +1,7 @@
-"""`gpt2v data export`: plan, shards, the files of the whole, and the manifest last of all.
+"""`gpt2v data export`: write all shards, then the files of the whole export, then the manifest.
 
-Until the manifest is there an export is unfinished, and the same command goes on with the shards
-that have no receipt yet. What it needs for that lies in `.export/`, which is gone afterwards.
+An export without a manifest is unfinished. The same command, run again, continues it: it writes the
+shards that have no receipt. The work files for this are in `.export/`, which is deleted at the end.
 """
 
 import json
@@ -31,7 +31,7 @@ _CONFIG = "config.yaml"
 
 
 class _Making(Config):
-    """What an export depends on beside its configuration."""
+    """The facts, besides its configuration, that an export depends on."""
 
     format: str
     data_hash: str
@@ -46,12 +46,22 @@ def export(
     workers: int | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write an export, or the rest of one; returns its manifest.
+    """Write an export, or the rest of an unfinished one.
+
+    Args:
+        to: the folder of the export.
+        executor: name of an executor, or a mapping with a name and options.
+        workers: number of workers; None lets the executor choose.
+        overwrite: replace an export that is in the folder.
+
+    Returns:
+        The path of the manifest.
 
     Raises:
-        UserError: an argument is wrong, or `to` holds something that may not be replaced.
+        UserError: an argument is wrong, a file cannot be written, or the folder has files that will
+            not be replaced.
     """
-    format, work_with = format_of(format_name), executor_of(executor, workers)
+    format, execute = format_of(format_name), executor_of(executor, workers)
     plan = plan_of(config)
     for part in plan.parts:
         format.check(part)
@@ -61,9 +71,9 @@ def export(
     plan.check(bank)
     hashes = [(part.name, part.data(bank).hash) for part in plan.parts]
     making = _Making(format=format_name, data_hash=hash_of(*hashes), versions=versions())
-    if (found := _finished(folder)) and not overwrite:  # it was stopped between its last two steps
-        if any(found[k] != v for k, v in {**making.model_dump(), **_plain(config)}.items()):
-            raise _is_finished(folder)
+    if (manifest := _manifest(folder)) and not overwrite:  # stopped between its last two steps
+        if any(manifest[k] != v for k, v in {**making.model_dump(), **_plain(config)}.items()):
+            raise _finished_error(folder)
         shutil.rmtree(folder.work)
         return folder.manifest
     _begin(folder, config, making, overwrite)
@@ -72,14 +82,14 @@ def export(
     missing = [i for i, shard in enumerate(plan.shards) if read_receipt(folder, shard) is None]
     done = len(plan.shards) - len(missing)
     with progress("export: shards", len(plan.shards), done) as report:
-        for number in work_with(work, missing, workers) if missing else ():
+        for number in execute(work, missing, workers) if missing else ():
             report(plan.shards[number].name)
     _finish(folder, plan, format, making)
     return folder.manifest
 
 
 def _check_folder(folder: ExportFolder, overwrite: bool) -> None:
-    """Refuse a folder that holds anything but an unfinished export, or one to be overwritten."""
+    """Check that the folder is new or empty, or has an export to continue or to overwrite."""
     root = folder.root
     if root.exists() and not root.is_dir():
         raise UserError(f"--to: {root}: is a file; an export needs a folder")
@@ -89,23 +99,23 @@ def _check_folder(folder: ExportFolder, overwrite: bool) -> None:
         names = {entry.name for entry in root.iterdir()}
     except OSError as error:
         raise UserError(f"--to: {root}: cannot be read: {error.strerror}") from None
-    if _finished(folder):
+    if _manifest(folder):
         if not overwrite and WORK not in names:
-            raise _is_finished(folder)
+            raise _finished_error(folder)
     elif not (names <= {WORK} or _begun(folder)):
         raise UserError(f"--to: {root}: is not empty and is no export; it will not be overwritten")
 
 
-def _finished(folder: ExportFolder) -> dict[str, Any]:
-    """The manifest of a finished export; empty where there is none."""
+def _manifest(folder: ExportFolder) -> dict[str, Any]:
+    """The content of the manifest; empty if there is no finished export."""
     try:
-        found = json.loads(folder.manifest.read_bytes())
+        content = json.loads(folder.manifest.read_bytes())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and found.get("kind") == _KIND else {}
+    return content if isinstance(content, dict) and content.get("kind") == _KIND else {}
 
 
-def _is_finished(folder: ExportFolder) -> UserError:
+def _finished_error(folder: ExportFolder) -> UserError:
     return UserError(
         f"--to: {folder.root}: already holds a finished export; choose another, or --overwrite it"
     )
@@ -119,10 +129,10 @@ def _begun(folder: ExportFolder) -> bool:
     return (folder.work / _CONFIG).is_file()
 
 
-def _same(folder: ExportFolder, config: AnyExport, making: _Making) -> None:
-    """Refuse to go on with an export that was begun from something else."""
-    for name, now in ((_CONFIG, config), ("making.yaml", making)):
-        if (folder.work / name).is_file() and (changed := difference(folder.work / name, now)):
+def _check_same(folder: ExportFolder, config: AnyExport, making: _Making) -> None:
+    """Check that the unfinished export has the same configuration, data and versions."""
+    for name, current in ((_CONFIG, config), ("making.yaml", making)):
+        if (folder.work / name).is_file() and (changed := difference(folder.work / name, current)):
             raise UserError(
                 f"--to: {folder.root}: holds an export of something else: {changed}; choose "
                 "another, or --overwrite it"
@@ -130,12 +140,12 @@ def _same(folder: ExportFolder, config: AnyExport, making: _Making) -> None:
 
 
 def _begin(folder: ExportFolder, config: AnyExport, making: _Making, overwrite: bool) -> None:
-    """Make the folder and say in it what is written there, or check that it is the same."""
+    """Make the folder and write the work files, or check that an unfinished export is the same."""
     try:
-        if _finished(folder) or (_begun(folder) and overwrite):
+        if _manifest(folder) or (_begun(folder) and overwrite):
             remove_directory(folder.root)
         elif _begun(folder):
-            _same(folder, config, making)
+            _check_same(folder, config, making)
         folder.prepare()
     except OSError as error:
         raise UserError(f"--to: {folder.root}: cannot be written: {error.strerror}") from None
@@ -145,11 +155,11 @@ def _begin(folder: ExportFolder, config: AnyExport, making: _Making, overwrite: 
 
 
 def _finish(folder: ExportFolder, plan: Plan, format: Format, making: _Making) -> None:
-    """Write the files of the whole, then the manifest, then clear the notes away."""
+    """Write the files of the whole export, then the manifest, and delete the work files."""
     receipts: list[dict[str, Any]] = []
     for shard in plan.shards:
         receipt = read_receipt(folder, shard)
-        assert receipt is not None, f"shard {shard.name} is not whole"
+        assert receipt is not None, f"shard {shard.name} is not complete"
         receipts.append(receipt)
 
     def lines(which: int) -> Iterator[str]:
@@ -158,9 +168,9 @@ def _finish(folder: ExportFolder, plan: Plan, format: Format, making: _Making) -
                 with (folder.root / folder.lines(shard.name)).open(encoding="utf-8") as file:
                     yield from (line.rstrip("\n") for line in file)
 
-    both = list(zip(plan.shards, receipts, strict=True))
+    pairs = list(zip(plan.shards, receipts, strict=True))
     tallies = [
-        pooled(tally_of(receipt) for shard, receipt in both if shard.part == which)
+        pooled(tally_of(receipt) for shard, receipt in pairs if shard.part == which)
         for which in range(len(plan.parts))
     ]
     bank = bank_of(plan.tiles)
@@ -198,7 +208,7 @@ def _finish(folder: ExportFolder, plan: Plan, format: Format, making: _Making) -
 
 
 def _command(config: AnyExport, format_name: str) -> str:
-    """The command that makes the same export, in the folder of this one's config.yaml."""
+    """The command that makes the same export again, run in the folder with its config.yaml."""
     words = [_CONFIG]
     if isinstance(config, SuiteExportConfig):
         words = [config.suite, *_options("tiles", config.tiles.model_dump(exclude_defaults=True))]

@@ -1,4 +1,4 @@
-"""One shard: drawn, written, and receipted once it is whole on the disk."""
+"""Write one shard. Its receipt is written when all its files are on the disk."""
 
 import importlib.metadata
 import json
@@ -25,19 +25,19 @@ from gpt2v.extensions import import_all, imported
 
 @lru_cache(maxsize=1)
 def bank_of(tiles: TilesConfig) -> TileBank:
-    """The tile bank, which each process loads once."""
+    """The tile bank; each process loads it once."""
     return load_bank(tiles)
 
 
 def versions() -> dict[str, str]:
-    """Versions that the bytes of an export may depend on."""
+    """Versions of the packages that the bytes of an export may depend on."""
     packages = ("numpy", "pillow", "pyarrow")
     return {"gpt2v": __version__, **{name: importlib.metadata.version(name) for name in packages}}
 
 
 @dataclass(frozen=True)
 class Work:
-    """All that a worker must know to write any shard of an export."""
+    """Everything that a worker needs to write a shard of an export."""
 
     plan: Plan
     format: str
@@ -45,7 +45,7 @@ class Work:
     versions: dict[str, str]
 
     def __reduce__(self) -> Any:
-        """Pickled as text, for a worker that may run in another folder."""
+        """Pickle as text with absolute paths, because a worker may run in another folder."""
         config = self.plan.config
         content = config.model_dump()
         path = config.tiles.path
@@ -65,13 +65,13 @@ class Work:
         """Write one shard of the plan; returns its number.
 
         Raises:
-            UserError: a file cannot be written, or a worker has other versions of what the bytes
-                depend on.
+            UserError: a file cannot be written, or this process has other versions of the packages
+                that the bytes depend on.
         """
-        here = versions()
+        own = versions()
         for name, version in self.versions.items():
-            if here[name] != version:
-                raise UserError(f"a worker has {name} {here[name]}, but the export {version}")
+            if own[name] != version:
+                raise UserError(f"a worker has {name} {own[name]}, but the export needs {version}")
         shard, folder = self.plan.shards[number], ExportFolder(Path(self.root))
         part, bank = self.plan.parts[shard.part], bank_of(self.plan.tiles)
         samples = part.data(bank).samples(np.arange(shard.start, shard.stop))
@@ -87,7 +87,7 @@ class Work:
 
 @lru_cache(maxsize=4)
 def _work_of(text: str) -> Work:
-    """A pickled Work, once the user's own files are imported."""
+    """The Work in a pickled text; first imports the user's own files."""
     work = json.loads(text)
     import_all(work["imports"])
     kind = SuiteExportConfig if work["suite"] else ExportConfig
@@ -96,16 +96,17 @@ def _work_of(text: str) -> Work:
 
 
 def read_receipt(folder: ExportFolder, shard: Shard) -> dict[str, Any] | None:
-    """The receipt of a shard whose files are all there; none if it is yet to be written."""
+    """The receipt of a shard; None if the shard is not written, or a file of it is not complete."""
     try:
-        found: dict[str, Any] = json.loads((folder.root / folder.receipt(shard.name)).read_bytes())
-        sizes = {name: (folder.root / name).stat().st_size for name in found["files"]}
+        path = folder.root / folder.receipt(shard.name)
+        receipt: dict[str, Any] = json.loads(path.read_bytes())
+        sizes = {name: (folder.root / name).stat().st_size for name in receipt["files"]}
     except (OSError, ValueError):
         return None
-    whole = all(sizes[name] == entry["bytes"] for name, entry in found["files"].items())
-    return found if whole else None
+    complete = all(sizes[name] == entry["bytes"] for name, entry in receipt["files"].items())
+    return receipt if complete else None
 
 
 def tally_of(receipt: dict[str, Any]) -> Tally:
-    """The baselines of a shard's samples."""
-    return {name: (n, Baselines(*found)) for name, (n, found) in receipt["tally"].items()}
+    """The tally of a shard's samples."""
+    return {name: (n, Baselines(*rates)) for name, (n, rates) in receipt["tally"].items()}

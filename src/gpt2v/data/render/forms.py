@@ -1,9 +1,11 @@
-"""Text forms: how a grid is written. Each is a function from grids to rows of text pieces.
+"""Text forms: ways to write a grid as text. Each is a function from grids to rows of text pieces.
 
-A form is registered in `TEXT_FORMS` and called as `form(samples, names, table, view)`, with B
-samples, the names of all classes and the table of pieces; it returns the pieces of the lines that
-show each grid, (B, K), padded with EMPTY. Every piece must begin and end where the tokenizer's
-pre-tokens do, whatever is next to it.
+A form is registered in `TEXT_FORMS` and called as `form(samples, names, table, view)`: B samples,
+the names of all classes, the table of pieces, and the text view. It returns the pieces of the lines
+that show each grid, (B, K), padded with EMPTY. The borders of every piece must be borders of the
+tokenizer's pre-tokens, for any neighbouring pieces.
+
+Shapes: B samples of a batch, R rows of a grid, C columns of a grid, K text pieces in a row.
 """
 
 import numpy as np
@@ -62,13 +64,13 @@ def _latex(samples: Samples, names: tuple[str, ...], table: Strings, view: TextV
 def _coordinates(samples: Samples, names: tuple[str, ...], table: Strings, view: TextView) -> Ints:
     """`(0, 1): frog`, a line for each cell."""
     batch, rows, cols = samples.classes.shape
-    at = [[f"({r}, {c}):" for c in range(cols + 1)] for r in range(rows + 1)]
-    places = table.ids([place for row in at for place in row]).reshape(rows + 1, cols + 1)
-    shift = samples.base[:, None]
-    place = places[np.repeat(np.arange(rows), cols) + shift, np.tile(np.arange(cols), rows) + shift]
+    labels = [f"({r}, {c}):" for r in range(rows + 1) for c in range(cols + 1)]
+    pieces = table.ids(labels).reshape(rows + 1, cols + 1)
+    base = samples.base[:, None]
+    label = pieces[np.repeat(np.arange(rows), cols) + base, np.tile(np.arange(cols), rows) + base]
     inside = samples.inside.reshape(batch, -1)
     words = _words(samples, names, table, " ").reshape(batch, -1)
-    parts = [np.where(inside, part, EMPTY) for part in (place, words, table.id("\n"))]
+    parts = [np.where(inside, part, EMPTY) for part in (label, words, table.id("\n"))]
     return np.stack(parts, axis=-1).reshape(batch, -1)
 
 
@@ -83,7 +85,7 @@ def _plain(samples: Samples, names: tuple[str, ...], table: Strings, view: TextV
 
 @TEXT_FORMS.register("patch-tiled")
 def _patch_tiled(samples: Samples, names: tuple[str, ...], table: Strings, view: TextView) -> Ints:
-    """` bird bird frog frog bird bird frog frog`, in one line."""
+    """` bird bird frog frog bird bird frog frog`, all in one line."""
     batch, rows, cols = samples.classes.shape
     shown = samples.classes.reshape(batch, -1)[:, patch_tiled_cells(rows, cols, view.patches)]
     words = np.append(table.ids([f" {name}" for name in names]), EMPTY)
@@ -107,9 +109,13 @@ def _lines(
     table: Strings,
     last: bool = True,
 ) -> Ints:
-    """A line for each row: `before` (B, 1), then each word (B, R, C) and what follows it.
+    """The pieces of a line for each row, and of its newline, (B, K).
 
-    With `last`, something follows the last word of a line too.
+    Args:
+        before: (B, 1) first piece of each line; None for none.
+        words: (B, R, C) word of each cell.
+        after: (B, R, C) piece after each word.
+        last: whether the last word of a line has a piece after it, too.
     """
     batch, rows, cols = words.shape
     line = np.empty((batch, rows, 2 * cols + 2), np.int64)
@@ -128,7 +134,7 @@ def _lines(
 
 
 def _misread(classes: Ints, key: rng.U64, noise: float, n_classes: int) -> Ints:
-    """Classes (B, K), each replaced with chance `noise` by one of all classes at random."""
+    """Classes (B, K), each replaced with probability `noise` by a random one of all classes."""
     size = classes.shape[1]
     words = rng.bits(key, 2 * size)
     other = rng.below(words[:, :size], n_classes)

@@ -1,6 +1,6 @@
-"""Tile banks by their configuration: sprites, CIFAR-10, CIFAR-100 or folders of pictures.
+"""Load a tile bank as configured: sprites, CIFAR-10, CIFAR-100 or folders of image files.
 
-Sprites are drawn by our own code, the others are read. A tile source is registered in
+Sprites are drawn by our own code, the others are read from files. A tile source is registered in
 `TILE_SOURCES` and called as `source(config)` with a `TilesConfig`; it returns a `TileBank`.
 """
 
@@ -11,22 +11,23 @@ import numpy as np
 from gpt2v.config.pictures import MAX_SPRITES, TilesConfig
 from gpt2v.data import rng
 from gpt2v.data.rng import Ints
-from gpt2v.data.tiles import cifar, folder, sprites  # noqa: F401 (they register)
+from gpt2v.data.tiles import cifar, folder, sprites  # noqa: F401 (registers them)
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, SplitTiles, TileBank
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError
 from gpt2v.progress import track
 from gpt2v.registry import TILE_SOURCES, choose
 
-_SEPARATORS = ",;|&'"  # of names in lists and tables
-_ANSWERS = ("tie", "none", "yes", "no")  # that are no objects
+_SEPARATORS = ",;|&'"  # they separate names in lists and tables
+_ANSWERS = ("tie", "none", "yes", "no")  # answers that are not objects
 
 
 def load_bank(config: TilesConfig) -> TileBank:
-    """Build the bank that the configuration names.
+    """The tile bank of a configuration.
 
     Raises:
-        UserError: a file is missing or corrupt, or a class has no tile in some split.
+        UserError: a file is missing or damaged, a class has no tile in some split, or the name of a
+            class cannot be used in text.
     """
     made: TileBank = choose(TILE_SOURCES, config.source).load()(config)
     bank = replace(made, augment=config.augment)
@@ -37,7 +38,7 @@ def load_bank(config: TilesConfig) -> TileBank:
             f"tiles.path: {config.path or config.source}: class '{bank.class_names[label]}' "
             f"has no picture left for the {SPLITS[split]} split; it needs more pictures"
         )
-    for name in bank.class_names:  # at other borders, tokenizers join a name with its neighbours
+    for name in bank.class_names:  # other borders would merge with the text around the name
         if not (name and name[0].isalnum() and name[-1].isalnum() and name.isprintable()):
             raise UserError(
                 f"tiles.path: {config.path or config.source}: class name {name!r} must begin and "
@@ -45,8 +46,8 @@ def load_bank(config: TilesConfig) -> TileBank:
             )
         if set(name) & set(_SEPARATORS) or name in _ANSWERS:
             raise UserError(
-                f"tiles.path: {config.path or config.source}: class name {name!r} would be taken "
-                f"for something else; it may hold none of {_SEPARATORS} and be none of "
+                f"tiles.path: {config.path or config.source}: class name {name!r} is ambiguous in "
+                f"text; a name must not contain any of {_SEPARATORS} and must not be any of "
                 f"{', '.join(_ANSWERS)}"
             )
     return bank
@@ -54,10 +55,10 @@ def load_bank(config: TilesConfig) -> TileBank:
 
 @TILE_SOURCES.register("sprites")
 def sprite_bank(config: TilesConfig) -> TileBank:
-    """Drawn tiles; the variant number is the source picture.
+    """Drawn tiles. Each variant number of a class is one source picture.
 
-    Each split counts in a range of its own, so that what one bank holds out is in no other bank's
-    training split, however many tiles they have.
+    Each split has its own range of variant numbers. So no held-out tile of one bank is in the
+    training split of another bank, even if the banks have different numbers of tiles.
     """
     held_out = max(1, round(config.per_class * VAL_SHARE))
     splits = {
@@ -70,7 +71,7 @@ def sprite_bank(config: TilesConfig) -> TileBank:
 
 
 def _sprites(config: TilesConfig, split: str, variants: Ints) -> SplitTiles:
-    """These variants (n,) of every class."""
+    """The given variants (n_variants,) of every class."""
     n_classes = len(sprites.CLASS_NAMES)
     labels = np.repeat(np.arange(n_classes), len(variants))
     keys = rng.mix(np.tile(variants, n_classes).astype(np.uint64) + np.uint64(config.seed << 32))

@@ -1,6 +1,6 @@
-"""The report's sections. Each is a class in a file of its own, registered in `SECTIONS`."""
+"""The report's sections. Each is a class in its own file, registered in `SECTIONS`."""
 
-from gpt2v.report.sections import (  # noqa: F401 (they register)
+from gpt2v.report.sections import (  # noqa: F401 (registers them)
     again,
     baselines,
     cells,

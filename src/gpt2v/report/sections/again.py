@@ -1,4 +1,4 @@
-"""What is needed to repeat a run, and every row of its results."""
+"""The facts that are needed to repeat a run, and all rows of its results."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ class Again(Section):
 
 
 def _shown(rows: list[Row], name: str) -> bool:
-    """Whether a column's values fit a table."""
+    """Whether the values of a column fit into a table."""
     return all(not isinstance(row.get(name), dict) for row in rows)
 
 
@@ -57,20 +57,21 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _seconds(results: Row) -> dict[str, Any] | None:
+    """Wall time of each sub-run, as a chart, and in all."""
     seconds = results.get("seconds")
-    stages = {"total": seconds} if isinstance(seconds, int | float) else dict(seconds or {})
-    total = stages.pop("total", None)
-    if not stages and total is None:
+    parts = {"total": seconds} if isinstance(seconds, int | float) else dict(seconds or {})
+    total = parts.pop("total", None)
+    if not parts and total is None:
         return None
-    svg = plots.seconds_bars("seconds", "Seconds by stage", stages) if stages else None
-    return {"svg": svg, "total": sum(stages.values()) if total is None else total}
+    svg = plots.seconds_bars("seconds", "Seconds by stage", parts) if parts else None
+    return {"svg": svg, "total": sum(parts.values()) if total is None else total}
 
 
 def _facts(results: Row) -> list[tuple[str, str]]:
-    """What is needed to repeat the run."""
+    """(name, value) of each fact that is needed to repeat the run."""
     names = ("command", "kind", "preset", "tiles", "seed", "data_hash", "n_images", "n_questions")
-    said = {"data_hash": "data hash", "n_images": "test grids", "n_questions": "questions"}
-    facts = [(said.get(name, name), str(results[name])) for name in names if name in results]
+    labels = {"data_hash": "data hash", "n_images": "test grids", "n_questions": "questions"}
+    facts = [(labels.get(name, name), str(results[name])) for name in names if name in results]
     versions = results.get("versions")
     if isinstance(versions, dict):
         facts += [(str(name), str(version)) for name, version in versions.items()]

@@ -1,4 +1,4 @@
-"""The headline accuracies beside what one gets without reading the grid."""
+"""The headline accuracies and the baselines."""
 
 from typing import Any
 
@@ -11,19 +11,19 @@ from gpt2v.report.verdict import headline
 
 @SECTIONS.register("baselines")
 class Baselines(Section):
-    """Accuracy by modality beside chance, blind and bag."""
+    """Accuracy by modality, compared with chance, blind and bag."""
 
     nav, order, kinds = "Baselines", 10, ("eval",)
 
     def content(self, run: Run) -> dict[str, Any] | None:
         head = headline(run)
-        known = [
+        rates = [
             ("GPT-2v, text", head.text, "text"),
             ("GPT-2v, picture", head.image, "image"),
             ("Linear probe of the encoder, same palette", head.probe, "probe"),
             ("GPT-2 before it got eyes, text", head.lm, "lm"),
         ]
-        bars = [plots.Bar(name, rate, colour) for name, rate, colour in known if rate]
+        bars = [plots.Bar(name, rate, colour) for name, rate, colour in rates if rate]
         if not bars:
             return None
         label = "Accuracy by modality with baselines"

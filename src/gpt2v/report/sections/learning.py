@@ -21,7 +21,7 @@ class Learning(Section):
             {
                 "title": TITLES[kind],
                 "svg": plots.learning_curves(f"curve-{kind}", f"{TITLES[kind]} training", lines),
-                "phases": analysis.phases(lines),
+                "stages": analysis.stages(lines),
                 "last": lines[-1]["step"],
             }
             for kind, lines in run.curves.items()

@@ -1,4 +1,7 @@
-"""Where accuracy is lost: in the encoder, as far as a linear probe can tell, or in reading it."""
+"""Where accuracy is lost: in the encoder (according to a linear probe) or in reading it.
+
+Shapes: R rows of a grid, C columns of a grid.
+"""
 
 from typing import Any
 
@@ -14,7 +17,7 @@ from gpt2v.report.verdict import headline, probe_row
 
 @SECTIONS.register("lost")
 class Lost(Section):
-    """What the probe finds beside what the model says, overall and by cell."""
+    """Accuracy of the probe and of the model, over all cells and by cell."""
 
     nav, order, kinds = "Where it is lost", 20, ("demo",)
 
@@ -32,28 +35,29 @@ class Lost(Section):
             steps.append((label, 1 - head.text.value, "text"))
         bars = [plots.Bar(name, Rate(value), colour) for name, value, colour in steps]
         image = analysis.lookups(run.records, "gpt2v", "image")
-        found: dict[str, Any] = {
+        lost: dict[str, Any] = {
             "points": plots.lost_points("lost", "Percentage points lost by place", bars),
             "outcomes": None,
             "maps": None,
         }
         if run.probe_records is not None and len(image["sample"]):
             counts = analysis.joint_outcomes(image, run.probe_records)
-            found["outcomes"] = _outcomes(counts) if counts else None
+            lost["outcomes"] = _outcomes(counts) if counts else None
         cells_of_probe = probe_cells(run)
         if cells_of_probe is not None and len(image["sample"]):
             model_cells = analysis.cell_accuracy(image, image["exact"])
             low = analysis.shade_floor(cells_of_probe, model_cells)
             pairs = (("probe", cells_of_probe, "Probe"), ("image", model_cells, "GPT-2v"))
-            found["low"] = low
-            found["maps"] = [
+            lost["low"] = low
+            lost["maps"] = [
                 (title, plots.cell_map(f"lost-{colour}", f"{title} by cell", cells, low, colour))
                 for colour, cells, title in pairs
             ]
-        return {"lost": found, "head": head}
+        return {"lost": lost, "head": head}
 
 
 def _outcomes(counts: dict[tuple[bool, bool], int]) -> dict[str, Any]:
+    """The chart of `joint_outcomes`, and the number of questions."""
     total = sum(counts.values())
     parts = [
         ("both right", (True, True), "lm"),
@@ -66,7 +70,10 @@ def _outcomes(counts: dict[tuple[bool, bool], int]) -> dict[str, Any]:
 
 
 def probe_cells(run: Run) -> np.ndarray | None:
-    """Palette-restricted probe accuracy by cell: from the records, else from the rows."""
+    """The probe's palette-restricted accuracy by cell (R, C), from its records or else its rows.
+
+    None without either.
+    """
     table, main = run.probe_records, probe_row(run)
     if table is not None and len(table["sample"]):
         return analysis.cell_accuracy(table, table["palette_prediction"] == table["truth"])
@@ -82,7 +89,7 @@ def probe_cells(run: Run) -> np.ndarray | None:
     }
     if not cells:
         return None
-    found = np.full((max(r for r, _ in cells) + 1, max(c for _, c in cells) + 1), np.nan)
+    accuracy = np.full((max(r for r, _ in cells) + 1, max(c for _, c in cells) + 1), np.nan)
     for (r, c), value in cells.items():
-        found[r, c] = value
-    return found
+        accuracy[r, c] = value
+    return accuracy

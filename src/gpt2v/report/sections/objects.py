@@ -1,4 +1,4 @@
-"""Accuracy by object, and which object is taken for which."""
+"""Accuracy by object, and which objects are confused."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from gpt2v.report.analysis import SERIES
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
 
-MOST_CLASSES = 40  # more do not fit a confusion matrix
+MOST_CLASSES = 40  # more do not fit into a confusion matrix
 
 
 @SECTIONS.register("objects")
 class Objects(Section):
-    """Accuracy by object, and which object is taken for which."""
+    """Accuracy by object, and which objects are confused."""
 
     nav, order, kinds = "By object", 50, ("eval",)
 
@@ -27,7 +27,7 @@ class Objects(Section):
             return None
         asked = {name for table in tables.values() for name in table["truth"]}
         classes = [name for name in run.classes if name in asked]
-        found = {
+        accuracies = {
             SERIES[key][0]: (analysis.class_accuracy(table, classes), SERIES[key][1])
             for key, table in tables.items()
         }
@@ -42,7 +42,7 @@ class Objects(Section):
                 svg = plots.confusion_map(name, label, share, run.classes, colour, worst)
                 frequent = _worst(counts[key], run.classes)
                 confusions.append({"title": title, "svg": svg, "worst": frequent})
-        dots = plots.class_dots("classes", "Accuracy by true object", classes, found)
+        dots = plots.class_dots("classes", "Accuracy by true object", classes, accuracies)
         return {"dots": dots, "confusions": confusions}
 
 

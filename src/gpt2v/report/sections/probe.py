@@ -1,4 +1,4 @@
-"""A probe by itself: accuracy beside its controls, and by cell."""
+"""A probe without an evaluation: its accuracy, its controls, and accuracy by cell."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from gpt2v.report.sections.lost import probe_cells
 
 @SECTIONS.register("probe")
 class Probe(Section):
-    """A linear probe of the encoder: accuracy beside its controls, and by cell."""
+    """A linear probe of the encoder: its accuracy, its controls, and accuracy by cell."""
 
     nav, order, kinds = "Probe", 25, ("probe",)
 
     def content(self, run: Run) -> dict[str, Any] | None:
-        if "eval" in run.kinds:  # the probe is shown beside the model there
+        if "eval" in run.kinds:  # section `lost` shows probe and model together
             return None
         bars = []
         for row in run.probe:

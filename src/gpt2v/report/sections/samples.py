@@ -1,4 +1,4 @@
-"""Sample grids: the picture, the same grid in words, and what was answered about each."""
+"""Sample grids: the picture, the same grid in words, and the answers about both."""
 
 import base64
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from gpt2v.report.section import Section
 
 @dataclass(frozen=True)
 class Answer:
-    """One cell of a sample: what the grid holds there and what was answered."""
+    """One cell of a sample: its object and the answer."""
 
     truth: str
     prediction: str
@@ -23,7 +23,7 @@ class Answer:
 
 @SECTIONS.register("samples")
 class Samples(Section):
-    """Some grids with their answers, wrong ones first."""
+    """Some grids with their answers; up to half of them have a wrong answer."""
 
     nav, order, kinds = "Sample grids", 30, ("eval",)
 
@@ -33,9 +33,10 @@ class Samples(Section):
 
 
 def _samples(run: Run) -> list[dict[str, Any]]:
+    """The values of each sample for the template."""
     image = analysis.lookups(run.records, "gpt2v", "image")
     text = analysis.lookups(run.records, "gpt2v", "text")
-    found = []
+    rows = []
     for sample in analysis.choose_samples(image, list(run.pictures)):
         answers = {"picture": _answers(image, sample), "text": _answers(text, sample)}
         answers = {name: grid for name, grid in answers.items() if grid}
@@ -47,7 +48,7 @@ def _samples(run: Run) -> list[dict[str, Any]]:
         palettes = [table["palette"][table["sample"] == sample] for table in (image, text)]
         twin = next(iter(answers.values()))
         longest = max(len(cell.truth) for row in twin for cell in row if cell)
-        found.append(
+        rows.append(
             {
                 "index": sample,
                 "uri": "data:image/png;base64," + base64.b64encode(run.pictures[sample]).decode(),
@@ -62,11 +63,11 @@ def _samples(run: Run) -> list[dict[str, Any]]:
                 },
             }
         )
-    return found
+    return rows
 
 
 def _answers(table: Table, sample: int) -> list[list[Answer | None]]:
-    """The answers about one sample in the shape of its grid; None where no question was asked."""
+    """The answers about one sample, in rows and columns; None in a cell without a question."""
     here = np.flatnonzero(table["sample"] == sample)
     if not len(here):
         return []
