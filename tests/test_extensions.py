@@ -76,7 +76,10 @@ def test_a_projector_trains_and_opens_again(place, lm_run, capsys):
     assert weights[0].read_bytes() == weights[1].read_bytes()
     shown = help_of(capsys, "mm", "train")
     assert "pixel-shuffle, convex, gated" in shown
-    assert "--projector.bias  option of gated: bias of the gates before training (default 0.0)" in shown
+    assert (
+        "--projector.bias  option of gated: bias of the gates before training (default 0.0)"
+        in shown
+    )
     wrong = ("mm", "train", place / "mm.yaml", "--out", "w", *IMPORT)
     said = refusal(capsys, *wrong, "--projector.slope", "1")
     assert "mm.yaml: projector: slope: unknown key; the keys here are bias" in said

@@ -211,7 +211,9 @@ def test_an_invalid_plan_is_reported_in_one_line(tmp_path, lm_run, capsys):
     rate = "train.stage_groups.fine-tune.0.lr"
     assert f"{rate}: Input should be greater" in line(OWN, f"--{rate}", "-1")
     said = line({**OWN, "tune": still})
-    assert "train.stage_groups.tune: no stage has this name; the stages are align, fine-tune" in said
+    assert (
+        "train.stage_groups.tune: no stage has this name; the stages are align, fine-tune" in said
+    )
     assert not (tmp_path / "r").exists()
 
 
