@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from gpt2v.errors import UserError
-from gpt2v.registry import registered_by
+from gpt2v.registry import REGISTRIES, registered_by
 
 FOLDER = "imports"  # folder of a run with a copy of each file
 RECORD = "imports.json"  # file in that folder with the names and hashes
@@ -70,13 +70,14 @@ def import_file(path: str | Path, expected: str | None = None) -> None:
     try:
         with registered_by(sha256):
             exec(compile(content, module.__file__, "exec"), module.__dict__)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
     except (Exception, SystemExit) as error:
-        lines = (str(error).strip() or "no message").splitlines()
-        raise UserError(
-            f"{where}: {_line(error, module.__file__)}{type(error).__name__}: {lines[0]}"
-        ) from None
+        del sys.modules[name]
+        for registry in REGISTRIES:
+            registry.forget(sha256)
+        said = (str(error).strip() or "no message").splitlines()[0]
+        if not isinstance(error, UserError):
+            said = f"{_line(error, module.__file__)}{type(error).__name__}: {said}"
+        raise UserError(f"{where}: {said}") from None
     _imported[sha256] = Imported(module.__file__, sha256, content)
 
 

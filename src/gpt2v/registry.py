@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from gpt2v.errors import UserError
 
@@ -66,10 +66,25 @@ class Registry(Mapping[str, Entry]):
         title: what one of them is called, for messages and tables.
         home: module that registers the built-in ones.
         where: where a user chooses one, for tables.
+        takes_options: whether one of them may have options of its own.
+        reserved: names that have another meaning.
+        option_names_taken: names that no option may have, besides `name`.
+        needs: attributes that each class must have.
     """
 
-    def __init__(self, title: str, home: str, where: str) -> None:
+    def __init__(
+        self,
+        title: str,
+        home: str,
+        where: str,
+        takes_options: bool = True,
+        reserved: tuple[str, ...] = (),
+        option_names_taken: tuple[str, ...] = (),
+        needs: tuple[str, ...] = (),
+    ) -> None:
         self.title, self.where = title, where
+        self._takes_options, self._reserved = takes_options, reserved
+        self._option_names_taken, self._needs = option_names_taken, needs
         self._home: str | None = home
         self._entries: dict[str, Entry] = {}
 
@@ -86,18 +101,43 @@ class Registry(Mapping[str, Entry]):
                 description.
 
         Raises:
-            UserError: the name is taken.
+            UserError: the name is taken or is no name, or the options cannot be such.
         """
         self._load_home()
+        if not isinstance(name, str) or not name:
+            raise UserError(f'a {self.title} needs a name: register("NAME")')
+        self._check_options(name, options)
 
         def add(thing: T) -> T:
-            if name in self._entries:
+            if name in self._entries or name in self._reserved:
                 raise UserError(f"the {self.title} '{name}' exists already; choose another name")
+            for attribute in self._needs:
+                if not hasattr(thing, attribute):
+                    raise UserError(f"the {self.title} '{name}' needs an attribute '{attribute}'")
             summary = " ".join((thing.__doc__ or "").strip().partition("\n\n")[0].split())
-            self._entries[name] = Entry(name, summary, options, at or thing, _importing.get())
+            # What is built in may be imported by a user's file, and is still no part of it.
+            built_in = thing.__module__.startswith("gpt2v.")
+            sha256 = None if built_in else _importing.get()
+            self._entries[name] = Entry(name, summary, options, at or thing, sha256)
             return thing
 
         return add
+
+    def _check_options(self, name: str, options: Any) -> None:
+        if options is None:
+            return
+        if not self._takes_options:
+            raise UserError(f"the {self.title} '{name}': a {self.title} has no options")
+        if not (isinstance(options, type) and issubclass(options, BaseModel)):
+            raise UserError(f"the {self.title} '{name}': options must be a class of options")
+        for field in ("name", *self._option_names_taken):
+            if field in options.model_fields:
+                raise UserError(f"the {self.title} '{name}': no option may be called '{field}'")
+
+    def forget(self, sha256: str) -> None:
+        """Remove what the user's file with this hash has registered."""
+        for name in [n for n, entry in self._entries.items() if entry.sha256 == sha256]:
+            del self._entries[name]
 
     def names(self) -> list[str]:
         """All names, the built-in ones first."""
@@ -201,39 +241,71 @@ def choose(registry: Registry, value: Any) -> Choice:
     """Turn a name, or a mapping of a name and options, into a `Choice`.
 
     Raises:
-        UserError: no such name, or options for something that has none.
-        pydantic.ValidationError: an option is wrong.
+        UserError: no such name, or an option that is wrong or does not exist.
     """
     if isinstance(value, Choice):
         return value
     options = dict(value) if isinstance(value, Mapping) else {"name": value}
     name = options.pop("name", None)
     if not isinstance(name, str):
-        raise UserError(f"expected the name of a {registry.title}, or {{name: ..., options}}")
+        raise UserError(f"expected a name, or {{name: NAME, OPTION: VALUE}}, not {value!r}")
     entry = registry[name]
     if entry.options is None:
         if options:
             raise UserError(f"{next(iter(options))}: the {registry.title} '{name}' has no options")
         return Choice(name, registry)
-    return Choice(name, registry, entry.options.model_validate(options))
+    try:
+        return Choice(name, registry, entry.options.model_validate(options))
+    except ValidationError as error:
+        raise UserError(_mistake(entry.options, error)) from None
+
+
+def _mistake(options: type[BaseModel], error: ValidationError) -> str:
+    """The first wrong option, in one line."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{key}: unknown key; the keys here are {', '.join(options.model_fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if first["type"] in ("missing", "value_error") else f", not {first.get('input')!r}"
+    return f"{key}: {message}{given}"
 
 
 PROJECTORS = Registry("projector", "gpt2v.config.projectors", "`projector` of `mm train`")
-INSTRUCTIONS = Registry("instruction", "gpt2v.data.grids.instructions", "`instructions` of a grid")
+INSTRUCTIONS = Registry(
+    "instruction",
+    "gpt2v.data.grids.instructions",
+    "`instructions` of a grid",
+    option_names_taken=("weight",),
+    needs=("wordings", "held_out"),
+)
 TEXT_FORMS = Registry("text form", "gpt2v.data.render.forms", "`form` of a grid")
 TOKEN_SOURCES = Registry(
     "token source", "gpt2v.config.vision_tokens", "`vision_tokens` of `mm train`; a rung's `source`"
 )
-RUNGS = Registry("rung", "gpt2v.ablate.rungs", "`rungs` of `ablate tokens`")
-CONTROLS = Registry("control", "gpt2v.probe.controls", "`controls` of `probe`")
+RUNGS = Registry(
+    "rung", "gpt2v.ablate.rungs", "`rungs` of `ablate tokens`", needs=("title", "layout")
+)
+CONTROLS = Registry("control", "gpt2v.probe.controls", "`controls` of `probe`", reserved=("none",))
 METRICS = Registry("metric", "gpt2v.eval.metrics", "`metrics` of `eval`")
-SECTIONS = Registry("report section", "gpt2v.report.sections", "`report`, by the runs' kinds")
+SECTIONS = Registry(
+    "report section",
+    "gpt2v.report.sections",
+    "the kinds of the runs, or `--sections` of `report`",
+    needs=("nav", "kinds"),
+)
 ENCODER_FAMILIES = Registry(
-    "encoder family", "gpt2v.model.families", "`encoder` of `mm train`, by the checkpoint's type"
+    "encoder family",
+    "gpt2v.model.families",
+    "`encoder` of `mm train`, by the checkpoint's type",
+    takes_options=False,
+    needs=("name", "model_types", "model", "config"),
 )
 TILE_SOURCES = Registry("tile source", "gpt2v.data.tiles.load", "`tiles.source`")
 EXECUTORS = Registry("executor", "gpt2v.data.export.executors", "`--executor` of `data export`")
-FORMATS = Registry("export format", "gpt2v.data.export.formats", "`--format` of `data export`")
+FORMATS = Registry(
+    "export format", "gpt2v.data.export.formats", "`--format` of `data export`", takes_options=False
+)
 
 REGISTRIES = (
     TILE_SOURCES,

@@ -87,7 +87,7 @@ def mark(run: Path) -> None:
     """Write the format of the run into it, and copies of the files that the user imported."""
     write_json(run / _MARK, {"format": _FORMAT, "gpt2v": __version__})
     for name, content in copies().items():
-        write_text(run / name, content.decode())
+        write_bytes(run / name, content)
 
 
 def has_this_format(run: Path) -> bool:
@@ -144,9 +144,14 @@ def write_config(run: Path, config: Config) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path, path.parent) as file:
-        file.write(text.encode())
+        file.write(content)
 
 
 @contextmanager

@@ -16,7 +16,9 @@ from gpt2v.ablate.rungs import Rung
 from gpt2v.config.measuring import LadderConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.views import LAYOUTS
 from gpt2v.data.tiles.load import load_bank
+from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import summarise
 from gpt2v.eval.records import record_table
 from gpt2v.features.sources import picture_source
@@ -70,7 +72,12 @@ def climb(
 
 def rungs_of(config: LadderConfig) -> dict[str, Rung]:
     """The configured rungs, by name."""
-    return {str(name): choose(RUNGS, name).load()() for name in config.rungs}
+    rungs: dict[str, Rung] = {str(name): choose(RUNGS, name).load()() for name in config.rungs}
+    for name, rung in rungs.items():
+        if rung.layout not in LAYOUTS:
+            known = ", ".join(LAYOUTS)
+            raise UserError(f"rungs: {name}: no such layout: '{rung.layout}'; choose from {known}")
+    return rungs
 
 
 def scorer_of(
@@ -84,7 +91,7 @@ def scorer_of(
     source: VisionTokenSource | None = None
     if rung.source is not None:
         source = choose(TOKEN_SOURCES, rung.source).load()(model, render)
-    if isinstance(source, ProjectedPatches):
+    if type(source) is ProjectedPatches:
         source = patches
     return PackedScorer(Reader(model.language_model, render.table.image_id, source), render)
 

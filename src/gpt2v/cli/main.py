@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = take_imports(list(sys.argv[1:] if argv is None else argv))
         words, overrides = take_overrides(words)
         args, rest = _parser().parse_known_args(words)
-        args.command(args, {**overrides, **top_level(args), **overrides_of(rest)})
+        args.command(args, {**top_level(args), **overrides_of(rest), **overrides})
     except UserError as error:
         if os.environ.get("LOCAL_RANK", "0") == "0":  # only one of several processes prints
             print(f"gpt2v: {error}", file=sys.stderr)

@@ -5,13 +5,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
+from gpt2v.cli.overrides import (
+    Overrides,
+    Parser,
+    config_command,
+    describe_fields,
+    describe_names,
+)
 from gpt2v.cli.running import no_fields, quiet, run_directory, run_options
 from gpt2v.config.base import Config
-from gpt2v.config.load import load, read_mapping
+from gpt2v.config.load import load, read_mapping, read_yaml
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
 from gpt2v.data.suites.load import suite_names
 from gpt2v.errors import UserError, within
+from gpt2v.registry import SECTIONS
 from gpt2v.runs import new_run
 
 
@@ -41,6 +48,10 @@ def add_commands(commands: Any) -> None:
     report = commands.add_parser("report", help="write the HTML report of one or more runs")
     report.add_argument("run", nargs="+", help="finished runs, of any command")
     report.add_argument("--out", help="folder (default RUN/report; for several runs: runs/report)")
+    report.add_argument(
+        "--sections", help="sections to show, '[NAME, {name: NAME, OPTION: VALUE}]' (default all)"
+    )
+    describe_names(report, "--sections", SECTIONS)
     report.set_defaults(command=_report)
 
 
@@ -107,4 +118,5 @@ def _report(args: argparse.Namespace, overrides: Overrides) -> None:
     no_fields(overrides, "the report")
     from gpt2v.report import write_report
 
-    print(f"report: {write_report(args.run, args.out)}")
+    sections = read_yaml(args.sections, "--sections") if args.sections else None
+    print(f"report: {write_report(args.run, args.out, sections)}")

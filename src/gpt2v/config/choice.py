@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from gpt2v.config.mistakes import first_mistake
 from gpt2v.errors import UserError
 from gpt2v.registry import Choice, Registry, choose
 
@@ -47,10 +46,6 @@ class OneOf:
             return choose(self.registry, value)
         except UserError as error:
             raise ValueError(str(error)) from None
-        except ValidationError as error:
-            options = self.registry[value["name"] if isinstance(value, Mapping) else value].options
-            assert options is not None
-            raise ValueError(first_mistake(options, error)) from None
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,8 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], origin: str) -> dict[
                 where = int(part)
             elif not isinstance(node, dict):
                 raise UserError(f"{origin}: {key}: no key '{part}': the value above is no mapping")
+            if following is not None and isinstance(_below(node, where), str):
+                node[where] = {"name": node[where]}  # `--projector.hidden_size` of `projector: mlp`
             if following is None:
                 node[where] = value
             elif isinstance(node, dict):
@@ -96,6 +98,11 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], origin: str) -> dict[
             else:
                 node = node[where]
     return result
+
+
+def _below(node: Any, where: Any) -> Any:
+    """What a mapping or a list holds under a key or number; none: nothing."""
+    return node.get(where) if isinstance(node, dict) else node[where]
 
 
 def load(

@@ -20,15 +20,25 @@ N = TypeVar("N", bound=str)
 
 
 def _each_once(names: list[N]) -> list[N]:
-    if len(set(names)) < len(names):
+    if len({str(name) for name in names}) < len(names):
         raise ValueError("must name each once")
     return names
+
+
+def _with_accuracy(metrics: list[Choice]) -> list[Choice]:
+    if "accuracy" not in metrics:
+        raise ValueError("must include accuracy, which every evaluation reports")
+    return metrics
 
 
 Modalities = Annotated[
     list[Literal["text", "image", "text+image"]], Field(min_length=1), AfterValidator(_each_once)
 ]
-_Metrics = Annotated[list[Annotated[Choice, OneOf(METRICS)]], AfterValidator(_each_once)]
+_Metrics = Annotated[
+    list[Annotated[Choice, OneOf(METRICS)]],
+    AfterValidator(_each_once),
+    AfterValidator(_with_accuracy),
+]
 _Rungs = Annotated[list[Annotated[Choice, OneOf(RUNGS)]], AfterValidator(_each_once)]
 _Controls = Annotated[list[Annotated[Choice, OneOf(CONTROLS)]], AfterValidator(_each_once)]
 

@@ -3,6 +3,7 @@
 The model reads each grid once, in a packed pass with all questions. Each question gives one record.
 """
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -103,19 +104,51 @@ def evaluation_data(config: EvalConfig, bank: TileBank) -> GridDataset:
     return GridDataset(c.grid, bank, c.seed, c.split, c.n_images, "grid.")
 
 
+# Keys of a row of results that no metric may give.
+_ROW_KEYS = (
+    "model",
+    "part",
+    "modality",
+    "instruction",
+    "questions",
+    "split",
+    "chance",
+    "blind_accuracy",
+    "bag_accuracy",
+)
+
+
 def summarise(records: pa.Table, metrics: Sequence[str] = ("accuracy",)) -> dict[str, Any]:
     """The values of the metrics for some records, by key.
 
     Raises:
-        UserError: two metrics give a value with the same key.
+        UserError: a metric gives something else, or a key that the row has already.
     """
     row: dict[str, Any] = {}
     for metric in metrics:
         values = choose(METRICS, metric).load()(records)
-        if twice := row.keys() & values.keys():
-            raise UserError(f"metrics: {metric}: another metric gives '{min(twice)}' too")
-        row |= values
+        if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
+            raise UserError(f"metrics: {metric}: must return a mapping of keys to values")
+        if taken := values.keys() & {*row, *_ROW_KEYS}:
+            raise UserError(f"metrics: {metric}: the row has '{min(taken)}' already")
+        row |= {key: _plain(metric, key, value) for key, value in values.items()}
     return row
+
+
+def _plain(metric: str, key: str, value: Any) -> Any:
+    """A value that JSON holds."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    try:
+        json.dumps(value)
+    except TypeError:
+        raise UserError(
+            f"metrics: {metric}: {key}: must be a number, text, or a list, not {value!r}"
+        ) from None
+    pair = isinstance(value, list | tuple) and len(value) == 2
+    if key.endswith("ci95") and not (pair and all(isinstance(end, int | float) for end in value)):
+        raise UserError(f"metrics: {metric}: {key}: must be two numbers, not {value!r}")
+    return value
 
 
 def evaluate(

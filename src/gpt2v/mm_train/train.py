@@ -47,7 +47,7 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
     source = token_source(model, renderer)
     stream = Stream(config.data, renderer, corpora, {"image": source.layout})
     stream.check(model.config.text_config.n_positions)
-    if isinstance(source, ProjectedPatches):
+    if type(source) is ProjectedPatches:
         source = training_source(model, stream, config)
     reader = Reader(model.language_model, table.image_id, source)
     fit_stream("mm", model, tokenizer, reader, stream, config, run, started)

@@ -7,6 +7,7 @@ configuration tells its family.
 from functools import cached_property
 from typing import Any, ClassVar
 
+from gpt2v.errors import UserError
 from gpt2v.registry import ENCODER_FAMILIES
 
 Channels = tuple[float, float, float]  # red, green, blue
@@ -40,6 +41,13 @@ class Family:
     n_class_tokens: ClassVar[int] = 1
     mean: ClassVar[Channels] = IMAGE_MEAN
     std: ClassVar[Channels] = IMAGE_STD
+
+    def __init_subclass__(cls) -> None:
+        for model_type in getattr(cls, "model_types", ()):
+            if other := family_by_type(model_type):
+                raise UserError(
+                    f"{cls.__name__}.model_types: '{model_type}' belongs to {other.name} already"
+                )
 
     @cached_property
     def model_class(self) -> Any:

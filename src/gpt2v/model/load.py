@@ -52,7 +52,7 @@ class LoadedModel:
             return PackedScorer(Reader(self.lm, self.table.image_id), render)
         source = token_source(self.gpt2v, render)
         layouts = {"image": source.layout}
-        if isinstance(source, ProjectedPatches):
+        if type(source) is ProjectedPatches:
             source = patches or source
         return PackedScorer(Reader(self.lm, self.table.image_id, source), render, layouts)
 

@@ -92,7 +92,7 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
                 y = labels
                 if control in controls:
                     generator = np.random.Generator(np.random.PCG64(config.seed))
-                    y = controls[control](labels, generator)
+                    y = controls[control](labels.copy(), generator)
                 scores = problem.fit(y, n_classes).scores(x_test)
                 ten_way[control][:, cell] = scores.argmax(1)
                 in_palette[control][:, cell] = np.where(allowed, scores, -np.inf).argmax(1)

@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gpt2v.registry import SECTIONS
+from gpt2v.errors import within
+from gpt2v.registry import SECTIONS, choose
 from gpt2v.report.read import Run, load_run
 from gpt2v.report.section import Section, fill
 from gpt2v.report.verdict import headline, sentence, title, warnings
@@ -17,7 +18,9 @@ from gpt2v.runs import write_text
 Folder = str | os.PathLike[str]
 
 
-def write_report(folders: Folder | Sequence[Folder], out: Folder | None = None) -> Path:
+def write_report(
+    folders: Folder | Sequence[Folder], out: Folder | None = None, sections: Any = None
+) -> Path:
     """Write `index.html` for one or more runs; returns its path.
 
     The page needs no other file and no network. Readers see the whole page or none of it.
@@ -25,12 +28,14 @@ def write_report(folders: Folder | Sequence[Folder], out: Folder | None = None) 
     Args:
         folders: one run directory, or several.
         out: folder of the page; None: `report/` in the only run, or `runs/report` for several.
+        sections: names of sections, or mappings of a name and options; None: all.
 
     Raises:
-        UserError: a file that is needed is missing or damaged.
+        UserError: a file that is needed is missing or damaged, or no such section.
     """
     paths = [Path(folders)] if isinstance(folders, str | os.PathLike) else list(map(Path, folders))
-    page = render([load_run(path) for path in paths])
+    chosen = sections_of(sections)
+    page = render([load_run(path) for path in paths], chosen)
     if out is None:
         out = paths[0] / "report" if len(paths) == 1 else Path("runs") / "report"
     path = Path(out) / "index.html"
@@ -38,30 +43,38 @@ def write_report(folders: Folder | Sequence[Folder], out: Folder | None = None) 
     return path
 
 
-def render(runs: Sequence[Run]) -> str:
+def render(runs: Sequence[Run], sections: Sequence[Section]) -> str:
     """The HTML of the page. Equal runs give equal text."""
     several = len(runs) > 1
-    shown = [_shown(run, f"r{i + 1}-" if several else "") for i, run in enumerate(runs)]
+    shown = [_shown(run, sections, f"r{i + 1}-" if several else "") for i, run in enumerate(runs)]
     what = f"{len(runs)} runs" if several else shown[0]["results"]["kind"]
     if not several and (tiles := runs[0].results.get("tiles")):
         what = f"{what}, {tiles}"
     return fill("page.html.j2", {"title": what, "runs": shown})
 
 
-def sections() -> list[Section]:
-    """All registered sections, in the order of the page."""
+def sections_of(choices: Any = None) -> list[Section]:
+    """The chosen sections, or all, in the order of the page.
+
+    Raises:
+        UserError: no such section, or an option is wrong.
+    """
+    if choices is not None and not isinstance(choices, list):
+        choices = [choices]
+    with within("--sections: "):
+        chosen = [choose(SECTIONS, name) for name in (SECTIONS if choices is None else choices)]
     ordered = []
-    for name, entry in SECTIONS.items():
-        section: Section = entry.load()()
-        section.name = name
+    for choice in chosen:
+        section: Section = choice.load()()
+        section.name = str(choice)
         ordered.append(section)
     return sorted(ordered, key=lambda section: section.order)
 
 
-def _shown(run: Run, anchor: str) -> dict[str, Any]:
+def _shown(run: Run, sections: Sequence[Section], anchor: str) -> dict[str, Any]:
     """The values of one run for the page's template; all its ids begin with `anchor`."""
     head = headline(run)
-    shown = [(section, section.html(run)) for section in sections()]
+    shown = [(section, section.html(run)) for section in sections]
     return {
         "folder": run.folder.name,
         "anchor": anchor,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jinja2
 from markupsafe import Markup, escape
 
+from gpt2v.errors import UserError
 from gpt2v.report import plots
 from gpt2v.report.read import Run
 from gpt2v.report.verdict import points
@@ -32,6 +33,10 @@ class Section(ABC):
     order: ClassVar[int] = 80
     kinds: ClassVar[tuple[str, ...]]
     name: str = ""  # its name in `SECTIONS`
+
+    def __init_subclass__(cls) -> None:
+        if isinstance(getattr(cls, "kinds", ()), str):
+            raise UserError(f"{cls.__name__}.kinds: must be a tuple of kinds, not a string")
 
     def content(self, run: Run) -> Mapping[str, Any] | None:
         """The values for the section's template; None leaves the section out."""

@@ -53,11 +53,13 @@ class ExportFolder:
             The entries of the manifest, by name.
 
         Raises:
-            UserError: a file cannot be written.
+            UserError: a file cannot be written, or would not be below the root.
         """
         entries, folders = {}, set()
         for name, chunks in contents:
             path = self.root / name
+            if ".." in Path(name).parts or Path(name).is_absolute():
+                raise UserError(f"--format: {name}: must be a file below the export's folder")
             try:
                 made = not path.parent.is_dir()
                 path.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from gpt2v.config.base import Config, hash_of
 from gpt2v.config.load import difference, dump
 from gpt2v.config.measuring import ExportConfig, SuiteExportConfig
@@ -22,7 +24,7 @@ from gpt2v.data.export.plan import AnyExport, Plan, plan_of
 from gpt2v.data.export.shards import Work, bank_of, read_receipt, tally_of, versions
 from gpt2v.data.grids.baselines import pooled
 from gpt2v.errors import UserError
-from gpt2v.extensions import copies
+from gpt2v.extensions import copies, imported
 from gpt2v.progress import progress
 from gpt2v.runs import remove_directory, sync
 
@@ -36,6 +38,11 @@ class _Making(Config):
     format: str
     data_hash: str
     versions: dict[str, str]
+    imports: list[str] = Field([], description="sha256 of the user's own files")
+
+    def plain(self) -> dict[str, Any]:
+        """For the manifest."""
+        return self.model_dump(exclude=None if self.imports else {"imports"})
 
 
 def export(
@@ -70,9 +77,14 @@ def export(
     bank = bank_of(plan.tiles)
     plan.check(bank)
     hashes = [(part.name, part.data(bank).hash) for part in plan.parts]
-    making = _Making(format=format_name, data_hash=hash_of(*hashes), versions=versions())
+    making = _Making(
+        format=format_name,
+        data_hash=hash_of(*hashes),
+        versions=versions(),
+        imports=sorted(sha256 for _, sha256 in imported()),
+    )
     if (manifest := _manifest(folder)) and not overwrite:  # stopped between its last two steps
-        if any(manifest[k] != v for k, v in {**making.model_dump(), **_plain(config)}.items()):
+        if any(manifest.get(k) != v for k, v in {**making.plain(), **_plain(config)}.items()):
             raise _finished_error(folder)
         shutil.rmtree(folder.work)
         return folder.manifest
@@ -159,7 +171,8 @@ def _finish(folder: ExportFolder, plan: Plan, format: Format, making: _Making) -
     receipts: list[dict[str, Any]] = []
     for shard in plan.shards:
         receipt = read_receipt(folder, shard)
-        assert receipt is not None, f"shard {shard.name} is not complete"
+        if receipt is None:
+            raise UserError(f"--executor: shard {shard.name} was not written; rerun to continue")
         receipts.append(receipt)
 
     def lines(which: int) -> Iterator[str]:
@@ -192,7 +205,7 @@ def _finish(folder: ExportFolder, plan: Plan, format: Format, making: _Making) -
         entries |= folder.write([(_CONFIG, [dump(plan.config).encode()])])
     manifest = {
         "kind": _KIND,
-        **making.model_dump(),
+        **making.plain(),
         **_plain(plan.config),
         "parts": [
             {"name": part.name, "split": part.split, "n_images": part.n_images}
