@@ -211,9 +211,8 @@ def test_an_invalid_plan_is_reported_in_one_line(tmp_path, lm_run, capsys):
     rate = "train.stage_groups.fine-tune.0.lr"
     assert f"{rate}: Input should be greater" in line(OWN, f"--{rate}", "-1")
     said = line({**OWN, "tune": still})
-    assert (
-        "train.stage_groups.tune: no stage has this name; the stages are align, fine-tune" in said
-    )
+    unknown = "train.stage_groups.tune: no stage has this name; the stages are align, fine-tune"
+    assert unknown in said
     assert not (tmp_path / "r").exists()
 
 
