@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from gpt2v import extensions, registry
 from gpt2v.cli.main import main
 from gpt2v.config.choice import OneOf
 from gpt2v.config.load import merge
+from gpt2v.errors import UserError
 from gpt2v.registry import PROJECTORS, REGISTRIES
 from helpers import (
     REPO,
@@ -360,3 +362,284 @@ def test_what_a_user_s_file_registers_is_hashed_with_the_file(place):
         del registry.TEXT_FORMS._entries["mine"]
     assert len(hashes) == 2
     assert os.path.basename(own) not in str(hashes)
+
+
+# ---- what a part of one's own may get wrong ----------------------------------------------------
+
+
+def import_text(place, text, name="own.py"):
+    (place / name).write_text(text)
+    extensions.import_file(place / name)
+
+
+def test_an_import_changes_no_hash_of_what_is_built_in(place):
+    """Also where the file is the first to import a built-in part's module."""
+    code = """
+import sys
+from gpt2v import extensions, registry
+if len(sys.argv) > 1:
+    extensions.import_file(sys.argv[1])
+print(*(f"{one.title}/{name}: {registry.Choice(name, one).hashed()}" for one in registry.REGISTRIES
+        for name in sorted(one) if isinstance(one[name].at, str)
+        or one[name].at.__module__.startswith("gpt2v.")), sep="\\n")
+"""
+    hashes = [
+        subprocess.run(
+            [sys.executable, "-c", code, *more], capture_output=True, text=True, check=True
+        ).stdout
+        for more in ([], [str(EXAMPLE)])
+    ]
+    assert hashes[0] == hashes[1] != ""
+
+
+def test_an_option_on_the_command_line_wins_over_a_name_there(place, lm_run):
+    config = write_yaml(place / "mm.yaml", {**TINY_MM, "lm": str(lm_run), "projector": "gated"})
+    for number, more in enumerate((["--projector", "gated"], [])):
+        run("mm", "train", config, "--out", number, "--projector.bias", "3", *more, *IMPORT)
+        written = yaml.safe_load(Path(f"{number}/config.yaml").read_text())
+        assert written["projector"] == {"name": "gated", "bias": 3.0}
+
+
+OWN_SOURCE = '''
+import torch
+from pydantic import Field
+from gpt2v.ablate.rungs import Rung
+from gpt2v.config.base import Config
+from gpt2v.model.vision_tokens import ProjectedPatches
+from gpt2v.registry import CONTROLS, METRICS, RUNGS, TOKEN_SOURCES
+
+class Options(Config):
+    k: float = 1.0
+
+@TOKEN_SOURCES.register("scaled", options=Options)
+class Scaled(ProjectedPatches):
+    """The projected patches, times k."""
+    def __init__(self, model, render, options):
+        super().__init__(model, render)
+        self.k = options.k
+    def __call__(self, batch):
+        return self.k * super().__call__(batch)
+
+@RUNGS.register("S")
+class S(Rung):
+    """Scaled patches."""
+    title, layout, source = "scaled", "image", {"name": "scaled", "k": 0.0}
+
+@RUNGS.register("wrong-option")
+class W(Rung):
+    """A source with a wrong option."""
+    title, layout, source = "wrong", "image", {"name": "scaled", "q": 1}
+
+@RUNGS.register("wrong-layout")
+class L(Rung):
+    """No such layout."""
+    title, layout = "wrong", "imagee"
+
+@CONTROLS.register("in-place")
+def in_place(labels, generator):
+    """Spoils what it is given."""
+    labels[:] = 0
+    return labels
+'''
+
+
+def test_a_source_that_extends_the_patches_is_itself(place, lm_run, mm_run, capsys):
+    import_text(place, OWN_SOURCE)
+    measured = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 8}
+    ladder = write_yaml(place / "l.yaml", {**measured, "model": str(mm_run), "rungs": ["R0", "S"]})
+    run("ablate", "tokens", ladder, "--out", "l")
+    mm = write_yaml(
+        place / "mm.yaml",
+        {**TINY_MM, "lm": str(lm_run), "vision_tokens": {"name": "scaled", "k": 0.0}},
+    )
+    run("mm", "train", mm, "--out", "m", "--train.log_every", "1")
+    run("mm", "train", mm, "--out", "n", "--train.log_every", "1", "--vision_tokens", "patches")
+
+    def losses(out):
+        lines = Path(out, "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line).get("loss") for line in lines[:3]]
+
+    assert losses("m") != losses("n")
+    for rungs, says in (
+        ("[wrong-option]", "q: unknown key; the keys here are k"),
+        ("[wrong-layout]", "rungs: wrong-layout: no such layout: 'imagee'; choose from"),
+        ("[R0, R0]", "rungs: must name each once"),
+    ):
+        said = refusal(capsys, "ablate", "tokens", ladder, "--out", "x", "--rungs", rungs)
+        assert says in said
+        assert not Path("x").exists()
+
+
+def test_a_control_cannot_spoil_another(place, mm_run):
+    import_text(place, OWN_SOURCE)
+    probe = {"tiles": TINY_TILES, "model": str(mm_run), "grid": {"rows": 1, "cols": 2}}
+    probe = write_yaml(place / "probe.yaml", {**probe, "n_train": 30, "n_test": 20})
+    run("probe", probe, "--out", "one")
+    run("probe", probe, "--out", "two", "--controls", "[in-place, shuffled-labels]")
+
+    def accuracy(out, control):
+        rows = json.loads(Path(out, "results.json").read_text())["results"]
+        return [r["accuracy"] for r in rows if r["cell"] == "all" and r["control"] == control]
+
+    for control in ("none", "shuffled-labels"):
+        assert accuracy("one", control) == accuracy("two", control)
+        assert len(accuracy("one", control)) == 1
+
+
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        ("{'accuracy': 1.0}", "metrics: mine: the row has 'accuracy' already"),
+        ("{'chance': 1.0}", "metrics: mine: the row has 'chance' already"),
+        ("None", "metrics: mine: must return a mapping"),
+        ("{'x': object}", "metrics: mine: x: must be a number, text, or a list"),
+        ("{'x_ci95': 'wide'}", "metrics: mine: x_ci95: must be two numbers"),
+    ],
+)
+def test_what_a_metric_may_not_return(place, mm_run, capsys, returned, says):
+    import_text(
+        place,
+        "from gpt2v.registry import METRICS\n@METRICS.register('mine')\n"
+        f"def mine(records):\n    return {returned}\n",
+    )
+    suite = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 4}
+    argv = ("eval", mm_run, "--suite", write_yaml(place / "s.yaml", suite), "--out", "e")
+    assert says in refusal(capsys, *argv, "--metrics", "[accuracy, mine]")
+    assert not Path("e").exists()
+    assert "metrics: must include accuracy" in refusal(capsys, *argv, "--metrics", "[mine]")
+
+
+def test_numbers_of_numpy_are_written(place, mm_run):
+    import_text(
+        place,
+        "import numpy as np\nfrom gpt2v.registry import METRICS\n@METRICS.register('mine')\n"
+        "def mine(records):\n    return {'x': np.float32(0.5), 'y': np.arange(2)}\n",
+    )
+    suite = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 4}
+    suite = write_yaml(place / "s.yaml", {**suite, "metrics": ["accuracy", "mine"]})
+    run("eval", mm_run, "--suite", suite, "--out", "e")
+    row = json.loads(Path("e/results.json").read_text())["results"][0]
+    assert (row["x"], row["y"]) == (0.5, [0, 1])
+
+
+HEAD = "from gpt2v.registry import *\nfrom gpt2v import registry as r\n"
+BASE = HEAD + "from gpt2v.config.base import Config\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("@r.METRICS.register\ndef m(x): ...", 'a metric needs a name: register("NAME")'),
+        ("@r.METRICS.register(3)\ndef m(x): ...", "a metric needs a name"),
+        ("@r.METRICS.register('m', options=dict)\ndef m(x): ...", "must be a class of options"),
+        ("class O(Config):\n    name: str = 'x'\n@r.METRICS.register('m', options=O)\n"
+         "def m(x): ...", "no option may be called 'name'"),
+        ("class O(Config):\n    weight: int = 1\n@r.INSTRUCTIONS.register('m', options=O)\n"
+         "class I: ...", "no option may be called 'weight'"),
+        ("class O(Config):\n    k: int = 1\n@r.FORMATS.register('m', options=O)\nclass F: ...",
+         "a export format has no options"),
+        ("@r.CONTROLS.register('none')\ndef m(x): ...", "the control 'none' exists already"),
+        ("@r.RUNGS.register('m')\nclass R:\n    title = 'x'", "needs an attribute 'layout'"),
+        ("from gpt2v.report.section import Section\n@r.SECTIONS.register('m')\n"
+         "class S(Section):\n    nav, kinds = 'x', 'mm'", "S.kinds: must be a tuple of kinds"),
+        ("from gpt2v.model.families import Family\n@r.ENCODER_FAMILIES.register('m')\n"
+         "class F(Family):\n    name, model_types, model, config = 'F', ('clip',), 'a', 'b'",
+         "F.model_types: 'clip' belongs to CLIP already"),
+        ("from gpt2v.errors import UserError\nraise UserError('two\\nlines')", "own.py: two"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_registered_is_one_line(place, capsys, text, says):
+    (place / "own.py").write_text(BASE + text)
+    assert says in refusal(capsys, "data", "suites", "--import", "own.py")
+
+
+def test_a_failed_import_leaves_nothing(place):
+    good = HEAD + "@r.METRICS.register('mine')\ndef mine(records):\n    return {}\n"
+    with pytest.raises(UserError, match=r"own\.py: line 6: ZeroDivisionError"):
+        import_text(place, good + "1 / 0\n")
+    assert "mine" not in registry.METRICS
+    import_text(place, good)
+    assert "mine" in registry.METRICS
+
+
+def test_a_file_in_another_encoding_is_kept_as_it_is(place, lm_run):
+    content = "# -*- coding: latin-1 -*-\n# caf\xe9\n".encode("latin-1")
+    (place / "own.py").write_bytes(content)
+    mm = write_yaml(place / "mm.yaml", {**TINY_MM, "lm": str(lm_run)})
+    run("mm", "train", mm, "--out", "m", "--import", "own.py")
+    (copy,) = Path("m/imports").glob("*.py")
+    assert copy.read_bytes() == content
+
+
+OWN_FORMAT = """
+from gpt2v.data.export.base import Format, Written
+from gpt2v.registry import EXECUTORS, FORMATS
+
+@FORMATS.register("mine")
+class Mine(Format):
+    def shard(self, part, shard, items):
+        return Written({NAME: b"one"})
+    def finish(self, gathered):
+        yield "whole.txt", [b"x"]
+
+@EXECUTORS.register("half")
+def half(work, numbers, workers):
+    yield work.write(numbers[0])
+    if WHOLE:
+        for number in numbers[1:]:
+            yield work.write(number)
+"""
+
+
+def test_an_export_goes_on_with_the_same_file_only(place, capsys):
+    data = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 4, "shard_size": 2}
+    config = write_yaml(place / "c.yaml", data)
+    export = ("data", "export", config, "--to", "x", "--format", "mine", "--executor", "half")
+    text = OWN_FORMAT.replace("NAME", 'f"{shard.name}.txt"')
+    (place / "own.py").write_text(text.replace("WHOLE", "False"))
+    said = refusal(capsys, *export, "--import", "own.py")
+    assert "--executor: shard 000-00001 was not written; rerun to continue" in said
+    (place / "other.py").write_text(text.replace("WHOLE", "True"))
+    for one in REGISTRIES:
+        one.forget(extensions.imported()[0][1])
+    extensions._imported = {}
+    assert "holds an export of something else: imports" in refusal(
+        capsys, *export, "--import", "other.py"
+    )
+    escaping = OWN_FORMAT.replace("NAME", '"../x.txt"').replace("WHOLE", "True")
+    (place / "escaping.py").write_text(escaping)
+    for one in REGISTRIES:
+        one.forget(extensions.imported()[0][1])
+    extensions._imported = {}
+    said = refusal(capsys, *export, "--overwrite", "--import", "escaping.py")
+    assert "../x.txt: must be a file below the export's folder" in said
+    assert not (place / "x.txt").exists()
+
+
+def test_sections_are_chosen_and_have_options(place, mm_run, capsys):
+    import_text(
+        place,
+        BASE + "from gpt2v.report.section import Section\n"
+        "class O(Config):\n    word: str = 'plain'\n"
+        "@r.SECTIONS.register('told', options=O)\nclass Told(Section):\n"
+        "    nav, kinds = 'Told', ('*',)\n"
+        "    def __init__(self, options):\n        self.word = options.word\n"
+        "    def body(self, run):\n        return self.word\n",
+    )
+    suite = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 4}
+    run("eval", mm_run, "--suite", write_yaml(place / "s.yaml", suite), "--out", "e")
+    for more, sections, word in (
+        ((), {"told", "again", "cells"}, "plain"),
+        (("--sections", "[again, {name: told, word: loud}]"), {"told", "again"}, "loud"),
+    ):
+        run("report", "e", *more)
+        page = Path("e/report/index.html").read_text()
+        assert sections <= set(re.findall(r'<section id="([^"]+)"', page))
+        assert ("cells" in sections) == ('id="cells"' in page)
+        assert f'<section id="told">\n{word}</section>' in page
+    assert "--sections: no such report section: 'nope'" in refusal(
+        capsys, "report", "e", "--sections", "nope"
+    )
+    assert "--sections: loud: unknown key" in refusal(
+        capsys, "report", "e", "--sections", "[{name: told, loud: 1}]"
+    )

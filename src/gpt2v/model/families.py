@@ -60,6 +60,15 @@ class Family:
         return _transformers_class(self.config)
 
 
+def family_by_type(model_type: str) -> Family | None:
+    """The family with this `model_type`; None if there is no such family."""
+    for entry in ENCODER_FAMILIES.values():
+        if model_type in entry.at.model_types:
+            family: Family = entry.at()
+            return family
+    return None
+
+
 def _transformers_class(name_or_class: Any) -> Any:
     if not isinstance(name_or_class, str):
         return name_or_class
@@ -98,15 +107,6 @@ class DINOv2(Family):
     model, config = "Dinov2Model", "Dinov2Config"
     positions = "embeddings.position_embeddings"
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def family_by_type(model_type: str) -> Family | None:
-    """The family with this `model_type`; None if there is no such family."""
-    for entry in ENCODER_FAMILIES.values():
-        if model_type in entry.at.model_types:
-            family: Family = entry.at()
-            return family
-    return None
 
 
 def known_types() -> list[str]:
