@@ -37,7 +37,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # (B, T), (J,), (B, N + 1, d_text), (B or 1, 1, T, T): sizes between commas, one a capital letter
 WORD = r"(?:[A-Z]|\d+|[A-Za-z_0-9]+(?:\.\.\.)?)"
 SIZE = rf"{WORD}(?: (?:or|[-+*/]|\*\*) ?[A-Za-z_0-9]+|\*\*\d|\*[A-Za-z]\w*)*"
-SHAPE = re.compile(rf"\(({SIZE}(?:, (?:{SIZE}|\.\.\.))*,?)\)")
+SHAPE = re.compile(rf"\(((?:{SIZE}|\.\.\.)(?:, (?:{SIZE}|\.\.\.))*,?)\)")
 SUFFIX = re.compile(r"\b[a-z][a-z0-9]*(?:_[a-z0-9]+)*_([A-Z][A-Z0-9]*)\b")
 
 

@@ -315,11 +315,11 @@ def _longest_allowed(stream: Stream, mode: str) -> int:
         ({"augment": {"shuffle": True}}, r"grid\.augment\.shuffle: unknown key; .*paraphrase"),
         (
             {"modality": "image", "augment": {"delimiters": [","]}},
-            r"grid: augment\.delimiters needs a grid in words and form: markdown",
+            r"grid: augment\.delimiters needs a grid shown as text and form: markdown",
         ),
         (
             {"form": "patch-tiled", "augment": {"delimiters": ["|", ","]}},
-            r"grid: augment\.delimiters needs a grid in words and form: markdown",
+            r"grid: augment\.delimiters needs a grid shown as text and form: markdown",
         ),
     ],
 )
