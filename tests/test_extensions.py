@@ -77,7 +77,7 @@ def test_a_projector_trains_and_opens_again(place, lm_run, capsys):
     weights = [p / "checkpoints/step-000003/model.safetensors" for p in (model, place / "again")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     shown = help_of(capsys, "mm", "train")
-    assert "pixel-shuffle, convex, gated" in shown
+    assert "mlp, pixel-shuffle, gated" in shown
     assert (
         "--projector.bias  option of gated: bias of the gates before training (default 0.0)"
         in shown
@@ -140,7 +140,7 @@ def test_a_token_source_trains_and_its_rung_is_climbed(place, lm_run, mm_run, ca
     page = Path("l/report/index.html").read_text()
     assert "blank · one word everywhere" in page
     assert "R0, R1, R2, R3, R4, blank" in help_of(capsys, "ablate", "tokens")
-    assert "cell-embeddings, one-word" in help_of(capsys, "mm", "train")
+    assert "spliced-text, one-word" in help_of(capsys, "mm", "train")
 
 
 def test_a_metric_and_its_section_are_in_the_report(place, mm_run, capsys):

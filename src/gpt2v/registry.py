@@ -142,7 +142,8 @@ class Registry(Mapping[str, Entry]):
     def names(self) -> list[str]:
         """All names, the built-in ones first."""
         self._load_home()
-        return list(self._entries)
+        built_in = sorted(name for name, entry in self._entries.items() if entry.sha256 is None)
+        return built_in + [name for name in self._entries if name not in built_in]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())

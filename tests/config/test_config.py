@@ -214,7 +214,7 @@ def test_overrides_of_keys_that_do_not_exist(key, says):
         ),
         (
             {"data.stages.0.mix.0.form": "html"},
-            r"mix\.0\.form: no such text form: 'html'; choose from markdown, .*latex",
+            r"mix\.0\.form: no such text form: 'html'; choose from coordinates, csv, latex",
         ),
         ({"data.stages.0.mix.0.picture.scale": [1.0, 0.5]}, r"picture: scale must be \[smallest"),
         ({"data.stages.0.mix.0.augment.held_out": True}, r"held_out needs paraphrase"),

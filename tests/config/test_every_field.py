@@ -123,7 +123,7 @@ def others(value: Any, strings: list[str]) -> list[Any]:
     if isinstance(value, str):
         return [*strings, value + "x"]
     if isinstance(value, list):
-        lists += [value[:-1], *([name] for name in strings)]
+        lists += [value[:-1], *([name] for name in strings), *([*value, name] for name in strings)]
     return [*lists, True, 8, 0.5, *strings] if value is None else lists
 
 

@@ -74,7 +74,10 @@ def test_what_only_patches_can_do(changes, words):
     ("changes", "words"),
     [
         ({"image_size": 44}, "image_size: 44 must be a multiple of the encoder's 8-pixel patches"),
-        ({"projector": "wide"}, "projector: no such projector: 'wide'; choose from linear, mlp"),
+        (
+            {"projector": "wide"},
+            "projector: no such projector: 'wide'; choose from average",
+        ),
         ({"pool": 3}, "pool: 3 must divide the 4 patches along a side"),
     ],
 )
@@ -91,7 +94,7 @@ def test_sizes_without_an_encoder(refused):
 
 def test_checkpoints_of_another_architecture(refused, tmp_path):
     clip = helpers.tower_checkpoint("clip", tmp_path / "clip")
-    assert "expected CLIP, SigLIP or DINOv2" in refused(encoder=str(tmp_path / "lm"))
+    assert "expected CLIP, DINOv2 or SigLIP" in refused(encoder=str(tmp_path / "lm"))
     assert "cannot be loaded as GPT2LMHeadModel" in refused(lm=clip, encoder=clip)
     line = refused(encoder=clip, projector_from=clip)
     assert "projector_from: " in line
