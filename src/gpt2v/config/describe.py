@@ -78,15 +78,16 @@ def _literals(annotation: Any) -> list[Any]:
 
 
 def _options(registry: Registry, key: str) -> list[str]:
-    """One line for each option of everything registered."""
-    lines = []
+    """A line for each option of what is registered, with the names that have it."""
+    owners: dict[tuple[str, str], list[str]] = {}
     for entry in registry.values():
         for name, field in entry.options.model_fields.items() if entry.options else ():
-            default = _standard(field)
-            lines.append(
-                f"  --{key}.{name}  option of {entry.name}: {field.description or ''} ({default})"
-            )
-    return lines
+            meaning = f"{field.description or ''} ({_standard(field)})"
+            owners.setdefault((name, meaning), []).append(entry.name)
+    options: dict[str, list[str]] = {}
+    for (name, meaning), names in owners.items():
+        options.setdefault(name, []).append(f"option of {', '.join(names)}: {meaning}")
+    return [f"  --{key}.{name}  {'; '.join(meanings)}" for name, meanings in options.items()]
 
 
 def registry_table(registry: Registry) -> list[str]:

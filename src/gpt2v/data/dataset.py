@@ -19,7 +19,7 @@ from gpt2v.data.grids.cells import Dice, Grids, draw_grids
 from gpt2v.data.grids.samples import Samples, draw_samples
 from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.examples import Example, examples_of
-from gpt2v.data.render.max_length import longest
+from gpt2v.data.render.max_length import max_length
 from gpt2v.data.render.pictures import Pictures
 from gpt2v.data.render.views import ImageView, View, picture_of
 from gpt2v.data.rng import Ints
@@ -169,7 +169,7 @@ class GridDataset:
                 sides = (range(*np.add(bounds(size), (0, 1))) for size in (spec.rows, spec.cols))
                 for rows, cols in product(*sides):
                     view.span_of(rows, cols)
-            needed = longest(spec, render, view, mode)
+            needed = max_length(spec, render, view, mode)
             if needed > n_positions:
                 raise UserError(
                     f"rows, cols: a {spec.size} grid ({layout}, {mode}) needs {needed} positions, "

@@ -15,7 +15,7 @@ from gpt2v.data.render.text import answer_pieces, choice_pieces
 from gpt2v.data.render.views import View
 
 
-def longest(
+def max_length(
     spec: SampleSpec, render: Renderer, view: View, mode: Literal["chained", "independent"]
 ) -> int:
     """The largest number of positions that a sample of this spec can take."""
