@@ -14,7 +14,7 @@ import yaml
 
 from gpt2v import extensions, registry
 from gpt2v.cli.main import main
-from gpt2v.config.choice import OneOf
+from gpt2v.config.choice import OneOf, choose
 from gpt2v.config.load import merge
 from gpt2v.errors import UserError
 from gpt2v.registry import PROJECTORS, REGISTRIES
@@ -324,7 +324,7 @@ def test_workers_refuse_a_file_that_has_changed(place, capsys):
         ("\n\nimport not_there\n", "own.py: line 3: ModuleNotFoundError: No module named"),
         ("raise SystemExit(3)\n", "own.py: line 1: SystemExit: 3"),
         (
-            "from gpt2v.registry import PROJECTORS\n@PROJECTORS.register('mlp')\ndef mlp(): ...\n",
+            "from gpt2v.registry import PROJECTORS\n@PROJECTORS.register'mlp'\ndef mlp: ...\n"
             "own.py: the projector 'mlp' exists already; choose another name",
         ),
     ],
@@ -348,17 +348,17 @@ def test_choices_are_equal_where_name_and_options_are():
     assert wide.plain() == {"name": "mlp", "hidden_size": 7}
     assert plain.hashed() == "mlp"
     assert wide.hashed() == wide.plain()
-    assert registry.choose(PROJECTORS, wide) is wide
+    assert choose(PROJECTORS, wide) is wide
 
 
 def test_what_a_user_s_file_registers_is_hashed_with_the_file(place):
     own = place / "own.py"
-    text = "from gpt2v.registry import TEXT_FORMS\n@TEXT_FORMS.register('mine')\ndef mine(): ..."
+    text = "from gpt2v.registry import TEXT_FORMS\n@TEXT_FORMS.register'mine'\ndef mine: ..."
     hashes = set()
     for content in (text, text + "\n# other"):
         own.write_text(content)
         extensions.import_file(own)
-        hashes.add(str(registry.choose(registry.TEXT_FORMS, "mine").hashed()))
+        hashes.add(str(choose(registry.TEXT_FORMS, "mine").hashed()))
         del registry.TEXT_FORMS._entries["mine"]
     assert len(hashes) == 2
     assert os.path.basename(own) not in str(hashes)
@@ -377,9 +377,10 @@ def test_an_import_changes_no_hash_of_what_is_built_in(place):
     code = """
 import sys
 from gpt2v import extensions, registry
+from gpt2v.config.choice import Choice
 if len(sys.argv) > 1:
     extensions.import_file(sys.argv[1])
-print(*(f"{one.title}/{name}: {registry.Choice(name, one).hashed()}" for one in registry.REGISTRIES
+print(*(f"{one.title}/{name}: {Choice(name, one).hashed()}" for one in registry.REGISTRIES
         for name in sorted(one) if isinstance(one[name].at, str)
         or one[name].at.__module__.startswith("gpt2v.")), sep="\\n")
 """
@@ -499,7 +500,7 @@ def test_a_control_cannot_spoil_another(place, mm_run):
 def test_what_a_metric_may_not_return(place, mm_run, capsys, returned, says):
     import_text(
         place,
-        "from gpt2v.registry import METRICS\n@METRICS.register('mine')\n"
+        "from gpt2v.registry import METRICS\n@METRICS.register'mine'\n"
         f"def mine(records):\n    return {returned}\n",
     )
     suite = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 4}
@@ -512,7 +513,7 @@ def test_what_a_metric_may_not_return(place, mm_run, capsys, returned, says):
 def test_numbers_of_numpy_are_written(place, mm_run):
     import_text(
         place,
-        "import numpy as np\nfrom gpt2v.registry import METRICS\n@METRICS.register('mine')\n"
+        "import numpy as np\nfrom gpt2v.registry import METRICS\n@METRICS.register'mine'\n"
         "def mine(records):\n    return {'x': np.float32(0.5), 'y': np.arange(2)}\n",
     )
     suite = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 4}
@@ -529,15 +530,15 @@ BASE = HEAD + "from gpt2v.config.base import Config\n"
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("@r.METRICS.register\ndef m(x): ...", 'a metric needs a name: register("NAME")'),
-        ("@r.METRICS.register(3)\ndef m(x): ...", "a metric needs a name"),
+        ("@r.METRICS.register\ndef m(x): ...", 'give the metric a name: register("NAME")'),
+        ("@r.METRICS.register(3)\ndef m(x): ...", "give the metric a name"),
         ("@r.METRICS.register('m', options=dict)\ndef m(x): ...", "must be a class of options"),
         ("class O(Config):\n    name: str = 'x'\n@r.METRICS.register('m', options=O)\n"
          "def m(x): ...", "no option may be called 'name'"),
         ("class O(Config):\n    weight: int = 1\n@r.INSTRUCTIONS.register('m', options=O)\n"
          "class I: ...", "no option may be called 'weight'"),
         ("class O(Config):\n    k: int = 1\n@r.FORMATS.register('m', options=O)\nclass F: ...",
-         "a export format has no options"),
+         "export formats have no options"),
         ("@r.CONTROLS.register('none')\ndef m(x): ...", "the control 'none' exists already"),
         ("@r.RUNGS.register('m')\nclass R:\n    title = 'x'", "needs an attribute 'layout'"),
         ("from gpt2v.report.section import Section\n@r.SECTIONS.register('m')\n"

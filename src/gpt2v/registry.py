@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from gpt2v.errors import UserError
 
@@ -105,7 +104,7 @@ class Registry(Mapping[str, Entry]):
         """
         self._load_home()
         if not isinstance(name, str) or not name:
-            raise UserError(f'a {self.title} needs a name: register("NAME")')
+            raise UserError(f'give the {self.title} a name: register("NAME")')
         self._check_options(name, options)
 
         def add(thing: T) -> T:
@@ -127,7 +126,7 @@ class Registry(Mapping[str, Entry]):
         if options is None:
             return
         if not self._takes_options:
-            raise UserError(f"the {self.title} '{name}': a {self.title} has no options")
+            raise UserError(f"the {self.title} '{name}': {self.title}s have no options")
         if not (isinstance(options, type) and issubclass(options, BaseModel)):
             raise UserError(f"the {self.title} '{name}': options must be a class of options")
         for field in ("name", *self._option_names_taken):
@@ -184,92 +183,6 @@ class Registry(Mapping[str, Entry]):
                 importlib.import_module(home)
             finally:
                 _importing.reset(token)
-
-
-class Choice(str):
-    """The name of something registered, with its options.
-
-    A choice equals the same name as a string. Two choices are equal if their names and options are.
-    """
-
-    registry: Registry
-    options: BaseModel | None
-
-    def __new__(cls, name: str, registry: Registry, options: BaseModel | None = None) -> "Choice":
-        choice = super().__new__(cls, name)
-        choice.registry, choice.options = registry, options
-        return choice
-
-    def __eq__(self, other: object) -> bool:
-        same_name = isinstance(other, str) and str.__eq__(self, other)
-        return same_name and (not isinstance(other, Choice) or self.options == other.options)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return str.__hash__(self)
-
-    def __reduce__(self) -> Any:
-        return choose, (self.registry, self.plain())
-
-    def __deepcopy__(self, memo: Any) -> "Choice":
-        return self  # it never changes; pydantic copies defaults that are lists
-
-    def load(self) -> Any:
-        """The registered class or function, with its options bound to it if it has any."""
-        thing = self.registry[self].load()
-        return thing if self.options is None else partial(thing, options=self.options)
-
-    def plain(self, defaults: bool = True) -> Any:
-        """The name, or if there are options a mapping of the name and the options.
-
-        Args:
-            defaults: whether to include options that equal their defaults.
-        """
-        if self.options is None:
-            return str(self)
-        options = self.options.model_dump(exclude_defaults=not defaults)
-        return {"name": str(self), **options} if options else str(self)
-
-    def hashed(self) -> Any:
-        """The choice for hashes: without default options, and with the hash of the user's file."""
-        plain, sha256 = self.plain(defaults=False), self.registry[self].sha256
-        return plain if sha256 is None else {"choice": plain, "file": sha256}
-
-
-def choose(registry: Registry, value: Any) -> Choice:
-    """Turn a name, or a mapping of a name and options, into a `Choice`.
-
-    Raises:
-        UserError: no such name, or an option that is wrong or does not exist.
-    """
-    if isinstance(value, Choice):
-        return value
-    options = dict(value) if isinstance(value, Mapping) else {"name": value}
-    name = options.pop("name", None)
-    if not isinstance(name, str):
-        raise UserError(f"expected a name, or {{name: NAME, OPTION: VALUE}}, not {value!r}")
-    entry = registry[name]
-    if entry.options is None:
-        if options:
-            raise UserError(f"{next(iter(options))}: the {registry.title} '{name}' has no options")
-        return Choice(name, registry)
-    try:
-        return Choice(name, registry, entry.options.model_validate(options))
-    except ValidationError as error:
-        raise UserError(_mistake(entry.options, error)) from None
-
-
-def _mistake(options: type[BaseModel], error: ValidationError) -> str:
-    """The first wrong option, in one line."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key; the keys here are {', '.join(options.model_fields)}"
-    message = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] in ("missing", "value_error") else f", not {first.get('input')!r}"
-    return f"{key}: {message}{given}"
 
 
 PROJECTORS = Registry("projector", "gpt2v.config.projectors", "`projector` of `mm train`")

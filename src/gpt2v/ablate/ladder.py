@@ -13,6 +13,7 @@ import torch
 
 from gpt2v import runs
 from gpt2v.ablate.rungs import Rung
+from gpt2v.config.choice import choose
 from gpt2v.config.measuring import LadderConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer
@@ -27,7 +28,7 @@ from gpt2v.model.load import LoadedModel, load_gpt2v
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer, score_all
 from gpt2v.model.vision_tokens import ProjectedPatches, VisionTokenSource
-from gpt2v.registry import RUNGS, TOKEN_SOURCES, choose
+from gpt2v.registry import RUNGS, TOKEN_SOURCES
 
 
 def climb(

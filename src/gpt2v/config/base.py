@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from gpt2v.registry import Choice
+from gpt2v.config.choice import Choice
 
 # Part of every data hash. Increase it when a default value or a name changes its meaning.
 DATA_VERSION = 1

@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from gpt2v.config.base import Config
-from gpt2v.config.choice import OneOf, SharesOf
+from gpt2v.config.choice import Choice, OneOf, SharesOf
 from gpt2v.config.pictures import PictureConfig
-from gpt2v.registry import INSTRUCTIONS, TEXT_FORMS, Choice
+from gpt2v.registry import INSTRUCTIONS, TEXT_FORMS
 
 LARGEST = 16  # maximum number of rows and of columns
 Delimiter = Literal["|", ",", ";", "/", "&"]

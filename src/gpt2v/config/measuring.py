@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, Field
 
 from gpt2v.config.base import Config
-from gpt2v.config.choice import OneOf
+from gpt2v.config.choice import Choice, OneOf
 from gpt2v.config.grids import (
     DocumentGridConfig,
     HeldOutGridConfig,
@@ -14,7 +14,7 @@ from gpt2v.config.grids import (
 )
 from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.pictures import TilesConfig
-from gpt2v.registry import CONTROLS, METRICS, RUNGS, Choice
+from gpt2v.registry import CONTROLS, METRICS, RUNGS
 
 N = TypeVar("N", bound=str)
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gpt2v.config.base import Config
-from gpt2v.config.choice import OneOf
-from gpt2v.registry import TILE_SOURCES, Choice
+from gpt2v.config.choice import Choice, OneOf
+from gpt2v.registry import TILE_SOURCES
 
 # Sprites of one class in one split. Their numbers, three splits and 2**32 seeds fit into 64 bits.
 MAX_SPRITES = 2**30

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from gpt2v.config.base import Config
-from gpt2v.config.choice import OneOf
+from gpt2v.config.choice import Choice, OneOf
 from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import (
@@ -19,7 +19,7 @@ from gpt2v.config.models import (
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.projectors import MLPOptions
 from gpt2v.config.scenes import SceneConfig
-from gpt2v.registry import PROJECTORS, TOKEN_SOURCES, Choice
+from gpt2v.registry import PROJECTORS, TOKEN_SOURCES
 
 Schedule = Literal["constant", "linear", "cosine", "wsd"]
 

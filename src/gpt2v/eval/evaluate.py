@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from gpt2v import runs
 from gpt2v.config.base import hash_of
+from gpt2v.config.choice import choose
 from gpt2v.config.measuring import EvalConfig, SuiteEvalConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.baselines import Tally, tally
@@ -28,7 +29,7 @@ from gpt2v.eval.records import record_table
 from gpt2v.features.sources import picture_source
 from gpt2v.model.load import load_model
 from gpt2v.model.scoring import Records, Scorer, score_all
-from gpt2v.registry import METRICS, choose
+from gpt2v.registry import METRICS
 from gpt2v.stats import paired_interval
 
 Scorers = Mapping[str, tuple[Scorer, list[str]]]  # name -> scorer and its modalities

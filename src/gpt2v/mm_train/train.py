@@ -7,6 +7,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedConfig
 
+from gpt2v.config.choice import choose
 from gpt2v.config.training import MMConfig
 from gpt2v.curriculum.fit import fit_stream
 from gpt2v.data.render.batches import Renderer
@@ -23,7 +24,7 @@ from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import ProjectedPatches, token_source
-from gpt2v.registry import PROJECTORS, TOKEN_SOURCES, choose
+from gpt2v.registry import PROJECTORS, TOKEN_SOURCES
 from gpt2v.train.distributed import rank_0_first
 
 

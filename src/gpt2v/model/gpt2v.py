@@ -22,12 +22,13 @@ from transformers import (
 )
 from transformers.modeling_outputs import CausalLMOutput
 
+from gpt2v.config.choice import choose
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.model.clip import normalise
 from gpt2v.model.encoders import Encoder, family_of, parse_config
 from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
-from gpt2v.registry import PROJECTORS, choose
+from gpt2v.registry import PROJECTORS
 
 
 class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]

@@ -20,12 +20,13 @@ from transformers import (
     LlavaProcessor,
 )
 
+from gpt2v.config.choice import choose
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
 from gpt2v.errors import UserError
 from gpt2v.model.encoders import family_of
 from gpt2v.model.files import wrap_tokenizer
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.registry import PROJECTORS, TOKEN_SOURCES, choose
+from gpt2v.registry import PROJECTORS, TOKEN_SOURCES
 
 # LLaVA's activation between the two layers of its projector, for each of our projectors.
 ACTIVATIONS = {"linear": "linear", "mlp": "gelu"}

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gpt2v.config.choice import choose
 from gpt2v.data.grids.samples import Samples
 from gpt2v.data.render.batches import Batch, ImageTokens, Renderer
 from gpt2v.data.render.pictures import Pictures
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.registry import TOKEN_SOURCES, choose
+from gpt2v.registry import TOKEN_SOURCES
 
 
 class VisionTokenSource(Protocol):

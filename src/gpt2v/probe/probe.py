@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from gpt2v import runs
 from gpt2v.config.base import hash_of
+from gpt2v.config.choice import choose
 from gpt2v.config.measuring import ProbeConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.cells import Grids
@@ -32,7 +33,7 @@ from gpt2v.model.load import load_gpt2v
 from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.probe.ridge import RidgeProblem
 from gpt2v.progress import progress
-from gpt2v.registry import CONTROLS, choose
+from gpt2v.registry import CONTROLS
 from gpt2v.stats import cluster_interval
 
 

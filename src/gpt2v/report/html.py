@@ -8,8 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from gpt2v.config.choice import choose
 from gpt2v.errors import within
-from gpt2v.registry import SECTIONS, choose
+from gpt2v.registry import SECTIONS
 from gpt2v.report.read import Run, load_run
 from gpt2v.report.section import Section, fill
 from gpt2v.report.verdict import headline, sentence, title, warnings

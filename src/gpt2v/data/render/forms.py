@@ -10,6 +10,7 @@ Shapes: B samples of a batch, R rows of a grid, C columns of a grid, K text piec
 
 import numpy as np
 
+from gpt2v.config.choice import choose
 from gpt2v.data import rng
 from gpt2v.data.grids.paraphrases import DELIMITERS
 from gpt2v.data.grids.samples import Samples
@@ -17,7 +18,7 @@ from gpt2v.data.render.spans import patch_tiled_cells
 from gpt2v.data.render.views import TextView
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY, Strings
-from gpt2v.registry import TEXT_FORMS, choose
+from gpt2v.registry import TEXT_FORMS
 
 
 def written_pieces(

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from gpt2v.config.choice import choose
 from gpt2v.config.pictures import MAX_SPRITES, TilesConfig
 from gpt2v.data import rng
 from gpt2v.data.rng import Ints
@@ -16,7 +17,7 @@ from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, SplitTiles, TileBank
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError
 from gpt2v.progress import track
-from gpt2v.registry import TILE_SOURCES, choose
+from gpt2v.registry import TILE_SOURCES
 
 _SEPARATORS = ",;|&'"  # they separate names in lists and tables
 _ANSWERS = ("tie", "none", "yes", "no")  # answers that are not objects

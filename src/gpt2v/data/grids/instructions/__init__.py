@@ -3,9 +3,10 @@
 Samples store an instruction's number, which is its index in `ALL`.
 """
 
+from gpt2v.config.choice import Choice, choose
 from gpt2v.data.grids.instructions import cells, counting, lines  # noqa: F401 (registers them)
 from gpt2v.data.grids.instructions.base import Instruction
-from gpt2v.registry import INSTRUCTIONS, Choice, choose
+from gpt2v.registry import INSTRUCTIONS
 
 ALL: list[Instruction] = []  # by number; an instruction is added when it is first used
 _NUMBERS: dict[Choice, int] = {}
