@@ -324,7 +324,7 @@ def test_workers_refuse_a_file_that_has_changed(place, capsys):
         ("\n\nimport not_there\n", "own.py: line 3: ModuleNotFoundError: No module named"),
         ("raise SystemExit(3)\n", "own.py: line 1: SystemExit: 3"),
         (
-            "from gpt2v.registry import PROJECTORS\n@PROJECTORS.register'mlp'\ndef mlp: ...\n"
+            "from gpt2v.registry import PROJECTORS\n@PROJECTORS.register('mlp')\ndef mlp(): ...\n",
             "own.py: the projector 'mlp' exists already; choose another name",
         ),
     ],
@@ -353,7 +353,7 @@ def test_choices_are_equal_where_name_and_options_are():
 
 def test_what_a_user_s_file_registers_is_hashed_with_the_file(place):
     own = place / "own.py"
-    text = "from gpt2v.registry import TEXT_FORMS\n@TEXT_FORMS.register'mine'\ndef mine: ..."
+    text = "from gpt2v.registry import TEXT_FORMS\n@TEXT_FORMS.register('mine')\ndef mine(): ..."
     hashes = set()
     for content in (text, text + "\n# other"):
         own.write_text(content)
@@ -500,7 +500,7 @@ def test_a_control_cannot_spoil_another(place, mm_run):
 def test_what_a_metric_may_not_return(place, mm_run, capsys, returned, says):
     import_text(
         place,
-        "from gpt2v.registry import METRICS\n@METRICS.register'mine'\n"
+        "from gpt2v.registry import METRICS\n@METRICS.register('mine')\n"
         f"def mine(records):\n    return {returned}\n",
     )
     suite = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 4}
@@ -513,7 +513,7 @@ def test_what_a_metric_may_not_return(place, mm_run, capsys, returned, says):
 def test_numbers_of_numpy_are_written(place, mm_run):
     import_text(
         place,
-        "import numpy as np\nfrom gpt2v.registry import METRICS\n@METRICS.register'mine'\n"
+        "import numpy as np\nfrom gpt2v.registry import METRICS\n@METRICS.register('mine')\n"
         "def mine(records):\n    return {'x': np.float32(0.5), 'y': np.arange(2)}\n",
     )
     suite = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 4}
