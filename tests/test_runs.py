@@ -7,13 +7,14 @@ import pytest
 
 from gpt2v import runs
 from gpt2v.errors import UserError
-from helpers import train_config
+from helpers import TINY_LM, refusal, train_config, write_yaml
+
+OLDER = '{"format": 1, "gpt2v": "0.0.9"}'  # the mark of an older version
 
 
 def finished(path, content="old"):
     with runs.new_run(path) as run:
         runs.write_text(run / "config.yaml", content)
-        runs.mark(run)
         runs.write_json(run / runs.FINISHED, {"kind": content})
     return path
 
@@ -43,7 +44,7 @@ def test_overwriting_replaces_the_whole_run(tmp_path):
     (run / "extra").write_text("x")
     with runs.new_run(run, overwrite=True):
         runs.write_text(run / "config.yaml", "new")
-    assert sorted(p.name for p in run.iterdir()) == ["config.yaml"]
+    assert sorted(p.name for p in run.iterdir()) == ["config.yaml", "run.json"]
     assert [p.name for p in tmp_path.iterdir()] == ["r"]
 
 
@@ -139,7 +140,7 @@ def test_a_resumed_run_is_not_changed(tmp_path):
         raise RuntimeError
     assert (run / "config.yaml").read_text() == "old"
     with runs.new_run(tmp_path / "new", resume=True) as fresh:
-        assert list(fresh.iterdir()) == []
+        assert [path.name for path in fresh.iterdir()] == ["run.json"]
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("x")
     with (
@@ -149,8 +150,8 @@ def test_a_resumed_run_is_not_changed(tmp_path):
         pytest.fail("was entered")
 
 
-@pytest.mark.parametrize("mark", [None, "{", "[]", "{}", '{"format": 1}'])
-def test_a_run_of_another_version_is_opened_or_replaced_but_not_resumed(tmp_path, mark):
+@pytest.mark.parametrize("mark", [None, "{", "[]", "{}", '{"format": 1}', OLDER])
+def test_a_run_of_another_version_is_not_resumed_and_replaced_only_if_it_is_ours(tmp_path, mark):
     run = finished(tmp_path / "r")
     (run / "run.json").unlink()
     if mark is not None:
@@ -161,10 +162,53 @@ def test_a_run_of_another_version_is_opened_or_replaced_but_not_resumed(tmp_path
         runs.new_run(run, resume=True),
     ):
         pytest.fail("was entered")
-    assert "--overwrite" in str(caught.value)
+    assert ("--overwrite" in str(caught.value)) == (mark == OLDER)
     assert {path.name: path.read_text() for path in run.iterdir()} == before
-    with runs.new_run(run, overwrite=True) as fresh:
-        assert list(fresh.iterdir()) == []
+    if mark == OLDER:
+        with runs.new_run(run, overwrite=True) as fresh:
+            assert [path.name for path in fresh.iterdir()] == ["run.json"]
+        return
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="is not a run") as caught, runs.new_run(run, overwrite):
+            pytest.fail("was entered")
+        assert "overwrit" not in str(caught.value)
+    assert {path.name: path.read_text() for path in run.iterdir()} == before
+
+
+def test_a_project_with_a_file_of_the_same_name_is_no_run(tmp_path, capsys):
+    """It was removed whole once: any folder with a config.yaml counted as a run."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "config.yaml").write_text("mine: 1")
+    (project / "run.json").write_text('{"format": "A4"}')
+    (project / "thesis.tex").write_text("x")
+    config = write_yaml(tmp_path / "c.yaml", TINY_LM)
+    for more in ((), ("--overwrite",)):
+        said = refusal(capsys, "lm", "train", config, "--out", project, *more)
+        assert said.endswith("project: is not empty and is not a run; choose another --out")
+    names = {"config.yaml", "run.json", "thesis.tex"}
+    assert {path.name for path in project.iterdir()} == names
+
+
+@pytest.mark.parametrize("where", [".", "..", "link", "home", "/", "/proc"])
+def test_a_folder_that_is_more_than_a_run_s_is_refused(tmp_path, monkeypatch, where):
+    (tmp_path / "here" / "old").mkdir(parents=True)
+    finished(tmp_path / "here" / "old")
+    (tmp_path / "here" / "link").symlink_to("old")
+    (tmp_path / "here" / "home").mkdir()
+    runs.mark(tmp_path / "here" / "home")
+    monkeypatch.setenv("HOME", str(tmp_path / "here" / "home"))
+    monkeypatch.chdir(tmp_path / "here")
+    runs.mark(tmp_path)
+    runs.mark(tmp_path / "here")
+    says = {"link": "symbolic link", "home": "a home folder", "/proc": "mount point"}
+    for overwrite in (False, True):
+        with (
+            pytest.raises(UserError, match=says.get(where, "the current folder")),
+            runs.new_run(where, overwrite),
+        ):
+            pytest.fail("was entered")
+    assert (tmp_path / "here" / "old" / "config.yaml").read_text() == "old"
 
 
 def test_a_configuration_marks_its_run(tmp_path):

@@ -43,22 +43,22 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
             imported.
     """
     path = Path(out)
+    _check_directory(path)
     aside: Path | None = None
     if path.exists() and (not path.is_dir() or _holds_something(path)):
-        is_run = (path / "config.yaml").is_file()
-        if resume and is_run:
+        if resume and (path / "config.yaml").is_file():
             _check_format(path)
             check_imports(path)
             _check_writable(path)
             yield path
             return
+        if not _is_ours(path):
+            raise UserError(f"{path}: is not empty and is not a run; choose another --out")
         if not (overwrite or resume):
             raise UserError(
                 f"{path}: already holds a run; choose another --out, or add --overwrite, or "
                 "(for a training) --resume"
             )
-        if not is_run:
-            raise UserError(f"{path}: is not empty and is not a run; it will not be overwritten")
         aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")) / "replaced"
         path.rename(aside)
     try:
@@ -67,6 +67,7 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
         except OSError as error:
             raise UserError(f"{path}: cannot make the run directory: {error.strerror}") from None
         _check_writable(path)
+        mark(path)
         yield path
     except BaseException as error:
         if any(path.glob("**/checkpoints/step-*")):  # this may be hours of training
@@ -92,17 +93,54 @@ def mark(run: Path) -> None:
 
 def has_this_format(run: Path) -> bool:
     """Whether the run was made by a version of gpt2v with the same format of runs."""
+    return _format_of(run) == _FORMAT
+
+
+def _format_of(run: Path) -> int | None:
+    """The format in the mark that gpt2v writes into its runs; None: there is no such mark."""
     try:
-        return bool(json.loads((run / _MARK).read_text("utf-8"))["format"] == _FORMAT)
+        found = json.loads((run / _MARK).read_text("utf-8"))
+        return int(found["format"]) if isinstance(found["gpt2v"], str) else None
     except (OSError, ValueError, KeyError, TypeError):
-        return False
+        return None
+
+
+def _is_ours(run: Path) -> bool:
+    """Whether gpt2v made this directory, so that it may be replaced: by its mark alone, since
+    other tools have files called config.yaml too.
+    """
+    return _format_of(run) is not None
+
+
+def _check_directory(path: Path) -> None:
+    """Refuse directories that are more than one run's.
+
+    Raises:
+        UserError: it is a symbolic link, the current folder, a home folder or a mount point.
+    """
+    if path.is_symlink():
+        raise UserError(f"{path}: is a symbolic link; name the folder that it leads to")
+    whole = path.resolve()
+    for what, folder in (("the current folder", Path.cwd()), ("a home folder", _home())):
+        if folder is not None and (whole == folder or whole in folder.parents):
+            raise UserError(f"{path}: is or holds {what}; a run needs a folder of its own")
+    if whole.is_mount():
+        raise UserError(f"{path}: is a mount point; a run needs a folder of its own")
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home().resolve()
+    except RuntimeError:  # no such user
+        return None
 
 
 def _check_format(run: Path) -> None:
     if not has_this_format(run):
+        advice = ", or add --overwrite" if _is_ours(run) else ""
         raise UserError(
             f"{run}: was begun by another version of gpt2v and cannot be continued by this one; "
-            "its checkpoints can be opened; choose another --out, or add --overwrite"
+            f"its checkpoints can be opened; choose another --out{advice}"
         )
 
 
