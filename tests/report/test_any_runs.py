@@ -70,6 +70,9 @@ def test_a_run_of_each_kind_has_its_sections(runs, name, capsys):
     assert sections_of(page) == SHOWN[name]
     results = json.loads((runs / name / "results.json").read_text())
     assert results["command"].split()[0] in page
+    if name == "mm":
+        score = results["results"][0]["image 1x2_accuracy"]
+        assert f"Accuracy on held-out grids: {score:.1%} image 1x2." in page
     if name == "counted":
         assert f"{results['results'][0]['accuracy']:.1%} count, text" in page
 

@@ -130,7 +130,15 @@ def _of_rows(run: Run) -> str:
         ends = [run.ladder[0], run.ladder[-1]]
         rates = " and ".join(f"{percent(row['accuracy'])} on {row['rung']}" for row in ends)
         return f"Cells named correctly: {rates}."
-    return f"{len(run.rows)} rows of results."
+    scores = [
+        f"{percent(value)} {key.removesuffix('accuracy').strip('_ ').replace('_', '-')}"
+        for row in run.rows[:1]
+        for key, value in row.items()
+        if key.endswith("accuracy") and isinstance(value, float)
+    ]
+    if scores:
+        return f"Accuracy on held-out grids: {', '.join(scores)}."
+    return f"Rows of results: {len(run.rows)}."
 
 
 def _gap_words(gap: Rate) -> str:
