@@ -1,13 +1,16 @@
 """Run directories are never overwritten by accident or left half-written by a mistake."""
 
+import errno
 import json
+import os
 import stat
 
 import pytest
 
 from gpt2v import runs
+from gpt2v.cli.main import main
 from gpt2v.errors import UserError
-from helpers import TINY_LM, refusal, train_config, write_yaml
+from helpers import TINY_LM, TINY_TILES, refusal, train_config, write_yaml
 
 OLDER = '{"format": 1, "gpt2v": "0.0.9"}'  # the mark of an older version
 
@@ -88,7 +91,7 @@ def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(runs.os, "replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"a: cannot be written: disk full"):
         runs.write_text(tmp_path / "a", "second")
     assert (tmp_path / "a").read_text() == "first"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
@@ -243,3 +246,50 @@ def test_a_directory_is_removed_whole(tmp_path):
     (tmp_path / ".d.removed").mkdir()  # an earlier removal was cut off
     runs.remove_directory(tmp_path / "d")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["eval", "probe", "ladder", "report"])
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, mm_run, capsys, monkeypatch, command):
+    """At every file that is written, one after the other."""
+    measured = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
+    probe = {**measured, "model": str(mm_run), "n_train": 20, "n_test": 10}
+    ladder = {**measured, "model": str(mm_run), "n_images": 2, "rungs": ["R0", "R4"]}
+    files = {
+        "eval": write_yaml(tmp_path / "e.yaml", {**measured, "n_images": 2, "examples": 1}),
+        "probe": write_yaml(tmp_path / "p.yaml", probe),
+        "ladder": write_yaml(tmp_path / "l.yaml", ladder),
+    }
+    argv = {
+        "eval": ["eval", str(mm_run), "--suite", str(files["eval"])],
+        "probe": ["probe", str(files["probe"])],
+        "ladder": ["ablate", "tokens", str(files["ladder"])],
+        "report": ["report", str(tmp_path / "measured")],
+    }
+    if command == "report":
+        assert main([*argv["eval"], "--out", str(tmp_path / "measured")]) == 0
+    out, real, writes = tmp_path / "out", os.fsync, 0
+    while True:
+        left = [writes]
+
+        def fsync(handle, left=left):
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            real(handle)
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        capsys.readouterr()
+        if main([*argv[command], "--out", str(out)]) == 0:
+            break
+        said = capsys.readouterr().err.splitlines()
+        lines = [line for line in said if " s left" not in line]  # plain progress lines
+        assert len(lines) == 1, said
+        assert lines[0].endswith("cannot be written: No space left on device")
+        if command == "report":  # a page that is there is whole: only its folder was not synced
+            pages = [path.read_text() for path in out.iterdir()] if out.exists() else []
+            assert not pages or (len(pages) == 1 and pages[0].endswith("</html>\n"))
+        else:
+            assert not out.exists()
+        writes += 1
+    assert writes > 1
+    assert (out / ("index.html" if command == "report" else "results.json")).is_file()

@@ -12,13 +12,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gpt2v import __version__
 from gpt2v.config.base import Config
 from gpt2v.config.load import difference, dump
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, first_line
 from gpt2v.extensions import check_imports, copies
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FINISHED = "results.json"  # a run is finished if it has this file
 _MARK = "run.json"
@@ -186,10 +189,37 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path, path.parent) as file:
+    """Write a file atomically.
+
+    Raises:
+        UserError: it cannot be written: the disk is full, or the folder is read-only.
+    """
+    with _writing(path) as file:
         file.write(content)
+
+
+def write_parquet(path: Path, table: "pa.Table") -> None:
+    """Write a table atomically.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    import pyarrow.parquet as pq  # takes a moment
+
+    with _writing(path) as file:
+        pq.write_table(table, file)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[BinaryIO]:
+    """A whole file; what keeps it from being written is one line."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path, path.parent) as file:
+            yield file
+    except OSError as error:
+        reason = error.strerror or first_line(error)
+        raise UserError(f"{path}: cannot be written: {reason}") from None
 
 
 @contextmanager
@@ -208,6 +238,7 @@ def whole_file(path: Path, beside: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)
+        sync(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise

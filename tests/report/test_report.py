@@ -297,6 +297,6 @@ def test_a_failed_write_leaves_nothing(run: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError("disk full")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match=r"index.html: cannot be written: disk full"):
         write_report(run)
     assert list((run / "report").iterdir()) == []

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gpt2v import runs
 from gpt2v.config.base import hash_of
@@ -190,7 +189,7 @@ def evaluate(
                 pairs.append((by_modality["text"], by_modality["image"]))
         if pairs:
             gap = gap_between(pairs)
-    pq.write_table(pa.concat_tables(tables), run / "records.parquet")
+    runs.write_parquet(run / "records.parquet", pa.concat_tables(tables))
     save_examples(parts[0].data, config.examples, run / "examples")
     hashes = [part.data.hash for part in parts]
     suite: dict[str, Any] = {}
@@ -257,4 +256,4 @@ def save_examples(data: GridDataset, n: int, folder: Path) -> None:
         for number, png in enumerate(example.pngs):
             several = len(example.pictures) > 1
             name = f"{example.index}-{number}.png" if several else f"{example.index}.png"
-            (folder / name).write_bytes(png)
+            runs.write_bytes(folder / name, png)

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -119,7 +118,7 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
         "prediction": names[ten_way["none"].reshape(-1)].tolist(),
         "palette_prediction": names[in_palette["none"].reshape(-1)].tolist(),
     }
-    pq.write_table(pa.table(records), run / "records.parquet")
+    runs.write_parquet(run / "records.parquet", pa.table(records))
     return runs.write_results(
         run,
         "probe",
