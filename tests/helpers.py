@@ -38,6 +38,7 @@ from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.training import LMConfig, MMConfig, TrainConfig
 from gpt2v.data.corpus.cleaning import CleaningReport
 from gpt2v.data.corpus.tokens import TokenFile, TokenWriter, open_tokens
+from gpt2v.data.grids import instructions
 from gpt2v.data.grids.samples import Samples, draw_samples
 from gpt2v.data.render.text import document_pieces
 from gpt2v.data.render.views import View
@@ -369,12 +370,16 @@ def forget_imports() -> Iterator[None]:
     """What is imported in this block is not registered after it."""
     before = [(registry, dict(registry)) for registry in REGISTRIES]
     imported = dict(extensions._imported)
+    numbered = list(instructions.ALL), dict(instructions._NUMBERS)
     try:
         yield
     finally:
         for registry, entries in before:
             registry._entries = entries
         extensions._imported = imported
+        instructions.ALL[:] = numbered[0]
+        instructions._NUMBERS.clear()
+        instructions._NUMBERS.update(numbered[1])
 
 
 def refusal(capsys: Any, *argv: object) -> str:
