@@ -388,7 +388,7 @@ def refusal(capsys: Any, *argv: object) -> str:
     captured = capsys.readouterr()
     assert status == 2, captured
     lines = captured.err.splitlines()
-    lines = [line for line in lines if " left" not in line]  # plain progress lines
+    lines = [line for line in lines if " s left" not in line]  # plain progress lines
     assert len(lines) == 1, captured.err
     assert lines[0].startswith("gpt2v: ")
     assert "Traceback" not in captured.out
