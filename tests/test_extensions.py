@@ -1,5 +1,6 @@
 """Everything that a user may add works from a file outside the package, through `--import`."""
 
+import importlib.util
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from helpers import (
     TINY_TILES,
     forget_imports,
     refusal,
+    tower_checkpoint,
     write_yaml,
 )
 
@@ -234,13 +236,15 @@ def test_tiles_a_text_form_and_a_control(place, mm_run, capsys):
     config = write_yaml(place / "c.yaml", data)
     run("data", "preview", config, "--n", "1", "--png", "p.png", "--import", own)
     assert ". ash. " in (text := capsys.readouterr().out) or ". " in text.splitlines()[1]
-    for executor in ("serial", "processes"):
+    executors = ["processes"] + ["ray"] * (importlib.util.find_spec("ray") is not None)
+    for executor in ("serial", *executors):
         export = ("data", "export", config, "--format", "parquet", "--import", own)
         run(*export, "--to", executor, "--executor", executor)
     files = [p.relative_to("serial") for p in Path("serial").rglob("*") if p.is_file()]
     assert [f for f in files if f.parts[0] == "imports"]
-    for file in files:
-        assert (Path("serial") / file).read_bytes() == (Path("processes") / file).read_bytes()
+    for executor in executors:
+        for file in files:
+            assert (Path("serial") / file).read_bytes() == (Path(executor) / file).read_bytes()
     probe = {"tiles": TINY_TILES, "model": str(mm_run), "grid": {"rows": 1, "cols": 2}}
     probe |= {"n_train": 30, "n_test": 20, "controls": ["shuffled-labels", "first-class"]}
     run("probe", write_yaml(place / "probe.yaml", probe), "--out", "p", "--import", own)
@@ -644,3 +648,44 @@ def test_sections_are_chosen_and_have_options(place, mm_run, capsys):
     assert "--sections: loud: unknown key" in refusal(
         capsys, "report", "e", "--sections", "[{name: told, loud: 1}]"
     )
+
+
+OWN_FAMILY = """
+from gpt2v.config.base import Config
+from gpt2v.model.families import CLIP
+from gpt2v.registry import ENCODER_FAMILIES
+
+class Options(Config):
+    grey: float = 0.5
+
+@ENCODER_FAMILIES.register("grey-clip", options=Options)
+class GreyCLIP(CLIP):
+    \"\"\"A CLIP that was trained on grey pictures.\"\"\"
+    name, model_types = "grey CLIP", ()
+    def __init__(self, options):
+        self.mean = (options.grey,) * 3
+"""
+
+
+def test_an_encoder_family_is_chosen_with_options(place, lm_run, capsys):
+    import_text(place, OWN_FAMILY)
+    clip = tower_checkpoint("clip", place / "clip", processor=False)
+    config = {**TINY_MM, "lm": str(lm_run), "encoder": clip}
+    mm = write_yaml(place / "mm.yaml", config)
+    for number, (family, mean) in enumerate(
+        {"grey-clip": 0.5, "{name: grey-clip, grey: 0.25}": 0.25}.items()
+    ):
+        run("mm", "train", mm, "--out", number, "--encoder_family", family)
+        written = json.loads(Path(f"{number}/checkpoints/step-000003/config.json").read_text())
+        assert written["image_mean"] == [mean] * 3
+        assert written["vision_config"]["encoder_family"] == {"name": "grey-clip", "grey": mean}
+        run("eval", number, "--tiles", json.dumps(TINY_TILES), "--n_images", "2", "--grid",
+            "{rows: 1, cols: 2}", "--out", f"e{number}")  # fmt: skip
+    out = help_of(capsys, "mm", "train")
+    assert "--encoder_family.grey  option of grey-clip" in out
+    argv = ("mm", "train", mm, "--out", "x", "--encoder_family")
+    assert "encoder_family: no such encoder family: 'vgg'" in refusal(capsys, *argv, "vgg")
+    assert "encoder_family: needs an encoder" in refusal(
+        capsys, *argv, "grey-clip", "--encoder", "null"
+    )
+    assert not Path("x").exists()

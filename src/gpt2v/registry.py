@@ -211,8 +211,7 @@ SECTIONS = Registry(
 ENCODER_FAMILIES = Registry(
     "encoder family",
     "gpt2v.model.families",
-    "`encoder` of `mm train`, by the checkpoint's type",
-    takes_options=False,
+    "the type of the checkpoint, or `encoder_family` of `mm train`",
     needs=("name", "model_types", "model", "config"),
 )
 TILE_SOURCES = Registry("tile source", "gpt2v.data.tiles.load", "`tiles.source`")

@@ -108,18 +108,25 @@ class OneOf:
     Attributes:
         registry: where the name is looked up.
         default: the name to use for a mapping that has options but no name.
+        optional: whether the field may be none.
     """
 
     registry: Registry
     default: str | None = None
+    optional: bool = False
 
     def __get_pydantic_core_schema__(
         self, source_type: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            self.validate,
-            serialization=core_schema.plain_serializer_function_ser_schema(Choice.plain),
+            self._validate,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda choice: None if choice is None else choice.plain()
+            ),
         )
+
+    def _validate(self, value: Any) -> Choice | None:
+        return None if value is None and self.optional else self.validate(value)
 
     def validate(self, value: Any) -> Choice:
         """Turn a name, or a mapping with a name and options, into a `Choice`.

@@ -19,7 +19,7 @@ from gpt2v.config.models import (
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.projectors import MLPOptions
 from gpt2v.config.scenes import SceneConfig
-from gpt2v.registry import PROJECTORS, TOKEN_SOURCES
+from gpt2v.registry import ENCODER_FAMILIES, PROJECTORS, TOKEN_SOURCES
 
 Schedule = Literal["constant", "linear", "cosine", "wsd"]
 
@@ -229,6 +229,9 @@ class MMConfig(Config):
         None,
         description="vision tower: a run of `encoder train`, or any CLIP, SigLIP or DINOv2 "
         "checkpoint (path or hub id); none: random weights, with the shape in `vision`",
+    )
+    encoder_family: Annotated[Choice | None, OneOf(ENCODER_FAMILIES, optional=True)] = Field(
+        None, description="family of the encoder; none: the one of the checkpoint's type"
     )
     image_size: int | None = Field(
         None, ge=8, description="side of the pictures in pixels; none: that of the encoder"

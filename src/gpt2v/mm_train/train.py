@@ -65,10 +65,12 @@ def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
     if config.encoder is None:
         if config.image_size is not None:
             raise UserError("image_size: needs an encoder; without one, set vision.image_size")
+        if config.encoder_family is not None:
+            raise UserError("encoder_family: needs an encoder")
         encoder = new_encoder(config.vision)
     else:
         path = find_checkpoint(config.encoder, "encoder")
-        encoder = load_encoder(path, config.image_size)
+        encoder = load_encoder(path, config.image_size, family=config.encoder_family)
     _check_parts(config, encoder.tower.config)
     model = GPT2vModel.from_parts(
         encoder,

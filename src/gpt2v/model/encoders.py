@@ -25,11 +25,14 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
+from gpt2v.config.choice import Choice
 from gpt2v.config.models import VisionConfig
 from gpt2v.errors import UserError, first_line
 from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained
 from gpt2v.registry import ENCODER_FAMILIES
+
+_FAMILY = "encoder_family"  # key in a tower's configuration, if a family was chosen
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,12 @@ class Encoder:
 
 
 def family_of(config: PreTrainedConfig) -> Family:
-    """The family of a vision tower's configuration.
+    """The family of a vision tower's configuration: the one it names, or that of its type.
 
     Raises:
         ValueError: no family has its type.
     """
-    family = family_by_type(config.model_type)
+    family = family_by_type(config.model_type, getattr(config, _FAMILY, None))
     if family is None:
         raise ValueError(f"{config.model_type} is none of {', '.join(known_types())}")
     return family
@@ -63,7 +66,7 @@ def parse_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrained
         return config
     values = dict(config or {})
     model_type = values.pop("model_type", "clip_vision_model")
-    family = family_by_type(model_type)
+    family = family_by_type(model_type, values.get(_FAMILY))
     if family is None:
         raise ValueError(f"vision_config: {model_type} is none of {', '.join(known_types())}")
     parsed: PreTrainedConfig = family.config_class(**values)
@@ -79,13 +82,19 @@ def new_encoder(config: VisionConfig) -> Encoder:
     return Encoder(tower, CLIP.mean, CLIP.std)
 
 
-def load_encoder(path: str, image_size: int | None = None, key: str = "encoder") -> Encoder:
+def load_encoder(
+    path: str,
+    image_size: int | None = None,
+    key: str = "encoder",
+    family: Choice | None = None,
+) -> Encoder:
     """The vision tower of a checkpoint.
 
     Args:
         path: a folder or a hub id.
         image_size: side of its pictures in pixels; None: the size in its configuration.
         key: the key of `path` in the configuration, for messages.
+        family: None: the family of the checkpoint's type.
 
     Raises:
         UserError: the checkpoint cannot be loaded, it is of another architecture, or `image_size`
@@ -95,15 +104,17 @@ def load_encoder(path: str, image_size: int | None = None, key: str = "encoder")
         model_type = AutoConfig.from_pretrained(path).model_type
     except Exception as error:  # hub, file and format errors have no common type
         raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
-    family = family_by_type(model_type)
-    if family is None:
+    own = family_by_type(model_type, family)
+    if own is None:
         names = [entry.at.name for entry in ENCODER_FAMILIES.values()]
         raise UserError(
             f"{key}: {path}: a {model_type} checkpoint; expected {', '.join(names[:-1])} or "
             f"{names[-1]}, with or without its text tower"
         )
-    tower = load_pretrained(family.model_class, path, key, **family.options)
-    mean, std = _normalisation(path) or (family.mean, family.std)
+    tower = load_pretrained(own.model_class, path, key, **own.load_options)
+    if family is not None:  # kept with the weights, for whoever opens them
+        setattr(tower.config, _FAMILY, family.plain())
+    mean, std = _normalisation(path) or (own.mean, own.std)
     if image_size is not None and image_size != tower.config.image_size:
         if image_size % tower.config.patch_size:
             raise UserError(

@@ -7,6 +7,7 @@ configuration tells its family.
 from functools import cached_property
 from typing import Any, ClassVar
 
+from gpt2v.config.choice import choose
 from gpt2v.errors import UserError
 from gpt2v.registry import ENCODER_FAMILIES
 
@@ -25,7 +26,7 @@ class Family:
         model_types: `model_type` of its checkpoints, with or without a text tower.
         model: name of the tower's class in transformers, or the class itself.
         config: name of the configuration's class in transformers, or the class itself.
-        options: arguments of the tower's `from_pretrained`.
+        load_options: arguments of the tower's `from_pretrained`.
         positions: end of the name of its position embeddings.
         n_class_tokens: number of tokens before the patches.
         mean: mean of each channel, for checkpoints whose files do not have it.
@@ -36,7 +37,7 @@ class Family:
     model_types: ClassVar[tuple[str, ...]]
     model: ClassVar[Any]
     config: ClassVar[Any]
-    options: ClassVar[dict[str, Any]] = {}
+    load_options: ClassVar[dict[str, Any]] = {}
     positions: ClassVar[str] = "position_embedding.weight"
     n_class_tokens: ClassVar[int] = 1
     mean: ClassVar[Channels] = IMAGE_MEAN
@@ -60,11 +61,16 @@ class Family:
         return _transformers_class(self.config)
 
 
-def family_by_type(model_type: str) -> Family | None:
-    """The family with this `model_type`; None if there is no such family."""
-    for entry in ENCODER_FAMILIES.values():
-        if model_type in entry.at.model_types:
-            family: Family = entry.at()
+def family_by_type(model_type: str, named: Any = None) -> Family | None:
+    """The family with this `model_type`; None if there is no such family.
+
+    Args:
+        named: name of a family, or a mapping of a name and options, whatever the type.
+    """
+    for name, entry in ENCODER_FAMILIES.items():
+        if named is not None or model_type in entry.at.model_types:
+            choice = choose(ENCODER_FAMILIES, name if named is None else named)
+            family: Family = choice.load()()
             return family
     return None
 
@@ -93,7 +99,7 @@ class SigLIP(Family):
     name = "SigLIP"
     model_types = ("siglip", "siglip_vision_model")
     model, config = "SiglipVisionModel", "SiglipVisionConfig"
-    options: ClassVar = {"vision_use_head": False}  # the pooling head is never used
+    load_options: ClassVar = {"vision_use_head": False}  # the pooling head is never used
     n_class_tokens = 0
     mean = std = (0.5, 0.5, 0.5)
 
