@@ -21,6 +21,7 @@ from pathlib import Path
 import yaml
 
 from gpt2v.runs import versions
+from gpt2v.storage.manifest import verify
 from gpt2v.train import checkpoints
 
 CONFIG = """
@@ -122,9 +123,7 @@ def main() -> None:
         counts["kills"] += 1
         counts["while_saving"] += any((run / "checkpoints").glob(".step-*"))
         counts["before_first_checkpoint"] += not checkpoints.listed(run)
-        counts["damaged_checkpoints"] += sum(
-            bool(checkpoints.verify(path)) for path in checkpoints.listed(run)
-        )
+        counts["damaged_checkpoints"] += sum(bool(verify(path)) for path in checkpoints.listed(run))
         print(f"kill {counts['kills']}: {[p.name for p in checkpoints.listed(run)]}", flush=True)
     finish(start(config, run))
     compare()

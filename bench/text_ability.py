@@ -34,7 +34,8 @@ from gpt2v.model.load import load_model
 from gpt2v.model.losses import window_loss
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import score_all
-from gpt2v.runs import FINISHED, versions
+from gpt2v.run_layout import FINISHED
+from gpt2v.runs import versions
 
 TILES = {"source": "sprites", "per_class": 2000}
 MUON = {"optimizer": "muon"}

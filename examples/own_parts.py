@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from gpt2v.ablate.rungs import Rung
 from gpt2v.config.base import Config
-from gpt2v.data.export.shards import Work
 from gpt2v.data.grids.cells import Dice, Grids
 from gpt2v.data.grids.instructions.base import (
     Asked,
@@ -30,6 +29,7 @@ from gpt2v.data.grids.instructions.base import (
 )
 from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.rng import Ints
+from gpt2v.execute.job import Job
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.projector import Projector
 from gpt2v.registry import (
@@ -165,15 +165,16 @@ class Confidence(Section):
 class BackwardsOptions(Config):
     """Options of the executor `backwards`."""
 
-    loud: bool = Field(False, description="print the number of each shard")
+    loud: bool = Field(False, description="print the number of each piece")
 
 
 @EXECUTORS.register("backwards", options=BackwardsOptions)
 def backwards(
-    work: Work, numbers: Sequence[int], workers: int | None, options: BackwardsOptions
+    job: Job, pieces: Sequence[int], workers: int | None, options: BackwardsOptions
 ) -> Iterator[int]:
-    """In this process, from the last shard to the first."""
-    for number in reversed(numbers):
+    """In this process, from the last piece to the first."""
+    for piece in reversed(pieces):
         if options.loud:
-            print(f"shard {number}")
-        yield work.write(number)
+            print(f"piece {piece}")
+        job.do(piece)
+        yield piece

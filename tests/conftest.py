@@ -31,7 +31,7 @@ from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import quiet_transformers
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import LoadedModel
-from gpt2v.runs import FINISHED
+from gpt2v.run_layout import FINISHED
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)

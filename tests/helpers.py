@@ -50,7 +50,7 @@ from gpt2v.errors import UserError
 from gpt2v.model.files import save_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.registry import REGISTRIES
-from gpt2v.runs import whole_directory
+from gpt2v.storage.folders import whole_directory
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import Task
 

@@ -167,11 +167,11 @@ def test_an_executor_writes_what_the_serial_one_writes(place, capsys):
     capsys.readouterr()
     run(*export, "--to", "two", "--executor", "{name: backwards, loud: true}", *IMPORT)
     assert capsys.readouterr().out.split("export")[0].split() == [
-        "shard",
+        "piece",
         "2",
-        "shard",
+        "piece",
         "1",
-        "shard",
+        "piece",
         "0",
     ]
     files = {p.relative_to("one") for p in Path("one").rglob("*") if p.is_file()}
@@ -588,11 +588,10 @@ class Mine(Format):
         yield "whole.txt", [b"x"]
 
 @EXECUTORS.register("half")
-def half(work, numbers, workers):
-    yield work.write(numbers[0])
-    if WHOLE:
-        for number in numbers[1:]:
-            yield work.write(number)
+def half(job, pieces, workers):
+    for piece in pieces if WHOLE else pieces[:1]:
+        job.do(piece)
+        yield piece
 """
 
 
@@ -603,7 +602,7 @@ def test_an_export_goes_on_with_the_same_file_only(place, capsys):
     text = OWN_FORMAT.replace("NAME", 'f"{shard.name}.txt"')
     (place / "own.py").write_text(text.replace("WHOLE", "False"))
     said = refusal(capsys, *export, "--import", "own.py")
-    assert "--executor: shard 000-00001 was not written; rerun to continue" in said
+    assert "--executor: 000-00001 was not done; rerun to continue" in said
     (place / "other.py").write_text(text.replace("WHOLE", "True"))
     for one in REGISTRIES:
         one.forget(extensions.imported()[0][1])

@@ -10,6 +10,9 @@ import pytest
 from gpt2v import runs
 from gpt2v.cli.main import main
 from gpt2v.errors import UserError
+from gpt2v.run_layout import FINISHED, mark
+from gpt2v.storage.files import write_json, write_text
+from gpt2v.storage.folders import remove_directory, whole_directory
 from helpers import TINY_LM, TINY_TILES, refusal, train_config, write_yaml
 
 OLDER = '{"format": 1, "gpt2v": "0.0.9"}'  # the mark of an older version
@@ -17,14 +20,14 @@ OLDER = '{"format": 1, "gpt2v": "0.0.9"}'  # the mark of an older version
 
 def finished(path, content="old"):
     with runs.new_run(path) as run:
-        runs.write_text(run / "config.yaml", content)
-        runs.write_json(run / runs.FINISHED, {"kind": content})
+        write_text(run / "config.yaml", content)
+        write_json(run / FINISHED, {"kind": content})
     return path
 
 
-def fail_in(path, overwrite, error, name="half"):
+def fail_in(path, overwrite, error, name="metrics.jsonl"):
     with runs.new_run(path, overwrite) as run:
-        runs.write_text(run / name, "half")
+        write_text(run / name, "half")
         raise error
 
 
@@ -44,9 +47,9 @@ def test_an_existing_run_is_refused_and_kept(tmp_path):
 
 def test_overwriting_replaces_the_whole_run(tmp_path):
     run = finished(tmp_path / "r")
-    (run / "extra").write_text("x")
+    write_text(run / "examples" / "0.png", "x")
     with runs.new_run(run, overwrite=True):
-        runs.write_text(run / "config.yaml", "new")
+        write_text(run / "config.yaml", "new")
     assert sorted(p.name for p in run.iterdir()) == ["config.yaml", "run.json"]
     assert [p.name for p in tmp_path.iterdir()] == ["r"]
 
@@ -80,19 +83,22 @@ def test_a_folder_that_is_not_a_run_is_never_overwritten(tmp_path):
             with pytest.raises(UserError, match=name), runs.new_run(tmp_path / name, overwrite):
                 pytest.fail("was entered")
     assert (tmp_path / "home" / "thesis.txt").read_text() == "x"
-    with pytest.raises(UserError, match="cannot make"), runs.new_run(tmp_path / "file" / "x"):
+    with (
+        pytest.raises(UserError, match="x: cannot be written: Not a dir"),
+        runs.new_run(tmp_path / "file" / "x"),
+    ):
         pytest.fail("was entered")
 
 
 def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    runs.write_text(tmp_path / "a", "first")
+    write_text(tmp_path / "a", "first")
 
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(runs.os, "replace", fail)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(UserError, match=r"a: cannot be written: disk full"):
-        runs.write_text(tmp_path / "a", "second")
+        write_text(tmp_path / "a", "second")
     assert (tmp_path / "a").read_text() == "first"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
@@ -100,14 +106,14 @@ def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_others_may_read_what_is_written(tmp_path):
     """Like any file that is simply opened and written."""
     (tmp_path / "plain").write_text("x")
-    runs.write_text(tmp_path / "ours", "x")
+    write_text(tmp_path / "ours", "x")
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "ours")]
     assert modes[0] == modes[1]
 
 
 def test_a_directory_appears_complete_or_not_at_all(tmp_path):
     def write():
-        with runs.whole_directory(tmp_path / "d") as folder:
+        with whole_directory(tmp_path / "d") as folder:
             (folder / "x").write_text("x")
             assert not (tmp_path / "d").exists()
             raise ValueError("stop")
@@ -115,14 +121,14 @@ def test_a_directory_appears_complete_or_not_at_all(tmp_path):
     with pytest.raises(ValueError, match="stop"):
         write()
     assert list(tmp_path.iterdir()) == []
-    with runs.whole_directory(tmp_path / "d") as folder:
+    with whole_directory(tmp_path / "d") as folder:
         (folder / "x").write_text("x")
     assert [p.name for p in (tmp_path / "d").iterdir()] == ["x"]
 
 
 def test_results_record_versions_command_and_time(tmp_path):
     runs.write_results(tmp_path, "eval", 0.0, seed=3, data_hash="h", results=[{"a": 1}])
-    results = json.loads((tmp_path / runs.FINISHED).read_text())
+    results = json.loads((tmp_path / FINISHED).read_text())
     keys = {"kind", "versions", "command", "seconds", "seed", "data_hash", "results"}
     assert set(results) == keys
     assert {"gpt2v", "torch", "transformers", "python"} <= set(results["versions"])
@@ -134,7 +140,7 @@ def test_a_mistake_after_a_checkpoint_keeps_the_training(tmp_path):
         with pytest.raises(UserError, match="late"):
             fail_in(path, overwrite, UserError("late"), "encoder/checkpoints/step-000010/x")
         assert (path / "encoder/checkpoints/step-000010/x").is_file()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["n", "r"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".r.replaced", "n", "r"]
 
 
 def test_a_resumed_run_is_not_changed(tmp_path):
@@ -199,11 +205,11 @@ def test_a_folder_that_is_more_than_a_run_s_is_refused(tmp_path, monkeypatch, wh
     finished(tmp_path / "here" / "old")
     (tmp_path / "here" / "link").symlink_to("old")
     (tmp_path / "here" / "home").mkdir()
-    runs.mark(tmp_path / "here" / "home")
+    mark(tmp_path / "here" / "home")
     monkeypatch.setenv("HOME", str(tmp_path / "here" / "home"))
     monkeypatch.chdir(tmp_path / "here")
-    runs.mark(tmp_path)
-    runs.mark(tmp_path / "here")
+    mark(tmp_path)
+    mark(tmp_path / "here")
     says = {"link": "symbolic link", "home": "a home folder", "/proc": "mount point"}
     for overwrite in (False, True):
         with (
@@ -243,9 +249,9 @@ def test_a_configuration_is_written_once_and_then_compared(tmp_path):
 
 def test_a_directory_is_removed_whole(tmp_path):
     (tmp_path / "d" / "e").mkdir(parents=True)
-    (tmp_path / ".d.removed").mkdir()  # an earlier removal was cut off
-    runs.remove_directory(tmp_path / "d")
+    remove_directory(tmp_path / "d")
     assert list(tmp_path.iterdir()) == []
+    remove_directory(tmp_path / "d")  # nothing is there
 
 
 @pytest.mark.parametrize("command", ["eval", "probe", "ladder", "report"])

@@ -8,8 +8,8 @@ class UserError(Exception):
     """A user's mistake; its message is the one line that the user sees."""
 
 
-class Stopped(Exception):
-    """A signal stopped a training, which has saved a checkpoint; `signum` is the signal."""
+class Stopped(BaseException):
+    """A signal stopped the command; `signum` is the signal. No Exception, as KeyboardInterrupt."""
 
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)

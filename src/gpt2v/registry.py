@@ -215,7 +215,7 @@ ENCODER_FAMILIES = Registry(
     needs=("name", "model_types", "model", "config"),
 )
 TILE_SOURCES = Registry("tile source", "gpt2v.data.tiles.load", "`tiles.source`")
-EXECUTORS = Registry("executor", "gpt2v.data.export.executors", "`--executor` of `data export`")
+EXECUTORS = Registry("executor", "gpt2v.execute.executors", "`--executor` of `data export`")
 FORMATS = Registry(
     "export format", "gpt2v.data.export.formats", "`--format` of `data export`", takes_options=False
 )

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import helpers
-from gpt2v import runs
 from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.measuring import EvalConfig, ProbeConfig
@@ -37,6 +36,7 @@ from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.probe.probe import collect
+from gpt2v.storage.cache import cache_folder
 
 SPEC = GridConfig(rows=[1, 2], cols=2, modality="image")
 MULTI = SPEC.model_copy(update={"picture": SPEC.picture.model_copy(update={"layout": "multi"})})
@@ -254,7 +254,7 @@ def test_a_cache_without_room_or_too_large_is_refused(gpt2v, bank, tmp_path, mon
     with pytest.raises(UserError, match=r"0\.05 MB, but .* has only 0\.00 MB of free space"):
         opened(gpt2v, bank, tmp_path, MULTI)
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="file: cannot be written"):
+    with pytest.raises(UserError, match="cannot be written: Not a directory"):
         opened(gpt2v, bank, tmp_path / "file", MULTI)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
@@ -481,4 +481,4 @@ def test_the_cache_is_in_the_user_s_cache_folder(gpt2v, bank, tmp_path, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     store = open_features(gpt2v, bank, listing(bank, n=4), FeaturesConfig())
     assert (tmp_path / "gpt2v" / "features" / store.origin.name / META).is_file()
-    assert runs.cache_folder("features") == tmp_path / "gpt2v" / "features"
+    assert cache_folder("features") == tmp_path / "gpt2v" / "features"

@@ -240,7 +240,9 @@ def test_a_context_longer_than_the_model_is_one_line(tmp_path, text, capsys):
 def test_a_run_directory_that_cannot_be_written_is_one_line(tmp_path, text, capsys):
     path = config(tmp_path, [{"corpus": str(text), "context": 32}])
     (tmp_path / "file").write_text("x")
-    assert "cannot make" in refusal(capsys, "lm", "train", path, "--out", tmp_path / "file" / "r")
+    assert "cannot be written" in refusal(
+        capsys, "lm", "train", path, "--out", tmp_path / "file" / "r"
+    )
     if os.geteuid() == 0 and os.path.isdir("/proc/self"):  # root may write nearly everywhere
         assert "cannot" in refusal(capsys, "lm", "train", path, "--out", "/proc/self/r")
 

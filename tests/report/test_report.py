@@ -21,7 +21,7 @@ from gpt2v.errors import UserError
 from gpt2v.report import analysis, write_report
 from gpt2v.report.read import load_run
 from gpt2v.report.verdict import headline, sentence
-from gpt2v.runs import mark
+from gpt2v.run_layout import mark
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship"]
 Rows = list[dict[str, Any]]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from gpt2v.errors import UserError
+from gpt2v.storage.manifest import verify
 from gpt2v.train import checkpoints
 from gpt2v.train.checkpoints import TrainerState
 
@@ -37,7 +38,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert state == TrainerState(7, {"a": 1.0}, 0.5, "h")
     assert torch.equal(tensors["w/exp_avg"], torch.full((3,), 7.0))
     assert checkpoints.newest_whole(tmp_path) == path
-    assert checkpoints.verify(path) == ""
+    assert verify(path) == ""
     listed = set(json.loads((path / "MANIFEST.json").read_text()))
     assert listed == {"model.bin", "optimizer.safetensors", "trainer.json"}
 
@@ -81,12 +82,26 @@ def test_a_missing_file_is_damage(tmp_path):
         checkpoints.newest_whole(tmp_path)
 
 
-def test_leftovers_of_interrupted_saves_are_deleted(tmp_path):
+def test_leftovers_of_interrupted_saves_are_deleted(tmp_path, capsys):
     path = save(tmp_path, 1)
-    (tmp_path / "checkpoints" / ".step-000002.abc").mkdir()
-    (tmp_path / "checkpoints" / ".step-000000.removed").mkdir()
+    folder = tmp_path / "checkpoints"
+    (folder / ".step-000002.abc.unfinished").mkdir()
+    (folder / ".step-000000.def.unfinished").mkdir()
     assert checkpoints.newest_whole(tmp_path) == path
-    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [path.name]
+    assert len(list(folder.iterdir())) == 3  # whoever only reads removes nothing
+    checkpoints.clean(tmp_path)
+    assert [p.name for p in folder.iterdir()] == [path.name]
+    said = capsys.readouterr().err
+    assert ".step-000000.def.unfinished, .step-000002.abc.unfinished" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_checkpoint_that_was_being_replaced_is_put_back(tmp_path, capsys):
+    path = save(tmp_path, 1)
+    path.rename(path.with_name(".step-000001.replaced"))
+    checkpoints.clean(tmp_path)
+    assert checkpoints.newest_whole(tmp_path) == path
+    assert "restored" in capsys.readouterr().err
 
 
 def test_a_run_without_checkpoints_is_no_error(tmp_path):
@@ -110,7 +125,7 @@ def test_a_failed_save_leaves_the_checkpoint_before_it(tmp_path):
     with pytest.raises(UserError, match=r"step-000002.*No space left.*step-000001 is complete"):
         checkpoints.write(tmp_path, 2, fail)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [before.name]
-    assert checkpoints.verify(before) == ""
+    assert verify(before) == ""
 
 
 FULL_DISK = """
@@ -118,6 +133,7 @@ import resource, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from gpt2v.errors import UserError
+from gpt2v.storage.manifest import verify
 from test_checkpoints import save
 run = Path(sys.argv[1])
 save(run, 1, size=1000)

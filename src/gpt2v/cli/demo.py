@@ -10,7 +10,8 @@ from gpt2v.config.load import load
 from gpt2v.demo.config import SUB_RUNS, DemoConfig, demo_config
 from gpt2v.errors import within
 from gpt2v.registry import TILE_SOURCES
-from gpt2v.runs import new_run
+from gpt2v.run_layout import CONFIG, is_finished
+from gpt2v.runs import new_run, write_config
 
 
 def add_commands(commands: Any) -> None:
@@ -36,14 +37,18 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
     given = {key: value for key, value in tiles.items() if value}
     config = demo_config(preset, {**given, **overrides}, Path(args.out))
     from gpt2v.demo.run import run_demo
+    from gpt2v.report import write_report
 
     quiet()
     with new_run(args.out, args.overwrite, args.resume) as run:
-        before = run / "config.yaml"
-        if before.is_file():
-            load(
-                DemoConfig, before, {}
-            )  # refuses a run that is not a demo, before anything changes
+        if (run / CONFIG).is_file():
+            load(DemoConfig, run / CONFIG, {})  # refuses a run that is not a demo
+        if is_finished(run):
+            write_config(run, config)
+            if not (run / "report" / "index.html").is_file():  # stopped before its last step
+                write_report(run)
+            print(f"run: {run} is finished already")
+            return
         with within(f"preset {preset}: "):
             done = run_demo(config, preset, run)
     print(

@@ -1,44 +1,86 @@
 """The command `gpt2v`. Every field of a command's configuration is an option.
 
 A user's mistake ends with one line on stderr and exit status 2. Configurations are checked before
-torch is imported, because the import takes seconds.
+torch is imported, because the import takes seconds. A signal ends it with one line, too, after
+everything is cleaned up; so does a disk that cannot be written, standard output included.
 """
 
 import argparse
+import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from gpt2v import __version__
 from gpt2v.cli import data, demo, measuring, training
 from gpt2v.cli.overrides import Parser, overrides_of, take_imports, take_overrides, top_level
 from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.memory import keep_freed_memory
+from gpt2v.stopping import signals_as_exceptions
+from gpt2v.storage.files import reason
+
+# What a disk or a network folder answers when it cannot be written.
+_CANNOT_WRITE = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ENAMETOOLONG")
+    if hasattr(errno, name)  # Windows lacks some
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
-    keep_freed_memory()
+    with signals_as_exceptions():
+        keep_freed_memory()
+        status = _run(sys.argv[1:] if argv is None else argv)
+        return _broken_output() or status
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
-        words = take_imports(list(sys.argv[1:] if argv is None else argv))
+        words = take_imports(list(argv))
         words, overrides = take_overrides(words)
         args, rest = _parser().parse_known_args(words)
         args.command(args, {**top_level(args), **overrides_of(rest), **overrides})
     except UserError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # only one of several processes prints
-            print(f"gpt2v: {error}", file=sys.stderr)
+        _say(str(error))
         return 2
     except Stopped as stopped:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"gpt2v: {stopped}; rerun with --resume to continue", file=sys.stderr)
+        _say(str(stopped))
         return 128 + stopped.signum
     except KeyboardInterrupt:
-        print("gpt2v: stopped", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of the output has closed it, e.g. `head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        _say("stopped")
+        return 128 + signal.SIGINT
+    except OSError as error:
+        if (status := _broken_output()) != 0:
+            return status
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        _say(f"{error.filename or 'a file'}: cannot be written: {reason(error)}")
+        return 2
     return 0
+
+
+def _broken_output() -> int:
+    """The exit status if standard output cannot be written; 0: it can."""
+    try:
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # its reader has closed it, e.g. `head`
+        status = 141
+    except OSError as error:
+        _say(f"standard output cannot be written: {reason(error)}")
+        status = 2
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the exit
+    return status
+
+
+def _say(text: str) -> None:
+    """Print a line on stderr, in only one of several processes."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        with suppress(OSError):
+            print(f"gpt2v: {text}", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,7 +11,8 @@ from gpt2v.config.base import Config
 from gpt2v.config.load import load
 from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
 from gpt2v.errors import within
-from gpt2v.runs import FINISHED, write_config
+from gpt2v.run_layout import is_finished
+from gpt2v.runs import write_config
 
 
 def add_commands(commands: Any) -> None:
@@ -73,7 +74,7 @@ def _train(config: Config, train: Callable[[Any, Path], Any], args: argparse.Nam
 
     quiet()
     with processes(), shared_run(args) as run, within(f"{args.config}: "):
-        if args.resume and (run / FINISHED).is_file():
+        if args.resume and is_finished(run):
             write_config(run, config)
             print(f"run: {run} is finished already")
             return

@@ -44,7 +44,7 @@ def fit_stream(
     Raises:
         UserError: the groups do not fit the model, the loss or the gradient is not finite, or
             files cannot be written.
-        Stopped: SIGINT or SIGTERM arrived.
+        Stopped: a signal asked to stop.
     """
     from_rank_0(lambda: runs.write_config(run, config))
     train = config.train

@@ -11,7 +11,8 @@ from gpt2v.config.measuring import PreviewConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.data.tiles.load import load_bank
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, within
+from gpt2v.storage.files import whole_file, writing
 
 _PICTURE = 192  # small pictures are enlarged by a whole number, up to this many pixels
 _GAP = 4  # pixels between the pictures of one sample
@@ -33,11 +34,8 @@ def preview(config: PreviewConfig, n: int, png: Path) -> None:
     titled = [f"{config.split} sample {example.index}\n{example.text}" for example in examples]
     rows = [example.by_row(example.pictures) for example in examples]
     sheet = contact_sheet([montage(pictures) for pictures in rows], titled)
-    try:
-        png.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(png, format="PNG")
-    except OSError as error:
-        raise UserError(f"--png: {png}: cannot be written: {error.strerror}") from None
+    with within("--png: "), writing(png), whole_file(png) as file:
+        sheet.save(file, format="PNG")
     for text in titled:
         print(f"--- {text}", end="")
     print(f"contact sheet: {png}")

@@ -6,27 +6,24 @@ most important numbers.
 """
 
 import json
-import shutil
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from gpt2v import runs
 from gpt2v.ablate.ladder import climb
-from gpt2v.config.base import Config
 from gpt2v.config.grids import LadderGridConfig
-from gpt2v.config.load import dump
 from gpt2v.config.measuring import LadderConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.stream import training_hash
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
-from gpt2v.demo.config import DemoConfig
+from gpt2v.demo.config import SUB_RUNS, DemoConfig
 from gpt2v.encoder_train.train import scenes_hash, train_encoder
-from gpt2v.errors import within
+from gpt2v.errors import UserError, within
 from gpt2v.eval.evaluate import Part, Scorers, evaluate, evaluation_data
 from gpt2v.features.sources import picture_source
 from gpt2v.lm_train.train import train_lm
@@ -34,56 +31,54 @@ from gpt2v.mm_train.train import train_mm
 from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.probe.probe import probe
 from gpt2v.report import write_report
-
-T = TypeVar("T")
+from gpt2v.run_layout import FINISHED, has_checkpoint, is_finished, mark, remove_run
+from gpt2v.storage.files import writing
 
 
 def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     """Run all sub-runs below `run` and return the most important results.
 
-    A training that is in `run` already, with the same configuration, is left as it is if it is
-    finished, and otherwise continues from its last checkpoint. All sub-runs after the first
-    training that was not finished are run again.
+    In a run that is resumed, finished sub-runs are kept, and a training continues from its last
+    checkpoint.
+
+    Raises:
+        UserError: the run was begun with another configuration or other tiles, or a sub-run fails.
     """
     started = time.monotonic()
     seconds: dict[str, float] = {}
-    reuse = True  # whether all sub-runs so far were finished already
 
-    def sub_run(name: str, work: Callable[[], T], fresh: bool = True) -> T:
-        print(f"== {name}", flush=True)
-        begin = time.monotonic()
-        if fresh:
-            shutil.rmtree(run / name, ignore_errors=True)
-        (run / name).mkdir(exist_ok=True)
-        results = work()
-        seconds[name] = round(time.monotonic() - begin, 1)
-        return results
-
-    def training(name: str, its_config: Config, hashed: str, work: Callable[..., Any]) -> None:
-        nonlocal reuse
-        begun = reuse and _is_begun(run / name, its_config)
-        finished = (run / name / runs.FINISHED).is_file()
-        same = finished and _results(run / name)["data_hash"] == hashed
-        reuse = begun and finished and same
-        if reuse:
+    def sub_run(name: str, work: Callable[[], Any]) -> dict[str, Any]:
+        """The content of its results.json; a measurement that was stopped begins again."""
+        begin, folder = time.monotonic(), run / name
+        if is_finished(folder):
             print(f"== {name}: kept as it is", flush=True)
-            seconds[name] = _results(run / name)["seconds"]
-        else:
-            fresh = finished or not begun
-            sub_run(name, lambda: work(run=run / name, bank=bank), fresh)
+            seconds[name] = _results(folder)["seconds"]
+            return _results(folder)
+        print(f"== {name}", flush=True)
+        if not has_checkpoint(folder):
+            remove_run(folder)
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+        work()
+        seconds[name] = round(time.monotonic() - begin, 1)
+        return _results(folder)
 
-    (run / runs.FINISHED).unlink(missing_ok=True)  # from before, if the run is resumed
-    runs.write_text(run / "config.yaml", dump(config))
-    runs.mark(run)
+    def training(name: str, hashed: str, work: Callable[..., Any]) -> None:
+        done = sub_run(name, lambda: work(run=run / name, bank=bank))
+        if done["data_hash"] != hashed:
+            raise UserError(f"{run / name}: was trained on other data (tiles have changed)")
+
+    runs.write_config(run, config)
+    mark(run, (*SUB_RUNS, "ladder"))
     begin = time.monotonic()
     bank = load_bank(config.tiles)
     bank.content_hash("train")  # makes the bank draw its tiles
     seconds["tiles"] = round(time.monotonic() - begin, 1)
     _check_grids(config, bank)
     encoder, lm, mm = config.encoder, config.lm, config.mm
-    training("encoder", encoder, scenes_hash(encoder, bank), partial(train_encoder, encoder))
-    training("lm", lm, training_hash(lm.data, bank), partial(train_lm, lm))
-    training("mm", mm, training_hash(mm.data, bank), partial(train_mm, mm))
+    training("encoder", scenes_hash(encoder, bank), partial(train_encoder, encoder))
+    training("lm", training_hash(lm.data, bank), partial(train_lm, lm))
+    training("mm", training_hash(mm.data, bank), partial(train_mm, mm))
 
     loaded, model = load_gpt2v(str(run / "mm"))
     before = load_model(str(run / "lm"))
@@ -153,12 +148,6 @@ def _check_grids(config: DemoConfig, bank: TileBank) -> None:
             geometry.span(*grid.largest_shape, bank.size, grid.picture)
 
 
-def _is_begun(run: Path, config: Config) -> bool:
-    """Whether a run holds a training with this configuration, finished or not."""
-    path = run / "config.yaml"
-    return path.is_file() and path.read_text("utf-8") == dump(config)
-
-
 def _results(run: Path) -> dict[str, Any]:
-    results: dict[str, Any] = json.loads((run / runs.FINISHED).read_text("utf-8"))
+    results: dict[str, Any] = json.loads((run / FINISHED).read_text("utf-8"))
     return results

@@ -37,7 +37,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
 
     Raises:
         UserError: tiles or captions do not fit the model, or training fails.
-        Stopped: SIGINT or SIGTERM arrived.
+        Stopped: a signal asked to stop.
     """
     started = time.monotonic()
     bank = bank or load_bank(config.tiles)

@@ -29,7 +29,9 @@ from gpt2v.features.sources import picture_source
 from gpt2v.model.load import load_model
 from gpt2v.model.scoring import Records, Scorer, score_all
 from gpt2v.registry import METRICS
+from gpt2v.run_layout import RECORDS
 from gpt2v.stats import paired_interval
+from gpt2v.storage.files import write_bytes, write_parquet, writing
 
 Scorers = Mapping[str, tuple[Scorer, list[str]]]  # name -> scorer and its modalities
 
@@ -189,7 +191,7 @@ def evaluate(
                 pairs.append((by_modality["text"], by_modality["image"]))
         if pairs:
             gap = gap_between(pairs)
-    runs.write_parquet(run / "records.parquet", pa.concat_tables(tables))
+    write_parquet(run / RECORDS, pa.concat_tables(tables))
     save_examples(parts[0].data, config.examples, run / "examples")
     hashes = [part.data.hash for part in parts]
     suite: dict[str, Any] = {}
@@ -251,9 +253,10 @@ def gap_between(pairs: Sequence[tuple[Records, Records]]) -> dict[str, Any]:
 
 def save_examples(data: GridDataset, n: int, folder: Path) -> None:
     """Write the pictures of the first `n` grids in their natural size, named by sample index."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     for example in data.examples(np.arange(n)) if n else ():
         for number, png in enumerate(example.pngs):
             several = len(example.pictures) > 1
             name = f"{example.index}-{number}.png" if several else f"{example.index}.png"
-            runs.write_bytes(folder / name, png)
+            write_bytes(folder / name, png)

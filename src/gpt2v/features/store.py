@@ -3,8 +3,7 @@
 A cache is a folder with `features.npy` (the output of `GPT2vModel.vision_features`, float32, mapped
 into memory), `keys.npy` (the sorted keys of the pictures, by `data.render.pictures.picture_keys`)
 and `meta.json` (its origin, and checksums). The folder's name is a hash of the origin, so another
-tower, layer, tile bank or set of pictures gets another cache. Opening a cache checks every byte:
-the files are read once and hashed on all cores.
+tower, layer, tile bank or set of pictures gets another cache. Opening a cache checks every byte.
 
 Shapes: P pictures, N patches of a picture, D width of a hidden state.
 """
@@ -14,7 +13,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,15 +31,17 @@ from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.progress import progress
-from gpt2v.runs import cache_folder, remove_directory, whole_directory, write_json
+from gpt2v.storage.cache import cache_folder, open_or_make
+from gpt2v.storage.files import write_json, writing
+from gpt2v.storage.folders import whole_directory
+from gpt2v.storage.manifest import damaged, sha256
 
 Precision = Literal["fp32", "bf16"]
 Listing = Callable[[], Iterator[Pictures]]  # yields pictures in parts; called twice
 
-_FORMAT = 2  # part of the origin: a change makes all old caches invalid
+_FORMAT = 3  # part of the origin: a change makes all old caches invalid
 FEATURES, KEYS, META = "features.npy", "keys.npy", "meta.json"
 _BATCH = 64  # pictures that the tower takes at once
-_CHUNK = 16 << 20  # bytes that are hashed at once
 _UNSTEADY = ("transformers_version", "_name_or_path", "architectures", "dtype", "torch_dtype")
 
 
@@ -91,7 +91,7 @@ class _Meta(Config):
 
     origin: Origin
     keys_sha256: str
-    features_sha256: str  # of the SHA-256 of each 16 MiB
+    features_sha256: str
 
 
 @dataclass(frozen=True)
@@ -133,35 +133,39 @@ def open_features(
     keys, splits, n_parts = _different_keys(listing)
     origin = _origin(model, bank, splits, keys, precision)
     folder = base / origin.name
-    if folder.exists():
+    made = False
+
+    def open_entry() -> FeatureStore:
         fault = verify(folder, origin)
-        if fault is None:
+        if fault is not None:
+            raise UserError(f"features: {folder}: {fault}")
+        if not made:
             print(f"features: {origin}, from {folder}", flush=True)
-            return _open(folder, origin)
-        then = "making it again" if make else "it is not used"
-        print(f"gpt2v: features: {folder}: {fault}; {then}", file=sys.stderr)
-    if not make:
-        return None
-    if origin.n_bytes > config.max_gb * 1e9:
-        raise CacheUnavailable(f"{origin}, is more than features.max_gb: {config.max_gb:g}")
-    try:
-        base.mkdir(parents=True, exist_ok=True)
+        return _open(folder, origin)
+
+    def make_entry() -> None:
+        nonlocal made
+        if origin.n_bytes > config.max_gb * 1e9:
+            raise CacheUnavailable(f"{origin}, is more than features.max_gb: {config.max_gb:g}")
         free = shutil.disk_usage(base).free
         if origin.n_bytes + keys.nbytes > free:
             raise CacheUnavailable(
                 f"{origin}, but {base} has only {_amount(free)} of free space; set features.path"
             )
         print(f"features: {origin}, into {folder}", flush=True)
-        if folder.exists():  # damaged
-            remove_directory(folder)
-        _write(folder, origin, keys, listing, n_parts, model)
-    except OSError as error:
-        if not folder.exists():  # else another process has written it, or it cannot be removed
-            raise CacheUnavailable(f"{base}: cannot be written: {error.strerror}") from None
-    fault = verify(folder, origin)
-    if fault is not None:
-        raise CacheUnavailable(f"{folder}: {fault}")
-    return _open(folder, origin)
+        with writing(base), whole_directory(folder) as temporary:
+            _write(temporary, origin, keys, listing, n_parts, model)
+        made = True
+
+    try:
+        if make:
+            return open_or_make(folder, open_entry, make_entry)
+        return open_entry() if folder.exists() else None
+    except UserError as error:
+        if make:
+            raise CacheUnavailable(str(error)) from None
+        print(f"gpt2v: {error}; it is not used", file=sys.stderr)
+        return None
 
 
 def _different_keys(listing: Listing) -> tuple[U64, list[str], int]:
@@ -214,10 +218,10 @@ def encoder_hash(model: GPT2vModel) -> str:
 def _write(
     folder: Path, origin: Origin, keys: U64, listing: Listing, n_parts: int, model: GPT2vModel
 ) -> None:
-    """Run the tower on every picture once; the folder is written completely or not at all."""
+    """Run the tower on every picture once, and write the files of the cache."""
     done = np.zeros(len(keys), bool)
-    with whole_directory(folder) as temporary, (temporary / FEATURES).open("wb") as file:
-        np.save(temporary / KEYS, keys.astype("<u8"))
+    with (folder / FEATURES).open("wb") as file:
+        np.save(folder / KEYS, keys.astype("<u8"))
         header = {"descr": "<f4", "fortran_order": False, "shape": origin.shape}
         np.lib.format.write_array_header_1_0(file, header)
         start, size = file.tell(), origin.n_bytes // origin.n_pictures
@@ -234,13 +238,12 @@ def _write(
                 done[rows[new]] = True
                 report()
         assert done.all(), "the second listing lacks pictures of the first"
-        file.flush()
-        meta = _Meta(
-            origin=origin,
-            keys_sha256=_checksum(temporary / KEYS),
-            features_sha256=_checksum(temporary / FEATURES),
-        )
-        write_json(temporary / META, meta.model_dump())
+    meta = _Meta(
+        origin=origin,
+        keys_sha256=sha256(folder / KEYS),
+        features_sha256=sha256(folder / FEATURES),
+    )
+    write_json(folder / META, meta.model_dump())
 
 
 @torch.no_grad()
@@ -260,14 +263,8 @@ def verify(folder: Path, origin: Origin) -> str | None:
     for name in Origin.model_fields:
         if getattr(meta.origin, name) != getattr(origin, name):
             return f"was made from another {name}"
-    for name, checksum in ((KEYS, meta.keys_sha256), (FEATURES, meta.features_sha256)):
-        try:
-            actual = _checksum(folder / name)
-        except OSError:
-            return f"{name} is missing"
-        if actual != checksum:
-            return f"{name} is damaged"
-    return None
+    fault = damaged(folder, {KEYS: meta.keys_sha256, FEATURES: meta.features_sha256})
+    return None if fault is None else f"{fault} is damaged or missing"
 
 
 def _open(folder: Path, origin: Origin) -> FeatureStore:
@@ -275,19 +272,6 @@ def _open(folder: Path, origin: Origin) -> FeatureStore:
     mapped = np.load(folder / FEATURES, mmap_mode="r", allow_pickle=False)
     assert mapped.shape == origin.shape
     return FeatureStore(origin, keys, mapped.view(np.ndarray))
-
-
-def _checksum(path: Path) -> str:
-    """SHA-256 of the SHA-256 of every chunk; chunks are read and hashed on all cores."""
-    size = path.stat().st_size
-
-    def digest(start: int) -> bytes:
-        with path.open("rb") as file:
-            file.seek(start)
-            return hashlib.sha256(file.read(_CHUNK)).digest()
-
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return hashlib.sha256(b"".join(pool.map(digest, range(0, size, _CHUNK)))).hexdigest()
 
 
 def _amount(n_bytes: int) -> str:

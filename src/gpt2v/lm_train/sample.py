@@ -31,6 +31,7 @@ from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
 from gpt2v.errors import UserError
 from gpt2v.model.files import wrap_tokenizer
 from gpt2v.model.load import load_model
+from gpt2v.run_layout import CONFIG
 
 _GREEDY = 1e-6  # lower temperatures take the likeliest token: dividing by them can overflow
 
@@ -80,7 +81,7 @@ def _has_read_text(model: Path) -> bool:
     """Whether a run (or the run of a checkpoint) was trained on plain text; else, true."""
     for folder in (model, model.parent.parent):
         try:
-            config = load(LMConfig, folder / "config.yaml", {})
+            config = load(LMConfig, folder / CONFIG, {})
         except UserError:
             continue
         return bool(config.data.corpora)

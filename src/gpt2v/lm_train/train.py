@@ -36,7 +36,7 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
 
     Raises:
         UserError: data, model and settings do not fit together, or see `fit_stream`.
-        Stopped: SIGINT or SIGTERM arrived.
+        Stopped: a signal asked to stop.
     """
     started = time.monotonic()
     if config.data.has_grids:
@@ -80,8 +80,8 @@ def tokenize(config: LMConfig, out: Path) -> None:
         raise UserError("data.stages: there is no corpus to tokenize")
     bank = load_bank(config.tiles) if config.data.has_grids else None
     tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
-    tokenize_corpus(config.data.corpora[0], tokenizer, out)
-    wrap_tokenizer(tokenizer).save_pretrained(out)
+    save = wrap_tokenizer(tokenizer).save_pretrained
+    tokenize_corpus(config.data.corpora[0], tokenizer, out, save)
     print(f"tokens: {out}; train with `corpus: {out}` and `tokenizer: {{source: {out}}}`")
 
 

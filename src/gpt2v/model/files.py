@@ -11,7 +11,9 @@ from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFa
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
-from gpt2v.runs import looks_local
+from gpt2v.hub import looks_local
+from gpt2v.runs import restored
+from gpt2v.storage.manifest import verify
 from gpt2v.train import checkpoints
 
 M = TypeVar("M", bound=PreTrainedModel)
@@ -58,7 +60,7 @@ def find_checkpoint(model: str, key: str) -> str:
     Raises:
         UserError: a local path has no checkpoint, or its files do not match its manifest.
     """
-    path = Path(model)
+    path = restored(Path(model))
     if not path.exists():
         if looks_local(model):
             raise UserError(f"{key}: {model}: no such run or checkpoint")
@@ -70,7 +72,7 @@ def find_checkpoint(model: str, key: str) -> str:
         path = steps[-1]
     if not (path / "config.json").is_file():
         raise UserError(f"{key}: {model}: no config.json here; expected a run or a checkpoint")
-    fault = checkpoints.verify(path)
+    fault = verify(path)
     if fault:
         raise UserError(f"{key}: {fault}")
     return str(path)

@@ -33,7 +33,9 @@ from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.probe.ridge import RidgeProblem
 from gpt2v.progress import progress
 from gpt2v.registry import CONTROLS
+from gpt2v.run_layout import RECORDS
 from gpt2v.stats import cluster_interval
+from gpt2v.storage.files import write_parquet
 
 
 @torch.no_grad()
@@ -118,7 +120,7 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
         "prediction": names[ten_way["none"].reshape(-1)].tolist(),
         "palette_prediction": names[in_palette["none"].reshape(-1)].tolist(),
     }
-    runs.write_parquet(run / "records.parquet", pa.table(records))
+    write_parquet(run / RECORDS, pa.table(records))
     return runs.write_results(
         run,
         "probe",

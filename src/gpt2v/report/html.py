@@ -14,7 +14,7 @@ from gpt2v.registry import SECTIONS
 from gpt2v.report.read import Run, load_run
 from gpt2v.report.section import Section, fill
 from gpt2v.report.verdict import headline, sentence, title, warnings
-from gpt2v.runs import write_text
+from gpt2v.storage.files import write_text
 
 Folder = str | os.PathLike[str]
 

@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 
 from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
-from gpt2v.runs import has_this_format
+from gpt2v.run_layout import FINISHED, METRICS, RECORDS, has_this_format
+from gpt2v.runs import restored
 
 Row = dict[str, Any]
 Table = dict[str, np.ndarray]  # name of a column -> its values (J,)
@@ -67,10 +68,10 @@ def load_run(folder: Path) -> Run:
     Raises:
         UserError: there is no run, another version wrote it, or one of its files is damaged.
     """
-    if not folder.is_dir():
+    if not restored(folder).is_dir():
         raise UserError(f"{folder}: no such run directory")
     check_imports(folder)
-    results = _results(folder / "results.json")
+    results = _results(folder / FINISHED)
     kind = results.get("kind")
     if not isinstance(kind, str) or not has_this_format(folder):
         raise UserError(
@@ -81,14 +82,14 @@ def load_run(folder: Path) -> Run:
         folders |= {name: folder / name for name in SUB_RUNS if (folder / name).is_dir()}
         folders.setdefault("eval", folder / "eval")  # a demo must have it
     if kind in ("demo", "eval"):
-        _check_keys(folder / "results.json", results["results"], ("modality", "accuracy"))
+        _check_keys(folder / FINISHED, results["results"], ("modality", "accuracy"))
     records, probe_records = dict.fromkeys(EVAL_COLUMNS, np.empty(0, object)), None
     if "eval" in folders:
-        path = folders["eval"] / "records.parquet"
+        path = folders["eval"] / RECORDS
         records = _table(path, EVAL_COLUMNS)
         if not len(records["sample"]):
             raise UserError(f"{path}: holds no questions")
-    if "probe" in folders and (path := folders["probe"] / "records.parquet").exists():
+    if "probe" in folders and (path := folders["probe"] / RECORDS).exists():
         probe_records = _table(path, PROBE_COLUMNS)
     return Run(
         folder=folder,
@@ -100,9 +101,9 @@ def load_run(folder: Path) -> Run:
         probe_records=probe_records,
         ladder=_rows(folders, "ladder", ("rung", "accuracy")),
         curves={
-            name: _lines(folders[name] / "metrics.jsonl")
+            name: _lines(folders[name] / METRICS)
             for name in TRAININGS
-            if name in folders and (folders[name] / "metrics.jsonl").exists()
+            if name in folders and (folders[name] / METRICS).exists()
         },
         pictures=_pictures(folders["eval"] / "examples") if "eval" in folders else {},
     )
@@ -110,7 +111,7 @@ def load_run(folder: Path) -> Run:
 
 def _rows(folders: Mapping[str, Path], kind: str, keys: tuple[str, ...]) -> list[Row]:
     """The rows of the results of one kind, checked for these keys; empty without such results."""
-    path = folders[kind] / "results.json" if kind in folders else None
+    path = folders[kind] / FINISHED if kind in folders else None
     if path is None or not path.exists():
         return []
     rows: list[Row] = _results(path)["results"]

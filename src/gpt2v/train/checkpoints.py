@@ -5,9 +5,7 @@
 with the sha256 of each file. A checkpoint is written completely or not at all.
 """
 
-import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
@@ -17,10 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gpt2v import runs
 from gpt2v.errors import UserError
+from gpt2v.run_layout import CHECKPOINTS
+from gpt2v.storage.files import reason
+from gpt2v.storage.folders import remove_directory, settle, whole_directory
+from gpt2v.storage.manifest import MANIFEST, verify, write_manifest
 
-MANIFEST, OPTIMIZER, TRAINER = "MANIFEST.json", "optimizer.safetensors", "trainer.json"
+OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer.json"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class TrainerState:
 
 
 def folder_of(run: Path) -> Path:
-    return run / "checkpoints"
+    return run / CHECKPOINTS
 
 
 def _name(step: int) -> str:
@@ -57,41 +58,21 @@ def write(run: Path, step: int, save_files: Callable[[Path], None]) -> Path:
     """
     target = folder_of(run) / _name(step)
     try:
-        if target.exists():
-            runs.remove_directory(target)
-        with runs.whole_directory(target) as folder:
+        with whole_directory(target) as folder:
             save_files(folder)
             for path in folder.iterdir():
                 path.chmod(0o644)  # safetensors makes files that only the owner can read
-            sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-            (folder / MANIFEST).write_text(json.dumps(sums, indent=1) + "\n")
+            write_manifest(folder)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
         before = [path.name for path in listed(run)]
         advice = f"; {before[-1]} is complete: free disk space, then --resume" if before else ""
-        raise UserError(f"{target}: cannot be saved: {reason}{advice}") from None
+        raise UserError(f"{target}: cannot be saved: {reason(error)}{advice}") from None
     return target
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def verify(path: Path) -> str:
-    """Check a checkpoint's files: an error message that names the damaged file, or `""`."""
-    manifest = path / MANIFEST
-    if not manifest.is_file():
-        return ""  # written by another tool
-    try:
-        sums = dict(json.loads(manifest.read_text()))
-    except (OSError, ValueError, TypeError):
-        return f"{manifest}: damaged (not a list of checksums)"
-    for name, expected in sums.items():
-        file = path / name
-        if not file.is_file() or _sha256(file) != expected:
-            return f"{file}: damaged (it differs from {MANIFEST})"
-    return ""
+def clean(run: Path) -> None:
+    """Undo interrupted saves and removals; only the owner of the run may do it."""
+    settle(folder_of(run))
 
 
 def newest_whole(run: Path) -> Path | None:
@@ -102,8 +83,6 @@ def newest_whole(run: Path) -> Path | None:
     Raises:
         UserError: there are checkpoints, but all are damaged.
     """
-    for leftover in folder_of(run).glob(".step-*"):  # of an interrupted save or removal
-        shutil.rmtree(leftover, ignore_errors=True)
     fault = ""
     for path in reversed(listed(run)):
         fault = verify(path) or ("" if (path / MANIFEST).is_file() else f"{path}: no {MANIFEST}")
@@ -147,7 +126,7 @@ def save(
     kept = {best, *(folder_of(run) / _name(step) for step in always)}
     for path in listed(run)[:-keep]:
         if path not in kept:
-            runs.remove_directory(path)
+            remove_directory(path)
     return target
 
 

@@ -28,6 +28,7 @@ from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.compilation import compile_modules, failed
 from gpt2v.hardware.precision import has_bf16
 from gpt2v.progress import Reporter, progress
+from gpt2v.stopping import StopRequest, stop_signals
 from gpt2v.train import checkpoints
 from gpt2v.train.checkpoints import TrainerState
 from gpt2v.train.distributed import from_rank_0, parallel, rank, sums, world_size
@@ -35,7 +36,6 @@ from gpt2v.train.ema import Averages
 from gpt2v.train.metrics import Metrics
 from gpt2v.train.optim import Optimizers
 from gpt2v.train.stages import Stage, remaining, stages_of, trained
-from gpt2v.train.stopping import StopRequest, stop_signals
 from gpt2v.train.throughput import Meter, matmul_peak, memory_mb
 
 
@@ -97,7 +97,7 @@ def fit(
 
     Raises:
         UserError: the loss or the gradient is not finite, or the disk is full.
-        Stopped: SIGINT or SIGTERM arrived; a checkpoint of all steps done is saved.
+        Stopped: a signal asked to stop; a checkpoint of all steps done is saved.
     """
     training = _Training(task, config, stages_of(plan, config), run, label)
     if config.compile:
@@ -125,7 +125,8 @@ def _one_step(
     if signum:
         training.save()
         received = request.signum or signal.SIGTERM  # 0 if another process received it
-        raise Stopped(f"stopped after step {step}, which is saved", received)
+        saved = f"stopped after step {step}, which is saved; rerun with --resume to continue"
+        raise Stopped(saved, received)
     loss = training.step(step, parts, count)
     report(f"loss {loss:.3f}")
     last = step + 1 == training.stage.end
@@ -299,6 +300,7 @@ class _Training(Generic[BatchT]):
 
     def _restore(self) -> None:
         """Restore everything from the newest undamaged checkpoint."""
+        from_rank_0(lambda: checkpoints.clean(self.run))
         path = from_rank_0(lambda: checkpoints.newest_whole(self.run))
         if path is None:
             return

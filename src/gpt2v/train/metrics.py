@@ -5,9 +5,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gpt2v import runs
 from gpt2v.config.training import TrainConfig
 from gpt2v.errors import UserError
+from gpt2v.run_layout import METRICS
+from gpt2v.storage.files import write_text, writing
 
 
 class Metrics:
@@ -17,27 +18,27 @@ class Metrics:
 
     Args:
         done: number of steps done; lines of later steps are deleted.
+
+    Raises:
+        UserError: files cannot be written; so do `log` and `close`.
     """
 
     def __init__(self, run: Path, config: TrainConfig, done: int = 0) -> None:
-        path = run / "metrics.jsonl"
-        _truncate(path, done)
-        self._file = path.open("a", encoding="utf-8")
-        self._board = _tensorboard(run, done) if config.tensorboard else None
+        self._path = run / METRICS
+        _truncate(self._path, done)
+        with writing(self._path):
+            self._file = self._path.open("a", encoding="utf-8")
+        self._boards = run / "tensorboard"
+        with writing(self._boards):
+            self._board = _tensorboard(self._boards, done) if config.tensorboard else None
         self._wandb = _wandb(run, config.wandb) if config.wandb else None
 
     def log(self, step: int, **values: Any) -> None:
-        """Append one line; numbers, and dicts of numbers, also go to the other loggers.
-
-        Raises:
-            UserError: the file cannot be written.
-        """
+        """Append one line; numbers, and dicts of numbers, also go to the other loggers."""
         line = {"step": step, "time": round(time.time(), 3), **values}
-        try:
+        with writing(self._path):
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise UserError(f"{self._file.name}: cannot be written: {error.strerror}") from None
         scalars = {
             f"{name}/{key}" if key else name: number
             for name, value in values.items()
@@ -45,15 +46,18 @@ class Metrics:
             if isinstance(number, int | float)
         }
         if self._board:
-            for tag, number in scalars.items():
-                self._board.add_scalar(tag, number, step)
+            with writing(self._boards):
+                for tag, number in scalars.items():
+                    self._board.add_scalar(tag, number, step)
         if self._wandb:
             self._wandb.log(scalars, step=step)
 
     def close(self) -> None:
-        self._file.close()
+        with writing(self._path):
+            self._file.close()
         if self._board:
-            self._board.close()
+            with writing(self._boards):
+                self._board.close()
         if self._wandb:
             self._wandb.finish()
 
@@ -69,13 +73,13 @@ def _truncate(path: Path, done: int) -> None:
                 lines.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    runs.write_text(path, "".join(lines))
+    write_text(path, "".join(lines))
 
 
-def _tensorboard(run: Path, done: int) -> Any:
+def _tensorboard(folder: Path, done: int) -> Any:
     from torch.utils.tensorboard import SummaryWriter  # loads slowly
 
-    return SummaryWriter(str(run / "tensorboard"), purge_step=done + 1 if done else None)
+    return SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
 
 def _wandb(run: Path, project: str) -> Any:

@@ -1,6 +1,8 @@
 """A corpus is tokenized once and again if damaged; no text is in both parts."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,20 +101,27 @@ def test_a_damaged_entry_is_made_again(text_file, tokenizer, tmp_path, capsys):
     assert again.content_hash == first.content_hash
 
 
-def test_another_process_may_be_first(text_file, tokenizer, tmp_path, monkeypatch):
-    def both(*args):
-        tokenize_pair(*args)
-        tokenize_pair(*args)  # the entry exists already
+def test_one_of_several_makes_the_tokens_and_the_others_wait(text_file, tokenizer, tmp_path):
+    """Four threads at once; a thread is an owner of its own."""
+    made, write_pair = [], corpora._write_pair
 
-    tokenize_pair = corpora._write_pair
-    monkeypatch.setattr(corpora, "_write_pair", both)
-    assert parts(open_corpus(config(text_file), tokenizer, tmp_path / "cache"))[1]
-    assert len(list((tmp_path / "cache").iterdir())) == 1
+    def slowly(*args):
+        made.append(args)
+        time.sleep(0.3)
+        write_pair(*args)
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(4) as pool:
+        patch.setattr(corpora, "_write_pair", slowly)
+        cache = tmp_path / "cache"
+        opened = [pool.submit(open_corpus, config(text_file), tokenizer, cache) for _ in range(4)]
+        assert len({one.result().content_hash for one in opened}) == 1
+    assert len(made) == 1
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_a_cache_that_cannot_be_written(text_file, tokenizer, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot keep tokens here"):
+    with pytest.raises(UserError, match="cannot be written: Not a directory"):
         open_corpus(config(text_file), tokenizer, tmp_path / "file")
 
 

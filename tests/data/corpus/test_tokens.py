@@ -129,7 +129,7 @@ def _flip(path, byte=-1):
             lambda f: (f / "tokens.bin").write_bytes((f / "tokens.bin").read_bytes()[:-1]),
             "tokens.bin is damaged",
         ),
-        (lambda f: (f / "tokens.bin").unlink(), "tokens.bin or offsets.npy is damaged or missing"),
+        (lambda f: (f / "tokens.bin").unlink(), "tokens.bin is damaged or missing"),
         (lambda f: _flip(f / "offsets.npy"), "offsets.npy is damaged"),
         (lambda f: (f / "offsets.npy").unlink(), "damaged or missing"),
         (lambda f: (f / "meta.json").write_text("{"), "meta.json is damaged"),

@@ -6,10 +6,11 @@ user, or they are a hundredth of the corpus, chosen by a hash of their content. 
 both parts.
 """
 
+import glob
 import hashlib
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -29,7 +30,11 @@ from gpt2v.data.corpus.tokens import (
 )
 from gpt2v.data.corpus.windows import Windows, token_bytes
 from gpt2v.errors import UserError
-from gpt2v.runs import cache_folder, remove_directory, whole_directory
+from gpt2v.storage.cache import cache_folder, open_or_make
+from gpt2v.storage.files import writing
+from gpt2v.storage.folders import settle, whole_directory
+from gpt2v.storage.manifest import sha256
+from gpt2v.storage.ownership import owned
 
 _FORMAT = 1  # of the cache; with another number, every corpus is tokenized again
 _SMALL = 64 << 20  # bytes; files up to this size are identified by content, not name and time
@@ -92,19 +97,28 @@ def corpus_texts(config: CorpusConfig, limit_bytes: int = 100_000_000) -> Iterat
                 return
 
 
-def tokenize_corpus(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> None:
+def tokenize_corpus(
+    config: CorpusConfig,
+    tokenizer: Tokenizer,
+    out: Path,
+    save: Callable[[Path], object] = lambda folder: None,
+) -> None:
     """Write the token folders `out/train` and `out/valid`: both, or nothing after an error.
 
+    Args:
+        save: writes more files into the same folder, e.g. the tokenizer.
+
     Raises:
-        UserError: as `read_documents`, or `out` is not empty or cannot be written.
+        UserError: as `read_documents`, or `out` is not empty, in use, or cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: already exists; choose another --out")
     _refuse_tokens(config, "it needs no tokenizing")
-    try:
-        _write_pair(config, tokenizer, out)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+    with owned(out):
+        settle(out.parent, glob.escape(out.name))
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UserError(f"{out}: already exists; choose another --out")
+        with writing(out), whole_directory(out) as folder:
+            _write_pair(config, tokenizer, folder)
+            save(folder)
 
 
 def _refuse_tokens(config: CorpusConfig, advice: str) -> None:
@@ -154,18 +168,12 @@ def _corpus(
 def _cached(config: CorpusConfig, tokenizer: Tokenizer, cache: Path) -> tuple[TokenFile, TokenFile]:
     """The token files of a corpus in the cache; made first if missing or damaged."""
     entry = cache / _cache_key(config, tokenizer)
-    if entry.exists():
-        try:
-            return _open_pair(entry, tokenizer)
-        except UserError as error:
-            print(f"gpt2v: {error}; making it again", file=sys.stderr)
-            remove_directory(entry)
-    try:
-        _write_pair(config, tokenizer, entry)
-    except OSError as error:
-        if not entry.exists():  # if it exists, another process was first
-            raise UserError(f"{cache}: cannot keep tokens here: {error.strerror}") from None
-    return _open_pair(entry, tokenizer)
+
+    def make() -> None:
+        with writing(cache), whole_directory(entry) as folder:
+            _write_pair(config, tokenizer, folder)
+
+    return open_or_make(entry, lambda: _open_pair(entry, tokenizer), make)
 
 
 def _cache_key(config: CorpusConfig, tokenizer: Tokenizer) -> str:
@@ -186,24 +194,22 @@ def _identity(path_or_id: str, key: str) -> list[object]:
     if sum(file.stat().st_size for file in files) > _SMALL:
         stats = [(str(file.resolve()), file.stat()) for file in files]
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return [(file.suffix, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
+    return [(file.suffix, sha256(file)) for file in files]
 
 
 def _write_pair(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> None:
     """Tokenize a corpus into `out/train` and `out/valid`."""
     reports: dict[str, CleaningReport] = {}
     name = PurePath(config.corpus).name
-    with whole_directory(out) as temporary:
-        writers = {
-            part: TokenWriter(temporary / part, tokenizer, config.corpus)
-            for part in ("train", "valid")
-        }
-        for part, document in _reported(_labelled(config, reports), f"tokens: {name}"):
-            writers[part].add(document)
-        for part, writer in writers.items():
-            if not writer.n_documents:
-                raise _nothing_left(config, part, reports.get(part) or reports.get("train"))
-            writer.close(reports.get(part))
+    writers = {
+        part: TokenWriter(out / part, tokenizer, config.corpus) for part in ("train", "valid")
+    }
+    for part, document in _reported(_labelled(config, reports), f"tokens: {name}"):
+        writers[part].add(document)
+    for part, writer in writers.items():
+        if not writer.n_documents:
+            raise _nothing_left(config, part, reports.get(part) or reports.get("train"))
+        writer.close(reports.get(part))
     if "train" in reports:
         print(f"tokens: {name}: documents: {reports['train']}", flush=True)
 

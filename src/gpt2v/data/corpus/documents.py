@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from gpt2v.data.text_pieces import END_OF_TEXT
 from gpt2v.errors import UserError, first_line
-from gpt2v.runs import looks_local
+from gpt2v.hub import looks_local
 
 _CHUNK = 1 << 20  # bytes of a text file that are read at once
 _ROWS = 256  # rows of a parquet file that are read at once

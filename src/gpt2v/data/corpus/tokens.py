@@ -24,7 +24,8 @@ from gpt2v.data.corpus.cleaning import CleaningReport
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.errors import UserError
-from gpt2v.runs import write_json
+from gpt2v.storage.files import write_json
+from gpt2v.storage.manifest import damaged, sha256
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
@@ -76,7 +77,7 @@ def tokenizer_hash(tokenizer: Tokenizer) -> str:
 class TokenWriter:
     """Writes one folder of token files, document by document.
 
-    Note: the folder is complete only after `close`. Write it inside `runs.whole_directory`.
+    Note: the folder is complete only after `close`. Write it inside `whole_directory`.
     """
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, source: str) -> None:
@@ -132,7 +133,7 @@ class TokenWriter:
             n_documents=self.n_documents,
             n_bytes=self.n_bytes,
             sha256=self._sha256.hexdigest(),
-            offsets_sha256=_sha256(self.folder / _OFFSETS),
+            offsets_sha256=sha256(self.folder / _OFFSETS),
             tokenizer_hash=self._hash,
             source=self.source,
             cleaning=None if cleaning is None else asdict(cleaning),
@@ -173,9 +174,9 @@ def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> Toke
         )
     dtype = np.dtype(meta.dtype).newbyteorder("<")
     try:
-        for name, checksum in ((_TOKENS, meta.sha256), (_OFFSETS, meta.offsets_sha256)):
-            if _sha256(folder / name) != checksum:
-                raise _damaged(where, name)
+        name = damaged(folder, {_TOKENS: meta.sha256, _OFFSETS: meta.offsets_sha256})
+        if name is not None:
+            raise _damaged(where, name)
         offsets = np.load(folder / _OFFSETS, allow_pickle=False).astype(np.int64)
         tokens = np.memmap(folder / _TOKENS, dtype, mode="r")
     except (OSError, ValueError):
@@ -191,8 +192,3 @@ def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> Toke
 
 def _damaged(where: str, name: str) -> UserError:
     return UserError(f"{where}: {name} is damaged or missing; run gpt2v data tokenize again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,17 +1,29 @@
-"""Files of an export: readers see a whole file or none of it, and it is on the disk."""
+"""Files of an export: readers see a whole file or none of it, and it is on the disk.
+
+A finished export has a manifest with the names of its files. An unfinished one has work files in
+`.export/`: `making.yaml` and `config.yaml`, from what it is made; `shards/`, a receipt with the
+files of each shard that is written; `lines/`, what shards keep for the files of the whole export;
+and `finish.json`, the names of those.
+"""
 
 import hashlib
-from collections.abc import Iterable
+import json
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpt2v.errors import UserError
-from gpt2v.runs import sync, whole_file
+from gpt2v.storage.files import OF_SYSTEM, UNFINISHED, sync, whole_file, writing
+from gpt2v.storage.folders import remove_directory, remove_unfinished
 
 Entry = dict[str, str | int]  # a file in the manifest: its sha256 and its size in bytes
 
+KIND = "export"
 WORK = ".export"  # subfolder for the work files of an unfinished export
-_TEMPORARY = "temporary"
+CONFIG, MAKING = "config.yaml", "making.yaml"
+_FINISH = "finish.json"
 
 
 @dataclass(frozen=True)
@@ -19,11 +31,17 @@ class ExportFolder:
     """The folder of an export, and in it the subfolder of an unfinished export's work files."""
 
     root: Path
+    attempt: str = ""  # see `shards.ExportJob`
 
     @property
     def work(self) -> Path:
         """The subfolder of the work files."""
         return self.root / WORK
+
+    @property
+    def temporary(self) -> Path:
+        """The folder of files that are being written."""
+        return self.work / f"temporary-{self.attempt}"
 
     @property
     def manifest(self) -> Path:
@@ -39,9 +57,55 @@ class ExportFolder:
         return f"{WORK}/lines/{shard}"
 
     def prepare(self) -> None:
-        """Make the folders of the work files."""
-        for name in ("shards", "lines", _TEMPORARY):
-            (self.work / name).mkdir(parents=True, exist_ok=True)
+        """Make the folders of the work files; unfinished files of earlier attempts are removed.
+
+        Raises:
+            UserError: they cannot be made.
+        """
+        with writing(self.root):
+            remove_unfinished(self.root)
+            for old in self.work.glob("temporary-*"):
+                remove_directory(old)
+            for folder in (self.work / "shards", self.work / "lines", self.temporary):
+                folder.mkdir(parents=True, exist_ok=True)
+
+    def is_begun(self) -> bool:
+        """Whether an unfinished export of ours is here."""
+        return (self.work / MAKING).is_file() and (self.work / CONFIG).is_file()
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The content of the manifest; empty if there is no finished export of ours."""
+        content = _read(self.manifest)
+        ours = isinstance(content, dict) and content.get("kind") == KIND and "files" in content
+        return content if ours else {}
+
+    def foreign(self) -> Iterator[Path]:
+        """The files below the root that are not the export's."""
+        manifest = self.read_manifest()
+        ours = {self.manifest.name, *manifest.get("files", ())}
+        if self.is_begun() or not manifest:
+            ours |= set(_read(self.work / _FINISH) or ())
+            for receipt in (self.work / "shards").glob("*.json"):
+                ours |= set((_read(receipt) or {}).get("files", ()))
+        whose = WORK if manifest or (self.work / MAKING).is_file() else ""
+        for folder, folders, files in os.walk(self.root):
+            folders[:] = [n for n in folders if n != whose and not n.endswith(UNFINISHED)]
+            for name in files:
+                path = Path(folder, name)
+                if path.relative_to(self.root).as_posix() not in ours and name not in OF_SYSTEM:
+                    yield path
+
+    def write_last(self, contents: Iterable[tuple[str, Iterable[bytes]]]) -> dict[str, Entry]:
+        """`write` for the files of the whole export; their names are kept in the work files."""
+        names: list[str] = []
+
+        def noted() -> Iterator[tuple[str, Iterable[bytes]]]:
+            for name, chunks in contents:
+                names.append(name)
+                self.write([(f"{WORK}/{_FINISH}", [json.dumps(names).encode()])])
+                yield name, chunks
+
+        return self.write(noted())
 
     def write(self, contents: Iterable[tuple[str, Iterable[bytes]]]) -> dict[str, Entry]:
         """Write files, and wait until they are on the disk.
@@ -60,24 +124,31 @@ class ExportFolder:
             path = self.root / name
             if ".." in Path(name).parts or Path(name).is_absolute():
                 raise UserError(f"--format: {name}: must be a file below the export's folder")
-            try:
+            with writing(path):
                 made = not path.parent.is_dir()
                 path.parent.mkdir(parents=True, exist_ok=True)
                 folders |= set(path.parents) if made else {path.parent}
                 entries[name] = self._one(path, chunks)
-            except OSError as error:
-                raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
         for folder in sorted(folders):
             if folder == self.root or self.root in folder.parents:
-                sync(folder)
+                with writing(folder):
+                    sync(folder)
         return entries
 
     def _one(self, path: Path, chunks: Iterable[bytes]) -> Entry:
         """Write one file; returns its entry."""
         digest, size = hashlib.sha256(), 0
-        with whole_file(path, self.work / _TEMPORARY) as file:
+        with whole_file(path, self.temporary) as file:
             for chunk in chunks:
                 file.write(chunk)
                 digest.update(chunk)
                 size += len(chunk)
         return {"sha256": digest.hexdigest(), "bytes": size}
+
+
+def _read(path: Path) -> Any:
+    """The content of a JSON file; None if it is missing or damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None

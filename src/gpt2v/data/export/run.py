@@ -1,13 +1,15 @@
 """`gpt2v data export`: write all shards, then the files of the whole export, then the manifest.
 
 An export without a manifest is unfinished. The same command, run again, continues it: it writes the
-shards that have no receipt. The work files for this are in `.export/`, which is deleted at the end.
+shards that have no receipt. An export that is replaced is kept until the new one is finished.
 """
 
 import json
+import secrets
 import shlex
-import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +19,19 @@ from gpt2v.config.base import Config, hash_of
 from gpt2v.config.load import difference, dump
 from gpt2v.config.measuring import ExportConfig, SuiteExportConfig
 from gpt2v.data.export.base import Format, Gathered
-from gpt2v.data.export.executors import executor_of
-from gpt2v.data.export.files import WORK, Entry, ExportFolder
+from gpt2v.data.export.files import CONFIG, KIND, MAKING, WORK, Entry, ExportFolder
 from gpt2v.data.export.formats import format_of
 from gpt2v.data.export.plan import AnyExport, Plan, plan_of
-from gpt2v.data.export.shards import Work, bank_of, read_receipt, tally_of, versions
+from gpt2v.data.export.shards import ExportJob, bank_of, read_receipt, tally_of, versions
 from gpt2v.data.grids.baselines import pooled
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, within
+from gpt2v.execute.executors import executor_of
+from gpt2v.execute.job import do_all
 from gpt2v.extensions import copies, imported
-from gpt2v.progress import progress
-from gpt2v.runs import remove_directory, sync
-
-_KIND = "export"
-_CONFIG = "config.yaml"
+from gpt2v.storage.files import sync, writing
+from gpt2v.storage.folders import put_back, remark, remove_directory, replaced, set_aside
+from gpt2v.storage.ownership import check_free_inside, owned
+from gpt2v.storage.places import check_place
 
 
 class _Making(Config):
@@ -72,32 +74,50 @@ def export(
     plan = plan_of(config)
     for part in plan.parts:
         format.check(part)
-    folder = ExportFolder(to)
-    _check_folder(folder, overwrite)
-    bank = bank_of(plan.tiles)
-    plan.check(bank)
-    hashes = [(part.name, part.data(bank).hash) for part in plan.parts]
-    making = _Making(
-        format=format_name,
-        data_hash=hash_of(*hashes),
-        versions=versions(),
-        imports=sorted(sha256 for _, sha256 in imported()),
-    )
-    if (manifest := _manifest(folder)) and not overwrite:  # stopped between its last two steps
-        if any(manifest.get(k) != v for k, v in {**making.plain(), **_plain(config)}.items()):
-            raise _finished_error(folder)
-        shutil.rmtree(folder.work)
-        return folder.manifest
-    _begin(folder, config, making, overwrite)
-
-    work = Work(plan, format_name, str(to), making.versions)
-    missing = [i for i, shard in enumerate(plan.shards) if read_receipt(folder, shard) is None]
-    done = len(plan.shards) - len(missing)
-    with progress("export: shards", len(plan.shards), done) as report:
-        for number in execute(work, missing, workers) if missing else ():
-            report(plan.shards[number].name)
-    _finish(folder, plan, format, making)
+    with ExitStack() as stack:
+        with within("--to: "):
+            stack.enter_context(owned(to))
+        folder = ExportFolder(to, secrets.token_hex(4))
+        _restore(folder)
+        _check_folder(folder, overwrite)
+        bank = bank_of(plan.tiles)
+        plan.check(bank)
+        hashes = [(part.name, part.data(bank).hash) for part in plan.parts]
+        making = _Making(
+            format=format_name,
+            data_hash=hash_of(*hashes),
+            versions=versions(),
+            imports=sorted(sha256 for _, sha256 in imported()),
+        )
+        if (manifest := folder.read_manifest()) and not overwrite:  # stopped before its last step
+            if any(manifest.get(k) != v for k, v in {**making.plain(), **_plain(config)}.items()):
+                raise _finished_error(folder)
+        else:
+            try:
+                _begin(folder, config, making, overwrite)
+                job = ExportJob(plan, format_name, str(to), making.versions, folder.attempt)
+                do_all(job, "export: shards", lambda job, pieces: execute(job, pieces, workers))
+                _finish(folder, plan, format, making)
+            except BaseException:
+                _restore(folder)
+                raise
+        _clean_up(folder)
     return folder.manifest
+
+
+def _restore(folder: ExportFolder) -> None:
+    """Put back an export that was being replaced, unless the new one has a shard."""
+    root, aside = folder.root, replaced(folder.root)
+    if not aside.exists():
+        return
+    if folder.read_manifest():
+        remove_directory(aside)
+    elif any((folder.work / "shards").glob("*.json")) or any(folder.foreign()):
+        remark(root, f"the export that it is to replace is kept in {aside}")
+    else:
+        remove_directory(root)
+        if put_back(root):
+            remark(root, "restored; the command that was to replace this export was stopped")
 
 
 def _check_folder(folder: ExportFolder, overwrite: bool) -> None:
@@ -107,24 +127,19 @@ def _check_folder(folder: ExportFolder, overwrite: bool) -> None:
         raise UserError(f"--to: {root}: is a file; an export needs a folder")
     if not root.is_dir():
         return
-    try:
-        names = {entry.name for entry in root.iterdir()}
-    except OSError as error:
-        raise UserError(f"--to: {root}: cannot be read: {error.strerror}") from None
-    if _manifest(folder):
-        if not overwrite and WORK not in names:
-            raise _finished_error(folder)
-    elif not (names <= {WORK} or _begun(folder)):
+    with within("--to: "), writing(root, "read"):
+        other = next(folder.foreign(), None)
+    finished, begun = bool(folder.read_manifest()), folder.is_begun()
+    if finished and not overwrite and not folder.work.exists():
+        raise _finished_error(folder)
+    if other is not None and not (finished or begun):
         raise UserError(f"--to: {root}: is not empty and is no export; it will not be overwritten")
-
-
-def _manifest(folder: ExportFolder) -> dict[str, Any]:
-    """The content of the manifest; empty if there is no finished export."""
-    try:
-        content = json.loads(folder.manifest.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) and content.get("kind") == _KIND else {}
+    if overwrite and (finished or begun):
+        with within("--to: "):
+            check_place(root, "an export")
+            check_free_inside(root)
+        if other is not None:
+            raise UserError(f"--to: {other}: is no file of the export; move it, or choose another")
 
 
 def _finished_error(folder: ExportFolder) -> UserError:
@@ -137,14 +152,10 @@ def _plain(config: AnyExport) -> dict[str, Any]:
     return {"config": config.model_dump()}
 
 
-def _begun(folder: ExportFolder) -> bool:
-    return (folder.work / _CONFIG).is_file()
-
-
 def _check_same(folder: ExportFolder, config: AnyExport, making: _Making) -> None:
     """Check that the unfinished export has the same configuration, data and versions."""
-    for name, current in ((_CONFIG, config), ("making.yaml", making)):
-        if (folder.work / name).is_file() and (changed := difference(folder.work / name, current)):
+    for name, current in ((CONFIG, config), (MAKING, making)):
+        if changed := difference(folder.work / name, current):
             raise UserError(
                 f"--to: {folder.root}: holds an export of something else: {changed}; choose "
                 "another, or --overwrite it"
@@ -153,27 +164,23 @@ def _check_same(folder: ExportFolder, config: AnyExport, making: _Making) -> Non
 
 def _begin(folder: ExportFolder, config: AnyExport, making: _Making, overwrite: bool) -> None:
     """Make the folder and write the work files, or check that an unfinished export is the same."""
-    try:
-        if _manifest(folder) or (_begun(folder) and overwrite):
+    with within("--to: "), writing(folder.root):
+        if overwrite and folder.read_manifest():
+            set_aside(folder.root)
+        elif overwrite and folder.is_begun():
             remove_directory(folder.root)
-        elif _begun(folder):
-            _check_same(folder, config, making)
+    if folder.is_begun():
+        _check_same(folder, config, making)
+    with within("--to: "):
         folder.prepare()
-    except OSError as error:
-        raise UserError(f"--to: {folder.root}: cannot be written: {error.strerror}") from None
-    if not _begun(folder):
-        for name, written in (("making.yaml", making), (_CONFIG, config)):
+    if not folder.is_begun():
+        for name, written in ((MAKING, making), (CONFIG, config)):
             folder.write([(f"{WORK}/{name}", [dump(written).encode()])])
 
 
 def _finish(folder: ExportFolder, plan: Plan, format: Format, making: _Making) -> None:
-    """Write the files of the whole export, then the manifest, and delete the work files."""
-    receipts: list[dict[str, Any]] = []
-    for shard in plan.shards:
-        receipt = read_receipt(folder, shard)
-        if receipt is None:
-            raise UserError(f"--executor: shard {shard.name} was not written; rerun to continue")
-        receipts.append(receipt)
+    """Write the files of the whole export, then the manifest."""
+    receipts = [read_receipt(folder, shard) or {} for shard in plan.shards]
 
     def lines(which: int) -> Iterator[str]:
         for shard in plan.shards:
@@ -199,12 +206,12 @@ def _finish(folder: ExportFolder, plan: Plan, format: Format, making: _Making) -
     entries: dict[str, Entry] = {}
     for receipt in receipts:
         entries |= receipt["files"]
-    entries |= folder.write(format.finish(gathered))
-    entries |= folder.write((name, [content]) for name, content in copies().items())
+    last = [(name, [content]) for name, content in copies().items()]
     if isinstance(plan.config, ExportConfig):
-        entries |= folder.write([(_CONFIG, [dump(plan.config).encode()])])
+        last.append((CONFIG, [dump(plan.config).encode()]))
+    entries |= folder.write_last(chain(format.finish(gathered), last))
     manifest = {
-        "kind": _KIND,
+        "kind": KIND,
         **making.plain(),
         **_plain(plan.config),
         "parts": [
@@ -216,13 +223,19 @@ def _finish(folder: ExportFolder, plan: Plan, format: Format, making: _Making) -
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     folder.write([(folder.manifest.name, [text.encode()])])
-    shutil.rmtree(folder.work)
-    sync(folder.root)
+
+
+def _clean_up(folder: ExportFolder) -> None:
+    """Remove the work files of a finished export, and the export that it replaces."""
+    with within("--to: "), writing(folder.root):
+        remove_directory(folder.work)
+        sync(folder.root)
+        remove_directory(replaced(folder.root))
 
 
 def _command(config: AnyExport, format_name: str) -> str:
     """The command that makes the same export again, run in the folder with its config.yaml."""
-    words = [_CONFIG]
+    words = [CONFIG]
     if isinstance(config, SuiteExportConfig):
         words = [config.suite, *_options("tiles", config.tiles.model_dump(exclude_defaults=True))]
         default = SuiteExportConfig.model_fields["shard_size"].default

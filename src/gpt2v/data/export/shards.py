@@ -5,7 +5,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from gpt2v.data.render.examples import examples_of
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
-from gpt2v.extensions import import_all, imported
+from gpt2v.execute.job import Job
 
 
 @lru_cache(maxsize=1)
@@ -36,33 +36,36 @@ def versions() -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Work:
-    """Everything that a worker needs to write a shard of an export."""
+class ExportJob(Job):
+    """The shards of an export as the pieces of a job.
+
+    Args:
+        attempt: names the folder of unfinished files. The owner of an export chooses a new one, so
+            that workers of an owner that was killed cannot finish a file any more.
+    """
 
     plan: Plan
     format: str
     root: str
     versions: dict[str, str]
+    attempt: str
 
-    def __reduce__(self) -> Any:
-        """Pickle as text with absolute paths, because a worker may run in another folder."""
-        config = self.plan.config
-        content = config.model_dump()
-        path = config.tiles.path
-        if path and Path(path).exists():
-            content["tiles"]["path"] = str(Path(path).absolute())
-        work = {
-            "suite": isinstance(config, SuiteExportConfig),
-            "config": content,
-            "format": self.format,
-            "root": str(Path(self.root).absolute()),
-            "versions": self.versions,
-            "imports": imported(),
-        }
-        return _work_of, (json.dumps(work),)
+    @property
+    def pieces(self) -> list[str]:
+        """The names of the shards."""
+        return [shard.name for shard in self.plan.shards]
 
-    def write(self, number: int) -> int:
-        """Write one shard of the plan; returns its number.
+    @property
+    def folder(self) -> ExportFolder:
+        """The folder of the export."""
+        return ExportFolder(Path(self.root), self.attempt)
+
+    def is_done(self, piece: int) -> bool:
+        """Whether the shard has a receipt, and its files are there."""
+        return read_receipt(self.folder, self.plan.shards[piece]) is not None
+
+    def do(self, piece: int) -> None:
+        """Write a shard.
 
         Raises:
             UserError: a file cannot be written, or this process has other versions of the packages
@@ -72,7 +75,7 @@ class Work:
         for name, version in self.versions.items():
             if own[name] != version:
                 raise UserError(f"a worker has {name} {own[name]}, but the export needs {version}")
-        shard, folder = self.plan.shards[number], ExportFolder(Path(self.root))
+        shard, folder = self.plan.shards[piece], self.folder
         part, bank = self.plan.parts[shard.part], bank_of(self.plan.tiles)
         samples = part.data(bank).samples(np.arange(shard.start, shard.stop))
         items = examples_of(samples, part.grid, bank)
@@ -82,17 +85,29 @@ class Work:
         folder.write([(folder.lines(shard.name), [lines.encode()])])
         receipt = {"files": entries, "tally": tally(samples)}
         folder.write([(folder.receipt(shard.name), [json.dumps(receipt).encode()])])
-        return number
 
+    def spec(self) -> dict[str, Any]:
+        """Everything that a worker needs; a worker may run in another folder."""
+        config = self.plan.config
+        content = config.model_dump()
+        path = config.tiles.path
+        if path and Path(path).exists():
+            content["tiles"]["path"] = str(Path(path).absolute())
+        return {
+            "suite": isinstance(config, SuiteExportConfig),
+            "config": content,
+            "format": self.format,
+            "root": str(Path(self.root).absolute()),
+            "versions": self.versions,
+            "attempt": self.attempt,
+        }
 
-@lru_cache(maxsize=4)
-def _work_of(text: str) -> Work:
-    """The Work in a pickled text; first imports the user's own files."""
-    work = json.loads(text)
-    import_all(work["imports"])
-    kind = SuiteExportConfig if work["suite"] else ExportConfig
-    plan = plan_of(kind.model_validate(work["config"]))
-    return Work(plan, work["format"], work["root"], work["versions"])
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> Self:
+        """The job that `spec` describes."""
+        kind = SuiteExportConfig if spec["suite"] else ExportConfig
+        plan = plan_of(kind.model_validate(spec["config"]))
+        return cls(plan, spec["format"], spec["root"], spec["versions"], spec["attempt"])
 
 
 def read_receipt(folder: ExportFolder, shard: Shard) -> dict[str, Any] | None:

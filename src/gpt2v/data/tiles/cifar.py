@@ -29,8 +29,8 @@ from gpt2v.data.tiles.cifar_formats import (
 )
 from gpt2v.data.tiles.image_files import Decoded, Pixels, decode_all, digest, refuse_or_skip
 from gpt2v.errors import UserError, first_line
+from gpt2v.hub import looks_local
 from gpt2v.registry import TILE_SOURCES
-from gpt2v.runs import looks_local
 
 _VERSIONS = {
     "cifar10": Version(

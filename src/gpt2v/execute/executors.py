@@ -1,9 +1,8 @@
-"""Executors: they write shards in this process, in several processes, or with Ray.
+"""Executors: they do the pieces of a job in this process, in several processes, or with Ray.
 
-An executor is a function registered in `EXECUTORS`, called as `executor(work, numbers, workers)`.
-It calls `work.write(number)` for every number, in any process. It yields each number when its shard
-is written, in any order. A `Work` can be pickled; the process that unpickles it first imports the
-user's own files (`--import`).
+An executor is a function registered in `EXECUTORS`, called as `executor(job, pieces, workers)`. It
+calls `job.do(piece)` for every piece, in any process, and yields each piece when it is done, in any
+order. A job can be pickled; see `job`.
 """
 
 import importlib.util
@@ -18,26 +17,27 @@ from itertools import islice
 from typing import Any
 
 from gpt2v.config.choice import OneOf
-from gpt2v.data.export.shards import Work
 from gpt2v.errors import UserError
+from gpt2v.execute.job import Job
 from gpt2v.registry import EXECUTORS
 
-Executor = Callable[[Work, Sequence[int], int | None], Iterator[int]]
+Executor = Callable[[Job, Sequence[int], int | None], Iterator[int]]
 
 
 @EXECUTORS.register("serial")
-def serial(work: Work, numbers: Sequence[int], workers: int | None) -> Iterator[int]:
-    """One shard after another, in this process."""
-    yield from map(work.write, numbers)
+def serial(job: Job, pieces: Sequence[int], workers: int | None) -> Iterator[int]:
+    """One piece after another, in this process."""
+    for piece in pieces:
+        yield _do(job, piece)
 
 
 @EXECUTORS.register("processes")
-def processes(work: Work, numbers: Sequence[int], workers: int | None) -> Iterator[int]:
+def processes(job: Job, pieces: Sequence[int], workers: int | None) -> Iterator[int]:
     """In processes on this machine; without `workers`, one process per core."""
-    count = min(workers or os.cpu_count() or 1, len(numbers))
+    count = min(workers or os.cpu_count() or 1, len(pieces))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=_begin) as pool:
-        futures = [pool.submit(work.write, number) for number in numbers]
+        futures = [pool.submit(_do, job, piece) for piece in pieces]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -63,7 +63,7 @@ def _begin() -> None:
 
 
 @EXECUTORS.register("ray")
-def with_ray(work: Work, numbers: Sequence[int], workers: int | None) -> Iterator[int]:
+def with_ray(job: Job, pieces: Sequence[int], workers: int | None) -> Iterator[int]:
     """With Ray, on all machines of the cluster at RAY_ADDRESS, or without it on this machine.
 
     All workers write into the same folder, so the machines must share it.
@@ -76,16 +76,16 @@ def with_ray(work: Work, numbers: Sequence[int], workers: int | None) -> Iterato
         cores = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers}
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", **cores)
     try:
-        write = ray.remote(_write).remote
-        shared_work = ray.put(work)
-        limit = workers or len(numbers)
-        running = [write(shared_work, number) for number in numbers[:limit]]
-        waiting = iter(numbers[limit:])
+        do = ray.remote(_do).remote
+        shared_job = ray.put(job)
+        limit = workers or len(pieces)
+        running = [do(shared_job, piece) for piece in pieces[:limit]]
+        waiting = iter(pieces[limit:])
         while running:
             done, running = ray.wait(running)
-            running += [write(shared_work, number) for number in islice(waiting, len(done))]
-            for number in done:
-                yield ray.get(number)
+            running += [do(shared_job, piece) for piece in islice(waiting, len(done))]
+            for piece in done:
+                yield ray.get(piece)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise UserError(str(error.cause)) from None
@@ -99,8 +99,9 @@ def with_ray(work: Work, numbers: Sequence[int], workers: int | None) -> Iterato
             ray.shutdown()
 
 
-def _write(work: Work, number: int) -> int:
-    return work.write(number)
+def _do(job: Job, piece: int) -> int:
+    job.do(piece)
+    return piece
 
 
 def executor_of(name: Any, workers: int | None) -> Executor:

@@ -1,0 +1,79 @@
+"""Stopping when a signal asks for it: Ctrl-C, SIGTERM, SIGHUP, and SIGUSR1, which Slurm can send.
+
+During a command the signals are exceptions, so that every `with` and `finally` cleans up. A
+training finishes its step and saves first. Signals that are ignored when the command starts, such
+as SIGHUP under nohup, stay ignored.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from gpt2v.errors import Stopped
+
+SIGNALS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+    if hasattr(signal, name)  # Windows lacks some
+]
+
+
+class StopRequest:
+    """A signal handler that stores the signal that asked to stop in `signum`; 0 if none has.
+
+    A second Ctrl-C stops at once.
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum == signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signum = signum
+
+
+@contextmanager
+def stop_signals() -> Iterator[StopRequest]:
+    """In this block the signals are stored."""
+    request = StopRequest()
+    with _handled(request):
+        yield request
+
+
+@contextmanager
+def signals_as_exceptions() -> Iterator[None]:
+    """In this block the first signal raises `Stopped`, or KeyboardInterrupt for Ctrl-C.
+
+    Later ones do not disturb the clean-up, but for Ctrl-C.
+    """
+    asked = False
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if signum == signal.SIGINT:
+            asked = True
+            raise KeyboardInterrupt
+        if not asked:
+            asked = True
+            raise Stopped(f"stopped by {signal.Signals(signum).name}", signum)
+
+    with _handled(handle):
+        yield
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Install a handler of the signals; outside the main thread nothing is changed."""
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in SIGNALS:
+            if signal.getsignal(signum) != signal.SIG_IGN:
+                before[signum] = signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        for signum, old in before.items():
+            signal.signal(signum, old)

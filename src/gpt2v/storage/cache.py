@@ -1,0 +1,47 @@
+"""Data that are computed once and kept: opened if they are there and whole, else made."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from gpt2v.errors import UserError
+from gpt2v.storage.folders import remove_directory
+from gpt2v.storage.ownership import owned
+
+T = TypeVar("T")
+
+
+def cache_folder(name: str) -> Path:
+    """A folder in the user's cache, for data that can be computed again."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "gpt2v" / name
+
+
+def open_or_make(entry: Path, open_entry: Callable[[], T], make: Callable[[], None]) -> T:
+    """Open a cache entry; if it is missing or damaged, make it first.
+
+    One process makes it; others that want it wait, and then open it.
+
+    Args:
+        entry: its folder.
+        open_entry: checks and opens it; raises UserError if it cannot be used.
+        make: writes the entry whole or not at all.
+
+    Raises:
+        UserError: the cache cannot be written, or what was made cannot be opened.
+    """
+    if entry.exists():
+        try:
+            return open_entry()
+        except UserError as error:
+            print(f"gpt2v: {error}; making it again", file=sys.stderr)
+    with owned(entry, wait=True):
+        if entry.exists():
+            try:
+                return open_entry()  # another process has made it meanwhile
+            except UserError:
+                remove_directory(entry)
+        make()
+        return open_entry()

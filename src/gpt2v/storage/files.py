@@ -1,0 +1,117 @@
+"""Write files whole or not at all; what keeps a file from being written is one line."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from gpt2v.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+OF_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # operating systems write them
+UNFINISHED = ".unfinished"  # ends the name of a file or folder that is being written or removed
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically.
+
+    Raises:
+        UserError: as `writing`.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically.
+
+    Raises:
+        UserError: as `writing`.
+    """
+    with writing(path), whole_file(path) as file:
+        file.write(content)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file atomically.
+
+    Raises:
+        UserError: as `writing`.
+    """
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_parquet(path: Path, table: "pa.Table") -> None:
+    """Write a table atomically.
+
+    Raises:
+        UserError: as `writing`.
+    """
+    import pyarrow.parquet as pq  # takes a moment
+
+    with writing(path), whole_file(path) as file:
+        pq.write_table(table, file)
+
+
+@contextmanager
+def writing(path: Path, verb: str = "written") -> Iterator[None]:
+    """Turn what keeps the block from writing into one line that names `path`.
+
+    Raises:
+        UserError: the disk is full, the folder is read-only, ...
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be {verb}: {reason(error)}") from None
+
+
+def check_writable(folder: Path) -> None:
+    """Raise an OSError if no file can be made in a folder."""
+    with tempfile.TemporaryFile(dir=folder):
+        pass
+
+
+def reason(error: Exception) -> str:
+    """Why files could not be written, in the words of the operating system."""
+    return getattr(error, "strerror", None) or first_line(error)
+
+
+@contextmanager
+def whole_file(path: Path, beside: Path | None = None) -> Iterator[BinaryIO]:
+    """Write a file atomically: it appears only when it is complete and on the disk.
+
+    Its folder is made if it is missing.
+
+    Args:
+        path: the file.
+        beside: folder on the same disk for the unfinished file; None: the file's own.
+    """
+    if beside is None:
+        beside = path.parent
+        beside.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=beside, prefix=f".{path.name}.", suffix=UNFINISHED)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            os.chmod(name, 0o644)  # mkstemp makes files that only the owner can read
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+        sync(path.parent)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of names of a directory, is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
