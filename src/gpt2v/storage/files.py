@@ -94,7 +94,7 @@ def whole_file(path: Path, beside: Path | None = None) -> Iterator[BinaryIO]:
     if beside is None:
         beside = path.parent
         beside.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=beside, prefix=f".{path.name}.", suffix=UNFINISHED)
+    handle, name = tempfile.mkstemp(dir=beside, prefix=hidden(path), suffix=UNFINISHED)
     try:
         with os.fdopen(handle, "wb") as file:
             os.chmod(name, 0o644)  # mkstemp makes files that only the owner can read
@@ -106,6 +106,11 @@ def whole_file(path: Path, beside: Path | None = None) -> Iterator[BinaryIO]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def hidden(path: Path) -> str:
+    """How the names of hidden files and folders that belong to `path` begin."""
+    return path.name + "." if path.name.startswith(".") else f".{path.name}."
 
 
 def sync(path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpt2v.storage.files import UNFINISHED, sync
+from gpt2v.storage.files import UNFINISHED, hidden, sync
 
 _REPLACED = ".replaced"
 
@@ -24,8 +24,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
     A folder that is at `path` already is replaced at the end.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.name}."
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix, suffix=UNFINISHED))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=hidden(path), suffix=UNFINISHED))
     try:
         temporary.chmod(0o755)
         yield temporary
@@ -71,8 +70,7 @@ def remove_directory(path: Path) -> None:
     """Remove a folder, if it exists, so that readers see the whole folder or none of it."""
     if not path.exists():
         return
-    name = path.name if path.name.startswith(".") else f".{path.name}"
-    aside = path.with_name(f"{name}.{secrets.token_hex(4)}{UNFINISHED}")
+    aside = path.with_name(f"{hidden(path)}{secrets.token_hex(4)}{UNFINISHED}")
     path.rename(aside)
     shutil.rmtree(aside)
 

@@ -59,10 +59,12 @@ def owned(path: Path, wait: bool = False) -> Iterator[None]:
             remove_unfinished(whole.parent, glob.escape(whole.name))
             yield
         finally:
-            for file in (_owner_of(whole), _lock_of(whole)):
-                with suppress(OSError):  # Windows: still open
-                    file.unlink()
-            lock.release()
+            try:
+                for file in (_owner_of(whole), _lock_of(whole)):
+                    with suppress(OSError):  # Windows: still open
+                        file.unlink()
+            finally:
+                lock.release()
     finally:
         for folder in made:
             with suppress(OSError):  # not empty
@@ -120,10 +122,12 @@ def _description() -> dict[str, str | int]:
 
 
 def _described(path: Path) -> str:
-    """The owner, as far as it can be read."""
-    try:
-        found = json.loads(_owner_of(path).read_bytes())
-        where = "" if found["host"] == socket.gethostname() else f" on {found['host']}"
-        return f"process {found['pid']}{where} since {found['since']} ({found['command']})"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process, which has just begun"
+    """The owner, as far as it can be read; one that has just begun writes it within moments."""
+    for _ in range(10):
+        try:
+            found = json.loads(_owner_of(path).read_bytes())
+            where = "" if found["host"] == socket.gethostname() else f" on {found['host']}"
+            return f"process {found['pid']}{where} since {found['since']} ({found['command']})"
+        except (OSError, ValueError, KeyError, TypeError):
+            time.sleep(0.05)
+    return "another process"
