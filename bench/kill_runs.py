@@ -196,7 +196,8 @@ def chain(work: Work, mode: str, folder: Path, draw: random.Random, tally: Tally
         said = [child.communicate()[1] for child in children]
         codes = [child.returncode for child in children]
         for text in said:
-            if "Traceback" in text and "in _run" in text:  # not while Python still imports
+            # Not while Python still imports, and not torchrun's own.
+            if "Traceback" in text and "gpt2v/cli/main.py" in text and "in _run" in text:
                 tally.fault(f"{work.words[:2]} {mode}: a traceback: {text[-1500:]}")
         if before and 0 in codes:
             tally.counts["leftovers mentioned"] += 1
@@ -208,9 +209,9 @@ def chain(work: Work, mode: str, folder: Path, draw: random.Random, tally: Tally
             if done != work.expected:
                 tally.fault(f"{work.words[:2]} {mode}: the old result is lost")
             old = None
-        if 0 in codes:
-            break
         before = hidden(folder)
+        if 0 in codes or (done == work.expected and not before):
+            break
         if sent > left:
             tally.fault(f"{work.words[:2]} {mode}: does not continue: {said}")
             break
@@ -227,7 +228,8 @@ def chain(work: Work, mode: str, folder: Path, draw: random.Random, tally: Tally
 
 def continued(work: Work, folder: Path, done: Any, old: Any) -> tuple[str, ...]:
     """The options with which a user would go on."""
-    if old is not None and (done == old or not work.resumes or not any_checkpoint(folder)):
+    unused = done == old or not work.resumes or not any_checkpoint(folder)
+    if done == work.expected or (old is not None and unused):
         return ("--overwrite",)
     return ("--resume",) if work.resumes else ()
 

@@ -1,21 +1,30 @@
 """Run directories are never overwritten by accident or left half-written by a mistake."""
 
-import errno
 import json
 import os
-import stat
+import shutil
+from contextlib import suppress
 
 import pytest
 
 from gpt2v import runs
-from gpt2v.cli.main import main
-from gpt2v.errors import UserError
+from gpt2v.errors import Stopped, UserError
 from gpt2v.run_layout import FINISHED, mark
+from gpt2v.stopping import SIGNALS, signals_as_exceptions
 from gpt2v.storage.files import write_json, write_text
-from gpt2v.storage.folders import remove_directory, whole_directory
-from helpers import TINY_LM, TINY_TILES, refusal, train_config, write_yaml
+from gpt2v.train import checkpoints
+from helpers import TINY_LM, refusal, train_config, write_yaml
+from stopped import at_change, killed_at
 
 OLDER = '{"format": 1, "gpt2v": "0.0.9"}'  # the mark of an older version
+
+
+def save(run, step):
+    checkpoints.write(run, step, lambda folder: (folder / "weights").write_text("old") and None)
+
+
+def tree(folder):
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def finished(path, content="old"):
@@ -88,42 +97,6 @@ def test_a_folder_that_is_not_a_run_is_never_overwritten(tmp_path):
         runs.new_run(tmp_path / "file" / "x"),
     ):
         pytest.fail("was entered")
-
-
-def test_text_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    write_text(tmp_path / "a", "first")
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(UserError, match=r"a: cannot be written: disk full"):
-        write_text(tmp_path / "a", "second")
-    assert (tmp_path / "a").read_text() == "first"
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
-
-
-def test_others_may_read_what_is_written(tmp_path):
-    """Like any file that is simply opened and written."""
-    (tmp_path / "plain").write_text("x")
-    write_text(tmp_path / "ours", "x")
-    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "ours")]
-    assert modes[0] == modes[1]
-
-
-def test_a_directory_appears_complete_or_not_at_all(tmp_path):
-    def write():
-        with whole_directory(tmp_path / "d") as folder:
-            (folder / "x").write_text("x")
-            assert not (tmp_path / "d").exists()
-            raise ValueError("stop")
-
-    with pytest.raises(ValueError, match="stop"):
-        write()
-    assert list(tmp_path.iterdir()) == []
-    with whole_directory(tmp_path / "d") as folder:
-        (folder / "x").write_text("x")
-    assert [p.name for p in (tmp_path / "d").iterdir()] == ["x"]
 
 
 def test_results_record_versions_command_and_time(tmp_path):
@@ -247,55 +220,227 @@ def test_a_configuration_is_written_once_and_then_compared(tmp_path):
         runs.write_config(tmp_path, config)
 
 
-def test_a_directory_is_removed_whole(tmp_path):
-    (tmp_path / "d" / "e").mkdir(parents=True)
-    remove_directory(tmp_path / "d")
-    assert list(tmp_path.iterdir()) == []
-    remove_directory(tmp_path / "d")  # nothing is there
+# ---- stopped at any moment -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", ["eval", "probe", "ladder", "report"])
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, mm_run, capsys, monkeypatch, command):
-    """At every file that is written, one after the other."""
-    measured = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
-    probe = {**measured, "model": str(mm_run), "n_train": 20, "n_test": 10}
-    ladder = {**measured, "model": str(mm_run), "n_images": 2, "rungs": ["R0", "R4"]}
-    files = {
-        "eval": write_yaml(tmp_path / "e.yaml", {**measured, "n_images": 2, "examples": 1}),
-        "probe": write_yaml(tmp_path / "p.yaml", probe),
-        "ladder": write_yaml(tmp_path / "l.yaml", ladder),
-    }
-    argv = {
-        "eval": ["eval", str(mm_run), "--suite", str(files["eval"])],
-        "probe": ["probe", str(files["probe"])],
-        "ladder": ["ablate", "tokens", str(files["ladder"])],
-        "report": ["report", str(tmp_path / "measured")],
-    }
-    if command == "report":
-        assert main([*argv["eval"], "--out", str(tmp_path / "measured")]) == 0
-    out, real, writes = tmp_path / "out", os.fsync, 0
+def replace(path, checkpoint):
+    """Overwrite the run, as a training or a measurement does."""
+    with runs.new_run(path, overwrite=True) as run:
+        write_text(run / "config.yaml", "new")
+        if checkpoint:
+            write_text(run / "checkpoints" / "step-000001" / "weights", "new")
+        write_json(run / FINISHED, {"kind": "new"})
+
+
+def kind(run):
+    return json.loads((run / FINISHED).read_text())["kind"] if runs.is_finished(run) else None
+
+
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_killed_at_any_change_while_a_run_is_replaced(tmp_path, checkpoint, capfd):
+    """A finished run was only in a hidden folder then, and the next command knew nothing of it."""
+    n, kept = 0, 0
     while True:
-        left = [writes]
-
-        def fsync(handle, left=left):
-            left[0] -= 1
-            if left[0] < 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            real(handle)
-
-        monkeypatch.setattr(os, "fsync", fsync)
-        capsys.readouterr()
-        if main([*argv[command], "--out", str(out)]) == 0:
+        path = finished(tmp_path / "r")
+        killed = killed_at(n, lambda path=path: replace(path, checkpoint))
+        aside = tmp_path / ".r.replaced"
+        assert "old" in (kind(path), kind(aside)) or kind(path) == "new"
+        before = {p.name for p in tmp_path.iterdir()} - {"r", ".r.lock", ".r.owner"}
+        capfd.readouterr()
+        runs.restored(path)  # by a command that only reads
+        if kind(path) is None:
+            assert checkpoint
+            assert kind(aside) == "old"
+            kept += 1
+            replace(path, checkpoint)  # the half run goes, the old one stays until the end
+        if killed and kind(path) == "old":
+            with pytest.raises(UserError, match="already holds a run"), runs.new_run(path):
+                pytest.fail("was entered")
+        with runs.new_run(path, overwrite=True) as run:
+            write_json(run / FINISHED, {"kind": "last"})
+        assert [p.name for p in tmp_path.iterdir()] == ["r"]
+        said = capfd.readouterr().err
+        mentioned = any(word in said for word in ("restored", "kept in", "unfinished", "removed"))
+        assert mentioned or not before, before
+        if not killed:
             break
-        said = capsys.readouterr().err.splitlines()
-        lines = [line for line in said if " s left" not in line]  # plain progress lines
-        assert len(lines) == 1, said
-        assert lines[0].endswith("cannot be written: No space left on device")
-        if command == "report":  # a page that is there is whole: only its folder was not synced
-            pages = [path.read_text() for path in out.iterdir()] if out.exists() else []
-            assert not pages or (len(pages) == 1 and pages[0].endswith("</html>\n"))
+        shutil.rmtree(path)
+        n += 1
+    assert n > 15
+    assert (kept > 0) == checkpoint
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_a_signal_at_any_change_while_a_run_is_replaced(tmp_path, checkpoint, signum):
+    """The old run is back at once, or the new one is finished, or has a checkpoint."""
+    n = 0
+    while True:
+        path = finished(tmp_path / "r")
+        with (
+            signals_as_exceptions(),
+            at_change(n, lambda: os.kill(os.getpid(), signum)) as left,
+            suppress(Stopped, KeyboardInterrupt),
+        ):
+            replace(path, checkpoint)
+        aside = tmp_path / ".r.replaced"
+        if kind(path) is None:
+            assert list(path.glob("checkpoints/step-*"))
+            assert kind(aside) == "old"
         else:
-            assert not out.exists()
-        writes += 1
-    assert writes > 1
-    assert (out / ("index.html" if command == "report" else "results.json")).is_file()
+            assert not aside.exists() or kind(path) == "new"
+        replace(path, checkpoint)
+        assert kind(path) == "new"
+        assert [p.name for p in tmp_path.iterdir()] == ["r"]
+        if left[0] >= 0:
+            break
+        shutil.rmtree(path)
+        n += 1
+    assert n > 15
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_at_any_change_of_a_new_run_leaves_nothing(tmp_path, signum):
+    n = 0
+    while True:
+        path = tmp_path / "a" / "r"
+        with (
+            signals_as_exceptions(),
+            at_change(n, lambda: os.kill(os.getpid(), signum)) as left,
+            suppress(Stopped, KeyboardInterrupt),
+            runs.new_run(path) as run,
+        ):
+            write_text(run / "config.yaml", "new")
+            write_json(run / FINISHED, {"kind": "new"})
+        assert not path.exists() or kind(path) == "new"
+        if left[0] >= 0:
+            break
+        replace(path, False)
+        assert [p.name for p in path.parent.iterdir()] == ["r"]
+        shutil.rmtree(tmp_path / "a")
+        n += 1
+    assert n > 8
+
+
+def test_a_half_run_without_value_does_not_block_the_next_one(tmp_path, capsys):
+    """It was killed before it had a checkpoint or results."""
+    with pytest.raises(RuntimeError):
+        fail_in(tmp_path / "r", False, RuntimeError())
+    assert (tmp_path / "r" / "metrics.jsonl").is_file()
+    with runs.new_run(tmp_path / "r") as run:
+        assert [path.name for path in run.iterdir()] == ["run.json"]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "r: removed; a stopped process left neither a checkpoint nor results" in said
+
+
+def test_a_half_run_with_a_checkpoint_is_not_removed(tmp_path):
+    for name in ("checkpoints", "encoder/checkpoints"):
+        run = tmp_path / name.split("/")[0]
+        with pytest.raises(RuntimeError):
+            fail_in(run, False, RuntimeError(), f"{name}/step-000010/x")
+        mark(run, ("encoder",))
+        with pytest.raises(UserError, match="already holds an unfinished run"), runs.new_run(run):
+            pytest.fail("was entered")
+
+
+# ---- only our own --------------------------------------------------------------------------------
+
+
+def a_whole_run(path):
+    """One with every file that a run can have."""
+    with runs.new_run(path) as run:
+        for name in ("config.yaml", "metrics.jsonl", "records.parquet", "report/index.html"):
+            write_text(run / name, "old")
+        for name in ("tensorboard/events.out.tfevents.1.host", "wandb/a/b", "examples/0-1.png"):
+            write_text(run / name, "old")
+        write_text(run / "imports" / "0123456789ab-own.py", "old")
+        write_text(run / "checkpoints" / ".step-000020.abc.unfinished" / "half", "old")
+        save(run, 10)
+        save(run / "encoder", 10)
+        write_text(run / "encoder" / "metrics.jsonl", "old")
+        mark(run, ("encoder", "eval"))
+        write_json(run / FINISHED, {"kind": "old"})
+    return path
+
+
+FOREIGN = [
+    "thesis.tex",
+    "notes/thesis.tex",
+    "checkpoints/thesis.tex",
+    "checkpoints/step-000010/thesis.tex",
+    "checkpoints/step-000010/below/thesis.tex",
+    "encoder/thesis.tex",
+    "encoder/checkpoints/step-000010/thesis.tex",
+    "examples/mine.png",
+    "report/thesis.html",
+    "imports/thesis.py",
+    "tensorboard/thesis",
+    ".git/config",
+    "later/results.json",  # a run in the run that is not its own
+    "metrics.jsonl.bak",
+]
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_run_with_a_file_of_the_user_is_not_replaced(tmp_path, name, capsys):
+    run = a_whole_run(tmp_path / "r")
+    write_text(run / name, "of the user")
+    before = tree(tmp_path)
+    config = write_yaml(tmp_path.with_suffix(".yaml"), TINY_LM)
+    said = refusal(capsys, "lm", "train", config, "--out", run, "--overwrite")
+    assert said.endswith(f"r/{name}: is no file of a run; move it, or choose another --out")
+    assert tree(tmp_path) == before
+    (run / name).unlink()
+    with runs.new_run(run, overwrite=True):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["r"]
+
+
+def test_a_link_to_other_folders_is_not_a_file_of_a_run(tmp_path):
+    run = a_whole_run(tmp_path / "r")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "thesis").write_text("x")
+    (run / "link").symlink_to("../elsewhere")
+    with pytest.raises(UserError, match="link: is no file"), runs.new_run(run, overwrite=True):
+        pytest.fail("was entered")
+    assert (tmp_path / "elsewhere" / "thesis").is_file()
+
+
+def test_what_the_operating_system_writes_does_not_matter(tmp_path):
+    run = a_whole_run(tmp_path / "r")
+    (run / ".DS_Store").write_text("x")
+    (run / "checkpoints" / ".DS_Store").write_text("x")
+    replace(run, False)
+    assert [p.name for p in tmp_path.iterdir()] == ["r"]
+
+
+@pytest.mark.parametrize("error", [UserError("x"), KeyboardInterrupt(), Stopped("x", 15)])
+def test_a_run_that_fails_removes_only_its_own_files(tmp_path, error):
+    """Files of the user came into the folder before it, or while it ran."""
+    path = tmp_path / "r"
+    write_text(path / ".git" / "config", "of the user")
+    with suppress(UserError, KeyboardInterrupt, Stopped), runs.new_run(path) as run:
+        write_text(run / "config.yaml", "half")
+        write_text(run / "examples" / "0.png", "half")
+        write_text(run / "thesis.tex", "of the user")
+        raise error
+    names = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
+    assert names == {".git/config", "thesis.tex"}
+    assert not (path / "examples").exists()
+
+
+def test_an_empty_folder_of_the_user_stays(tmp_path):
+    (tmp_path / "r").mkdir(mode=0o700)
+    with pytest.raises(UserError, match="wrong"):
+        fail_in(tmp_path / "r", False, UserError("wrong"))
+    assert list((tmp_path / "r").iterdir()) == []
+
+
+def test_a_user_s_file_that_came_later_is_not_removed_with_the_old_run(tmp_path):
+    """While the new run was made, in the folder where the old one is kept."""
+    path = finished(tmp_path / "r")
+    with runs.new_run(path, overwrite=True) as run:
+        write_text(tmp_path / ".r.replaced" / "thesis.tex", "of the user")
+        write_json(run / FINISHED, {"kind": "new"})
+    assert [p.name for p in (tmp_path / ".r.replaced").iterdir()] == ["thesis.tex"]

@@ -109,6 +109,7 @@ def _restore(path: Path) -> None:
     """Put back a run that a killed process was replacing, unless its successor has a value."""
     if is_finished(path):
         remove_run(replaced(path))
+        remark(path, "removed the run that it has replaced; a process was stopped before it did so")
     elif has_checkpoint(path) or any(foreign(path)):
         remark(path, f"the run that it is to replace is kept in {replaced(path)}")
     else:

@@ -33,16 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     with signals_as_exceptions():
         keep_freed_memory()
-        status = _run(sys.argv[1:] if argv is None else argv)
-        return _broken_output() or status
+        return _run(sys.argv[1:] if argv is None else argv)
 
 
 def _run(argv: Sequence[str]) -> int:
     try:
-        words = take_imports(list(argv))
-        words, overrides = take_overrides(words)
-        args, rest = _parser().parse_known_args(words)
-        args.command(args, {**top_level(args), **overrides_of(rest), **overrides})
+        _command(argv)
     except UserError as error:
         _say(str(error))
         return 2
@@ -52,28 +48,32 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _say("stopped")
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader of the output has closed it, e.g. `head`
+        _drop_output()
+        return 141
     except OSError as error:
-        if (status := _broken_output()) != 0:
-            return status
         if error.errno not in _CANNOT_WRITE:
             raise
-        _say(f"{error.filename or 'a file'}: cannot be written: {reason(error)}")
+        if error.filename is None:  # of a stream that is open
+            _drop_output()
+        _say(f"{error.filename or 'standard output'}: cannot be written: {reason(error)}")
         return 2
     return 0
 
 
-def _broken_output() -> int:
-    """The exit status if standard output cannot be written; 0: it can."""
+def _command(argv: Sequence[str]) -> None:
     try:
-        sys.stdout.flush()
-        return 0
-    except BrokenPipeError:  # its reader has closed it, e.g. `head`
-        status = 141
-    except OSError as error:
-        _say(f"standard output cannot be written: {reason(error)}")
-        status = 2
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at the exit
-    return status
+        words = take_imports(list(argv))
+        words, overrides = take_overrides(words)
+        args, rest = _parser().parse_known_args(words)
+        args.command(args, {**top_level(args), **overrides_of(rest), **overrides})
+    finally:
+        sys.stdout.flush()  # an error of it is one line, too
+
+
+def _drop_output() -> None:
+    """Write no more to standard output; else Python would try again when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(text: str) -> None:

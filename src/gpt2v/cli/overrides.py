@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gpt2v.config.base import Config
 from gpt2v.config.describe import describe
@@ -10,6 +10,9 @@ from gpt2v.config.load import read_yaml
 from gpt2v.errors import UserError
 from gpt2v.extensions import import_file
 from gpt2v.registry import Registry
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 Overrides = dict[str, Any]
 
@@ -31,6 +34,10 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         self.epilog = "\n\n".join(note() for note in self.notes)
         return super().format_help()
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        """Print the help; unlike argparse, do not hide an error of standard output."""
+        print(self.format_help(), end="", file=file)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see {self.prog} --help)")

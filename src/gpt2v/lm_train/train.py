@@ -22,7 +22,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, spec_texts
 from gpt2v.errors import UserError, within
 from gpt2v.hardware.device import place
-from gpt2v.model.files import wrap_tokenizer
+from gpt2v.model.files import save_tokenizer
 from gpt2v.model.load import load_model
 from gpt2v.model.packed import Reader
 from gpt2v.train.distributed import rank_0_first
@@ -80,8 +80,8 @@ def tokenize(config: LMConfig, out: Path) -> None:
         raise UserError("data.stages: there is no corpus to tokenize")
     bank = load_bank(config.tiles) if config.data.has_grids else None
     tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
-    save = wrap_tokenizer(tokenizer).save_pretrained
-    tokenize_corpus(config.data.corpora[0], tokenizer, out, save)
+    corpus = config.data.corpora[0]
+    tokenize_corpus(corpus, tokenizer, out, lambda folder: save_tokenizer(folder, tokenizer))
     print(f"tokens: {out}; train with `corpus: {out}` and `tokenizer: {{source: {out}}}`")
 
 

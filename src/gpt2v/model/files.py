@@ -22,7 +22,21 @@ M = TypeVar("M", bound=PreTrainedModel)
 def save_pretrained(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer) -> None:
     """Write the files that `from_pretrained` of plain transformers reads."""
     model.save_pretrained(folder)
-    wrap_tokenizer(tokenizer).save_pretrained(folder)
+    save_tokenizer(folder, tokenizer)
+
+
+def save_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Write the files of a tokenizer.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    try:
+        wrap_tokenizer(tokenizer).save_pretrained(folder)
+    except OSError:
+        raise
+    except Exception as error:  # tokenizers has no type of its own for errors of the disk
+        raise OSError(first_line(error)) from None
 
 
 def load_weights(folder: Path, model: PreTrainedModel) -> None:

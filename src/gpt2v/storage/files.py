@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -85,17 +85,19 @@ def reason(error: Exception) -> str:
 def whole_file(path: Path, beside: Path | None = None) -> Iterator[BinaryIO]:
     """Write a file atomically: it appears only when it is complete and on the disk.
 
-    Its folder is made if it is missing.
+    Its folder is made if it is missing, and removed again if the file cannot be written.
 
     Args:
         path: the file.
         beside: folder on the same disk for the unfinished file; None: the file's own.
     """
-    if beside is None:
-        beside = path.parent
-        beside.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=beside, prefix=hidden(path), suffix=UNFINISHED)
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = ""
     try:
+        handle, name = tempfile.mkstemp(
+            dir=beside or path.parent, prefix=hidden(path), suffix=UNFINISHED
+        )
         with os.fdopen(handle, "wb") as file:
             os.chmod(name, 0o644)  # mkstemp makes files that only the owner can read
             yield file
@@ -104,7 +106,11 @@ def whole_file(path: Path, beside: Path | None = None) -> Iterator[BinaryIO]:
         os.replace(name, path)
         sync(path.parent)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        if name:
+            Path(name).unlink(missing_ok=True)
+        for folder in made:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
         raise
 
 

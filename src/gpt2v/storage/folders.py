@@ -25,6 +25,7 @@ def whole_directory(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=hidden(path), suffix=UNFINISHED))
+    in_place = False
     try:
         temporary.chmod(0o755)
         yield temporary
@@ -35,9 +36,13 @@ def whole_directory(path: Path) -> Iterator[Path]:
         if path.exists():
             set_aside(path)
         os.replace(temporary, path)
+        in_place = True
         sync(path.parent)
+        in_place = False
         remove_directory(replaced(path))
     except BaseException:
+        if in_place:  # but perhaps not on the disk
+            os.replace(path, temporary)
         put_back(path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise

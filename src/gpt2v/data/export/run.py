@@ -112,6 +112,7 @@ def _restore(folder: ExportFolder) -> None:
         return
     if folder.read_manifest():
         remove_directory(aside)
+        remark(root, "removed the export that it has replaced")
     elif any((folder.work / "shards").glob("*.json")) or any(folder.foreign()):
         remark(root, f"the export that it is to replace is kept in {aside}")
     else:

@@ -1,0 +1,124 @@
+"""Signals end a command with one line, after it has cleaned up or saved."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from gpt2v.cli.main import main
+from gpt2v.stopping import SIGNALS
+from helpers import TINY_LM, TINY_TILES, write_yaml
+
+WHERE = {  # a function that each command calls after it has begun its run
+    "lm": "gpt2v.lm_train.train.load_bank",
+    "eval": "gpt2v.eval.evaluate.score_all",
+    "probe": "gpt2v.probe.probe.collect",
+    "export": "gpt2v.data.export.run.bank_of",
+}
+
+
+@pytest.fixture
+def argv(tmp_path, mm_run):
+    grid = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
+    short = {"batch_size": 4, "stages": [{"steps": 12, "mix": [{"rows": 1, "cols": 2}]}]}
+    lm = write_yaml(tmp_path / "lm.yaml", {**TINY_LM, "data": short})
+    evaluate = write_yaml(tmp_path / "eval.yaml", {**grid, "n_images": 2})
+    probe = {**grid, "model": str(mm_run), "n_train": 20, "n_test": 10}
+    export = write_yaml(tmp_path / "export.yaml", {**grid, "n_images": 4, "shard_size": 2})
+    return {
+        "lm": ["lm", "train", str(lm), "--out", "r"],
+        "eval": ["eval", str(mm_run), "--suite", str(evaluate), "--out", "r"],
+        "probe": ["probe", str(write_yaml(tmp_path / "probe.yaml", probe)), "--out", "r"],
+        "export": ["data", "export", str(export), "--format", "folder", "--to", "r"],
+    }
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def tree(folder):
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("command", WHERE)
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_while_a_command_begins(place, capsys, monkeypatch, argv, command, signum):
+    """The old result is there, and nothing else."""
+    assert main(argv[command]) == 0
+    before = tree(place)
+    monkeypatch.setattr(WHERE[command], lambda *_, **__: os.kill(os.getpid(), signum))
+    capsys.readouterr()
+    for options in (
+        ["--overwrite"],
+        ["--overwrite", "--seed" if command != "lm" else "--train.seed", "5"],
+    ):
+        assert main([*argv[command], *options]) == 128 + signum
+        says = "stopped" if signum == signal.SIGINT else f"stopped by {signal.Signals(signum).name}"
+        said = capsys.readouterr().err.splitlines()
+        assert [line for line in said if " s left" not in line][-1] == f"gpt2v: {says}"
+        assert tree(place) == before
+        assert os.listdir(place) == ["r"]
+    old = Path("r")
+    old.rename("s")
+    assert main(argv[command]) == 128 + signum  # into a new folder
+    assert [name for name in os.listdir(place) if name != "s"] in ([], ["r"])
+    assert not list(Path("r").rglob("*.json"))
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_training_saves_first(place, capsys, monkeypatch, argv, signum):
+    assert main(argv["lm"]) == 0
+    whole = sorted(Path("r").glob("checkpoints/step-*"))[-1] / "model.safetensors"
+    expected = whole.read_bytes()
+    Path("r").rename("whole")
+    import gpt2v.train.loop as loop
+
+    real, steps = loop._Training.step, []
+
+    def step(self, number, *args):
+        steps.append(number)
+        if len(steps) == 4:
+            os.kill(os.getpid(), signum)
+        return real(self, number, *args)
+
+    monkeypatch.setattr(loop._Training, "step", step)
+    capsys.readouterr()
+    assert main(argv["lm"]) == 128 + signum
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "gpt2v: stopped after step 4, which is saved; rerun with --resume to continue"
+    assert [p.name for p in Path("r").glob("checkpoints/*")] == ["step-000004"]
+    assert main([*argv["lm"], "--resume"]) == 0
+    last = sorted(Path("r").glob("checkpoints/step-*"))[-1]
+    assert (last / "model.safetensors").read_bytes() == expected
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_that_is_ignored_stays_ignored(place, argv, monkeypatch, signum):
+    """As under nohup."""
+    before = signal.signal(signum, signal.SIG_IGN)
+    try:
+        import gpt2v.train.loop as loop
+
+        real = loop._Training.step
+
+        def step(self, *args):
+            os.kill(os.getpid(), signum)
+            return real(self, *args)
+
+        monkeypatch.setattr(loop._Training, "step", step)
+        assert main([*argv["lm"], "--train.save_every", "0"]) == 0
+        assert signal.getsignal(signum) == signal.SIG_IGN
+    finally:
+        signal.signal(signum, before)
+
+
+def test_handlers_are_put_back(place, argv):
+    before = [signal.getsignal(signum) for signum in SIGNALS]
+    assert main(["data", "suites"]) == 0
+    assert main(["lm", "train", "missing.yaml"]) == 2
+    assert [signal.getsignal(signum) for signum in SIGNALS] == before
