@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 import helpers
 from gpt2v.cli.main import main
 from gpt2v.mm_train import export
+from gpt2v.model.load import load_gpt2v
 from llava_cases import Case, build
+from stopped import killed_at
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,62 @@ def test_the_command_writes_the_same_bytes_again_and_only_over_an_export(run, tm
     assert main(["mm", "export", str(run), "--to", str(tmp_path / "empty")]) == 0
     assert content(tmp_path / "empty") == first
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "new"]
+
+
+def test_killed_at_any_change_while_an_export_is_replaced(run, tmp_path, monkeypatch, capfd):
+    to, n = tmp_path / "to", 0
+    monkeypatch.setattr(export, "load_gpt2v", lambda *_, **__: (loaded, loaded.gpt2v))
+    loaded = load_gpt2v(str(run))[0]
+    real = export.save_llava
+
+    def small(folder, *rest):
+        real(folder, *rest)
+        (folder / "model.safetensors").write_text("small")  # quick to write, and another content
+
+    assert main(["mm", "export", str(run), "--to", str(to)]) == 0
+    old = content(to)
+    monkeypatch.setattr(export, "save_llava", small)
+    assert main(["mm", "export", str(run), "--to", str(tmp_path / "new")]) == 0
+    new = content(tmp_path / "new")
+    shutil.copytree(to, tmp_path / "old")
+    while True:
+        killed = killed_at(n, lambda: export.export_llava(str(run), to, overwrite=True))
+        capfd.readouterr()
+        found = {p.name for p in tmp_path.glob(".to.*")} - {".to.lock", ".to.owner"}
+        status = main(["mm", "export", str(run), "--to", str(to)])
+        said = capfd.readouterr().err
+        assert status == 2
+        assert "already holds an export" in said.splitlines()[-1]
+        assert not found or any(word in said for word in ("restored", "removed", "unfinished"))
+        assert content(to) in (old, new)
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["new", "old", "to"]
+        if not killed:
+            break
+        shutil.rmtree(to)
+        shutil.copytree(tmp_path / "old", to)
+        n += 1
+    assert content(to) == new
+    assert n > 15
+
+
+def test_only_the_export_itself_is_replaced(run, tmp_path, capsys):
+    to = tmp_path / "to"
+    words = ["mm", "export", str(run), "--to", str(to)]
+    assert main(words) == 0
+    capsys.readouterr()
+    (to / "thesis.tex").write_text("of the user")
+    said = helpers.refusal(capsys, *words, "--overwrite")
+    assert f"--to: {to / 'thesis.tex'}: is no file of the export; move it" in said
+    (to / "thesis.tex").unlink()
+    with (to / "model.safetensors").open("ab") as file:
+        file.write(b"trained further")
+    said = helpers.refusal(capsys, *words, "--overwrite")
+    assert f"--to: {to / 'model.safetensors'}: was changed after the export" in said
+    (to / "MANIFEST.json").unlink()  # now it could be a LLaVA of another tool
+    for more in ((), ("--overwrite",)):
+        said = helpers.refusal(capsys, *words, *more)
+        assert "is not empty and is not an export; it will not be overwritten" in said
+    assert (to / "model.safetensors").read_bytes().endswith(b"trained further")
 
 
 def refused(capsys, tmp_path, source, *more):

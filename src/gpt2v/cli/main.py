@@ -33,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     with signals_as_exceptions():
         keep_freed_memory()
-        return _run(sys.argv[1:] if argv is None else argv)
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        except KeyboardInterrupt:  # a second Ctrl-C, while the first one was answered
+            return 128 + signal.SIGINT
 
 
 def _run(argv: Sequence[str]) -> int:

@@ -95,6 +95,7 @@ def settle(folder: Path, name: str = "*") -> None:
             remark(path, "restored; a process was stopped while it replaced it")
         else:
             remove_directory(aside)
+            remark(path, "removed what it has replaced; a process was stopped before it did so")
     remove_unfinished(folder, name)
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,11 +18,14 @@ from exports import TILES, config_of, tree
 from gpt2v.cli.main import main
 from gpt2v.config.load import load
 from gpt2v.config.measuring import ExportConfig
+from gpt2v.data.export.files import ExportFolder
 from gpt2v.data.export.formats import FORMATS
 from gpt2v.data.export.run import export
 from gpt2v.data.export.shards import ExportJob
+from gpt2v.errors import UserError
 from gpt2v.execute import executors
 from helpers import refusal, write_yaml
+from stopped import killed_at
 
 # ---- the same bytes ---------------------------------------------------------------------------
 
@@ -163,6 +167,139 @@ def test_a_shard_whose_files_are_gone_is_written_again(tmp_path, monkeypatch):
     assert tree(tmp_path / "x") == tree(tmp_path / "whole")
 
 
+# ---- replaced, killed, owned ------------------------------------------------------------------
+
+
+def seed_of(folder):
+    """Of a finished export; none: there is none."""
+    manifest = ExportFolder(folder).read_manifest()
+    return manifest and manifest["config"]["seed"]
+
+
+def test_killed_at_any_change_while_an_export_is_replaced(tmp_path, capfd):
+    old, new = (config_of("composite", n=2, shard_size=1, seed=seed) for seed in (1, 2))
+    to, aside = tmp_path / "x", tmp_path / ".x.replaced"
+    export(new, tmp_path / "whole", "folder")
+    whole, n, kept = tree(tmp_path / "whole"), 0, 0
+    while True:
+        export(old, to, "folder", overwrite=to.exists())
+        killed = killed_at(n, lambda: export(new, to, "folder", overwrite=True))
+        assert 1 in (seed_of(to), seed_of(aside)) or seed_of(to) == 2
+        kept += seed_of(to) == {} and seed_of(aside) == 1
+        left = {p.name for p in tmp_path.iterdir()} - {"x", "whole", ".x.lock", ".x.owner"}
+        capfd.readouterr()
+        export(new, to, "folder", overwrite=True)
+        said = capfd.readouterr().err
+        assert not left or any(
+            word in said for word in ("restored", "kept in", "unfinished", "removed")
+        )
+        assert tree(to) == whole
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["whole", "x"]
+        if not killed:
+            break
+        n += 1
+    assert n > 40
+    assert kept > 10
+
+
+def test_an_export_that_replaces_another_continues(tmp_path, monkeypatch, capsys):
+    """Without --overwrite, which starts again; the old one is kept until the end."""
+    old, new = (config_of("composite", n=4, shard_size=1, seed=seed) for seed in (1, 2))
+    to = tmp_path / "x"
+    export(old, to, "folder")
+    real = ExportJob.do
+
+    def do(job, piece):
+        if piece == 2:
+            raise KeyboardInterrupt
+        real(job, piece)
+
+    monkeypatch.setattr(ExportJob, "do", do)
+    with pytest.raises(KeyboardInterrupt):
+        export(new, to, "folder", overwrite=True)
+    assert f"x: the export that it is to replace is kept in {tmp_path / '.x.replaced'}" in (
+        capsys.readouterr().err
+    )
+    monkeypatch.undo()
+    export(new, to, "folder")
+    assert seed_of(to) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_mistake_puts_the_old_export_back(tmp_path, monkeypatch):
+    to = tmp_path / "x"
+    export(config_of("composite", seed=1), to, "folder")
+    before = tree(to)
+
+    def fail(job, piece):
+        raise UserError("no disk")
+
+    monkeypatch.setattr(ExportJob, "do", fail)
+    with pytest.raises(UserError, match="no disk"):
+        export(config_of("composite", seed=2), to, "folder", overwrite=True)
+    assert tree(to) == before
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("name", ["thesis.tex", "train/thesis.tex", "notes/a", ".git/config"])
+def test_an_export_with_a_file_of_the_user_is_not_replaced(tmp_path, monkeypatch, name, finished):
+    config, to = config_of("composite"), tmp_path / "x"
+    if not finished:
+        monkeypatch.setattr("gpt2v.data.export.run._finish", stop)
+    with suppress(KeyboardInterrupt):
+        export(config, to, "folder")
+    monkeypatch.undo()
+    (to / name).parent.mkdir(parents=True, exist_ok=True)
+    (to / name).write_text("of the user")
+    before = tree(to)
+    with pytest.raises(UserError, match=f"x/{name}: is no file of the export; move it"):
+        export(config, to, "folder", overwrite=True)
+    assert tree(to) == before
+    (to / name).unlink()
+    export(config, to, "folder", overwrite=True)
+
+
+def test_a_folder_with_work_files_of_another_tool_is_no_export(tmp_path):
+    (tmp_path / "x" / ".export").mkdir(parents=True)
+    (tmp_path / "x" / ".export" / "config.yaml").write_text("mine: 1")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="is not empty and is no export"):
+            export(config_of("composite"), tmp_path / "x", "folder", overwrite=overwrite)
+    assert (tmp_path / "x" / ".export" / "config.yaml").read_text() == "mine: 1"
+
+
+def test_a_worker_of_an_earlier_owner_finishes_no_file(tmp_path):
+    """Its owner was killed while it wrote; then another export began here."""
+    earlier, later = ExportFolder(tmp_path, "1"), ExportFolder(tmp_path, "2")
+    earlier.prepare()
+
+    def chunks():
+        yield b"half"
+        later.prepare()
+        yield b"the rest"
+
+    with pytest.raises(UserError, match=r"a\.png: cannot be written"):
+        earlier.write([("train/a.png", chunks())])
+    with pytest.raises(UserError, match=r"b\.png: cannot be written"):
+        earlier.write([("b.png", [b"late"])])
+    assert not list(tmp_path.rglob("*.png"))
+    later.write([("train/a.png", [b"new"])])
+    assert (tmp_path / "train" / "a.png").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("where", [".", "home"])
+def test_a_folder_that_is_more_than_an_export_s_is_not_replaced(tmp_path, monkeypatch, where):
+    to = tmp_path / "home"
+    export(config_of("composite"), to, "folder")
+    monkeypatch.setenv("HOME", str(to))
+    if where == ".":
+        monkeypatch.chdir(to)
+    with pytest.raises(UserError, match=r"--to: .*needs a folder of its own"):
+        export(config_of("composite"), to, "folder", overwrite=True)
+    assert (to / "manifest.json").is_file()
+
+
 # ---- mistakes ---------------------------------------------------------------------------------
 
 
@@ -272,7 +409,6 @@ def test_a_broken_disk_is_one_line(tmp_path, capsys, small, monkeypatch):
 
 def test_a_worker_with_other_versions_is_refused(tmp_path):
     from gpt2v.data.export.plan import plan_of
-    from gpt2v.errors import UserError
 
     job = ExportJob(plan_of(config_of("composite")), "llava", str(tmp_path), {"pillow": "1.0"}, "")
     with pytest.raises(UserError, match=r"a worker has pillow .*, but the export needs 1.0"):

@@ -1,9 +1,9 @@
 """Files of an export: readers see a whole file or none of it, and it is on the disk.
 
 A finished export has a manifest with the names of its files. An unfinished one has work files in
-`.export/`: `making.yaml` and `config.yaml`, from what it is made; `shards/`, a receipt with the
-files of each shard that is written; `lines/`, what shards keep for the files of the whole export;
-and `finish.json`, the names of those.
+`.export/`: `making.yaml` and `config.yaml`, from what it is made; `names/`, the names of files
+before they are written; `shards/`, a receipt for each shard that is written; `lines/`, what shards
+keep for the files of the whole export.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ Entry = dict[str, str | int]  # a file in the manifest: its sha256 and its size 
 KIND = "export"
 WORK = ".export"  # subfolder for the work files of an unfinished export
 CONFIG, MAKING = "config.yaml", "making.yaml"
-_FINISH = "finish.json"
+_SUBFOLDERS = ("names", "shards", "lines")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ExportFolder:
             remove_unfinished(self.root)
             for old in self.work.glob("temporary-*"):
                 remove_directory(old)
-            for folder in (self.work / "shards", self.work / "lines", self.temporary):
+            for folder in (*(self.work / name for name in _SUBFOLDERS), self.temporary):
                 folder.mkdir(parents=True, exist_ok=True)
 
     def is_begun(self) -> bool:
@@ -84,25 +84,33 @@ class ExportFolder:
         manifest = self.read_manifest()
         ours = {self.manifest.name, *manifest.get("files", ())}
         if self.is_begun() or not manifest:
-            ours |= set(_read(self.work / _FINISH) or ())
-            for receipt in (self.work / "shards").glob("*.json"):
-                ours |= set((_read(receipt) or {}).get("files", ()))
+            for names in (self.work / "names").glob("*.json"):
+                ours |= set(_read(names) or ())
         whose = WORK if manifest or (self.work / MAKING).is_file() else ""
         for folder, folders, files in os.walk(self.root):
             folders[:] = [n for n in folders if n != whose and not n.endswith(UNFINISHED)]
             for name in files:
                 path = Path(folder, name)
-                if path.relative_to(self.root).as_posix() not in ours and name not in OF_SYSTEM:
+                passing = name in OF_SYSTEM or name.endswith(UNFINISHED)
+                if not passing and path.relative_to(self.root).as_posix() not in ours:
                     yield path
 
+    def note(self, what: str, names: Iterable[str]) -> None:
+        """Write down, for `foreign`, the names of files that will be written.
+
+        Args:
+            what: whose files they are: a shard's, or "last".
+        """
+        self.write([(f"{WORK}/names/{what}.json", [json.dumps(list(names)).encode()])])
+
     def write_last(self, contents: Iterable[tuple[str, Iterable[bytes]]]) -> dict[str, Entry]:
-        """`write` for the files of the whole export; their names are kept in the work files."""
+        """`write` for the files of the whole export, whose names are known one by one."""
         names: list[str] = []
 
         def noted() -> Iterator[tuple[str, Iterable[bytes]]]:
             for name, chunks in contents:
                 names.append(name)
-                self.write([(f"{WORK}/{_FINISH}", [json.dumps(names).encode()])])
+                self.note("last", names)
                 yield name, chunks
 
         return self.write(noted())

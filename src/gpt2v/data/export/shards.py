@@ -80,6 +80,7 @@ class ExportJob(Job):
         samples = part.data(bank).samples(np.arange(shard.start, shard.stop))
         items = examples_of(samples, part.grid, bank)
         written = format_of(self.format).shard(part, shard, items)
+        folder.note(shard.name, written.files)
         entries = folder.write((name, [content]) for name, content in written.files.items())
         lines = "".join(f"{line}\n" for line in written.lines)
         folder.write([(folder.lines(shard.name), [lines.encode()])])
