@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,17 @@ def hidden(folder: Path) -> set[str]:
     return {p.name for p in paths if not p.name.endswith(ends) and p.name != ".export"}
 
 
-def stop(work: Work, child: subprocess.Popen[str], name: str, folder: Path, wait: float) -> None:
-    """Send a signal after a while; half of the time only after the command owns its folder."""
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def stop(
+    work: Work, child: subprocess.Popen[str], name: str, folder: Path, wait: float, alone: float
+) -> None:
+    """Send a signal after a while, if `wait` is negative only after the command owns its folder."""
     if wait < 0:
         lock = folder.with_name(f".{folder.name}.lock")
         while child.poll() is None and not lock.exists():
@@ -165,7 +175,10 @@ def stop(work: Work, child: subprocess.Popen[str], name: str, folder: Path, wait
     time.sleep(abs(wait))
     if child.poll() is None:
         number = getattr(signal, f"SIG{name}")
-        os.killpg(child.pid, number) if work.processes == 2 else child.send_signal(number)
+        for pid in [*children_of(child.pid), child.pid] if work.processes == 2 else [child.pid]:
+            if pid == child.pid or alone > 0.5:  # sometimes torchrun alone, whose workers must end
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
 
 
 def chain(work: Work, mode: str, folder: Path, draw: random.Random, tally: Tally, left: int) -> int:
@@ -190,15 +203,16 @@ def chain(work: Work, mode: str, folder: Path, draw: random.Random, tally: Tally
             early = draw.random() < 0.4
             span = work.span * count
             wait = draw.uniform(0, span) if early else -draw.uniform(0, span * 0.4)
-            stop(work, draw.choice(children), name, folder, wait)
+            stop(work, draw.choice(children), name, folder, wait, draw.random())
             sent += 1
             tally.counts[f"{mode}: {name}"] += 1
         said = [child.communicate()[1] for child in children]
         codes = [child.returncode for child in children]
         for text in said:
             # Not while Python still imports, and not torchrun's own.
-            if "Traceback" in text and "gpt2v/cli/main.py" in text and "in _run" in text:
-                tally.fault(f"{work.words[:2]} {mode}: a traceback: {text[-1500:]}")
+            ours = text.find("gpt2v/cli/main.py")
+            if "Traceback" in text and ours >= 0 and "in _run" in text:
+                tally.fault(f"{work.words[:2]} {mode}: a traceback: {text[ours : ours + 2500]}")
         if before and 0 in codes:
             tally.counts["leftovers mentioned"] += 1
             if not any(word in text for word in MENTIONS for text in said):
@@ -265,12 +279,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--signals", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the random moments and signals")
+    parser.add_argument("--only", default="", help="of the commands with this in their name")
     parser.add_argument("--out", default="kill-runs.json")
     args = parser.parse_args()
     draw = random.Random(args.seed)
     root = Path(tempfile.mkdtemp(prefix="kill-runs-"))
     rows, faults = [], []
-    cases = works(root)
+    cases = {title: work for title, work in works(root).items() if args.only in title}
     for number, (title, work) in enumerate(cases.items()):
         place = root / str(number)
         made = place / "run"  # always the same folder: some configurations hold its name

@@ -5,10 +5,12 @@ training finishes its step and saves first. Signals that are ignored when the co
 as SIGHUP under nohup, stay ignored.
 """
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from gpt2v.errors import Stopped
@@ -62,6 +64,26 @@ def signals_as_exceptions() -> Iterator[None]:
 
     with _handled(handle):
         yield
+
+
+_abandoned: list[BaseException] = []
+
+
+def abandon(error: BaseException) -> None:
+    """Never free what the frames of an error hold, because that could block for ever.
+
+    The process must then end by `end_at_once`.
+    """
+    _abandoned.append(error)
+
+
+def end_at_once(status: int) -> None:
+    """End the process without freeing anything, if an error was abandoned."""
+    if _abandoned:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(status)
 
 
 @contextmanager

@@ -125,6 +125,19 @@ def test_preview_prints_samples_and_draws_a_sheet(folder, capsys):
     assert text.count("The grid above is size 1 by 2.") == 3
     with Image.open("sheet.png") as sheet:
         assert sheet.height > 3 * 96
+    assert main(["data", "preview", str(config), "--n", "1", "--png", "sheet.png"]) == 0
+
+
+@pytest.mark.parametrize("content", [b"a thesis", None])
+def test_a_preview_replaces_only_a_preview(folder, capsys, content):
+    config = write_yaml(folder / "suite.yaml", EVAL)
+    Image.new("RGB", (8, 8)).save("sheet.png")
+    if content is not None:
+        Path("sheet.png").write_bytes(content)
+    before = Path("sheet.png").read_bytes()
+    said = refusal(capsys, "data", "preview", config, "--n", 1, "--png", "sheet.png")
+    assert said.endswith("--png: sheet.png: was not written by gpt2v; choose another name")
+    assert Path("sheet.png").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,37 @@ def test_a_finished_demo_is_not_overwritten(demos):
     assert "--overwrite" in done.stderr
 
 
+def test_a_finished_demo_that_is_resumed_stays_as_it_is(demos):
+    out = demos[1]
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    printed = gpt2v("demo", "--preset", "smoke", "--out", out, "--resume")
+    assert printed == f"run: {out} is finished already\n"
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+    (out / "report" / "index.html").unlink()  # it was stopped before its last step
+    gpt2v("demo", "--preset", "smoke", "--out", out, "--resume")
+    assert (out / "report" / "index.html").is_file()
+    command = [sys.executable, "-m", "gpt2v", "demo", "--preset", "smoke", "--out", str(out)]
+    other = [*command, "--resume", "--mm.train.seed", "5"]
+    done = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "seed: 0 there, 5 now; --resume needs the same configuration" in done.stderr
+
+
+def test_only_what_is_not_finished_is_done_again(demos):
+    out = demos[1]
+    before = results(out)
+    weights_before = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
+    (out / "results.json").unlink()
+    (out / "probe" / "results.json").unlink()
+    printed = gpt2v("demo", "--preset", "smoke", "--out", out, "--resume").splitlines()
+    kept = [line for line in printed if "kept as it is" in line]
+    assert kept == [f"== {n}: kept as it is" for n in ("encoder", "lm", "mm", "eval", "ladder")]
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")} == weights_before
+    after = results(out)
+    for key in (*HEADLINE, "results"):
+        assert after[key] == before[key]
+
+
 def test_the_model_is_measured_again(demos, tmp_path):
     gpt2v("eval", demos[0] / "mm", "--out", tmp_path / "e", "--n_images", 60, *TILES)
     again = {row["modality"]: row["accuracy"] for row in results(tmp_path / "e")["results"]}

@@ -300,3 +300,12 @@ def test_a_failed_write_leaves_nothing(run: Path, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(UserError, match=r"index.html: cannot be written: disk full"):
         write_report(run)
     assert not (run / "report").exists()
+
+
+def test_a_page_of_another_tool_is_not_replaced(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<title>my thesis</title>")
+    with pytest.raises(UserError, match=r"index.html: was not written by gpt2v; choose another"):
+        write_report(run, tmp_path)
+    assert (tmp_path / "index.html").read_text() == "<title>my thesis</title>"
+    (tmp_path / "index.html").unlink()
+    assert write_report(run, tmp_path) == write_report(run, tmp_path)

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import torch
 from gpt2v.cli.main import main
 from gpt2v.data.stream import slice_of_batch
 from gpt2v.errors import UserError
+from gpt2v.storage.ownership import owned
+from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
 from helpers import REPO, TINY_MM, toy_task, train_config, write_yaml
 
@@ -134,14 +137,19 @@ class Cases:
         return self.root / f"{case}-2"
 
 
-def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a script, or `-m` and a module, in two processes."""
+def torchrun_command(*command: str) -> list[str]:
+    """The words that run a script, or `-m` and a module, in two processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    start += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
-    done = subprocess.run([*start, *command], capture_output=True, text=True, timeout=600)
+    return [*start, "--master-addr", "127.0.0.1", "--master-port", str(port), *command]
+
+
+def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a script, or `-m` and a module, in two processes."""
+    command_line = torchrun_command(*command)
+    done = subprocess.run(command_line, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -210,3 +218,29 @@ def test_two_processes_read_the_same_features_of_a_frozen_tower(cases):
     torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
     assert sum(stdout.count(", into ") for _, stdout, _ in cases.ended("features")) == 1
     assert len(list(cases.cache.iterdir())) == 1
+
+
+def test_workers_end_with_torchrun(cases, tmp_path):
+    """It was killed; they must not keep the run for ever, and the next command continues it."""
+    run = tmp_path / "run"
+    config = str(cases.root / "grids.yaml")
+    train = ["lm", "train", config, "--out", str(run), "--train.save_every", "1"]
+    more = ["--data.stages.0.steps", "100000"]
+    child = subprocess.Popen(
+        torchrun_command("-m", "gpt2v", *train, *more),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    limit = time.monotonic() + 120
+    while not list(run.glob("checkpoints/step-*")) and time.monotonic() < limit:
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    while True:
+        try:
+            with owned(run):
+                break
+        except UserError:
+            assert time.monotonic() < limit
+            time.sleep(0.1)
+    assert checkpoints.newest_whole(run) is not None

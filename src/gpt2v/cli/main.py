@@ -18,7 +18,7 @@ from gpt2v.cli import data, demo, measuring, training
 from gpt2v.cli.overrides import Parser, overrides_of, take_imports, take_overrides, top_level
 from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.memory import keep_freed_memory
-from gpt2v.stopping import signals_as_exceptions
+from gpt2v.stopping import end_at_once, signals_as_exceptions
 from gpt2v.storage.files import reason
 
 # What a disk or a network folder answers when it cannot be written.
@@ -34,9 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with signals_as_exceptions():
         keep_freed_memory()
         try:
-            return _run(sys.argv[1:] if argv is None else argv)
+            status = _run(sys.argv[1:] if argv is None else argv)
         except KeyboardInterrupt:  # a second Ctrl-C, while the first one was answered
-            return 128 + signal.SIGINT
+            status = 128 + signal.SIGINT
+        end_at_once(status)
+        return status
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -71,7 +73,7 @@ def _command(argv: Sequence[str]) -> None:
         args, rest = _parser().parse_known_args(words)
         args.command(args, {**top_level(args), **overrides_of(rest), **overrides})
     finally:
-        sys.stdout.flush()  # an error of it is one line, too
+        print(end="", flush=True)  # an error of standard output is one line, too
 
 
 def _drop_output() -> None:

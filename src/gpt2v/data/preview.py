@@ -6,6 +6,7 @@ from textwrap import wrap
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from gpt2v.config.measuring import PreviewConfig
 from gpt2v.data.dataset import GridDataset
@@ -18,13 +19,15 @@ _PICTURE = 192  # small pictures are enlarged by a whole number, up to this many
 _GAP = 4  # pixels between the pictures of one sample
 _LINE = 14  # height of a line of text in pixels
 _WRAP = 110  # characters in a line
+_MARK = ("Software", "gpt2v data preview")
 
 
 def preview(config: PreviewConfig, n: int, png: Path) -> None:
     """Print the first n samples and write their contact sheet to the file `png`.
 
     Raises:
-        UserError: n is below 1, the samples cannot be drawn, or `png` cannot be written.
+        UserError: n is below 1, the samples cannot be drawn, or `png` cannot be written or is a
+            file that gpt2v did not write.
     """
     if n < 1:
         raise UserError(f"--n: {n} must be at least 1")
@@ -34,11 +37,28 @@ def preview(config: PreviewConfig, n: int, png: Path) -> None:
     titled = [f"{config.split} sample {example.index}\n{example.text}" for example in examples]
     rows = [example.by_row(example.pictures) for example in examples]
     sheet = contact_sheet([montage(pictures) for pictures in rows], titled)
+    if png.exists() and not _is_ours(png):
+        raise UserError(f"--png: {png}: was not written by gpt2v; choose another name")
     with within("--png: "), writing(png), whole_file(png) as file:
-        sheet.save(file, format="PNG")
+        sheet.save(file, format="PNG", pnginfo=_mark())
     for text in titled:
         print(f"--- {text}", end="")
     print(f"contact sheet: {png}")
+
+
+def _mark() -> PngInfo:
+    """Tells that we wrote the file, which later previews then replace."""
+    mark = PngInfo()
+    mark.add_text(*_MARK)
+    return mark
+
+
+def _is_ours(png: Path) -> bool:
+    try:
+        with Image.open(png) as image:
+            return image.info.get(_MARK[0]) == _MARK[1]
+    except (OSError, ValueError):
+        return False
 
 
 def montage(rows: Sequence[Sequence[Pixels]]) -> Pixels:

@@ -8,6 +8,7 @@ order. A job can be pickled; see `job`.
 import importlib.util
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +51,11 @@ def processes(job: Job, pieces: Sequence[int], workers: int | None) -> Iterator[
 
 
 def _begin() -> None:
-    """Start a worker: it prints nothing, and ends when its parent process ends."""
+    """Start a worker: it prints nothing, and ends when its parent process ends.
+
+    Ctrl-C, which a terminal sends to all processes, is for the parent to answer.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from gpt2v.config.choice import choose
-from gpt2v.errors import within
+from gpt2v.errors import UserError, within
 from gpt2v.registry import SECTIONS
 from gpt2v.report.read import Run, load_run
 from gpt2v.report.section import Section, fill
@@ -17,6 +17,7 @@ from gpt2v.report.verdict import headline, sentence, title, warnings
 from gpt2v.storage.files import write_text
 
 Folder = str | os.PathLike[str]
+_OURS = b"<title>gpt2v report: "  # in the head of every page
 
 
 def write_report(
@@ -32,7 +33,8 @@ def write_report(
         sections: names of sections, or mappings of a name and options; None: all.
 
     Raises:
-        UserError: a file that is needed is missing or damaged, or no such section.
+        UserError: a file that is needed is missing or damaged, no such section, or there is a page
+            that gpt2v did not write.
     """
     paths = [Path(folders)] if isinstance(folders, str | os.PathLike) else list(map(Path, folders))
     chosen = sections_of(sections)
@@ -40,8 +42,18 @@ def write_report(
     if out is None:
         out = paths[0] / "report" if len(paths) == 1 else Path("runs") / "report"
     path = Path(out) / "index.html"
+    if path.exists() and not _is_ours(path):
+        raise UserError(f"{path}: was not written by gpt2v; choose another --out")
     write_text(path, page)
     return path
+
+
+def _is_ours(page: Path) -> bool:
+    try:
+        with page.open("rb") as file:
+            return _OURS in file.read(10_000)
+    except OSError:
+        return False
 
 
 def render(runs: Sequence[Run], sections: Sequence[Section]) -> str:
