@@ -20,6 +20,7 @@ from pathlib import Path
 
 import yaml
 
+from gpt2v.run_layout import checkpoints_of
 from gpt2v.runs import versions
 from gpt2v.storage.manifest import verify
 from gpt2v.train import checkpoints
@@ -75,7 +76,7 @@ def finish(child: subprocess.Popen[str]) -> None:
 
 def end_of(run: Path) -> tuple[bytes, bytes]:
     """The bytes of the last checkpoint's weights and optimizer state."""
-    last = checkpoints.listed(run)[-1]
+    last = checkpoints_of(run)[-1]
     return tuple((last / f).read_bytes() for f in ("model.safetensors", checkpoints.OPTIMIZER))  # type: ignore[return-value]
 
 
@@ -122,9 +123,9 @@ def main() -> None:
         child.communicate()
         counts["kills"] += 1
         counts["while_saving"] += any((run / "checkpoints").glob(".step-*"))
-        counts["before_first_checkpoint"] += not checkpoints.listed(run)
-        counts["damaged_checkpoints"] += sum(bool(verify(path)) for path in checkpoints.listed(run))
-        print(f"kill {counts['kills']}: {[p.name for p in checkpoints.listed(run)]}", flush=True)
+        counts["before_first_checkpoint"] += not checkpoints_of(run)
+        counts["damaged_checkpoints"] += sum(bool(verify(path)) for path in checkpoints_of(run))
+        print(f"kill {counts['kills']}: {[p.name for p in checkpoints_of(run)]}", flush=True)
     finish(start(config, run))
     compare()
     print("\n".join(f"{name:<24} {value}" for name, value in counts.items()))

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v.runs import versions
-from gpt2v.storage.folders import replaced
+from gpt2v.storage.names import lock_of, replaced
 
 SIGNALS = ("KILL", "TERM", "INT", "HUP", "USR1")
 MENTIONS = ("unfinished", "restored", "kept in", "removed")
@@ -153,7 +153,7 @@ class Tally:
 def hidden(folder: Path) -> set[str]:
     """Names that stopped processes left beside and in a folder, but for locks."""
     paths = [*folder.parent.glob(f".{folder.name}.*"), *folder.rglob(".*")]
-    ends = (".lock", ".owner")
+    ends = ("-lock", "-owner")
     return {p.name for p in paths if not p.name.endswith(ends) and p.name != ".export"}
 
 
@@ -169,7 +169,7 @@ def stop(
 ) -> None:
     """Send a signal after a while, if `wait` is negative only after the command owns its folder."""
     if wait < 0:
-        lock = folder.with_name(f".{folder.name}.lock")
+        lock = lock_of(folder)
         while child.poll() is None and not lock.exists():
             time.sleep(0.002)
     time.sleep(abs(wait))
@@ -218,7 +218,7 @@ def chain(work: Work, mode: str, folder: Path, draw: random.Random, tally: Tally
             if not any(word in text for word in MENTIONS for text in said):
                 tally.fault(f"{work.words[:2]} {mode}: unmentioned: {before}: {said}")
         done = work.outcome(folder)
-        if old is not None and old not in (done, work.outcome(replaced(folder))):
+        if old is not None and old not in (done, *map(work.outcome, replaced(folder))):
             tally.counts["old results replaced"] += 1
             if done != work.expected:
                 tally.fault(f"{work.words[:2]} {mode}: the old result is lost")

@@ -6,11 +6,13 @@ On a terminal rich draws a bar; elsewhere a plain line is printed every ten seco
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, Protocol, TextIO, TypeVar, cast
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+
+from gpt2v.messages import show
 
 T = TypeVar("T")
 _PLAIN_EVERY = 10.0  # seconds
@@ -20,6 +22,25 @@ class Reporter(Protocol):
     """What `progress` yields; call it after each unit of work, with an optional remark."""
 
     def __call__(self, remark: str = "") -> None: ...
+
+
+class _Terminal:
+    """Standard error, which may be closed while the work goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 class _Plain:
@@ -39,7 +60,7 @@ class _Plain:
             rate = (self.done - self.before) / max(now - self.start, 1e-9)
             left = (self.total - self.done) / rate
             line = f"{self.label} {self.done}/{self.total}, {rate:.1f}/s, {left:.0f} s left"
-            print(f"{line}  {remark}".rstrip(), file=sys.stderr, flush=True)
+            show(f"{line}  {remark}".rstrip())
 
 
 @contextmanager
@@ -62,7 +83,8 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Reporter]:
     )
     from rich.console import Console
 
-    with RichProgress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(file=cast(TextIO, _Terminal(sys.stderr)), force_terminal=True)
+    with RichProgress(*columns, console=console) as bar:
         task = bar.add_task(label, total=total, completed=done, rate="", remark="")
 
         def report(remark: str = "") -> None:

@@ -9,21 +9,25 @@ from typing import Any
 
 from gpt2v import __version__
 from gpt2v.extensions import copies
-from gpt2v.storage.files import OF_SYSTEM, UNFINISHED, write_bytes, write_json
+from gpt2v.storage.files import write_bytes, write_json
 from gpt2v.storage.folders import remove_directory
 from gpt2v.storage.manifest import MANIFEST, read_manifest
+from gpt2v.storage.names import OF_SYSTEM, is_unfinished
+from gpt2v.storage.replacing import FolderKind
 
 MARK, CONFIG, FINISHED = "run.json", "config.yaml", "results.json"
 METRICS, RECORDS, CHECKPOINTS = "metrics.jsonl", "records.parquet", "checkpoints"
 _FORMAT = 2  # increase it when older runs can no longer be continued
 _OURS = re.compile(
-    r"(run\.json|config\.yaml|results\.json|metrics\.jsonl|records\.parquet"
+    r"run\.json|config\.yaml|results\.json|metrics\.jsonl|records\.parquet"
     r"|imports/(imports\.json|[0-9a-f]{12}-[^/]+\.py)"
     r"|examples/\d+(-\d+)?\.png|report/index\.html"
-    r"|tensorboard/events\.out\.tfevents\.[^/]+|wandb/.+"
-    rf"|(.*/)?\.[^/]+{re.escape(UNFINISHED)}(/.*)?)"
+    r"|tensorboard/events\.out\.tfevents\.[^/]+"
+    r"|wandb/((offline-)?run-[^/]+/.+|latest-run|debug[^/]*\.log)"
 )
-_CHECKPOINT = re.compile(rf"({CHECKPOINTS}/step-\d+)/([^/]+)")
+_STEP = re.compile(r"step-\d+")
+_CHECKPOINT = re.compile(rf"({CHECKPOINTS}/{_STEP.pattern})/([^/]+)")
+_WEIGHTS = re.compile(r"[\w.-]+\.(json|safetensors|jinja|txt)")  # of a damaged checkpoint
 
 
 def mark(run: Path, sub_runs: tuple[str, ...] = ()) -> None:
@@ -43,13 +47,6 @@ def has_this_format(run: Path) -> bool:
     return _read_mark(run).get("format") == _FORMAT
 
 
-def is_ours(run: Path) -> bool:
-    """Whether gpt2v made this directory, so that it may be replaced: by its mark alone, since
-    other tools have files called config.yaml too.
-    """
-    return bool(_read_mark(run))
-
-
 def _read_mark(run: Path) -> dict[str, Any]:
     """The content of the mark that gpt2v writes into its runs; empty: there is no such mark."""
     try:
@@ -65,67 +62,95 @@ def is_finished(run: Path) -> bool:
     return (run / FINISHED).is_file()
 
 
+def checkpoints_of(run: Path) -> list[Path]:
+    """The run's checkpoints, oldest first."""
+    found = [path for path in (run / CHECKPOINTS).glob("step-*") if _STEP.fullmatch(path.name)]
+    return sorted((p for p in found if p.is_dir()), key=lambda p: (len(p.name), p.name))
+
+
 def has_checkpoint(run: Path) -> bool:
     """Whether a run, or a sub-run, has a checkpoint: this may be hours of training."""
-    return any(any((one / CHECKPOINTS).glob("step-*")) for one in (run, *_sub_runs(run)))
+    return any(checkpoints_of(one) for one in (run, *_sub_runs(run)))
 
 
-def has_value(run: Path) -> bool:
-    """Whether a run, or a sub-run, has a checkpoint or results."""
-    return has_checkpoint(run) or any(is_finished(one) for one in (run, *_sub_runs(run)))
+def has_log(run: Path) -> bool:
+    """Whether a training has logged a step."""
+    try:
+        return any((one / METRICS).stat().st_size for one in (run, *_sub_runs(run)))
+    except OSError:
+        return False
 
 
 def _sub_runs(run: Path) -> list[Path]:
     names = _read_mark(run).get("sub_runs", ())
-    return [run / str(name) for name in names if (run / str(name)).is_dir()]
+    known = isinstance(names, list) and all(re.fullmatch(r"\w+", str(name)) for name in names)
+    return [run / str(name) for name in names if (run / str(name)).is_dir()] if known else []
 
 
-def foreign(run: Path) -> Iterator[Path]:
-    """The files in a run that gpt2v did not write, sub-runs included."""
-    below = _sub_runs(run)
-    for one in below:
-        yield from foreign(one)
-    sums: dict[str, set[str] | None] = {}  # names in the manifest of each checkpoint
+class RunKind(FolderKind):
+    """Runs, in storage's rules for what may be replaced."""
+
+    name, option = "run", "--out"
+
+    def is_ours(self, path: Path) -> bool:
+        """Whether it has our mark; other tools have files called config.yaml, too."""
+        return bool(_read_mark(path))
+
+    def is_finished(self, path: Path) -> bool:
+        """Whether it has its results."""
+        return is_finished(path)
+
+    def has_value(self, path: Path) -> bool:
+        """Whether it, or a sub-run, has a checkpoint or results."""
+        return has_checkpoint(path) or any(is_finished(one) for one in (path, *_sub_runs(path)))
+
+    def foreign(self, path: Path) -> Iterator[Path]:
+        """The files in it that gpt2v did not write, sub-runs included."""
+        below = _sub_runs(path)
+        for one in below:
+            yield from _foreign(one, [], marked=True)
+        yield from _foreign(path, below, marked=self.is_ours(path))
+
+    def remove(self, path: Path) -> None:
+        """Remove it, but for foreign files and their folders."""
+        others = set(self.foreign(path))
+        if not others:
+            remove_directory(path)
+            return
+        for folder, folders, files in os.walk(path, topdown=False):
+            for name in files:
+                if Path(folder, name) not in others:
+                    Path(folder, name).unlink(missing_ok=True)
+            for one in (Path(folder, name) for name in folders):
+                if not (one.is_symlink() or any(one.iterdir())):
+                    one.rmdir()
+
+
+RUNS = RunKind()
+
+
+def _foreign(run: Path, below: list[Path], marked: bool) -> Iterator[Path]:
     for folder, folders, files in os.walk(run):
         here = Path(folder)
         links = [name for name in folders if (here / name).is_symlink()]
         for name in [*files, *links]:
-            if not _is_our_file(run, (here / name).relative_to(run).as_posix(), sums):
+            passing = is_unfinished(name) or name in OF_SYSTEM
+            known = marked and _is_run_file(run, (here / name).relative_to(run).as_posix())
+            if not (passing or known):
                 yield here / name
-        folders[:] = [name for name in folders if here / name not in below]
+        folders[:] = [n for n in folders if here / n not in below and not is_unfinished(n)]
 
 
-def _is_our_file(run: Path, name: str, sums: dict[str, set[str] | None]) -> bool:
-    if _OURS.fullmatch(name) or name.rpartition("/")[2] in OF_SYSTEM:
+def _is_run_file(run: Path, name: str) -> bool:
+    """Whether gpt2v writes files with this name below a run."""
+    if _OURS.fullmatch(name):
         return True
     found = _CHECKPOINT.fullmatch(name)
     if not found:
         return False
     folder, file = found.groups()
-    if folder not in sums:
-        try:
-            sums[folder] = set(read_manifest(run / folder) or ()) or None
-        except ValueError:
-            sums[folder] = None
-    names = sums[folder]
-    return names is None or file in {MANIFEST, *names}
-
-
-def remove_run(run: Path, keep_folder: bool = False) -> None:
-    """Remove what gpt2v wrote into a run, and its folder, if nothing else is in it.
-
-    Args:
-        keep_folder: it was there before the run.
-    """
-    others = set(foreign(run))
-    if not (others or keep_folder):
-        remove_directory(run)
-        return
-    for folder, folders, files in os.walk(run, topdown=False):
-        for name in files:
-            if Path(folder, name) not in others:
-                Path(folder, name).unlink(missing_ok=True)
-        for name in folders:
-            path = Path(folder, name)
-            if not (path.is_symlink() or any(path.iterdir())):
-                path.rmdir()
+    try:
+        names = read_manifest(run / folder)
+    except ValueError:  # damaged
+        return bool(_WEIGHTS.fullmatch(file))
+    return names is not None and (file in names or file == MANIFEST)

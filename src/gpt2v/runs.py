@@ -13,22 +13,13 @@ from typing import Any
 from gpt2v import __version__
 from gpt2v.config.base import Config
 from gpt2v.config.load import difference, dump
-from gpt2v.errors import Stopped, UserError
+from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
-from gpt2v.run_layout import (
-    CONFIG,
-    FINISHED,
-    foreign,
-    has_checkpoint,
-    has_this_format,
-    has_value,
-    is_finished,
-    is_ours,
-    mark,
-    remove_run,
-)
+from gpt2v.messages import say
+from gpt2v.run_layout import CONFIG, FINISHED, RUNS, has_log, has_this_format, mark
 from gpt2v.storage.files import check_writable, write_json, write_text, writing
-from gpt2v.storage.folders import put_back, remark, remove_unfinished, replaced, set_aside
+from gpt2v.storage.folders import remove_unfinished
+from gpt2v.storage.names import replaced, resolved
 from gpt2v.storage.ownership import check_free_inside, owned
 from gpt2v.storage.places import check_place
 
@@ -37,9 +28,9 @@ from gpt2v.storage.places import check_place
 def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> Iterator[Path]:
     """Own a new directory for a run, or with `resume` an existing run, if there is one.
 
-    A run that is replaced is kept as `.NAME.replaced` until the new one is finished. If the new one
-    ends before it has a checkpoint, by a mistake or by a signal, it is removed, and the old one is
-    put back. What a killed process left is found here: put back, removed or reported.
+    What is replaced is kept beside it until the new run is finished, and put back if the new one
+    ends before it has a checkpoint or results. If it is ended so by a mistake or by a signal, it is
+    removed. What a killed process left is put back, removed or reported.
 
     Args:
         out: the directory.
@@ -54,108 +45,60 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
     path = Path(out)
     check_place(path, "a run")
     with owned(path):
-        _clean_up(path, resume)
-        held = path.exists() and (not path.is_dir() or _holds_something(path))
-        if held and resume and (path / CONFIG).is_file():
+        check_free_inside(path)
+        RUNS.restore(path)
+        if not resume:
+            _remove_worthless(path)
+        there = path.exists() and (not path.is_dir() or _holds_something(path))
+        begun = (path / CONFIG).is_file() or RUNS.has_value(path) or has_log(path)
+        if there and resume and begun:
             _check_resumable(path)
             remove_unfinished(path)
-            yield path
-        else:
-            if held:
-                _check_replaceable(path, overwrite or resume)
-            with _replacing(path, held):
+            with RUNS.continuing(path):
                 yield path
-        if replaced(path).exists():
-            remove_run(replaced(path))
+            return
+        if there:
+            advice = "choose another --out, or add --overwrite, or (for a training) --resume"
+            RUNS.check_replaceable(path, overwrite or resume, advice)
+        with RUNS.replacing(path, there):
+            with writing(path):
+                path.mkdir(exist_ok=True)
+                check_writable(path)
+            mark(path)
+            yield path
 
 
-@contextmanager
-def _replacing(path: Path, held: bool) -> Iterator[None]:
-    """Make a new directory; put back what is there (`held`) if the new run has no checkpoint."""
-    existed = path.is_dir() and not held
-    begun = False
-    try:
-        if held and replaced(path).exists():  # a finished run that the one here was to replace
-            remove_run(path)
-        elif held:
-            set_aside(path)
-        begun = True
-        with writing(path):
-            path.mkdir(exist_ok=True)
-            check_writable(path)
-        mark(path)
-        yield
-    except BaseException as error:
-        expected = isinstance(error, UserError | OSError | Stopped | KeyboardInterrupt)
-        if begun and has_checkpoint(path):
-            if replaced(path).exists():
-                remark(path, f"the run that it is to replace is kept in {replaced(path)}")
-        elif begun and (expected or replaced(path).exists()):
-            remove_run(path, keep_folder=existed)
-        put_back(path)
-        raise
-
-
-def _clean_up(path: Path, resume: bool) -> None:
-    """Find what killed processes left: a run that they were replacing, and their half run."""
-    if replaced(path).exists():
-        _restore(path)
-    elif not resume and is_ours(path) and not has_value(path) and not any(foreign(path)):
-        remove_run(path)
-        remark(path, "removed; a stopped process left neither a checkpoint nor results")
-
-
-def _restore(path: Path) -> None:
-    """Put back a run that a killed process was replacing, unless its successor has a value."""
-    if is_finished(path):
-        remove_run(replaced(path))
-        remark(path, "removed the run that it has replaced; a process was stopped before it did so")
-    elif has_checkpoint(path) or any(foreign(path)):
-        remark(path, f"the run that it is to replace is kept in {replaced(path)}")
-    else:
-        remove_run(path)
-        if put_back(path):
-            remark(path, "restored; a process was stopped while it replaced this run")
+def _remove_worthless(path: Path) -> None:
+    """Remove the half run of a killed process if it has nothing that a user could miss."""
+    ours = RUNS.is_ours(path) and not any(RUNS.foreign(path))
+    if ours and not (RUNS.has_value(path) or has_log(path)):
+        RUNS.remove(path)
+        say(f"{path}: removed; a stopped process left neither a checkpoint nor results")
 
 
 def restored(run: Path) -> Path:
-    """A run that is to be read: one that a killed process was replacing is put back first."""
-    if replaced(run).exists():
-        try:
-            with owned(run):
-                _restore(run)
-        except UserError:
-            pass  # it is being replaced right now
+    """A run that is to be read, or something in one; what a killed process replaced is put back."""
+    whole = resolved(run)
+    for path in (whole, *list(whole.parents)[:3]):
+        if path.name and replaced(path):
+            try:
+                with owned(path):
+                    RUNS.restore(path)
+            except UserError as error:
+                say(f"{error}; the earlier run is in {replaced(path)[0]}")
     return run
 
 
-def _check_replaceable(path: Path, allowed: bool) -> None:
-    """Refuse to replace what is not a run of ours, or holds more than that.
-
-    Args:
-        allowed: whether the user asked for it.
-    """
-    if not is_ours(path):
-        raise UserError(f"{path}: is not empty and is not a run; choose another --out")
-    if not allowed:
-        what = "a run" if is_finished(path) else "an unfinished run"
-        raise UserError(
-            f"{path}: already holds {what}; choose another --out, or add --overwrite, or "
-            "(for a training) --resume"
-        )
-    check_free_inside(path)
-    other = next(foreign(path), None)
-    if other is not None:
-        raise UserError(f"{other}: is no file of a run; move it, or choose another --out")
-
-
 def _check_resumable(run: Path) -> None:
+    if not RUNS.is_ours(run):
+        raise UserError(f"{run}: has no run.json of gpt2v; it cannot be continued")
     if not has_this_format(run):
-        advice = ", or add --overwrite" if is_ours(run) else ""
         raise UserError(
             f"{run}: was begun by another version of gpt2v and cannot be continued by this one; "
-            f"its checkpoints can be opened; choose another --out{advice}"
+            "its checkpoints can be opened; choose another --out, or add --overwrite"
         )
+    if not (run / CONFIG).is_file():
+        raise UserError(f"{run}: has no {CONFIG}; it cannot be continued")
     check_imports(run)
     with writing(run):
         check_writable(run)

@@ -7,10 +7,17 @@ import sys
 import pytest
 
 from gpt2v.cli.main import main
+from gpt2v.storage import ownership
 from gpt2v.storage.ownership import owned
 from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
 
 GRID = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
+
+
+@pytest.fixture(autouse=True)
+def _as_if_by_another_process(monkeypatch):
+    """What this process owns it may use itself; here it shall not know its own folders."""
+    monkeypatch.setattr(ownership, "_is_own", lambda found: False)
 
 
 @pytest.fixture

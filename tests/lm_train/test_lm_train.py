@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import helpers
 from gpt2v.cli.main import main
 from gpt2v.model.files import find_checkpoint, load_gpt2
-from gpt2v.train import checkpoints
+from gpt2v.run_layout import checkpoints_of
 from gpt2v.train.loop import fit
 from helpers import refusal, write_yaml
 
@@ -68,7 +68,7 @@ def results(run):
 
 
 def last_weights(run):
-    return (checkpoints.listed(run)[-1] / "model.safetensors").read_bytes()
+    return (checkpoints_of(run)[-1] / "model.safetensors").read_bytes()
 
 
 def test_text_and_grids_mixed(tmp_path, text):
@@ -89,7 +89,7 @@ def test_text_and_grids_mixed(tmp_path, text):
 def test_bits_per_byte_equals_that_of_plain_transformers(tmp_path, text):
     run = tmp_path / "r"
     train(config(tmp_path, [{"corpus": str(text), "context": 32}]), "--out", run)
-    path = checkpoints.listed(run)[-1]
+    path = checkpoints_of(run)[-1]
     model = AutoModelForCausalLM.from_pretrained(path).eval()
     tokenizer = AutoTokenizer.from_pretrained(path)
     ours, _ = load_gpt2(find_checkpoint(str(run), "x"), "x")
@@ -168,7 +168,7 @@ def test_a_flipped_byte_is_named_and_the_run_resumes_from_the_checkpoint_before(
     train(path, "--out", tmp_path / "whole")
     train(path, "--out", tmp_path / "r")
     (tmp_path / "r" / "results.json").unlink()
-    newest = checkpoints.listed(tmp_path / "r")[-1] / "model.safetensors"
+    newest = checkpoints_of(tmp_path / "r")[-1] / "model.safetensors"
     content = bytearray(newest.read_bytes())
     content[-1] ^= 4
     newest.write_bytes(content)
@@ -188,7 +188,7 @@ def test_training_starts_from_a_checkpoint(tmp_path, text):
     path = config(tmp_path, mix, init=str(tmp_path / "one"))
     train(path, "--out", tmp_path / "two", "--train.groups.0.lr", "1e-9")
     one, two = (
-        load_file(checkpoints.listed(tmp_path / name)[-1] / "model.safetensors")
+        load_file(checkpoints_of(tmp_path / name)[-1] / "model.safetensors")
         for name in ("one", "two")
     )
     for name, value in one.items():

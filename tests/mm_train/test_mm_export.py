@@ -62,7 +62,7 @@ def test_killed_at_any_change_while_an_export_is_replaced(run, tmp_path, monkeyp
     while True:
         killed = killed_at(n, lambda: export.export_llava(str(run), to, overwrite=True))
         capfd.readouterr()
-        found = {p.name for p in tmp_path.glob(".to.*")} - {".to.lock", ".to.owner"}
+        found = {p.name for p in tmp_path.glob(".to.*")} - {".to.gpt2v-lock", ".to.gpt2v-owner"}
         status = main(["mm", "export", str(run), "--to", str(to)])
         said = capfd.readouterr().err
         assert status == 2
@@ -95,7 +95,7 @@ def test_only_the_export_itself_is_replaced(run, tmp_path, capsys):
     (to / "MANIFEST.json").unlink()  # now it could be a LLaVA of another tool
     for more in ((), ("--overwrite",)):
         said = helpers.refusal(capsys, *words, *more)
-        assert "is not empty and is not an export; it will not be overwritten" in said
+        assert "is not empty and is not an export; choose another --to" in said
     assert (to / "model.safetensors").read_bytes().endswith(b"trained further")
 
 

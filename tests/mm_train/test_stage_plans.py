@@ -18,6 +18,7 @@ from gpt2v.curriculum.fit import stage_plan
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.stream import Stream
 from gpt2v.mm_train.train import build_gpt2v
+from gpt2v.run_layout import checkpoints_of
 from gpt2v.train import checkpoints
 from helpers import TINY_MM, refusal, write_yaml
 
@@ -137,7 +138,7 @@ def test_a_part_changes_in_its_own_stage_and_not_by_one_bit_in_the_other(made, l
     torch.manual_seed(0)  # of train.seed
     model, _ = build_gpt2v(validate(MMConfig, {**PLAN, "lm": str(lm_run)}, "f.yaml"))
     start = {name: p.detach() for name, p in model.named_parameters()}
-    folders = checkpoints.listed(run)
+    folders = checkpoints_of(run)
     assert [path.name for path in folders] == ["step-000003", "step-000007"]
     aligned, tuned = (load_file(path / "model.safetensors") for path in folders)
     moved = {}
@@ -186,10 +187,10 @@ main(sys.argv[1:])
     argv = ["mm", "train", str(config), "--out", str(tmp_path / "r")]
     killed = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True, check=False)
     assert killed.returncode == -9, killed.stderr
-    left = [path.name for path in checkpoints.listed(tmp_path / "r")]
+    left = [path.name for path in checkpoints_of(tmp_path / "r")]
     assert left == ([] if step < 3 else ["step-000003"])
     assert main([*argv, "--resume" if left else "--overwrite"]) == 0
-    for path in checkpoints.listed(whole):
+    for path in checkpoints_of(whole):
         for name in ("model.safetensors", checkpoints.OPTIMIZER):
             again = tmp_path / "r" / "checkpoints" / path.name / name
             assert again.read_bytes() == (path / name).read_bytes(), (path.name, name)

@@ -44,7 +44,7 @@ def test_a_second_process_is_told_who_and_since_when(tmp_path, holder):
     refused(tmp_path / "r", rf"r: is in use by process {holder.pid} since 20\d\d-.* \(gpt2v .*\)")
     with owned(tmp_path / "other"):
         pass
-    assert sorted(os.listdir(tmp_path)) == [".r.lock", ".r.owner"]
+    assert sorted(os.listdir(tmp_path)) == [".r.gpt2v-lock", ".r.gpt2v-owner"]
 
 
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
@@ -69,7 +69,7 @@ def test_the_same_folder_by_another_name(tmp_path, holder, monkeypatch):
 
 def test_a_folder_in_or_around_one_that_is_owned(tmp_path, holder):
     refused(tmp_path / "r" / "a" / "b", rf"/r is in use by process {holder.pid}")
-    assert sorted(os.listdir(tmp_path)) == [".r.lock", ".r.owner"]
+    assert sorted(os.listdir(tmp_path)) == [".r.gpt2v-lock", ".r.gpt2v-owner"]
     with owned(tmp_path), pytest.raises(UserError, match=rf"/r is in use by process {holder.pid}"):
         check_free_inside(tmp_path)
 

@@ -1,6 +1,7 @@
 """Checkpoints: complete or absent, with checksums; the newest ones and the best one are kept."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from gpt2v.errors import UserError
+from gpt2v.run_layout import checkpoints_of
 from gpt2v.storage.manifest import verify
 from gpt2v.train import checkpoints
 from gpt2v.train.checkpoints import TrainerState
@@ -28,7 +30,7 @@ def flip(path, position=0):
 
 
 def names(run):
-    return [path.name for path in checkpoints.listed(run)]
+    return [path.name for path in checkpoints_of(run)]
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -85,23 +87,27 @@ def test_a_missing_file_is_damage(tmp_path):
 def test_leftovers_of_interrupted_saves_are_deleted(tmp_path, capsys):
     path = save(tmp_path, 1)
     folder = tmp_path / "checkpoints"
-    (folder / ".step-000002.abc.unfinished").mkdir()
-    (folder / ".step-000000.def.unfinished").mkdir()
+    (folder / ".step-000002.abcdefgh.gpt2v-unfinished").mkdir()
+    (folder / ".step-000000.abcdefgh.gpt2v-unfinished").mkdir()
     assert checkpoints.newest_whole(tmp_path) == path
     assert len(list(folder.iterdir())) == 3  # whoever only reads removes nothing
     checkpoints.clean(tmp_path)
     assert [p.name for p in folder.iterdir()] == [path.name]
     said = capsys.readouterr().err
-    assert ".step-000000.def.unfinished, .step-000002.abc.unfinished" in said
+    assert ".step-000000.abcdefgh.gpt2v-unfinished, .step-000002.abcdefgh.gpt2v-unfinished" in said
     assert len(said.splitlines()) == 1
 
 
-def test_a_checkpoint_that_was_being_replaced_is_put_back(tmp_path, capsys):
-    path = save(tmp_path, 1)
-    path.rename(path.with_name(".step-000001.replaced"))
-    checkpoints.clean(tmp_path)
-    assert checkpoints.newest_whole(tmp_path) == path
-    assert "restored" in capsys.readouterr().err
+def test_a_copy_of_a_checkpoint_is_none(tmp_path):
+    """It counted as the newest one, and the real newest one was removed."""
+    first = save(tmp_path, 1, keep=1)
+    shutil.copytree(first, first.with_name("step-000001-backup"))
+    (first.parent / "step-notes.txt").write_text("x")
+    (first.parent / "step-000009").write_text("no folder")
+    second = save(tmp_path, 2, keep=1)
+    assert checkpoints_of(tmp_path) == [second]
+    assert checkpoints.newest_whole(tmp_path) == second
+    assert (first.parent / "step-000001-backup" / "model.bin").is_file()
 
 
 def test_a_run_without_checkpoints_is_no_error(tmp_path):

@@ -13,6 +13,7 @@ import torch
 
 from gpt2v.config.training import GroupConfig
 from gpt2v.errors import Stopped, UserError
+from gpt2v.run_layout import checkpoints_of
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
 from gpt2v.train.stages import Stage
@@ -50,8 +51,7 @@ def states(run):
     """Weights, averages and the optimizers' state of all checkpoints, as bytes."""
     files = ("model.safetensors", checkpoints.OPTIMIZER)
     return {
-        path.name: [(path / name).read_bytes() for name in files]
-        for path in checkpoints.listed(run)
+        path.name: [(path / name).read_bytes() for name in files] for path in checkpoints_of(run)
     }
 
 

@@ -10,6 +10,7 @@ import torch
 
 from gpt2v.config.training import GroupConfig
 from gpt2v.errors import UserError
+from gpt2v.run_layout import checkpoints_of
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
 from gpt2v.train.stages import Stage, remaining
@@ -136,7 +137,7 @@ def test_averages_continue_while_groups_are_frozen_and_trained_again(tmp_path):
 
 def test_each_stage_is_announced_validated_saved_permanently_and_logged(tmp_path, capsys):
     trajectory(tmp_path, STAGES, save_every=1, keep=1, log_every=4)
-    names = [path.name for path in checkpoints.listed(tmp_path)]
+    names = [path.name for path in checkpoints_of(tmp_path)]
     assert names[0] == "step-000006"
     assert names[-1] == "step-000014"
     assert len(names) == 2
@@ -162,7 +163,7 @@ def test_a_mistake_in_a_later_stage_is_reported_before_training(tmp_path):
         plan = [STAGES[0], Stage("tune", 6, 8, wrong, "data.stages.1.groups")]
         with pytest.raises(UserError, match=says):
             fit(toy_task(), train_config(), plan, tmp_path, "test")
-        assert not checkpoints.listed(tmp_path)
+        assert not checkpoints_of(tmp_path)
 
 
 def test_a_loss_that_is_not_finite_names_the_groups_of_its_stage(tmp_path):

@@ -11,13 +11,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 from gpt2v import __version__
 from gpt2v.cli import data, demo, measuring, training
 from gpt2v.cli.overrides import Parser, overrides_of, take_imports, take_overrides, top_level
 from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.memory import keep_freed_memory
+from gpt2v.messages import say
 from gpt2v.stopping import end_at_once, signals_as_exceptions
 from gpt2v.storage.files import reason
 
@@ -32,8 +32,8 @@ _CANNOT_WRITE = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     with signals_as_exceptions():
-        keep_freed_memory()
         try:
+            keep_freed_memory()
             status = _run(sys.argv[1:] if argv is None else argv)
         except KeyboardInterrupt:  # a second Ctrl-C, while the first one was answered
             status = 128 + signal.SIGINT
@@ -84,8 +84,7 @@ def _drop_output() -> None:
 def _say(text: str) -> None:
     """Print a line on stderr, in only one of several processes."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        with suppress(OSError):
-            print(f"gpt2v: {text}", file=sys.stderr, flush=True)
+        say(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,7 +100,3 @@ def _parser() -> argparse.ArgumentParser:
     for family in (demo, data, training, measuring):
         family.add_commands(commands)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

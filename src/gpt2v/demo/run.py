@@ -31,8 +31,9 @@ from gpt2v.mm_train.train import train_mm
 from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.probe.probe import probe
 from gpt2v.report import write_report
-from gpt2v.run_layout import FINISHED, has_checkpoint, is_finished, mark, remove_run
+from gpt2v.run_layout import FINISHED, RUNS, has_checkpoint, is_finished, mark
 from gpt2v.storage.files import writing
+from gpt2v.storage.ownership import owned
 
 
 def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
@@ -55,11 +56,12 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
             seconds[name] = _results(folder)["seconds"]
             return _results(folder)
         print(f"== {name}", flush=True)
-        if not has_checkpoint(folder):
-            remove_run(folder)
-        with writing(folder):
-            folder.mkdir(exist_ok=True)
-        work()
+        with owned(folder):
+            if folder.exists() and not has_checkpoint(folder):
+                RUNS.remove(folder)
+            with writing(folder):
+                folder.mkdir(exist_ok=True)
+            work()
         seconds[name] = round(time.monotonic() - begin, 1)
         return _results(folder)
 

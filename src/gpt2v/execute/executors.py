@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -37,25 +38,39 @@ def processes(job: Job, pieces: Sequence[int], workers: int | None) -> Iterator[
     """In processes on this machine; without `workers`, one process per core."""
     count = min(workers or os.cpu_count() or 1, len(pieces))
     context = multiprocessing.get_context("spawn")
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(count, mp_context=context, initializer=_begin) as pool:
-        futures = [pool.submit(_do, job, piece) for piece in pieces]
         try:
+            with _without_ctrl_c():
+                futures = [pool.submit(_do, job, piece) for piece in pieces]
             for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool:
             raise UserError(
                 "--executor processes: a worker was killed; rerun the same command to continue"
             ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()  # pieces are done whole or not at all
+            raise
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Processes that are started here leave Ctrl-C, which a terminal sends to all, to this one."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin() -> None:
-    """Start a worker: it prints nothing, and ends when its parent process ends.
-
-    Ctrl-C, which a terminal sends to all processes, is for the parent to answer.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Start a worker: it prints nothing, and ends when its parent process ends."""
     sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -75,6 +75,8 @@ def do_all(job: Job, label: str, execute: Callable[[Job, list[int]], Any]) -> No
     done = len(job.pieces) - len(missing)
     with progress(label, len(job.pieces), done) as report:
         for piece in execute(job, missing) if missing else ():
+            if piece not in missing:
+                raise UserError(f"--executor: yields {piece!r}, which is no piece of the job")
             report(job.pieces[piece])
     for piece in missing:
         if not job.is_done(piece):

@@ -11,7 +11,6 @@ Shapes: P pictures, N patches of a picture, D width of a hidden state.
 import hashlib
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles.bank import SPLITS, TileBank
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError
+from gpt2v.messages import say
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.progress import progress
 from gpt2v.storage.cache import cache_folder, open_or_make
@@ -164,7 +164,7 @@ def open_features(
     except UserError as error:
         if make:
             raise CacheUnavailable(str(error)) from None
-        print(f"gpt2v: {error}; it is not used", file=sys.stderr)
+        say(f"{error}; it is not used")
         return None
 
 

@@ -1,8 +1,8 @@
 """torch.compile of a task's modules; if it fails, training continues without it."""
 
-import sys
-
 from torch import nn
+
+from gpt2v.messages import say
 
 # All blocks of a model are the same code to the compiler, which makes at most eight versions of it
 # by default. First and last block, lengths, masks and validation need more.
@@ -26,5 +26,5 @@ def failed(modules: tuple[nn.Module, ...], error: Exception) -> bool:
     for module in compiled:
         module._compiled_call_impl = None
     reason = str(error).strip().splitlines()[0]
-    print(f"gpt2v: train.compile: failed, continuing without it: {reason}", file=sys.stderr)
+    say(f"train.compile: failed, continuing without it: {reason}")
     return True

@@ -7,7 +7,6 @@ other sequences or on the global random state. <image>, <pad> and embedding rows
 never drawn: no text has them, and in checkpoints of others their weights are random.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -29,6 +28,7 @@ from gpt2v.config.training import GenerateConfig, LMConfig
 from gpt2v.data import rng
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
 from gpt2v.errors import UserError
+from gpt2v.messages import say
 from gpt2v.model.files import wrap_tokenizer
 from gpt2v.model.load import load_model
 from gpt2v.run_layout import CONFIG
@@ -70,7 +70,7 @@ def sample(model: str, prompts: Sequence[str], settings: GenerateConfig) -> None
         full += continued.stopped == "context full"
     if full:
         limit = f"the context of {loaded.lm.config.n_positions} tokens was full"
-        print(f"gpt2v: {full} of {total} samples stopped because {limit}", file=sys.stderr)
+        say(f"{full} of {total} samples stopped because {limit}")
 
 
 def _say(text: str) -> None:

@@ -1,8 +1,8 @@
 """`gpt2v mm export RUN --to DIR`: save a GPT-2v as a stock LLaVA, and upload it on request."""
 
-import glob
 import json
 import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from gpt2v.errors import UserError, first_line, within
 from gpt2v.model.llava import check_llava, n_vision_tokens, save_llava
 from gpt2v.model.load import load_gpt2v
 from gpt2v.runs import restored
-from gpt2v.storage.files import OF_SYSTEM, reason, writing
-from gpt2v.storage.folders import settle, whole_directory
+from gpt2v.storage.files import reason
+from gpt2v.storage.folders import whole_directory
 from gpt2v.storage.manifest import MANIFEST, damaged, read_manifest, write_manifest
-from gpt2v.storage.ownership import check_free_inside, owned
+from gpt2v.storage.names import OF_SYSTEM
+from gpt2v.storage.ownership import owned
 from gpt2v.storage.places import check_place
+from gpt2v.storage.replacing import FolderKind
 
 
 def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
@@ -32,16 +34,17 @@ def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
     to = to.resolve()  # if it is a link: the folder that it points to
     with ExitStack() as stack:
         with within("--to: "):
+            check_place(to, "an export")
             stack.enter_context(owned(to))
-            settle(to.parent, glob.escape(to.name))
-            _check_target(to, overwrite)
+            EXPORTS.restore(to)
+            there = _check_target(to, overwrite)
         if not restored(Path(run)).exists():  # a hub id is never a GPT-2v of ours
             raise UserError(f"run: {run}: no such run or checkpoint")
         loaded, model = load_gpt2v(run, "run", for_inference=False)
         with within(f"{run}: "):
             check_llava(model, loaded.tokenizer)
         try:
-            with whole_directory(to) as folder:
+            with EXPORTS.replacing(to, there), whole_directory(to) as folder:
                 save_llava(folder, model, loaded.tokenizer)
                 for file in folder.iterdir():
                     file.chmod(0o644)  # safetensors makes files that only the owner can read
@@ -94,36 +97,49 @@ def push(folder: Path, name: str, public: bool) -> str:
     raise UserError(f"--push: {name}: exists and is {advice}; {folder} is written")
 
 
-def _check_target(to: Path, overwrite: bool) -> None:
-    """Raise UserError unless `to` is empty, missing, or an export that may be overwritten."""
-    if to.exists() and not to.is_dir():
-        raise UserError(f"{to}: is a file; an export needs a folder")
-    with writing(to, "read"):
-        if not to.is_dir() or not any(to.iterdir()):
-            return
-    names = _exported(to)
-    if names is None:
-        raise UserError(f"{to}: is not empty and is not an export; it will not be overwritten")
-    if not overwrite:
-        raise UserError(f"{to}: already holds an export; choose another folder, or use --overwrite")
-    check_place(to, "an export")
-    check_free_inside(to)
-    for path in to.rglob("*"):
-        if path.name not in OF_SYSTEM and path.relative_to(to).as_posix() not in names:
-            raise UserError(f"{path}: is no file of the export; move it, or choose another --to")
-    changed = damaged(
-        to, {name: value for name, value in names.items() if value and (to / name).exists()}
-    )
+def _check_target(to: Path, overwrite: bool) -> bool:
+    """Raise UserError unless `to` is empty, missing, or an export that may be replaced.
+
+    Returns:
+        whether there is something to replace.
+    """
+    if not to.exists() or (to.is_dir() and not any(to.iterdir())):
+        return False
+    EXPORTS.check_replaceable(to, overwrite, "choose another folder, or use --overwrite")
+    sums = read_manifest(to) or {}
+    there = {name: value for name, value in sums.items() if (to / name).exists()}
+    changed = damaged(to, there)
     if changed is not None:
         raise UserError(f"{to / changed}: was changed after the export; choose another --to")
+    return True
 
 
-def _exported(folder: Path) -> dict[str, str] | None:
-    """The checksums of a LLaVA with a GPT-2, which only this export makes; None: it is none."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        kind = (config["model_type"], config["text_config"]["model_type"])
-        names = read_manifest(folder)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return {**names, MANIFEST: ""} if names and kind == ("llava", "gpt2") else None
+class LlavaExports(FolderKind):
+    """Folders with a LLaVA of a GPT-2 and a manifest, which only this export makes."""
+
+    name, option = "export", "--to"
+
+    def is_ours(self, path: Path) -> bool:
+        """Whether it has a manifest, and the configuration of such a LLaVA."""
+        try:
+            config = json.loads((path / "config.json").read_text())
+            kind = (config["model_type"], config["text_config"]["model_type"])
+            return bool(read_manifest(path)) and kind == ("llava", "gpt2")
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    def is_finished(self, path: Path) -> bool:
+        """It is written whole or not at all."""
+        return path.exists()
+
+    has_value = is_finished
+
+    def foreign(self, path: Path) -> Iterator[Path]:
+        """What the manifest does not name."""
+        names = {MANIFEST, *(read_manifest(path) or ())} if self.is_ours(path) else set()
+        for file in path.rglob("*"):
+            if file.relative_to(path).as_posix() not in names and file.name not in OF_SYSTEM:
+                yield file
+
+
+EXPORTS = LlavaExports()

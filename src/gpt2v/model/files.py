@@ -12,6 +12,7 @@ from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
 from gpt2v.hub import looks_local
+from gpt2v.run_layout import checkpoints_of
 from gpt2v.runs import restored
 from gpt2v.storage.manifest import verify
 from gpt2v.train import checkpoints
@@ -80,7 +81,7 @@ def find_checkpoint(model: str, key: str) -> str:
             raise UserError(f"{key}: {model}: no such run or checkpoint")
         return model
     if checkpoints.folder_of(path).is_dir():
-        steps = checkpoints.listed(path)
+        steps = checkpoints_of(path)
         if not steps:
             raise UserError(f"{key}: {model}: this run has no checkpoint")
         path = steps[-1]

@@ -1,12 +1,12 @@
 """Data that are computed once and kept: opened if they are there and whole, else made."""
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from gpt2v.errors import UserError
+from gpt2v.messages import say
 from gpt2v.storage.folders import remove_directory
 from gpt2v.storage.ownership import owned
 
@@ -32,11 +32,13 @@ def open_or_make(entry: Path, open_entry: Callable[[], T], make: Callable[[], No
     Raises:
         UserError: the cache cannot be written, or what was made cannot be opened.
     """
+    if entry.exists() and not entry.is_dir():
+        raise UserError(f"{entry}: is a file; a cache entry is a folder")
     if entry.exists():
         try:
             return open_entry()
         except UserError as error:
-            print(f"gpt2v: {error}; making it again", file=sys.stderr)
+            say(f"{error}; making it again")
     with owned(entry, wait=True):
         if entry.exists():
             try:

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from gpt2v.errors import UserError, first_line
+from gpt2v.storage.names import UNFINISHED, unfinished_prefix
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-OF_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # operating systems write them
-UNFINISHED = ".unfinished"  # ends the name of a file or folder that is being written or removed
 
 
 def write_text(path: Path, text: str) -> None:
@@ -23,7 +21,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         UserError: as `writing`.
     """
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))  # a path may not be UTF-8
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -93,10 +91,11 @@ def whole_file(path: Path, beside: Path | None = None) -> Iterator[BinaryIO]:
     """
     made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
     name = ""
     try:
         handle, name = tempfile.mkstemp(
-            dir=beside or path.parent, prefix=hidden(path), suffix=UNFINISHED
+            dir=beside or path.parent, prefix=unfinished_prefix(path), suffix=UNFINISHED
         )
         with os.fdopen(handle, "wb") as file:
             os.chmod(name, 0o644)  # mkstemp makes files that only the owner can read
@@ -106,17 +105,14 @@ def whole_file(path: Path, beside: Path | None = None) -> Iterator[BinaryIO]:
         os.replace(name, path)
         sync(path.parent)
     except BaseException:
+        if name and not Path(name).exists() and is_new:  # in place, but perhaps not on the disk
+            path.unlink(missing_ok=True)
         if name:
             Path(name).unlink(missing_ok=True)
         for folder in made:
             with suppress(OSError):  # not empty
                 folder.rmdir()
         raise
-
-
-def hidden(path: Path) -> str:
-    """How the names of hidden files and folders that belong to `path` begin."""
-    return path.name + "." if path.name.startswith(".") else f".{path.name}."
 
 
 def sync(path: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from gpt2v.errors import UserError
+from gpt2v.storage.names import resolved
 
 
 def check_place(path: Path, what: str) -> None:
@@ -13,7 +14,7 @@ def check_place(path: Path, what: str) -> None:
     """
     if path.is_symlink():
         raise UserError(f"{path}: is a symbolic link; name the folder that it leads to")
-    whole = path.resolve()
+    whole = resolved(path)
     for name, folder in (("the current folder", Path.cwd()), ("a home folder", _home())):
         if folder is not None and (whole == folder or whole in folder.parents):
             raise UserError(f"{path}: is or holds {name}; {what} needs a folder of its own")

@@ -6,7 +6,6 @@ with the sha256 of each file. A checkpoint is written completely or not at all.
 """
 
 import json
-import sys
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gpt2v.errors import UserError
-from gpt2v.run_layout import CHECKPOINTS
+from gpt2v.messages import say
+from gpt2v.run_layout import CHECKPOINTS, checkpoints_of
 from gpt2v.storage.files import reason
-from gpt2v.storage.folders import remove_directory, settle, whole_directory
+from gpt2v.storage.folders import remove_directory, remove_unfinished, whole_directory
 from gpt2v.storage.manifest import MANIFEST, verify, write_manifest
 
 OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer.json"
@@ -42,11 +42,6 @@ def _name(step: int) -> str:
     return f"step-{step:06d}"
 
 
-def listed(run: Path) -> list[Path]:
-    """The run's checkpoints, oldest first."""
-    return sorted(folder_of(run).glob("step-*"), key=lambda path: (len(path.name), path.name))
-
-
 def write(run: Path, step: int, save_files: Callable[[Path], None]) -> Path:
     """Write one checkpoint with its manifest, completely or not at all, and return its path.
 
@@ -58,21 +53,22 @@ def write(run: Path, step: int, save_files: Callable[[Path], None]) -> Path:
     """
     target = folder_of(run) / _name(step)
     try:
+        remove_directory(target)  # a damaged one: trainings resume from the newest whole one
         with whole_directory(target) as folder:
             save_files(folder)
             for path in folder.iterdir():
                 path.chmod(0o644)  # safetensors makes files that only the owner can read
             write_manifest(folder)
     except (OSError, SafetensorError) as error:
-        before = [path.name for path in listed(run)]
+        before = [path.name for path in checkpoints_of(run)]
         advice = f"; {before[-1]} is complete: free disk space, then --resume" if before else ""
         raise UserError(f"{target}: cannot be saved: {reason(error)}{advice}") from None
     return target
 
 
 def clean(run: Path) -> None:
-    """Undo interrupted saves and removals; only the owner of the run may do it."""
-    settle(folder_of(run))
+    """Remove what interrupted saves and removals left; only the owner of the run may do it."""
+    remove_unfinished(folder_of(run))
 
 
 def newest_whole(run: Path) -> Path | None:
@@ -84,11 +80,11 @@ def newest_whole(run: Path) -> Path | None:
         UserError: there are checkpoints, but all are damaged.
     """
     fault = ""
-    for path in reversed(listed(run)):
+    for path in reversed(checkpoints_of(run)):
         fault = verify(path) or ("" if (path / MANIFEST).is_file() else f"{path}: no {MANIFEST}")
         if not fault:
             return path
-        print(f"gpt2v: {fault}; trying the checkpoint before it", file=sys.stderr)
+        say(f"{fault}; trying the checkpoint before it")
     if fault:
         raise UserError(f"{fault}, and no undamaged checkpoint is left; --overwrite starts again")
     return None
@@ -120,11 +116,11 @@ def save(
         (folder / TRAINER).write_text(json.dumps(asdict(state), indent=1) + "\n")
 
     target = write(run, state.step, files)
-    merits = {path: _merit(path) for path in listed(run)}
+    merits = {path: _merit(path) for path in checkpoints_of(run)}
     measured = {path: merit for path, merit in merits.items() if merit is not None}
     best = max(measured, key=measured.__getitem__, default=None)
     kept = {best, *(folder_of(run) / _name(step) for step in always)}
-    for path in listed(run)[:-keep]:
+    for path in checkpoints_of(run)[:-keep]:
         if path not in kept:
             remove_directory(path)
     return target

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -109,10 +109,20 @@ def fit(
             with training.bar() as report:
                 for step in range(training.state.step, stage.end):
                     _one_step(training, step, request, report)
+            if training.sums([request.signum])[0]:  # it has come in the last step
+                _stop(training, request)
         if training.averages:  # the caller gets the weights that were validated
             training.averages.finish()
     task.model.eval()
     return training.state.validation or {}
+
+
+def _stop(training: "_Training[BatchT]", request: StopRequest) -> NoReturn:
+    """Save and stop, because a signal has come to this process or to another one."""
+    training.save()
+    saved = f"stopped after step {training.state.step}, which is saved"
+    received = request.signum or signal.SIGTERM  # 0 if another process received it
+    raise Stopped(f"{saved}; rerun with --resume to continue", received)
 
 
 def _one_step(
@@ -123,10 +133,7 @@ def _one_step(
     parts = [training.task.batch(step, rank() * n + i, world_size() * n) for i in range(n)]
     count, signum = training.sums([sum(b.n_supervised for b in parts), request.signum])
     if signum:
-        training.save()
-        received = request.signum or signal.SIGTERM  # 0 if another process received it
-        saved = f"stopped after step {step}, which is saved; rerun with --resume to continue"
-        raise Stopped(saved, received)
+        _stop(training, request)
     loss = training.step(step, parts, count)
     report(f"loss {loss:.3f}")
     last = step + 1 == training.stage.end

@@ -178,7 +178,7 @@ def seed_of(folder):
 
 def test_killed_at_any_change_while_an_export_is_replaced(tmp_path, capfd):
     old, new = (config_of("composite", n=2, shard_size=1, seed=seed) for seed in (1, 2))
-    to, aside = tmp_path / "x", tmp_path / ".x.replaced"
+    to, aside = tmp_path / "x", tmp_path / ".x.1.gpt2v-replaced"
     export(new, tmp_path / "whole", "folder")
     whole, n, kept = tree(tmp_path / "whole"), 0, 0
     while True:
@@ -186,7 +186,12 @@ def test_killed_at_any_change_while_an_export_is_replaced(tmp_path, capfd):
         killed = killed_at(n, lambda: export(new, to, "folder", overwrite=True))
         assert 1 in (seed_of(to), seed_of(aside)) or seed_of(to) == 2
         kept += seed_of(to) == {} and seed_of(aside) == 1
-        left = {p.name for p in tmp_path.iterdir()} - {"x", "whole", ".x.lock", ".x.owner"}
+        left = {p.name for p in tmp_path.iterdir()} - {
+            "x",
+            "whole",
+            ".x.gpt2v-lock",
+            ".x.gpt2v-owner",
+        }
         capfd.readouterr()
         export(new, to, "folder", overwrite=True)
         said = capfd.readouterr().err
@@ -217,7 +222,7 @@ def test_an_export_that_replaces_another_continues(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(ExportJob, "do", do)
     with pytest.raises(KeyboardInterrupt):
         export(new, to, "folder", overwrite=True)
-    assert f"x: the export that it is to replace is kept in {tmp_path / '.x.replaced'}" in (
+    assert f"x: the earlier export is kept in {tmp_path / '.x.1.gpt2v-replaced'}" in (
         capsys.readouterr().err
     )
     monkeypatch.undo()
@@ -264,7 +269,7 @@ def test_a_folder_with_work_files_of_another_tool_is_no_export(tmp_path):
     (tmp_path / "x" / ".export").mkdir(parents=True)
     (tmp_path / "x" / ".export" / "config.yaml").write_text("mine: 1")
     for overwrite in (False, True):
-        with pytest.raises(UserError, match="is not empty and is no export"):
+        with pytest.raises(UserError, match="is not empty and is not an export"):
             export(config_of("composite"), tmp_path / "x", "folder", overwrite=overwrite)
     assert (tmp_path / "x" / ".export" / "config.yaml").read_text() == "mine: 1"
 
@@ -361,7 +366,7 @@ def test_what_is_there_is_not_overwritten(tmp_path, capsys, small):
     for more in ([], ["--overwrite"]):
         assert "is a file" in refusal(capsys, *small, "--to", tmp_path / "file", *how, *more)
         line = refusal(capsys, *small, "--to", tmp_path / "home", *how, *more)
-        assert "is not empty and is no export" in line
+        assert "is not empty and is not an export" in line
     assert [p.name for p in (tmp_path / "home").iterdir()] == ["thesis.txt"]
     assert "cannot be written" in refusal(capsys, *small, "--to", tmp_path / "file" / "x", *how)
 

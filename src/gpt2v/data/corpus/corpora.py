@@ -6,9 +6,7 @@ user, or they are a hundredth of the corpus, chosen by a hash of their content. 
 both parts.
 """
 
-import glob
 import hashlib
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -30,11 +28,13 @@ from gpt2v.data.corpus.tokens import (
 )
 from gpt2v.data.corpus.windows import Windows, token_bytes
 from gpt2v.errors import UserError
+from gpt2v.messages import show
 from gpt2v.storage.cache import cache_folder, open_or_make
 from gpt2v.storage.files import writing
-from gpt2v.storage.folders import settle, whole_directory
+from gpt2v.storage.folders import whole_directory
 from gpt2v.storage.manifest import sha256
 from gpt2v.storage.ownership import owned
+from gpt2v.storage.places import check_place
 
 _FORMAT = 1  # of the cache; with another number, every corpus is tokenized again
 _SMALL = 64 << 20  # bytes; files up to this size are identified by content, not name and time
@@ -112,8 +112,8 @@ def tokenize_corpus(
         UserError: as `read_documents`, or `out` is not empty, in use, or cannot be written.
     """
     _refuse_tokens(config, "it needs no tokenizing")
+    check_place(out, "a folder of tokens")
     with owned(out):
-        settle(out.parent, glob.escape(out.name))
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out}: already exists; choose another --out")
         with writing(out), whole_directory(out) as folder:
@@ -257,4 +257,4 @@ def _reported(documents: Iterable[tuple[str, str]], label: str) -> Iterator[tupl
         if now - last >= 10:
             last = now
             rate = size / (now - start) / 1e6
-            print(f"{label}: {size / 1e6:.0f} MB, {rate:.1f} MB/s", file=sys.stderr, flush=True)
+            show(f"{label}: {size / 1e6:.0f} MB, {rate:.1f} MB/s")

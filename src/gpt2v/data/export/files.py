@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v.errors import UserError
-from gpt2v.storage.files import OF_SYSTEM, UNFINISHED, sync, whole_file, writing
+from gpt2v.storage.files import sync, whole_file, writing
 from gpt2v.storage.folders import remove_directory, remove_unfinished
+from gpt2v.storage.names import OF_SYSTEM, is_unfinished
+from gpt2v.storage.replacing import FolderKind
 
 Entry = dict[str, str | int]  # a file in the manifest: its sha256 and its size in bytes
 
@@ -80,19 +82,22 @@ class ExportFolder:
         return content if ours else {}
 
     def foreign(self) -> Iterator[Path]:
-        """The files below the root that are not the export's."""
+        """The files below the root that are not the export's, or not as it has written them."""
         manifest = self.read_manifest()
-        ours = {self.manifest.name, *manifest.get("files", ())}
-        if self.is_begun() or not manifest:
-            for names in (self.work / "names").glob("*.json"):
-                ours |= set(_read(names) or ())
+        sizes = {name: entry["bytes"] for name, entry in manifest.get("files", {}).items()}
+        ours = {self.manifest.name} if manifest else set()
+        for names in (self.work / "names").glob("*.json"):
+            ours |= set(_read(names) or ())
         whose = WORK if manifest or (self.work / MAKING).is_file() else ""
         for folder, folders, files in os.walk(self.root):
-            folders[:] = [n for n in folders if n != whose and not n.endswith(UNFINISHED)]
-            for name in files:
-                path = Path(folder, name)
-                passing = name in OF_SYSTEM or name.endswith(UNFINISHED)
-                if not passing and path.relative_to(self.root).as_posix() not in ours:
+            here = Path(folder)
+            folders[:] = [n for n in folders if n != whose and not is_unfinished(n)]
+            links = [name for name in folders if (here / name).is_symlink()]
+            for path in (here / name for name in [*files, *links]):
+                passing = path.name in OF_SYSTEM or is_unfinished(path.name)
+                name = path.relative_to(self.root).as_posix()
+                known = name in ours or sizes.get(name) == path.lstat().st_size
+                if not (passing or known):
                     yield path
 
     def note(self, what: str, names: Iterable[str]) -> None:
@@ -152,6 +157,33 @@ class ExportFolder:
                 digest.update(chunk)
                 size += len(chunk)
         return {"sha256": digest.hexdigest(), "bytes": size}
+
+
+class ExportKind(FolderKind):
+    """Exports, in storage's rules for what may be replaced."""
+
+    name, option = "export", "--to"
+
+    def is_ours(self, path: Path) -> bool:
+        """Whether an export is here, finished or not."""
+        folder = ExportFolder(path)
+        return folder.is_begun() or self.is_finished(path)
+
+    def is_finished(self, path: Path) -> bool:
+        """Whether it has its manifest."""
+        return bool(ExportFolder(path).read_manifest())
+
+    def has_value(self, path: Path) -> bool:
+        """Whether it is finished, or has a shard."""
+        shards = (ExportFolder(path).work / "shards").glob("*.json")
+        return self.is_finished(path) or any(shards)
+
+    def foreign(self, path: Path) -> Iterator[Path]:
+        """The files that are not the export's."""
+        return ExportFolder(path).foreign()
+
+
+EXPORTS = ExportKind()
 
 
 def _read(path: Path) -> Any:

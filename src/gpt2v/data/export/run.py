@@ -19,7 +19,7 @@ from gpt2v.config.base import Config, hash_of
 from gpt2v.config.load import difference, dump
 from gpt2v.config.measuring import ExportConfig, SuiteExportConfig
 from gpt2v.data.export.base import Format, Gathered
-from gpt2v.data.export.files import CONFIG, KIND, MAKING, WORK, Entry, ExportFolder
+from gpt2v.data.export.files import CONFIG, EXPORTS, KIND, MAKING, WORK, Entry, ExportFolder
 from gpt2v.data.export.formats import format_of
 from gpt2v.data.export.plan import AnyExport, Plan, plan_of
 from gpt2v.data.export.shards import ExportJob, bank_of, read_receipt, tally_of, versions
@@ -29,9 +29,8 @@ from gpt2v.execute.executors import executor_of
 from gpt2v.execute.job import do_all
 from gpt2v.extensions import copies, imported
 from gpt2v.storage.files import sync, writing
-from gpt2v.storage.folders import put_back, remark, remove_directory, replaced, set_aside
-from gpt2v.storage.ownership import check_free_inside, owned
-from gpt2v.storage.places import check_place
+from gpt2v.storage.folders import remove_directory
+from gpt2v.storage.ownership import owned
 
 
 class _Making(Config):
@@ -77,9 +76,9 @@ def export(
     with ExitStack() as stack:
         with within("--to: "):
             stack.enter_context(owned(to))
+            EXPORTS.restore(to)
         folder = ExportFolder(to, secrets.token_hex(4))
-        _restore(folder)
-        _check_folder(folder, overwrite)
+        finished, replaces = folder.read_manifest(), _check_folder(folder, overwrite)
         bank = bank_of(plan.tiles)
         plan.check(bank)
         hashes = [(part.name, part.data(bank).hash) for part in plan.parts]
@@ -89,58 +88,39 @@ def export(
             versions=versions(),
             imports=sorted(sha256 for _, sha256 in imported()),
         )
-        if (manifest := folder.read_manifest()) and not overwrite:  # stopped before its last step
-            if any(manifest.get(k) != v for k, v in {**making.plain(), **_plain(config)}.items()):
+        if finished and not replaces:  # stopped before its last step
+            if any(finished.get(k) != v for k, v in {**making.plain(), **_plain(config)}.items()):
                 raise _finished_error(folder)
+            _clean_up(folder)
         else:
-            try:
-                _begin(folder, config, making, overwrite)
+            with EXPORTS.replacing(to, there=replaces):
+                _begin(folder, config, making)
                 job = ExportJob(plan, format_name, str(to), making.versions, folder.attempt)
                 do_all(job, "export: shards", lambda job, pieces: execute(job, pieces, workers))
                 _finish(folder, plan, format, making)
-            except BaseException:
-                _restore(folder)
-                raise
-        _clean_up(folder)
+                _clean_up(folder)
     return folder.manifest
 
 
-def _restore(folder: ExportFolder) -> None:
-    """Put back an export that was being replaced, unless the new one has a shard."""
-    root, aside = folder.root, replaced(folder.root)
-    if not aside.exists():
-        return
-    if folder.read_manifest():
-        remove_directory(aside)
-        remark(root, "removed the export that it has replaced")
-    elif any((folder.work / "shards").glob("*.json")) or any(folder.foreign()):
-        remark(root, f"the export that it is to replace is kept in {aside}")
-    else:
-        remove_directory(root)
-        if put_back(root):
-            remark(root, "restored; the command that was to replace this export was stopped")
+def _check_folder(folder: ExportFolder, overwrite: bool) -> bool:
+    """Check that the folder is new or empty, or has an export to continue or to replace.
 
-
-def _check_folder(folder: ExportFolder, overwrite: bool) -> None:
-    """Check that the folder is new or empty, or has an export to continue or to overwrite."""
+    Returns:
+        whether it has an export to replace.
+    """
     root = folder.root
-    if root.exists() and not root.is_dir():
-        raise UserError(f"--to: {root}: is a file; an export needs a folder")
-    if not root.is_dir():
-        return
+    if not root.exists():
+        return False
     with within("--to: "), writing(root, "read"):
-        other = next(folder.foreign(), None)
-    finished, begun = bool(folder.read_manifest()), folder.is_begun()
-    if finished and not overwrite and not folder.work.exists():
+        ours = EXPORTS.is_ours(root)
+        if root.is_dir() and not ours and next(folder.foreign(), None) is None:
+            return False
+        if not ours or overwrite:
+            EXPORTS.check_replaceable(root, overwrite, "")
+            return True
+    if EXPORTS.is_finished(root) and not folder.work.exists():
         raise _finished_error(folder)
-    if other is not None and not (finished or begun):
-        raise UserError(f"--to: {root}: is not empty and is no export; it will not be overwritten")
-    if overwrite and (finished or begun):
-        with within("--to: "):
-            check_place(root, "an export")
-            check_free_inside(root)
-        if other is not None:
-            raise UserError(f"--to: {other}: is no file of the export; move it, or choose another")
+    return False
 
 
 def _finished_error(folder: ExportFolder) -> UserError:
@@ -163,13 +143,8 @@ def _check_same(folder: ExportFolder, config: AnyExport, making: _Making) -> Non
             )
 
 
-def _begin(folder: ExportFolder, config: AnyExport, making: _Making, overwrite: bool) -> None:
+def _begin(folder: ExportFolder, config: AnyExport, making: _Making) -> None:
     """Make the folder and write the work files, or check that an unfinished export is the same."""
-    with within("--to: "), writing(folder.root):
-        if overwrite and folder.read_manifest():
-            set_aside(folder.root)
-        elif overwrite and folder.is_begun():
-            remove_directory(folder.root)
     if folder.is_begun():
         _check_same(folder, config, making)
     with within("--to: "):
@@ -227,11 +202,10 @@ def _finish(folder: ExportFolder, plan: Plan, format: Format, making: _Making) -
 
 
 def _clean_up(folder: ExportFolder) -> None:
-    """Remove the work files of a finished export, and the export that it replaces."""
+    """Remove the work files of a finished export."""
     with within("--to: "), writing(folder.root):
         remove_directory(folder.work)
         sync(folder.root)
-        remove_directory(replaced(folder.root))
 
 
 def _command(config: AnyExport, format_name: str) -> str:

@@ -6,7 +6,6 @@ there is no single right conversion to RGB.
 
 import hashlib
 import io
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from PIL import Image
 
 from gpt2v.data.rng import U64, Ints
 from gpt2v.errors import UserError, first_line
+from gpt2v.messages import show
 from gpt2v.progress import track
 
 Pixels = NDArray[np.uint8]
@@ -133,9 +133,7 @@ def refuse_or_skip(
         return
     some = f"{len(faults)} picture{'s' if faults[1:] else ''}"
     if corrupt == "skip":
-        print(
-            f"tiles.path: {where}: left out {some} of {total} that cannot be read", file=sys.stderr
-        )
+        show(f"tiles.path: {where}: left out {some} of {total} that cannot be read")
         return
     named = "; ".join(faults[:_NAMED])
     raise UserError(

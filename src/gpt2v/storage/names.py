@@ -1,0 +1,85 @@
+"""The hidden names beside a folder `NAME`, which only this package writes.
+
+`.NAME.gpt2v-lock` and `.NAME.gpt2v-owner` are there while a process works in it.
+`.NAME.XXXXXXXX.gpt2v-unfinished` is being written or removed. `.NAME.1.gpt2v-replaced` is what a
+new folder is to replace (2, 3, ...: halves that were to replace it).
+"""
+
+import re
+from pathlib import Path
+
+from gpt2v.errors import UserError
+
+UNFINISHED = ".gpt2v-unfinished"
+OF_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # operating systems write them
+_REPLACED = ".gpt2v-replaced"
+_TOKEN = "[a-z0-9_]{8}"  # as the module tempfile writes it
+
+
+def resolved(path: Path) -> Path:
+    """The absolute path without symbolic links; the last parts need not exist.
+
+    Raises:
+        UserError: a link leads to itself.
+    """
+    try:
+        return path.resolve()
+    except (RuntimeError, OSError):
+        raise UserError(f"{path}: a symbolic link in it leads to itself") from None
+
+
+def lock_of(path: Path) -> Path:
+    """The lock of a folder."""
+    return path.with_name(f".{path.name}.gpt2v-lock")
+
+
+def owner_of(path: Path) -> Path:
+    """The file that tells who works in a folder."""
+    return path.with_name(f".{path.name}.gpt2v-owner")
+
+
+def unfinished_prefix(path: Path) -> str:
+    """How the name of the unfinished file or folder for `path` begins; `UNFINISHED` ends it."""
+    return f".{path.name}."
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether a file or folder with this name is being written or removed."""
+    return name.startswith(".") and name.endswith(UNFINISHED)
+
+
+def unfinished(folder: Path, name: str | None = None) -> list[Path]:
+    """What is unfinished in a folder.
+
+    Args:
+        name: only of the file or folder that will have this name.
+    """
+    whose = ".+" if name is None else re.escape(name)
+    if name is not None:  # or what it has replaced
+        whose = rf"({whose}|\.{whose}\.\d+{re.escape(_REPLACED)})"
+    pattern = re.compile(rf"\.{whose}\.{_TOKEN}{re.escape(UNFINISHED)}", re.S)
+    try:
+        return sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
+    except OSError:
+        return []
+
+
+def replaced(path: Path) -> list[Path]:
+    """What is set aside while another folder is made at `path`; the last one was there last."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+){re.escape(_REPLACED)}", re.S)
+    try:
+        found = [(pattern.fullmatch(other.name), other) for other in path.parent.iterdir()]
+    except OSError:
+        return []
+    numbered = sorted((int(match[1]), other) for match, other in found if match)
+    return [other for _, other in numbered]
+
+
+def next_replaced(path: Path) -> Path:
+    """Where to set aside the folder that is at `path`."""
+    return path.with_name(f".{path.name}.{len(replaced(path)) + 1}{_REPLACED}")
+
+
+def owned_by(lock: Path) -> Path:
+    """The folder that a lock belongs to."""
+    return lock.with_name(lock.name.removeprefix(".").removesuffix(".gpt2v-lock"))
