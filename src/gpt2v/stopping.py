@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from gpt2v.errors import Stopped
+from gpt2v.messages import say
 
 SIGNALS = [
     getattr(signal, name)
@@ -60,10 +61,29 @@ def signals_as_exceptions() -> Iterator[None]:
             raise KeyboardInterrupt
         if not asked:
             asked = True
-            raise Stopped(f"stopped by {signal.Signals(signum).name}", signum)
+            raise Stopped(_stopped_by(signum), signum)
 
     with _handled(handle):
         yield
+
+
+@contextmanager
+def signals_end_at_once() -> Iterator[None]:
+    """In this block a signal ends the process; for work that has nothing to clean up.
+
+    An exception would not do while modules are imported: Python wraps some of them.
+    """
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        say(_stopped_by(signum))
+        os._exit(128 + signum)
+
+    with _handled(handle):
+        yield
+
+
+def _stopped_by(signum: int) -> str:
+    return "stopped" if signum == signal.SIGINT else f"stopped by {signal.Signals(signum).name}"
 
 
 _abandoned: list[BaseException] = []

@@ -20,8 +20,12 @@ def resolved(path: Path) -> Path:
     """The absolute path without symbolic links; the last parts need not exist.
 
     Raises:
-        UserError: a link leads to itself.
+        UserError: a link leads to itself, or a name is not UTF-8, which some libraries need.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{str(path)!a}: this name is not in UTF-8; choose another") from None
     try:
         return path.resolve()
     except (RuntimeError, OSError):
