@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -353,6 +354,143 @@ def test_a_half_run_with_a_checkpoint_is_not_removed(tmp_path):
         mark(run, ("encoder",))
         with pytest.raises(UserError, match="already holds an unfinished run"), runs.new_run(run):
             pytest.fail("was entered")
+
+
+def aside(path, number=1):
+    """Where a folder is kept that is being replaced."""
+    return path.with_name(f".{path.name}.{number}.gpt2v-replaced")
+
+
+def half(path):
+    """A run that was killed after a checkpoint."""
+    write_text(path / "config.yaml", "half")
+    mark(path)
+    save(path, 1)
+    return path
+
+
+def test_a_half_run_is_kept_until_its_own_successor_is_finished(tmp_path, capsys):
+    """Not only the finished run before it: both are put back, one after the other."""
+    path = half(tmp_path / "r")
+    finished(tmp_path / "old").rename(aside(path))
+    with pytest.raises(UserError, match="wrong"):
+        fail_in(path, True, UserError("wrong"))
+    assert (path / "config.yaml").read_text() == "half"
+    assert kind(aside(path)) == "old"
+    assert "r: the earlier run is kept in" in capsys.readouterr().err
+    with pytest.raises(RuntimeError):
+        fail_in(path, True, RuntimeError(), "checkpoints/step-000002/x")
+    assert kind(aside(path)) == "old"
+    assert (aside(path, 2) / "config.yaml").read_text() == "half"
+    replace(path, False)
+    assert [p.name for p in tmp_path.iterdir()] == ["r"]
+
+
+def test_resuming_never_replaces_what_has_a_value(tmp_path):
+    """A user had removed config.yaml, because it did not agree; all checkpoints went."""
+    for name in ("checkpoint", "results", "log"):
+        run = half(tmp_path / name)
+        if name != "checkpoint":
+            shutil.rmtree(run / "checkpoints")
+            write_text(run / ("results.json" if name == "results" else "metrics.jsonl"), "{}")
+        (run / "config.yaml").unlink()
+        before = tree(run)
+        with (
+            pytest.raises(UserError, match="has no config.yaml; it cannot be continued"),
+            runs.new_run(run, resume=True),
+        ):
+            pytest.fail("was entered")
+        assert tree(run) == before
+
+
+@pytest.mark.parametrize("name", ["results.json", "config.yaml", "thesis.tex"])
+def test_a_reader_removes_nothing_of_the_user(tmp_path, capsys, name):
+    """The user made a folder where a run was, and the run is kept beside it."""
+    write_text(tmp_path / "r" / name, "{}")
+    finished(tmp_path / "old").rename(aside(tmp_path / "r"))
+    before = tree(tmp_path)
+    runs.restored(tmp_path / "r")
+    assert tree(tmp_path) == before
+    assert "r: the earlier run is kept in" in capsys.readouterr().err
+    for overwrite in (False, True):
+        with (
+            pytest.raises(UserError, match="is not a run"),
+            runs.new_run(tmp_path / "r", overwrite),
+        ):
+            pytest.fail("was entered")
+        assert tree(tmp_path) == before
+
+
+def test_what_others_set_aside_is_not_ours(tmp_path):
+    write_text(aside(tmp_path / "r") / "thesis.tex", "of the user")
+    with runs.new_run(tmp_path / "r") as run:
+        write_json(run / FINISHED, {"kind": "new"})
+    replace(tmp_path / "r", False)
+    assert (aside(tmp_path / "r") / "thesis.tex").read_text() == "of the user"
+
+
+@pytest.mark.parametrize("way", ["itself", "in it", "a link", "from inside", "with a slash"])
+def test_a_run_is_restored_for_whoever_reads_it(tmp_path, monkeypatch, way):
+    finished(tmp_path / "old").rename(aside(tmp_path / "r"))
+    (tmp_path / "link").symlink_to("r")
+    monkeypatch.chdir(tmp_path)
+    names = {"in it": "r/mm/checkpoints/step-000001", "a link": "link", "with a slash": "r/"}
+    runs.restored(Path(names.get(way, "r")))
+    assert kind(tmp_path / "r") == "old"
+    if way == "from inside":
+        monkeypatch.chdir(tmp_path / "r")
+        assert runs.restored(Path(".")) == Path(".")
+
+
+def test_other_commands_do_not_touch_what_a_run_replaces(tmp_path, capsys):
+    """A folder of tokens, or a model for others, is not written over a half run."""
+    path = half(tmp_path / "r")
+    finished(tmp_path / "old").rename(aside(path))
+    (tmp_path / "t.txt").write_text("a story" * 50)
+    mix = [{"corpus": str(tmp_path / "t.txt"), "context": 16}]
+    data = {"stages": [{"steps": 1, "mix": mix}]}
+    config = write_yaml(tmp_path / "c.yaml", {**TINY_LM, "data": data})
+    before = tree(tmp_path)
+    refusal(capsys, "data", "tokenize", config, "--out", path)
+    refusal(capsys, "mm", "export", path, "--to", path, "--overwrite")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("sub_runs", ["5", '["."]', '["../old"]', '[["a"]]', '"lm"'])
+def test_a_damaged_mark_does_no_harm(tmp_path, sub_runs):
+    finished(tmp_path / "old")
+    run = finished(tmp_path / "r")
+    (run / "run.json").write_text(f'{{"format": 2, "gpt2v": "0", "sub_runs": {sub_runs}}}')
+    replace(run, False)
+    assert kind(run) == "new"
+    assert kind(tmp_path / "old") == "old"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        (os.fsdecode(b"x\xff"), "is not in UTF-8"),
+        ("loop/r", "a symbolic link in it leads to itself"),
+        ("file", "is a file; a run needs a folder"),
+        ("file/r", "cannot be written: Not a directory"),
+    ],
+)
+def test_places_where_no_run_can_be(tmp_path, name, says):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("x")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match=says), runs.new_run(tmp_path / name, overwrite):
+            pytest.fail("was entered")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "loop"]
+
+
+@pytest.mark.parametrize("name", ["r[1]", "a*b", "ü é", ".dot", "-x", "it's", "a.b.c", "r "])
+def test_names_with_odd_characters(tmp_path, name):
+    path = finished(tmp_path / name)
+    finished(tmp_path / f"{name}.v2")
+    replace(path, True)
+    assert kind(path) == "new"
+    assert {p.name for p in tmp_path.iterdir()} == {name, f"{name}.v2"}
 
 
 # ---- only our own --------------------------------------------------------------------------------

@@ -200,6 +200,26 @@ def test_standard_output_of_longer_work(tmp_path, capsys, monkeypatch, words, co
     assert (tmp_path / "out" / final).is_file() or not (tmp_path / "out").exists()
 
 
+@pytest.mark.skipif(not os.path.exists(FULL), reason="this system has no /dev/full")
+def test_a_progress_line_that_cannot_be_written_is_no_reason_to_stop(tmp_path, monkeypatch):
+    """A training was removed because of it."""
+    config = write_yaml(tmp_path / "c.yaml", {**TINY_LM, "data": SHORT})
+    monkeypatch.setattr("gpt2v.progress._PLAIN_EVERY", 0.0)
+    with open(FULL, "w", 1) as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert main(["lm", "train", str(config), "--out", str(tmp_path / "r")]) == 0
+    assert (tmp_path / "r" / "results.json").is_file()
+
+
+@pytest.mark.parametrize("words", [["data", "suites"], ["lm", "train", "missing.yaml"]])
+def test_closed_streams(words):
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        command = f"{sys.executable} -m gpt2v {' '.join(words)} {closed}"
+        done = subprocess.run(command, shell=True, capture_output=True, text=True)
+        assert done.returncode == (0 if words[0] == "data" else 2)
+        assert "Traceback" not in done.stderr + done.stdout
+
+
 def test_a_reader_that_has_gone_is_no_error(tmp_path):
     """`gpt2v ... | head -1`"""
     command = f"{sys.executable} -m gpt2v data suites | head -1"

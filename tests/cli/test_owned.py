@@ -7,7 +7,9 @@ import sys
 import pytest
 
 from gpt2v.cli.main import main
+from gpt2v.run_layout import mark
 from gpt2v.storage import ownership
+from gpt2v.storage.files import write_text
 from gpt2v.storage.ownership import owned
 from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
 
@@ -99,6 +101,17 @@ def test_a_finished_run_is_not_replaced_while_it_is_used(tmp_path, capsys, comma
         with owned(held):
             assert "is in use by process" in refusal(capsys, *words, "--out", run, "--overwrite")
     assert (run / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("options", [[], ["--resume"], ["--overwrite"]])
+def test_a_demo_in_which_another_command_trains(tmp_path, capsys, options):
+    """The demo removed the files of the live training, and trained into its folder."""
+    mark(tmp_path / "demo", ("lm",))
+    write_text(tmp_path / "demo" / "lm" / "metrics.jsonl", "live")
+    words = ["demo", "--preset", "smoke", "--out", tmp_path / "demo", *options]
+    with owned(tmp_path / "demo" / "lm"):
+        assert f"{tmp_path / 'demo' / 'lm'} is in use by process" in refusal(capsys, *words)
+    assert (tmp_path / "demo" / "lm" / "metrics.jsonl").read_text() == "live"
 
 
 def test_two_trainings_started_at_once(tmp_path):

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +101,27 @@ def test_a_training_saves_first(place, capsys, monkeypatch, argv, signum):
 
 
 @pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_in_the_last_validation_is_not_forgotten(place, capsys, monkeypatch, argv, signum):
+    """A demo went on with the next training, and ended with status 0."""
+    import gpt2v.train.loop as loop
+
+    real = loop._Training.validate
+
+    def validate(self):
+        os.kill(os.getpid(), signum)
+        real(self)
+
+    monkeypatch.setattr(loop._Training, "validate", validate)
+    assert main(argv["lm"]) == 128 + signum
+    assert "stopped after step 12, which is saved" in capsys.readouterr().err.splitlines()[-1]
+    assert not Path("r/results.json").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    assert main([*argv["lm"], "--resume"]) == 0
+    assert Path("r/results.json").is_file()
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
 def test_a_signal_that_is_ignored_stays_ignored(place, argv, monkeypatch, signum):
     """As under nohup."""
     before = signal.signal(signum, signal.SIG_IGN)
@@ -115,6 +139,50 @@ def test_a_signal_that_is_ignored_stays_ignored(place, argv, monkeypatch, signum
         assert signal.getsignal(signum) == signal.SIG_IGN
     finally:
         signal.signal(signum, before)
+
+
+def listen(words, **options):
+    """Start a command that heeds Ctrl-C, as in a terminal."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "gpt2v", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_while_python_imports(place, argv, signum):
+    for wait in (0.06, 0.15):
+        child = listen(argv["lm"])
+        time.sleep(wait)
+        child.send_signal(signum)
+        said = child.communicate()[1]
+        if child.returncode == -signum:  # Python itself had not begun
+            continue
+        says = "stopped" if signum == signal.SIGINT else f"stopped by {signal.Signals(signum).name}"
+        assert (child.returncode, said) == (128 + signum, f"gpt2v: {says}\n")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_workers_of_an_export_stop_at_once_and_in_silence(place, argv, signum):
+    """Ctrl-C reaches them, too; they printed tracebacks, and SIGTERM waited for them."""
+    words = [*argv["export"], "--n_images", "100000", "--executor", "processes", "--workers", "2"]
+    child = listen(words, start_new_session=True)
+    limit = time.monotonic() + 60
+    while not list(Path("r").glob(".export/shards/*")) and time.monotonic() < limit:
+        time.sleep(0.01)
+    if signum == signal.SIGINT:
+        os.killpg(child.pid, signum)
+    else:
+        child.send_signal(signum)
+    begin = time.monotonic()
+    said = child.communicate(timeout=30)[1].splitlines()
+    assert time.monotonic() - begin < 20  # not as long as all pieces take
+    assert child.returncode == 128 + signum
+    assert len([line for line in said if " s left" not in line]) == 1
 
 
 def test_handlers_are_put_back(place, argv):

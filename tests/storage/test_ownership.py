@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from gpt2v.errors import UserError
+from gpt2v.storage.files import write_text
+from gpt2v.storage.names import lock_of
 from gpt2v.storage.ownership import check_free_inside, owned
 
 HOLD = """
@@ -96,6 +98,36 @@ def test_at_most_one_owner_at_a_time(tmp_path):
     assert all("is in use by" in text for text in refusals)
     assert len(entered) >= 6
     assert os.listdir(tmp_path) == []
+
+
+def test_owners_of_neighbours_do_not_disturb_each_other(tmp_path):
+    """Their names begin alike, and one of their parents had an owner that was killed."""
+    place = tmp_path / "place"
+    place.mkdir()
+
+    def work(name):
+        for _ in range(60):
+            lock_of(place).touch()
+            with owned(place / name):
+                write_text(place / name / "x", name)
+                time.sleep(0.001)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(work, ["lm", "lm.2", ".lm", "lm.2.x"]))
+    assert sorted(os.listdir(place)) == [".lm", "lm", "lm.2", "lm.2.x"]
+
+
+def test_a_process_may_work_in_its_own_folders(tmp_path):
+    with owned(tmp_path / "r"), owned(tmp_path / "r" / "cache" / "key"):
+        check_free_inside(tmp_path / "r")
+
+
+def test_files_of_the_user_with_such_names_stay(tmp_path):
+    for name in (".r.lock", ".r.owner", "r.gpt2v-lock"):
+        (tmp_path / name).write_text("of the user")
+    with owned(tmp_path / "r"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == [".r.lock", ".r.owner", "r.gpt2v-lock"]
 
 
 def test_waiting_for_the_owner(tmp_path, capsys):

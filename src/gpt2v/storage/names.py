@@ -81,7 +81,9 @@ def replaced(path: Path) -> list[Path]:
 
 def next_replaced(path: Path) -> Path:
     """Where to set aside the folder that is at `path`."""
-    return path.with_name(f".{path.name}.{len(replaced(path)) + 1}{_REPLACED}")
+    before = replaced(path)
+    number = int(before[-1].name.split(".")[-2]) + 1 if before else 1
+    return path.with_name(f".{path.name}.{number}{_REPLACED}")
 
 
 def owned_by(lock: Path) -> Path:
