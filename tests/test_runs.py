@@ -369,6 +369,12 @@ def half(path):
     return path
 
 
+def fail_after_a_checkpoint(path):
+    with runs.new_run(path, overwrite=True) as run:
+        save(run, 2)
+        raise RuntimeError("late")
+
+
 def test_a_half_run_is_kept_until_its_own_successor_is_finished(tmp_path, capsys):
     """Not only the finished run before it: both are put back, one after the other."""
     path = half(tmp_path / "r")
@@ -378,8 +384,8 @@ def test_a_half_run_is_kept_until_its_own_successor_is_finished(tmp_path, capsys
     assert (path / "config.yaml").read_text() == "half"
     assert kind(aside(path)) == "old"
     assert "r: the earlier run is kept in" in capsys.readouterr().err
-    with pytest.raises(RuntimeError):
-        fail_in(path, True, RuntimeError(), "checkpoints/step-000002/x")
+    with pytest.raises(RuntimeError, match="late"):
+        fail_after_a_checkpoint(path)
     assert kind(aside(path)) == "old"
     assert (aside(path, 2) / "config.yaml").read_text() == "half"
     replace(path, False)
@@ -396,7 +402,7 @@ def test_resuming_never_replaces_what_has_a_value(tmp_path):
         (run / "config.yaml").unlink()
         before = tree(run)
         with (
-            pytest.raises(UserError, match="has no config.yaml; it cannot be continued"),
+            pytest.raises(UserError, match=r"has no config\.yaml; it cannot be continued"),
             runs.new_run(run, resume=True),
         ):
             pytest.fail("was entered")
