@@ -12,7 +12,7 @@ from gpt2v.extensions import copies
 from gpt2v.storage.files import write_bytes, write_json
 from gpt2v.storage.folders import remove_directory
 from gpt2v.storage.manifest import MANIFEST, read_manifest
-from gpt2v.storage.names import OF_SYSTEM, is_unfinished
+from gpt2v.storage.names import is_passing
 from gpt2v.storage.replacing import FolderKind
 
 MARK, CONFIG, FINISHED = "run.json", "config.yaml", "results.json"
@@ -134,11 +134,10 @@ def _foreign(run: Path, below: list[Path], marked: bool) -> Iterator[Path]:
         here = Path(folder)
         links = [name for name in folders if (here / name).is_symlink()]
         for name in [*files, *links]:
-            passing = is_unfinished(name) or name in OF_SYSTEM
             known = marked and _is_run_file(run, (here / name).relative_to(run).as_posix())
-            if not (passing or known):
+            if not (known or is_passing(name)):
                 yield here / name
-        folders[:] = [n for n in folders if here / n not in below and not is_unfinished(n)]
+        folders[:] = [n for n in folders if here / n not in below and not is_passing(n)]
 
 
 def _is_run_file(run: Path, name: str) -> bool:

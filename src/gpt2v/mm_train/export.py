@@ -16,7 +16,7 @@ from gpt2v.runs import restored
 from gpt2v.storage.files import reason
 from gpt2v.storage.folders import whole_directory
 from gpt2v.storage.manifest import MANIFEST, damaged, read_manifest, write_manifest
-from gpt2v.storage.names import OF_SYSTEM
+from gpt2v.storage.names import is_passing
 from gpt2v.storage.ownership import owned
 from gpt2v.storage.places import check_place
 from gpt2v.storage.replacing import FolderKind
@@ -138,7 +138,7 @@ class LlavaExports(FolderKind):
         """What the manifest does not name."""
         names = {MANIFEST, *(read_manifest(path) or ())} if self.is_ours(path) else set()
         for file in path.rglob("*"):
-            if file.relative_to(path).as_posix() not in names and file.name not in OF_SYSTEM:
+            if file.relative_to(path).as_posix() not in names and not is_passing(file.name):
                 yield file
 
 

@@ -15,6 +15,7 @@ from gpt2v.report.read import Run, load_run
 from gpt2v.report.section import Section, fill
 from gpt2v.report.verdict import headline, sentence, title, warnings
 from gpt2v.storage.files import write_text
+from gpt2v.storage.ownership import owned
 
 Folder = str | os.PathLike[str]
 _OURS = b"<title>gpt2v report: "  # in the head of every page
@@ -33,8 +34,8 @@ def write_report(
         sections: names of sections, or mappings of a name and options; None: all.
 
     Raises:
-        UserError: a file that is needed is missing or damaged, no such section, or there is a page
-            that gpt2v did not write.
+        UserError: a file that is needed is missing or damaged, no such section, there is a page
+            that gpt2v did not write, or another process works there.
     """
     paths = [Path(folders)] if isinstance(folders, str | os.PathLike) else list(map(Path, folders))
     chosen = sections_of(sections)
@@ -42,9 +43,10 @@ def write_report(
     if out is None:
         out = paths[0] / "report" if len(paths) == 1 else Path("runs") / "report"
     path = Path(out) / "index.html"
-    if path.exists() and not _is_ours(path):
-        raise UserError(f"{path}: was not written by gpt2v; choose another --out")
-    write_text(path, page)
+    with owned(path.parent):
+        if path.exists() and not _is_ours(path):
+            raise UserError(f"{path}: was not written by gpt2v; choose another --out")
+        write_text(path, page)
     return path
 
 

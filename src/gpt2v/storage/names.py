@@ -11,8 +11,8 @@ from pathlib import Path
 from gpt2v.errors import UserError
 
 UNFINISHED = ".gpt2v-unfinished"
-OF_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})  # operating systems write them
-_REPLACED = ".gpt2v-replaced"
+_REPLACED, _LOCK, _OWNER = ".gpt2v-replaced", ".gpt2v-lock", ".gpt2v-owner"
+_OF_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _TOKEN = "[a-z0-9_]{8}"  # as the module tempfile writes it
 
 
@@ -34,12 +34,12 @@ def resolved(path: Path) -> Path:
 
 def lock_of(path: Path) -> Path:
     """The lock of a folder."""
-    return path.with_name(f".{path.name}.gpt2v-lock")
+    return path.with_name(f".{path.name}{_LOCK}")
 
 
 def owner_of(path: Path) -> Path:
     """The file that tells who works in a folder."""
-    return path.with_name(f".{path.name}.gpt2v-owner")
+    return path.with_name(f".{path.name}{_OWNER}")
 
 
 def unfinished_prefix(path: Path) -> str:
@@ -47,9 +47,10 @@ def unfinished_prefix(path: Path) -> str:
     return f".{path.name}."
 
 
-def is_unfinished(name: str) -> bool:
-    """Whether a file or folder with this name is being written or removed."""
-    return name.startswith(".") and name.endswith(UNFINISHED)
+def is_passing(name: str) -> bool:
+    """Whether a file or folder with this name comes and goes: ours, or the operating system's."""
+    ours = name.startswith(".") and name.endswith((UNFINISHED, _LOCK, _OWNER))
+    return ours or name in _OF_SYSTEM
 
 
 def unfinished(folder: Path, name: str | None = None) -> list[Path]:
@@ -88,4 +89,4 @@ def next_replaced(path: Path) -> Path:
 
 def owned_by(lock: Path) -> Path:
     """The folder that a lock belongs to."""
-    return lock.with_name(lock.name.removeprefix(".").removesuffix(".gpt2v-lock"))
+    return lock.with_name(lock.name.removeprefix(".").removesuffix(_LOCK))

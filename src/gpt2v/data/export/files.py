@@ -17,7 +17,7 @@ from typing import Any
 from gpt2v.errors import UserError
 from gpt2v.storage.files import sync, whole_file, writing
 from gpt2v.storage.folders import remove_directory, remove_unfinished
-from gpt2v.storage.names import OF_SYSTEM, is_unfinished
+from gpt2v.storage.names import is_passing
 from gpt2v.storage.replacing import FolderKind
 
 Entry = dict[str, str | int]  # a file in the manifest: its sha256 and its size in bytes
@@ -91,13 +91,12 @@ class ExportFolder:
         whose = WORK if manifest or (self.work / MAKING).is_file() else ""
         for folder, folders, files in os.walk(self.root):
             here = Path(folder)
-            folders[:] = [n for n in folders if n != whose and not is_unfinished(n)]
+            folders[:] = [n for n in folders if n != whose and not is_passing(n)]
             links = [name for name in folders if (here / name).is_symlink()]
             for path in (here / name for name in [*files, *links]):
-                passing = path.name in OF_SYSTEM or is_unfinished(path.name)
                 name = path.relative_to(self.root).as_posix()
                 known = name in ours or sizes.get(name) == path.lstat().st_size
-                if not (passing or known):
+                if not (known or is_passing(path.name)):
                     yield path
 
     def note(self, what: str, names: Iterable[str]) -> None:
