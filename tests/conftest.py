@@ -8,6 +8,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process per core, with one thread e
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
 import dataclasses
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from gpt2v.model.files import quiet_transformers
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import LoadedModel
 from gpt2v.run_layout import FINISHED
+from gpt2v.stopping import SIGNALS
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
@@ -48,6 +50,15 @@ def pytest_xdist_auto_num_workers() -> int:
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:
     quiet_transformers()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _heed_signals() -> None:
+    """Under nohup, or in the background, the tests and their processes would ignore some."""
+    for signum in SIGNALS:
+        if signal.getsignal(signum) == signal.SIG_IGN:
+            is_ctrl_c = signum == signal.SIGINT
+            signal.signal(signum, signal.default_int_handler if is_ctrl_c else signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,11 +2,12 @@
 
 import sys
 
-from gpt2v.stopping import signals_end_at_once
+from gpt2v.stopping import end_with_torchrun, signals_end_at_once
 
 
 def main() -> int:
     """Run the command in `sys.argv`; returns the exit status."""
+    end_with_torchrun()
     with signals_end_at_once():
         from gpt2v.cli.main import main as run  # takes a moment
 

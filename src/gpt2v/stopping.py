@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -21,6 +22,7 @@ SIGNALS = [
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
     if hasattr(signal, name)  # Windows lacks some
 ]
+_GRACE = 20.0  # seconds to finish a step and to save
 
 
 class StopRequest:
@@ -84,6 +86,24 @@ def signals_end_at_once() -> Iterator[None]:
 
 def _stopped_by(signum: int) -> str:
     return "stopped" if signum == signal.SIGINT else f"stopped by {signal.Signals(signum).name}"
+
+
+def end_with_torchrun() -> None:
+    """End this process, if torchrun started it, when torchrun was killed.
+
+    Without it, processes can wait for each other for ever, and hold a run. A training saves first,
+    if it can. Call it first of all: a parent that is gone by then is not known.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    os._exit(128 + signal.SIGTERM)
 
 
 _abandoned: list[BaseException] = []

@@ -5,8 +5,6 @@ Every process takes its slice of the global batch. DistributedDataParallel avera
 """
 
 import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +19,6 @@ from gpt2v.errors import UserError
 from gpt2v.stopping import abandon
 
 T = TypeVar("T")
-_GRACE = 20.0  # seconds to finish a step and to save
 
 
 def rank() -> int:
@@ -40,7 +37,6 @@ def processes() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -58,18 +54,6 @@ def processes() -> Iterator[None]:
     # waits for this thread and holds the lock: they would wait for each other for ever.
     time.sleep(0.1)
     dist.destroy_process_group()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when torchrun was killed: without it, collectives can wait for ever.
-
-    A training saves first, if it can.
-    """
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE)
-    os._exit(128 + signal.SIGTERM)
 
 
 def sums(values: list[float], device: torch.device) -> list[float]:
