@@ -84,6 +84,11 @@ def signals_end_at_once() -> Iterator[None]:
         yield
 
 
+def stop_of(signum: int) -> Stopped | KeyboardInterrupt:
+    """The exception of a signal."""
+    return KeyboardInterrupt() if signum == signal.SIGINT else Stopped(_stopped_by(signum), signum)
+
+
 def _stopped_by(signum: int) -> str:
     return "stopped" if signum == signal.SIGINT else f"stopped by {signal.Signals(signum).name}"
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
@@ -22,6 +22,7 @@ from gpt2v.config.choice import OneOf
 from gpt2v.errors import UserError
 from gpt2v.execute.job import Job
 from gpt2v.registry import EXECUTORS
+from gpt2v.stopping import stop_of, stop_signals
 
 Executor = Callable[[Job, Sequence[int], int | None], Iterator[int]]
 
@@ -39,20 +40,32 @@ def processes(job: Job, pieces: Sequence[int], workers: int | None) -> Iterator[
     count = min(workers or os.cpu_count() or 1, len(pieces))
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin) as pool:
+    waiting, running = iter(pieces), set[Future[int]]()
+    # An exception of a signal could leave a lock of the pool closed: signals are asked for instead.
+    with (
+        stop_signals() as request,
+        ProcessPoolExecutor(count, mp_context=context, initializer=_begin) as pool,
+    ):
         try:
-            with _without_ctrl_c():
-                futures = [pool.submit(_do, job, piece) for piece in pieces]
-            for future in as_completed(futures):
-                yield future.result()
+            while True:
+                with _without_ctrl_c():
+                    for piece in islice(waiting, 2 * count - len(running)):
+                        running.add(pool.submit(_do, job, piece))
+                if not running:
+                    return
+                done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                if request.signum:
+                    raise stop_of(request.signum)
+                for future in done:
+                    yield future.result()
         except BrokenProcessPool:
             raise UserError(
                 "--executor processes: a worker was killed; rerun the same command to continue"
             ) from None
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
             for worker in set(multiprocessing.active_children()) - others:
-                worker.terminate()  # pieces are done whole or not at all
+                worker.kill()  # pieces are done whole or not at all
+            pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 

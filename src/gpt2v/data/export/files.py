@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v.errors import UserError
+from gpt2v.messages import say
 from gpt2v.storage.files import sync, whole_file, writing
 from gpt2v.storage.folders import remove_directory, remove_unfinished
 from gpt2v.storage.names import is_passing
@@ -67,6 +68,9 @@ class ExportFolder:
         with writing(self.root):
             remove_unfinished(self.root)
             for old in self.work.glob("temporary-*"):
+                if names := sorted(path.name for path in old.iterdir()):
+                    left = ", ".join(names)
+                    say(f"{self.root}: removed what a stopped process left unfinished: {left}")
                 remove_directory(old)
             for folder in (*(self.work / name for name in _SUBFOLDERS), self.temporary):
                 folder.mkdir(parents=True, exist_ok=True)
