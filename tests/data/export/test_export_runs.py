@@ -155,6 +155,19 @@ def test_an_export_stopped_while_cleaning_up_is_finished(tmp_path, capsys):
     assert not (tmp_path / "x" / ".export").exists()
 
 
+def test_an_export_killed_while_cleaning_up_leaves_nothing(tmp_path, capsys):
+    """It is finished; what was left in it is removed, and mentioned."""
+    config, to = config_of("composite"), tmp_path / "x"
+    export(config, to, "parquet")
+    whole = tree(to)
+    (to / "..export.0123abcd.gpt2v-unfinished" / "shards").mkdir(parents=True)
+    (to / "..export.0123abcd.gpt2v-unfinished" / "shards" / "a.json").write_text("{}")
+    with pytest.raises(UserError, match="already holds a finished export"):
+        export(config, to, "parquet")
+    assert tree(to) == whole
+    assert "..export.0123abcd.gpt2v-unfinished" in capsys.readouterr().err
+
+
 def test_a_shard_whose_files_are_gone_is_written_again(tmp_path, monkeypatch):
     config = config_of("composite")
     monkeypatch.setattr("gpt2v.data.export.run._finish", stop)

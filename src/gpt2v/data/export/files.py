@@ -17,7 +17,7 @@ from typing import Any
 from gpt2v.errors import UserError
 from gpt2v.messages import say
 from gpt2v.storage.files import sync, whole_file, writing
-from gpt2v.storage.folders import remove_directory, remove_unfinished
+from gpt2v.storage.folders import remove_directory
 from gpt2v.storage.names import is_passing
 from gpt2v.storage.replacing import FolderKind
 
@@ -66,7 +66,6 @@ class ExportFolder:
             UserError: they cannot be made.
         """
         with writing(self.root):
-            remove_unfinished(self.root)
             for old in self.work.glob("temporary-*"):
                 if names := sorted(path.name for path in old.iterdir()):
                     left = ", ".join(names)

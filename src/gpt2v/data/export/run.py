@@ -29,7 +29,7 @@ from gpt2v.execute.executors import executor_of
 from gpt2v.execute.job import do_all
 from gpt2v.extensions import copies, imported
 from gpt2v.storage.files import sync, writing
-from gpt2v.storage.folders import remove_directory
+from gpt2v.storage.folders import remove_directory, remove_unfinished
 from gpt2v.storage.ownership import owned
 
 
@@ -77,6 +77,7 @@ def export(
         with within("--to: "):
             stack.enter_context(owned(to))
             EXPORTS.restore(to)
+            remove_unfinished(to)
         folder = ExportFolder(to, secrets.token_hex(4))
         finished, replaces = folder.read_manifest(), _check_folder(folder, overwrite)
         bank = bank_of(plan.tiles)
