@@ -108,7 +108,7 @@ class FolderKind(ABC):
                     whole.mkdir(exist_ok=True)
             if self.is_ours(whole) and self.is_finished(whole):
                 self._remove_replaced(whole)
-            elif not self._put_back(whole) and replaced(whole):
+            elif not self._put_back(whole) and self._asides(whole):
                 self._say_where(whole)
             raise
         self._remove_replaced(whole)
@@ -122,8 +122,7 @@ class FolderKind(ABC):
     def restore(self, path: Path) -> None:
         """Decide what stays after a stopped process; only the owner of the folder may do it."""
         whole = resolved(path)
-        asides = [aside for aside in replaced(whole) if self.is_ours(aside)]
-        if not asides:
+        if not self._asides(whole):
             return
         if self.is_ours(whole) and self.is_finished(whole):
             self._remove_replaced(whole)
@@ -136,20 +135,23 @@ class FolderKind(ABC):
             if self._put_back(whole):
                 say(f"{path}: restored; a process was stopped while it replaced this {self.name}")
 
+    def _asides(self, whole: Path) -> list[Path]:
+        """What is set aside of ours."""
+        return [aside for aside in replaced(whole) if self.is_ours(aside)]
+
     def _put_back(self, whole: Path) -> bool:
-        asides = replaced(whole)
+        asides = self._asides(whole)
         if not asides or whole.exists():
             return False
         asides[-1].rename(whole)
         return True
 
     def _remove_replaced(self, whole: Path) -> None:
-        for aside in reversed(replaced(whole)):
-            if self.is_ours(aside):
-                self.remove(aside)
+        for aside in reversed(self._asides(whole)):
+            self.remove(aside)
 
     def _say_where(self, whole: Path) -> None:
         say(
-            f"{whole}: the earlier {self.name} is kept in {replaced(whole)[0]} until this one is "
+            f"{whole}: the earlier {self.name} is kept in {self._asides(whole)[0]} until this one is "
             "finished"
         )

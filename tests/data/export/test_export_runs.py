@@ -416,6 +416,19 @@ def test_another_configuration_does_not_continue_an_export(tmp_path, capsys, sma
     assert not (to / "data").exists()
 
 
+def test_an_export_of_something_else_stays_even_without_a_shard(tmp_path):
+    """A mistake must remove nothing that it has not made."""
+    to = tmp_path / "x"
+    folder = ExportFolder(to, "1")
+    folder.prepare()
+    for name in ("making.yaml", "config.yaml"):
+        folder.write([(f".export/{name}", [b"format: x"])])
+    before = tree(to)
+    with pytest.raises(UserError):
+        export(config_of("composite"), to, "folder")
+    assert tree(to) == before
+
+
 def test_a_broken_disk_is_one_line(tmp_path, capsys, small, monkeypatch):
     def broken(handle):
         raise OSError(5, "Input/output error")

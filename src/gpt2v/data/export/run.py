@@ -94,6 +94,8 @@ def export(
                 raise _finished_error(folder)
             _clean_up(folder)
         else:
+            if folder.is_begun() and not replaces:
+                _check_same(folder, config, making)
             with EXPORTS.replacing(to, there=replaces):
                 _begin(folder, config, making)
                 job = ExportJob(plan, format_name, str(to), making.versions, folder.attempt)
@@ -145,9 +147,7 @@ def _check_same(folder: ExportFolder, config: AnyExport, making: _Making) -> Non
 
 
 def _begin(folder: ExportFolder, config: AnyExport, making: _Making) -> None:
-    """Make the folder and write the work files, or check that an unfinished export is the same."""
-    if folder.is_begun():
-        _check_same(folder, config, making)
+    """Make the folder and write the work files, if they are not there."""
     with within("--to: "):
         folder.prepare()
     if not folder.is_begun():
