@@ -151,7 +151,5 @@ class FolderKind(ABC):
             self.remove(aside)
 
     def _say_where(self, whole: Path) -> None:
-        say(
-            f"{whole}: the earlier {self.name} is kept in {self._asides(whole)[0]} until this one is "
-            "finished"
-        )
+        where = self._asides(whole)[0]
+        say(f"{whole}: the earlier {self.name} is kept in {where} until this one is finished")
