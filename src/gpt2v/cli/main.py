@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from gpt2v import __version__
 from gpt2v.cli import data, demo, measuring, training
-from gpt2v.cli.overrides import Parser, overrides_of, take_imports, take_overrides, top_level
+from gpt2v.cli.overrides import Parser, overrides_of, take_fields, take_imports, texts_of
 from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.memory import keep_freed_memory
 from gpt2v.messages import say
@@ -69,9 +69,9 @@ def _run(argv: Sequence[str]) -> int:
 def _command(argv: Sequence[str]) -> None:
     try:
         words = take_imports(list(argv))
-        words, overrides = take_overrides(words)
+        words, fields = take_fields(words)
         args, rest = _parser().parse_known_args(words)
-        args.command(args, {**top_level(args), **overrides_of(rest), **overrides})
+        args.command(args, overrides_of(args, texts_of([*rest, *fields])))
     finally:
         print(end="", flush=True)  # an error of standard output is one line, too
 

@@ -14,8 +14,9 @@ from gpt2v.cli.overrides import (
 )
 from gpt2v.cli.running import no_fields, quiet, run_directory, run_options
 from gpt2v.config.base import Config
-from gpt2v.config.load import load, read_mapping, read_yaml
+from gpt2v.config.load import load, read_mapping
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.config.yaml12 import read_yaml
 from gpt2v.data.suites.load import suite_names
 from gpt2v.errors import UserError, within
 from gpt2v.registry import SECTIONS

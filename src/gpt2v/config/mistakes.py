@@ -1,17 +1,24 @@
 """Error messages of one line: the key of a configuration, what is wrong and what is allowed."""
 
+import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from gpt2v.config.base import Config
+from gpt2v.messages import one_line, shown
+
+_HINTS = {  # by the type of pydantic's error
+    "bool_type": "; write true or false",
+    "string_type": "; put it in quotes",
+}
 
 
 def first_mistake(kind: type[BaseModel], error: ValidationError) -> str:
     """A message about the first mistake that pydantic found, and the number of others."""
     first = error.errors(include_url=False)[0]
     loc = [part for part in first["loc"] if not _is_tag(part) and part != "[key]"]
-    key = ".".join(str(part) for part in loc)
+    key = one_line(".".join(str(part) for part in loc), 200)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         model = _model_at(kind, first["loc"][:-1])
@@ -19,13 +26,38 @@ def first_mistake(kind: type[BaseModel], error: ValidationError) -> str:
         instead = getattr(model, "elsewhere", {}).get(str(loc[-1]))
         fault = f"has no meaning here: {instead}" if instead else "unknown key"
         return f"{key}: {fault}; the keys here are {known}{more}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = one_line(first["msg"].removeprefix("Value error, "), 400)
     given = first.get("input")
     is_clear = first["type"] in ("missing", "value_error", "too_short")  # without the value
-    value = "" if is_clear else f", not {given!r}"
+    value = "" if is_clear else f", not {shown(given)}"
+    if isinstance(given, str | int | float):
+        value += _HINTS.get(first["type"], "")
     if "<number>" in first["loc"]:
         value += "; or a range, [smallest, largest]"
     return f"{key + ': ' if key else ''}{message}{value}{more}"
+
+
+def impossible_value(data: Any, key: str = "") -> str:
+    """What no field can hold, in plain values, with its key; empty: there is nothing like that."""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            if not isinstance(name, str | int) or isinstance(name, bool):
+                return f"{key}: the key {shown(name)} must be a name; put it in quotes"
+            if fault := impossible_value(value, f"{key}.{name}" if key else str(name)):
+                return fault
+    if isinstance(data, list):
+        faults = (impossible_value(value, f"{key}.{i}") for i, value in enumerate(data))
+        return next(filter(None, faults), "")
+    fault = ""
+    if isinstance(data, int) and not -(2**63) <= data < 2**64:
+        fault = f"must have at most 64 bits, not {shown(data)}"
+    elif isinstance(data, float) and data != data:
+        fault = "must be a number, not nan"
+    elif isinstance(data, str) and "\0" in data:
+        fault = f"must not hold the character U+0000, as {shown(data)} does"
+    elif isinstance(data, str) and re.search("[\ud800-\udfff]", data):  # a name in another encoding
+        fault = f"must be text in UTF-8, not {shown(data)}"
+    return f"{one_line(key, 200)}: {fault}" if fault else ""
 
 
 def _model_at(kind: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
