@@ -17,6 +17,7 @@ from gpt2v.config.measuring import ExportConfig, PreviewConfig, SuiteExportConfi
 from gpt2v.config.option_values import choice_of
 from gpt2v.config.training import LMConfig
 from gpt2v.errors import UserError, within
+from gpt2v.paths import expanded_text
 from gpt2v.registry import EXECUTORS, FORMATS
 
 
@@ -29,7 +30,10 @@ def add_commands(commands: Any) -> None:
     )
     preview.add_argument("--n", type=whole_number, default=6, help="number of samples (default 6)")
     preview.add_argument(
-        "--png", default="preview.png", help="file for the contact sheet (default preview.png)"
+        "--png",
+        type=expanded_text,
+        default="preview.png",
+        help="file for the contact sheet (default preview.png)",
     )
 
     export = config_command(
@@ -40,7 +44,7 @@ def add_commands(commands: Any) -> None:
         "write samples for other tools; rerun to continue a stopped export",
         "YAML file, or the name of a suite",
     )
-    export.add_argument("--to", required=True, help="folder for the files")
+    export.add_argument("--to", type=expanded_text, required=True, help="folder for the files")
     export.add_argument("--format", required=True, help="format of the files, see below")
     export.add_argument(
         "--executor",
@@ -66,7 +70,9 @@ def add_commands(commands: Any) -> None:
     tokenize = config_command(
         group, "tokenize", LMConfig, _tokenize, "tokenize the plain text of an lm configuration"
     )
-    tokenize.add_argument("--out", required=True, help="folder for the token files")
+    tokenize.add_argument(
+        "--out", type=expanded_text, required=True, help="folder for the token files"
+    )
 
 
 def _preview(args: argparse.Namespace, overrides: Overrides) -> None:

@@ -14,6 +14,7 @@ from gpt2v.config.option_values import values_of
 from gpt2v.errors import UserError
 from gpt2v.extensions import import_file
 from gpt2v.messages import shown
+from gpt2v.paths import expanded, expanded_text
 from gpt2v.registry import Registry
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def config_command(
         config: help of the configuration argument.
     """
     parser: Parser = group.add_parser(name, help=text)
-    parser.add_argument("config", help=config)
+    parser.add_argument("config", type=expanded_text, help=config)
     describe_fields(parser, kind)
     parser.set_defaults(command=command)
     return parser
@@ -138,7 +139,7 @@ def take_imports(words: list[str]) -> list[str]:
         file = file if equals else next(queue, "")
         if not file:
             raise UserError("--import: needs a file")
-        import_file(file)
+        import_file(expanded(file))
     return rest
 
 

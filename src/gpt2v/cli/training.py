@@ -11,6 +11,7 @@ from gpt2v.config.base import Config
 from gpt2v.config.load import load
 from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
 from gpt2v.errors import within
+from gpt2v.paths import expanded_text
 from gpt2v.run_layout import is_finished
 from gpt2v.runs import write_config
 
@@ -28,7 +29,7 @@ def add_commands(commands: Any) -> None:
         run_options(config_command(sub, "train", kind, command, text), None, resume=True)
         if group == "lm":
             sample = sub.add_parser("sample", help="generate text that continues prompts")
-            sample.add_argument("run", help="a run, a checkpoint or a hub id")
+            sample.add_argument("run", type=expanded_text, help="a run, a checkpoint or a hub id")
             sample.add_argument(
                 "--prompt", action="append", help="text to continue; can be given several times"
             )
@@ -36,8 +37,10 @@ def add_commands(commands: Any) -> None:
             sample.set_defaults(command=_lm_sample)
         if group == "mm":
             export = sub.add_parser("export", help="write a GPT-2v as a standard LLaVA checkpoint")
-            export.add_argument("run", help="a run, or a checkpoint")
-            export.add_argument("--to", required=True, help="folder for the files")
+            export.add_argument("run", type=expanded_text, help="a run, or a checkpoint")
+            export.add_argument(
+                "--to", type=expanded_text, required=True, help="folder for the files"
+            )
             export.add_argument(
                 "--overwrite", action="store_true", help="replace an existing export"
             )
