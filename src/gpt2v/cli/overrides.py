@@ -151,15 +151,18 @@ def take_fields(words: list[str]) -> tuple[list[str], list[str]]:
     """
     rest: list[str] = []
     fields: list[str] = []
-    queue = iter(words)
-    for word in queue:
+    queue = list(words)
+    while queue:
+        word = queue.pop(0)
         if word == "--":  # what follows are no options
             rest += [word, *queue]
-        elif word.startswith("--") and "." in word.partition("=")[0]:
-            value = [] if "=" in word else [next(queue, None)]
-            fields += [word, *[v for v in value if v is not None]]
-        else:
+            break
+        if not (word.startswith("--") and "." in word.partition("=")[0]):
             rest.append(word)
+            continue
+        fields.append(word)
+        if "=" not in word and queue and not queue[0].startswith("--"):
+            fields.append(queue.pop(0))
     return rest, fields
 
 
@@ -178,7 +181,9 @@ def texts_of(words: Sequence[str]) -> Texts:
         if not equals:
             value = next(queue, "--")
             if value.startswith("--"):
-                raise UserError(f"--{key}: needs a value (one that begins with --: --{key}=VALUE)")
+                raise UserError(
+                    f"--{key}: needs a value; one that begins with -- is --OPTION=VALUE"
+                )
         if key in texts:
             raise UserError(f"--{key}: given twice")
         texts[key] = value

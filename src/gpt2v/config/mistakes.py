@@ -1,5 +1,6 @@
 """Error messages of one line: the key of a configuration, what is wrong and what is allowed."""
 
+import math
 import re
 from typing import Any
 
@@ -39,25 +40,35 @@ def first_mistake(kind: type[BaseModel], error: ValidationError) -> str:
 
 def impossible_value(data: Any, key: str = "") -> str:
     """What no field can hold, in plain values, with its key; empty: there is nothing like that."""
+    prefix = f"{key}." if key else ""
     if isinstance(data, dict):
         for name, value in data.items():
             if not isinstance(name, str | int) or isinstance(name, bool):
-                return f"{key}: the key {shown(name)} must be a name; put it in quotes"
-            if fault := impossible_value(value, f"{key}.{name}" if key else str(name)):
+                return (
+                    f"{one_line(prefix, 200)}{shown(name)}: a key must be a name; put it in quotes"
+                )
+            if fault := _fault(name):
+                return f"{one_line(prefix, 200)}{shown(name)}: a key {fault}"
+            if fault := impossible_value(value, f"{prefix}{name}"):
                 return fault
+        return ""
     if isinstance(data, list):
-        faults = (impossible_value(value, f"{key}.{i}") for i, value in enumerate(data))
+        faults = (impossible_value(value, f"{prefix}{i}") for i, value in enumerate(data))
         return next(filter(None, faults), "")
-    fault = ""
-    if isinstance(data, int) and not -(2**63) <= data < 2**64:
-        fault = f"must have at most 64 bits, not {shown(data)}"
-    elif isinstance(data, float) and data != data:
-        fault = "must be a number, not nan"
-    elif isinstance(data, str) and "\0" in data:
-        fault = f"must not hold the character U+0000, as {shown(data)} does"
-    elif isinstance(data, str) and re.search("[\ud800-\udfff]", data):  # a name in another encoding
-        fault = f"must be text in UTF-8, not {shown(data)}"
+    fault = _fault(data)
     return f"{one_line(key, 200)}: {fault}" if fault else ""
+
+
+def _fault(value: Any) -> str:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return f"must have at most 64 bits, not {shown(value)}"
+    if isinstance(value, float) and math.isnan(value):
+        return "must be a number, not nan"
+    if isinstance(value, str) and "\0" in value:
+        return f"must not hold the character U+0000, as {shown(value)} does"
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):  # bytes of a file's name
+        return f"must be text in UTF-8, not {shown(value)}"
+    return ""
 
 
 def _model_at(kind: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
