@@ -91,6 +91,14 @@ def test_numbers_of_options_that_are_no_fields(config, capsys, number):
     assert "--n: must be a whole number, not '" in refusal(capsys, *words)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["lm", "sample", "m", "--prompt", "a\udcff"], ["eval", "\udcff"], ["report", "\udcff"]],
+)
+def test_words_that_are_not_in_utf_8(config, capsys, words):
+    assert "\\udcff" in refusal(capsys, *words)
+
+
 def test_numbers_are_those_of_yaml_1_2(config, tmp_path):
     words = ["data", "export", str(config), "--format", "folder", "--to", "e", "--seed", "010"]
     assert main(words) == 0

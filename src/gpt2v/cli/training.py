@@ -9,8 +9,9 @@ from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fiel
 from gpt2v.cli.running import no_fields, quiet, run_options, shared_run
 from gpt2v.config.base import Config
 from gpt2v.config.load import load
+from gpt2v.config.mistakes import impossible_value
 from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
-from gpt2v.errors import within
+from gpt2v.errors import UserError, within
 from gpt2v.paths import expanded_text
 from gpt2v.run_layout import is_finished
 from gpt2v.runs import write_config
@@ -88,6 +89,9 @@ def _train(config: Config, train: Callable[[Any, Path], Any], args: argparse.Nam
 
 def _lm_sample(args: argparse.Namespace, overrides: Overrides) -> None:
     settings = load(GenerateConfig, None, overrides)
+    for prompt in args.prompt or []:
+        if fault := impossible_value(prompt, "--prompt"):
+            raise UserError(fault)
     from gpt2v.lm_train.sample import sample
 
     quiet()
