@@ -1,16 +1,52 @@
-"""Lines for the user on standard error, which may be closed or full: no reason to stop."""
+"""Lines for the user on standard error, which may be closed or full: no reason to stop.
 
+A line stays one line of a few hundred characters, whatever is quoted in it: a value of a
+configuration, a file's name, another library's message.
+"""
+
+import re
+import reprlib
 import sys
 from contextlib import suppress
+
+LONGEST = 600  # characters of a line
+_LONGEST_VALUE = 100  # characters of a value that is quoted in a line
+# Line breaks, what a terminal obeys, what changes the direction of text, and halves of characters.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_values = reprlib.Repr()
+_values.maxstring = _values.maxlong = _values.maxother = _LONGEST_VALUE
+_values.maxlist = _values.maxtuple = _values.maxdict = 8
+_values.maxlevel = 3
 
 
 def say(text: object) -> None:
     """Print one line that begins with the program's name."""
-    line = str(text).replace("\n", "\\n")
-    show(f"gpt2v: {line}")
+    show(f"gpt2v: {one_line(str(text))}")
 
 
 def show(line: str) -> None:
     """Print a line as it is, e.g. of progress."""
     with suppress(OSError, ValueError):  # ValueError: it is closed
         print(line, file=sys.stderr, flush=True)
+
+
+def one_line(text: str, longest: int = LONGEST) -> str:
+    """A text as one line: control characters are shown as escapes, and its middle is left out."""
+    if len(text) > longest:
+        text = _shortened(text, longest)  # first, because an escape is longer than its character
+    text = _UNPRINTABLE.sub(lambda found: repr(found[0])[1:-1], text)
+    return _shortened(text, longest)
+
+
+def shown(value: object) -> str:
+    """A value as Python writes it, shortened, for a message."""
+    return one_line(_values.repr(value), _LONGEST_VALUE)
+
+
+def _shortened(text: str, longest: int) -> str:
+    if len(text) <= longest:
+        return text
+    half = (longest - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 from gpt2v.errors import Stopped
 from gpt2v.messages import say
@@ -69,9 +70,8 @@ def signals_as_exceptions() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def signals_end_at_once() -> Iterator[None]:
-    """In this block a signal ends the process; for work that has nothing to clean up.
+def let_signals_end_at_once() -> None:
+    """From now on a signal ends the process; for work that has nothing to clean up.
 
     An exception would not do while modules are imported: Python wraps some of them.
     """
@@ -80,8 +80,7 @@ def signals_end_at_once() -> Iterator[None]:
         say(_stopped_by(signum))
         os._exit(128 + signum)
 
-    with _handled(handle):
-        yield
+    _install(handle)
 
 
 def stop_of(signum: int) -> Stopped | KeyboardInterrupt:
@@ -133,14 +132,23 @@ def end_at_once(status: int) -> None:
 
 @contextmanager
 def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    """Install a handler of the signals; outside the main thread nothing is changed."""
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        for signum in SIGNALS:
-            if signal.getsignal(signum) != signal.SIG_IGN:
-                before[signum] = signal.signal(signum, handler)
+    """In this block a handler of the signals is installed."""
+    before = _install(handler)
     try:
         yield
     finally:
         for signum, old in before.items():
             signal.signal(signum, old)
+
+
+def _install(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Install a handler of the signals; returns the earlier ones.
+
+    Outside the main thread nothing is changed.
+    """
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in SIGNALS:
+            if signal.getsignal(signum) != signal.SIG_IGN:
+                before[signum] = signal.signal(signum, handler)
+    return before

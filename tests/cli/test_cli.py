@@ -11,7 +11,6 @@ from PIL import Image
 
 import helpers
 from gpt2v.cli.main import main
-from gpt2v.cli.overrides import overrides_of
 from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
 
 EVAL = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 10, "examples": 2}
@@ -40,14 +39,6 @@ def changed(base, path, value):
 
 
 # ---- what works ------------------------------------------------------------------------------
-
-
-def test_overrides_are_yaml_values():
-    overrides = overrides_of(
-        ["--train.groups.0.lr", "3e-4", "--a.b=[x, 1]", "--c", "null", "--d", "-2"]
-    )
-    assert overrides == {"train.groups.0.lr": 3e-4, "a.b": ["x", 1], "c": None, "d": -2}
-    assert isinstance(overrides["train.groups.0.lr"], float)
 
 
 def test_training_and_measuring_with_overrides(folder, lm_yaml, capsys):

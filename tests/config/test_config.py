@@ -10,7 +10,7 @@ from gpt2v.config.base import Config
 from gpt2v.config.data import DataConfig
 from gpt2v.config.describe import describe, registries_of
 from gpt2v.config.grids import GridConfig
-from gpt2v.config.load import dump, load, merge, read_yaml, validate
+from gpt2v.config.load import dump, load, merge, validate
 from gpt2v.config.measuring import (
     EvalConfig,
     ExportConfig,
@@ -19,6 +19,7 @@ from gpt2v.config.measuring import (
     ProbeConfig,
 )
 from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
+from gpt2v.config.yaml12 import read_yaml
 from gpt2v.demo.config import demo_config, presets
 from gpt2v.errors import UserError
 

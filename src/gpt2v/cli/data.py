@@ -10,11 +10,14 @@ from gpt2v.cli.overrides import (
     config_command,
     describe_fields,
     describe_names,
+    whole_number,
 )
-from gpt2v.config.load import load, read_yaml
+from gpt2v.config.load import load
 from gpt2v.config.measuring import ExportConfig, PreviewConfig, SuiteExportConfig, SuiteTilesConfig
+from gpt2v.config.option_values import choice_of
 from gpt2v.config.training import LMConfig
 from gpt2v.errors import UserError, within
+from gpt2v.paths import expanded_text
 from gpt2v.registry import EXECUTORS, FORMATS
 
 
@@ -25,9 +28,12 @@ def add_commands(commands: Any) -> None:
     preview = config_command(
         group, "preview", PreviewConfig, _preview, "print samples and write a PNG that shows them"
     )
-    preview.add_argument("--n", type=int, default=6, help="number of samples (default 6)")
+    preview.add_argument("--n", type=whole_number, default=6, help="number of samples (default 6)")
     preview.add_argument(
-        "--png", default="preview.png", help="file for the contact sheet (default preview.png)"
+        "--png",
+        type=expanded_text,
+        default="preview.png",
+        help="file for the contact sheet (default preview.png)",
     )
 
     export = config_command(
@@ -38,7 +44,7 @@ def add_commands(commands: Any) -> None:
         "write samples for other tools; rerun to continue a stopped export",
         "YAML file, or the name of a suite",
     )
-    export.add_argument("--to", required=True, help="folder for the files")
+    export.add_argument("--to", type=expanded_text, required=True, help="folder for the files")
     export.add_argument("--format", required=True, help="format of the files, see below")
     export.add_argument(
         "--executor",
@@ -48,7 +54,9 @@ def add_commands(commands: Any) -> None:
     describe_names(export, "--executor", EXECUTORS)
     describe_names(export, "--format", FORMATS)
     export.add_argument(
-        "--workers", type=int, help="number of shards to write at once (default: all cores)"
+        "--workers",
+        type=whole_number,
+        help="number of shards to write at once (default: all cores)",
     )
     export.add_argument("--overwrite", action="store_true", help="replace an existing export")
 
@@ -62,7 +70,9 @@ def add_commands(commands: Any) -> None:
     tokenize = config_command(
         group, "tokenize", LMConfig, _tokenize, "tokenize the plain text of an lm configuration"
     )
-    tokenize.add_argument("--out", required=True, help="folder for the token files")
+    tokenize.add_argument(
+        "--out", type=expanded_text, required=True, help="folder for the token files"
+    )
 
 
 def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
@@ -89,7 +99,7 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> None:
         config = load(ExportConfig, args.config, overrides)
     with within(f"{args.config}: "):
         to = Path(args.to).resolve()  # if it is a link, the folder that it leads to
-        executor = read_yaml(args.executor, "--executor")
+        executor = choice_of(EXECUTORS, args.executor, "--executor")
         export(config, to, args.format, executor, args.workers, args.overwrite)
     print(f"export: {args.to}")
 

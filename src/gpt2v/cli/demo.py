@@ -9,6 +9,7 @@ from gpt2v.cli.running import quiet, run_options
 from gpt2v.config.load import load
 from gpt2v.demo.config import SUB_RUNS, DemoConfig, demo_config
 from gpt2v.errors import within
+from gpt2v.paths import expanded_text
 from gpt2v.registry import TILE_SOURCES
 from gpt2v.run_layout import CONFIG, is_finished
 from gpt2v.runs import new_run, write_config
@@ -20,6 +21,7 @@ def add_commands(commands: Any) -> None:
     run_options(demo, "runs/demo", resume=True)
     demo.add_argument(
         "--preset",
+        type=expanded_text,
         help="default, photographs or smoke, or a demo's config.yaml (default: default for "
         "sprites, photographs for other tiles)",
     )

@@ -2,11 +2,13 @@
 
 A user's mistake ends with one line on stderr and exit status 2. Configurations are checked before
 torch is imported, because the import takes seconds. A signal ends it with one line, too, after
-everything is cleaned up; so does a disk that cannot be written, standard output included.
+everything is cleaned up; so does a disk that cannot be written, standard output included. Any other
+error is one line, too, with a file that tells more; see `crashes`.
 """
 
 import argparse
 import errno
+import io
 import os
 import signal
 import sys
@@ -14,7 +16,8 @@ from collections.abc import Sequence
 
 from gpt2v import __version__
 from gpt2v.cli import data, demo, measuring, training
-from gpt2v.cli.overrides import Parser, overrides_of, take_imports, take_overrides, top_level
+from gpt2v.cli.crashes import DEBUG, say_crash
+from gpt2v.cli.overrides import Parser, overrides_of, take_fields, take_imports, texts_of
 from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.memory import keep_freed_memory
 from gpt2v.messages import say
@@ -31,6 +34,9 @@ _CANNOT_WRITE = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     with signals_as_exceptions():
         try:
             keep_freed_memory()
@@ -58,22 +64,36 @@ def _run(argv: Sequence[str]) -> int:
         return 141
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
-            raise
+            say_crash(error)
+            return 1
         if error.filename is None:  # of a stream that is open
             _drop_output()
         _say(f"{error.filename or 'standard output'}: cannot be written: {reason(error)}")
         return 2
+    except SystemExit:  # --help
+        raise
+    except BaseException as error:  # also a panic of a library in Rust, which is no Exception
+        say_crash(error)
+        return 1
     return 0
 
 
 def _command(argv: Sequence[str]) -> None:
     try:
+        _check_folder()
         words = take_imports(list(argv))
-        words, overrides = take_overrides(words)
+        words, fields = take_fields(words)
         args, rest = _parser().parse_known_args(words)
-        args.command(args, {**top_level(args), **overrides_of(rest), **overrides})
+        args.command(args, overrides_of(args, texts_of([*rest, *fields])))
     finally:
         print(end="", flush=True)  # an error of standard output is one line, too
+
+
+def _check_folder() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the current folder has been removed; change to another one") from None
 
 
 def _drop_output() -> None:
@@ -95,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.notes.append(
         lambda: "All commands take --import FILE.py, a file with your own projectors, metrics, ..."
     )
+    parser.notes.append(lambda: f"With the environment variable {DEBUG}=1 errors show a traceback.")
     parser.add_argument("--version", action="version", version=f"gpt2v {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     for family in (demo, data, training, measuring):

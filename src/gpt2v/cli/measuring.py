@@ -14,10 +14,12 @@ from gpt2v.cli.overrides import (
 )
 from gpt2v.cli.running import no_fields, quiet, run_directory, run_options
 from gpt2v.config.base import Config
-from gpt2v.config.load import load, read_mapping, read_yaml
+from gpt2v.config.load import load, read_mapping
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.config.yaml12 import read_yaml
 from gpt2v.data.suites.load import suite_names
 from gpt2v.errors import UserError, within
+from gpt2v.paths import expanded_text
 from gpt2v.registry import SECTIONS
 from gpt2v.runs import new_run
 
@@ -25,9 +27,11 @@ from gpt2v.runs import new_run
 def add_commands(commands: Any) -> None:
     """Add these commands to argparse's group of commands."""
     evaluate = commands.add_parser("eval", help="measure a model on held-out grids")
-    evaluate.add_argument("model", help="a run, or a checkpoint")
+    evaluate.add_argument("model", type=expanded_text, help="a run, or a checkpoint")
     evaluate.add_argument(
-        "--suite", help="a named suite, or a YAML file (default: 1,000 3x3 grids)"
+        "--suite",
+        type=expanded_text,
+        help="a named suite, or a YAML file (default: 1,000 3x3 grids)",
     )
     run_options(evaluate, "runs/eval")
     describe_fields(evaluate, EvalConfig)
@@ -46,8 +50,12 @@ def add_commands(commands: Any) -> None:
     run_options(tokens, None)
 
     report = commands.add_parser("report", help="write the HTML report of one or more runs")
-    report.add_argument("run", nargs="+", help="finished runs, of any command")
-    report.add_argument("--out", help="folder (default RUN/report; for several runs: runs/report)")
+    report.add_argument("run", type=expanded_text, nargs="+", help="finished runs, of any command")
+    report.add_argument(
+        "--out",
+        type=expanded_text,
+        help="folder (default RUN/report; for several runs: runs/report)",
+    )
     report.add_argument(
         "--sections", help="sections to show, '[NAME, {name: NAME, OPTION: VALUE}]' (default all)"
     )

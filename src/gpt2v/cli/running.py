@@ -7,13 +7,16 @@ from pathlib import Path
 
 from gpt2v.cli.overrides import Overrides
 from gpt2v.errors import UserError
+from gpt2v.paths import expanded_text
 from gpt2v.runs import new_run
 
 
 def run_options(parser: argparse.ArgumentParser, default: str | None, resume: bool = False) -> None:
     """Add `--out`, `--overwrite` and, for trainings, `--resume`."""
     shown = default or "runs/CONFIG"
-    parser.add_argument("--out", default=default, help=f"run directory (default {shown})")
+    parser.add_argument(
+        "--out", type=expanded_text, default=default, help=f"run directory (default {shown})"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing run")
     if resume:
         parser.add_argument(

@@ -9,8 +9,10 @@ from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fiel
 from gpt2v.cli.running import no_fields, quiet, run_options, shared_run
 from gpt2v.config.base import Config
 from gpt2v.config.load import load
+from gpt2v.config.mistakes import impossible_value
 from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
-from gpt2v.errors import within
+from gpt2v.errors import UserError, within
+from gpt2v.paths import expanded_text
 from gpt2v.run_layout import is_finished
 from gpt2v.runs import write_config
 
@@ -28,7 +30,7 @@ def add_commands(commands: Any) -> None:
         run_options(config_command(sub, "train", kind, command, text), None, resume=True)
         if group == "lm":
             sample = sub.add_parser("sample", help="generate text that continues prompts")
-            sample.add_argument("run", help="a run, a checkpoint or a hub id")
+            sample.add_argument("run", type=expanded_text, help="a run, a checkpoint or a hub id")
             sample.add_argument(
                 "--prompt", action="append", help="text to continue; can be given several times"
             )
@@ -36,8 +38,10 @@ def add_commands(commands: Any) -> None:
             sample.set_defaults(command=_lm_sample)
         if group == "mm":
             export = sub.add_parser("export", help="write a GPT-2v as a standard LLaVA checkpoint")
-            export.add_argument("run", help="a run, or a checkpoint")
-            export.add_argument("--to", required=True, help="folder for the files")
+            export.add_argument("run", type=expanded_text, help="a run, or a checkpoint")
+            export.add_argument(
+                "--to", type=expanded_text, required=True, help="folder for the files"
+            )
             export.add_argument(
                 "--overwrite", action="store_true", help="replace an existing export"
             )
@@ -85,6 +89,9 @@ def _train(config: Config, train: Callable[[Any, Path], Any], args: argparse.Nam
 
 def _lm_sample(args: argparse.Namespace, overrides: Overrides) -> None:
     settings = load(GenerateConfig, None, overrides)
+    for prompt in args.prompt or []:
+        if fault := impossible_value(prompt, "--prompt"):
+            raise UserError(fault)
     from gpt2v.lm_train.sample import sample
 
     quiet()

@@ -22,7 +22,7 @@ class Config(BaseModel):
         unhashed: fields that hashes leave out, because they are only names in logs.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
     elsewhere: ClassVar[Mapping[str, str]] = {}
     unhashed: ClassVar[tuple[str, ...]] = ()
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from gpt2v.errors import UserError
+from gpt2v.messages import one_line, shown
 from gpt2v.registry import Registry
 
 
@@ -78,7 +79,7 @@ def choose(registry: Registry, value: Any) -> Choice:
     options = dict(value) if isinstance(value, Mapping) else {"name": value}
     name = options.pop("name", None)
     if not isinstance(name, str):
-        raise UserError(f"expected a name, or {{name: NAME, OPTION: VALUE}}, not {value!r}")
+        raise UserError(f"expected a name, or {{name: NAME, OPTION: VALUE}}, not {shown(value)}")
     entry = registry[name]
     if entry.options is None:
         if options:
@@ -93,12 +94,12 @@ def choose(registry: Registry, value: Any) -> Choice:
 def _mistake(options: type[BaseModel], error: ValidationError) -> str:
     """The first wrong option, in one line."""
     first = error.errors(include_url=False)[0]
-    key = ".".join(str(part) for part in first["loc"])
+    key = one_line(".".join(str(part) for part in first["loc"]), 200)
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key; the keys here are {', '.join(options.model_fields)}"
-    message = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] in ("missing", "value_error") else f", not {first.get('input')!r}"
-    return f"{key}: {message}{given}"
+    message = one_line(first["msg"].removeprefix("Value error, "), 400)
+    is_clear = first["type"] in ("missing", "value_error")  # without the value
+    return f"{key}: {message}" if is_clear else f"{key}: {message}, not {shown(first.get('input'))}"
 
 
 @dataclass(frozen=True)

@@ -9,61 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from gpt2v.config.base import Config
-from gpt2v.config.mistakes import first_mistake
+from gpt2v.config.mistakes import first_mistake, impossible_value
+from gpt2v.config.yaml12 import dump_yaml, read_yaml
 from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
+from gpt2v.messages import shown
 
 C = TypeVar("C", bound=Config)
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2; PyYAML's own loader reads 3e-4 as a string and accepts a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    problem=f"{key.value} is given twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Puts quotes around strings that `_Loader` would read as numbers."""
-
-
-for _kind in (_Loader, _Dumper):
-    _kind.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(
-            r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN)$"
-        ),
-        list("-+0123456789."),
-    )
-
-
-def read_yaml(text: str, origin: str) -> Any:
-    """Parse YAML.
-
-    Args:
-        origin: name of the file or option, for messages.
-
-    Raises:
-        UserError: the text is not valid YAML; names `origin` and the line.
-    """
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise UserError(f"{origin}:{line} not valid YAML: {problem}") from None
+_INDEX = re.compile("[0-9]{1,9}")
 
 
 def merge(base: dict[str, Any], overrides: dict[str, Any], origin: str) -> dict[str, Any]:
@@ -82,10 +38,13 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], origin: str) -> dict[
         for part, following in zip(parts, [*parts[1:], None], strict=True):
             where: Any = part
             if isinstance(node, list):
-                if not part.isdigit() or int(part) >= len(node):
+                if not _INDEX.fullmatch(part) or int(part) >= len(node):
                     raise UserError(f"{origin}: {key}: '{part}' must be a number under {len(node)}")
                 where = int(part)
-            elif not isinstance(node, dict):
+            elif isinstance(node, dict):
+                if _INDEX.fullmatch(part) and int(part) in node:  # the number of a stage
+                    where = int(part)
+            else:
                 raise UserError(f"{origin}: {key}: no key '{part}': the value above is no mapping")
             if following is not None and isinstance(_below(node, where), str):
                 node[where] = {"name": node[where]}  # `--projector.hidden_size` of `projector: mlp`
@@ -137,7 +96,7 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text file"
+        reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8"
         raise UserError(f"{path}: cannot read the configuration: {reason}") from None
     data = read_yaml(text, str(path))
     if not isinstance(data, dict):
@@ -151,6 +110,8 @@ def validate(kind: type[C], data: dict[str, Any], origin: str) -> C:
     Raises:
         UserError: a value is wrong; one line about the first mistake.
     """
+    if fault := impossible_value(data):
+        raise UserError(f"{origin}: {fault}")
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -159,7 +120,7 @@ def validate(kind: type[C], data: dict[str, Any], origin: str) -> C:
 
 def dump(config: Config) -> str:
     """The configuration as YAML, with every field."""
-    return yaml.dump(config.model_dump(), Dumper=_Dumper, sort_keys=False)
+    return dump_yaml(config.model_dump())
 
 
 def difference(path: Path, config: Config) -> str:
@@ -177,6 +138,6 @@ def _differs(one: Any, other: Any, key: str) -> str:
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
     else:
-        return "" if one == other else f"{key}: {one!r} there, {other!r} now"
+        return "" if one == other else f"{key}: {shown(one)} there, {shown(other)} now"
     differences = (_differs(a, b, f"{key}.{name}" if key else name) for name, a, b in pairs)
     return next(filter(None, differences), "")

@@ -1,17 +1,25 @@
 """Error messages of one line: the key of a configuration, what is wrong and what is allowed."""
 
+import math
+import re
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from gpt2v.config.base import Config
+from gpt2v.messages import one_line, shown
+
+_HINTS = {  # by the type of pydantic's error
+    "bool_type": "; write true or false",
+    "string_type": "; put it in quotes",
+}
 
 
 def first_mistake(kind: type[BaseModel], error: ValidationError) -> str:
     """A message about the first mistake that pydantic found, and the number of others."""
     first = error.errors(include_url=False)[0]
     loc = [part for part in first["loc"] if not _is_tag(part) and part != "[key]"]
-    key = ".".join(str(part) for part in loc)
+    key = one_line(".".join(str(part) for part in loc), 200)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         model = _model_at(kind, first["loc"][:-1])
@@ -19,13 +27,48 @@ def first_mistake(kind: type[BaseModel], error: ValidationError) -> str:
         instead = getattr(model, "elsewhere", {}).get(str(loc[-1]))
         fault = f"has no meaning here: {instead}" if instead else "unknown key"
         return f"{key}: {fault}; the keys here are {known}{more}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = one_line(first["msg"].removeprefix("Value error, "), 400)
     given = first.get("input")
     is_clear = first["type"] in ("missing", "value_error", "too_short")  # without the value
-    value = "" if is_clear else f", not {given!r}"
+    value = "" if is_clear else f", not {shown(given)}"
+    if isinstance(given, str | int | float):
+        value += _HINTS.get(first["type"], "")
     if "<number>" in first["loc"]:
         value += "; or a range, [smallest, largest]"
     return f"{key + ': ' if key else ''}{message}{value}{more}"
+
+
+def impossible_value(data: Any, key: str = "") -> str:
+    """What no field can hold, in plain values, with its key; empty: there is nothing like that."""
+    prefix = f"{key}." if key else ""
+    if isinstance(data, dict):
+        for name, value in data.items():
+            if not isinstance(name, str | int) or isinstance(name, bool):
+                return (
+                    f"{one_line(prefix, 200)}{shown(name)}: a key must be a name; put it in quotes"
+                )
+            if fault := _fault(name):
+                return f"{one_line(prefix, 200)}{shown(name)}: a key {fault}"
+            if fault := impossible_value(value, f"{prefix}{name}"):
+                return fault
+        return ""
+    if isinstance(data, list):
+        faults = (impossible_value(value, f"{prefix}{i}") for i, value in enumerate(data))
+        return next(filter(None, faults), "")
+    fault = _fault(data)
+    return f"{one_line(key, 200)}: {fault}" if fault else ""
+
+
+def _fault(value: Any) -> str:
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return f"must have at most 64 bits, not {shown(value)}"
+    if isinstance(value, float) and math.isnan(value):
+        return "must be a number, not nan"
+    if isinstance(value, str) and "\0" in value:
+        return f"must not hold the character U+0000, as {shown(value)} does"
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):  # bytes of a file's name
+        return f"must be text in UTF-8, not {shown(value)}"
+    return ""
 
 
 def _model_at(kind: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:

@@ -1,8 +1,8 @@
 """Parts of models: tokenizer, GPT-2, the towers of CLIP, and the cache of a frozen vision tower."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from gpt2v.config.base import Config
 
@@ -70,14 +70,10 @@ class TextTowerConfig(Config):
         return self
 
 
-def _off(mode: Any) -> Any:
-    return "off" if mode is False else mode  # YAML 1.1 reads a bare `off` as false
-
-
 class FeaturesConfig(Config):
     """Cache of a frozen vision tower's features: computed once per picture, kept on the disk."""
 
-    mode: Annotated[Literal["auto", "off", "require"], BeforeValidator(_off)] = Field(
+    mode: Literal["auto", "off", "require"] = Field(
         "auto",
         description="auto: use a cache if possible (evaluations, probes, ladders: if it exists); "
         "off: use none; require: stop with an error if no cache is possible",
@@ -85,4 +81,9 @@ class FeaturesConfig(Config):
     path: str | None = Field(
         None, description="folder of the caches; none: gpt2v/features in the user's cache folder"
     )
-    max_gb: float = Field(4.0, gt=0, description="auto, require: maximum size of a cache in GB")
+    max_gb: float = Field(
+        4.0,
+        gt=0,
+        allow_inf_nan=True,
+        description="auto, require: maximum size of a cache in GB; .inf: any size",
+    )

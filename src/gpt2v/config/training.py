@@ -54,7 +54,10 @@ def _by_name(groups: Any) -> Any:
     """Turn the numbers of stages, which YAML reads as integers, into strings."""
     if not isinstance(groups, dict):
         return groups
-    return {str(key) if isinstance(key, int) else key: value for key, value in groups.items()}
+    named = {str(key) if type(key) is int else key: value for key, value in groups.items()}
+    if len(named) < len(groups):
+        raise ValueError("a stage is given twice, by its number and in quotes")
+    return named
 
 
 class TrainConfig(Config):
@@ -76,7 +79,10 @@ class TrainConfig(Config):
     )
     warmup: int = Field(20, ge=0, description="steps of linear warm-up")
     clip: float | None = Field(
-        1.0, gt=0, description="maximum norm of the gradient; none: no clipping"
+        1.0,
+        gt=0,
+        allow_inf_nan=True,
+        description="maximum norm of the gradient; none: no clipping",
     )
     accumulate: int = Field(1, ge=1, description="number of micro-batches per step and process")
     ema: float | None = Field(

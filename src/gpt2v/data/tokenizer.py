@@ -4,7 +4,6 @@ The trained tokenizer splits numbers into digits. Class names, digits and bars a
 """
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -17,6 +16,7 @@ from gpt2v.data.render.views import TextView
 from gpt2v.data.text_pieces import SPECIAL_TOKENS, Strings
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
+from gpt2v.paths import expanded
 
 # As in GPT-2's pattern, words and runs of punctuation take one leading space. Digits are separate.
 _SPLIT = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -80,7 +80,7 @@ def load_tokenizer(path_or_id: str, key: str = "tokenizer.source") -> Tokenizer:
     Raises:
         UserError: the folder has other files, or the tokenizer cannot be loaded.
     """
-    folder = Path(path_or_id)
+    folder = expanded(path_or_id)
     try:
         if (folder / "tokenizer.json").is_file():
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -7,11 +7,13 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from gpt2v.config.base import Config
-from gpt2v.config.load import merge, read_mapping, read_yaml, validate
+from gpt2v.config.load import merge, read_mapping, validate
 from gpt2v.config.measuring import EvalConfig, ProbeConfig
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
+from gpt2v.config.yaml12 import read_yaml
 from gpt2v.errors import UserError
+from gpt2v.messages import shown
 
 _FOLDER = resources.files("gpt2v.demo") / "presets"
 SUB_RUNS = ("encoder", "lm", "mm", "eval", "probe")  # those with a configuration
@@ -68,7 +70,7 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
     data = merge(read_yaml(text, origin), overrides, origin)
     for name in SUB_RUNS:
         if not isinstance(data[name], dict):
-            raise UserError(f"{origin}: {name}: expected keys with values, not {data[name]!r}")
+            raise UserError(f"{origin}: {name}: expected keys with values, not {shown(data[name])}")
         if "tiles" in data[name]:
             raise UserError(f"{origin}: {name}.tiles: set tiles, which all sub-runs share")
         data[name]["tiles"] = data["tiles"]
@@ -78,6 +80,6 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
     if "seed" in data["eval"]:
         data["probe"].setdefault("seed", data["eval"]["seed"])
     if isinstance(shape := data["eval"].get("grid"), dict):
-        shown = {key: shape[key] for key in ("rows", "cols", "palette") if key in shape}
-        data["probe"].setdefault("grid", shown)
+        same = {key: shape[key] for key in ("rows", "cols", "palette") if key in shape}
+        data["probe"].setdefault("grid", same)
     return validate(DemoConfig, data, origin)

@@ -30,6 +30,7 @@ from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError
 from gpt2v.messages import say
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.paths import expanded
 from gpt2v.progress import progress
 from gpt2v.storage.cache import cache_folder, open_or_make
 from gpt2v.storage.files import write_json, writing
@@ -127,7 +128,13 @@ def open_features(
         CacheUnavailable: the cache would be larger than `config.max_gb`, the disk has too little
             space, or files cannot be written.
     """
-    base = Path(config.path).expanduser() if config.path else cache_folder("features")
+    try:
+        base = expanded(config.path) if config.path else cache_folder("features")
+    except UserError as error:  # no home folder
+        if make:
+            raise CacheUnavailable(str(error)) from None
+        say(f"features: {error}; no cache is used")
+        return None
     if not make and not base.is_dir():
         return None
     keys, splits, n_parts = _different_keys(listing)

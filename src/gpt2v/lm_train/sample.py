@@ -31,6 +31,7 @@ from gpt2v.errors import UserError
 from gpt2v.messages import say
 from gpt2v.model.files import wrap_tokenizer
 from gpt2v.model.load import load_model
+from gpt2v.paths import expanded
 from gpt2v.run_layout import CONFIG
 
 _GREEDY = 1e-6  # lower temperatures take the likeliest token: dividing by them can overflow
@@ -57,7 +58,7 @@ def sample(model: str, prompts: Sequence[str], settings: GenerateConfig) -> None
     """
     loaded = load_model(model, kind="gpt2")
     if settings.bos is None:
-        settings = settings.model_copy(update={"bos": _has_read_text(Path(model))})
+        settings = settings.model_copy(update={"bos": _has_read_text(expanded(model))})
     prompts = prompts or [""]
     total, full = len(prompts) * settings.n, 0
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from gpt2v.errors import UserError, first_line, within
 from gpt2v.model.llava import check_llava, n_vision_tokens, save_llava
 from gpt2v.model.load import load_gpt2v
+from gpt2v.paths import expanded
 from gpt2v.runs import restored
 from gpt2v.storage.files import reason
 from gpt2v.storage.folders import whole_directory
@@ -38,7 +39,7 @@ def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
             stack.enter_context(owned(to))
             EXPORTS.restore(to)
             there = _check_target(to, overwrite)
-        if not restored(Path(run)).exists():  # a hub id is never a GPT-2v of ours
+        if not restored(expanded(run)).exists():  # a hub id is never a GPT-2v of ours
             raise UserError(f"run: {run}: no such run or checkpoint")
         loaded, model = load_gpt2v(run, "run", for_inference=False)
         with within(f"{run}: "):
@@ -122,7 +123,7 @@ class LlavaExports(FolderKind):
     def is_ours(self, path: Path) -> bool:
         """Whether it has a manifest, and the configuration of such a LLaVA."""
         try:
-            config = json.loads((path / "config.json").read_text())
+            config = json.loads((path / "config.json").read_text("utf-8"))
             kind = (config["model_type"], config["text_config"]["model_type"])
             return bool(read_manifest(path)) and kind == ("llava", "gpt2")
         except (OSError, ValueError, KeyError, TypeError):

@@ -12,6 +12,7 @@ from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
 from gpt2v.hub import looks_local
+from gpt2v.paths import expanded
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.runs import restored
 from gpt2v.storage.manifest import verify
@@ -75,7 +76,7 @@ def find_checkpoint(model: str, key: str) -> str:
     Raises:
         UserError: a local path has no checkpoint, or its files do not match its manifest.
     """
-    path = restored(Path(model))
+    path = restored(expanded(model))
     if not path.exists():
         if looks_local(model):
             raise UserError(f"{key}: {model}: no such run or checkpoint")

@@ -1,12 +1,12 @@
 """Data that are computed once and kept: opened if they are there and whole, else made."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from gpt2v.errors import UserError
 from gpt2v.messages import say
+from gpt2v.paths import user_cache
 from gpt2v.storage.folders import remove_directory
 from gpt2v.storage.ownership import owned
 
@@ -14,9 +14,12 @@ T = TypeVar("T")
 
 
 def cache_folder(name: str) -> Path:
-    """A folder in the user's cache, for data that can be computed again."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "gpt2v" / name
+    """A folder in the user's cache, for data that can be computed again.
+
+    Raises:
+        UserError: there is no home folder.
+    """
+    return user_cache() / "gpt2v" / name
 
 
 def open_or_make(entry: Path, open_entry: Callable[[], T], make: Callable[[], None]) -> T:

@@ -55,7 +55,7 @@ def owned(path: Path, wait: bool = False) -> Iterator[None]:
             for above in whole.parents:
                 _check_free(above, path)
             try:
-                owner_of(whole).write_text(json.dumps(_description()))
+                owner_of(whole).write_text(json.dumps(_description()), encoding="utf-8")
             except OSError as error:
                 raise _cannot_write(path, error) from None
             remove_unfinished(whole.parent, whole.name)

@@ -113,7 +113,7 @@ def save(
     def files(folder: Path) -> None:
         save_model(folder)
         save_file({k: v.contiguous() for k, v in tensors.items()}, folder / OPTIMIZER)
-        (folder / TRAINER).write_text(json.dumps(asdict(state), indent=1) + "\n")
+        (folder / TRAINER).write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
 
     target = write(run, state.step, files)
     merits = {path: _merit(path) for path in checkpoints_of(run)}
@@ -128,7 +128,7 @@ def save(
 
 def _merit(path: Path) -> float | None:
     try:
-        merit = json.loads((path / TRAINER).read_text())["merit"]
+        merit = json.loads((path / TRAINER).read_text("utf-8"))["merit"]
         return None if merit is None else float(merit)
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -141,7 +141,7 @@ def load(path: Path) -> tuple[TrainerState, dict[str, Tensor]]:
         UserError: the checkpoint holds only weights.
     """
     try:
-        state = TrainerState(**json.loads((path / TRAINER).read_text()))
+        state = TrainerState(**json.loads((path / TRAINER).read_text("utf-8")))
         return state, load_file(path / OPTIMIZER)
     except (OSError, ValueError, TypeError, SafetensorError):
         raise UserError(f"{path}: holds no training state to resume from") from None

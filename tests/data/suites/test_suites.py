@@ -170,6 +170,7 @@ def test_a_model_is_measured_on_a_named_suite(mm_run, tiles, tmp_path, capsys):
 )
 def test_mistakes_about_suites_are_one_line(mm_run, tmp_path, capsys, argv, says):
     out = tmp_path / "e"
-    line = helpers.refusal(capsys, "eval", mm_run, *TILES, *argv, "--out", out)
+    tiles = [] if "--tiles.per_class" in argv else TILES  # an option is given once
+    line = helpers.refusal(capsys, "eval", mm_run, *tiles, *argv, "--out", out)
     assert says in line
     assert not out.exists()

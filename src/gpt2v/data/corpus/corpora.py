@@ -29,6 +29,7 @@ from gpt2v.data.corpus.tokens import (
 from gpt2v.data.corpus.windows import Windows, token_bytes
 from gpt2v.errors import UserError
 from gpt2v.messages import show
+from gpt2v.paths import expanded
 from gpt2v.storage.cache import cache_folder, open_or_make
 from gpt2v.storage.files import writing
 from gpt2v.storage.folders import whole_directory
@@ -60,7 +61,7 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
             or the corpus is too short.
     """
     token_bytes(tokenizer)  # raises UserError if bits per byte cannot be measured
-    path = Path(config.corpus).expanduser()
+    path = expanded(config.corpus)
     name = path.name
     if _is_pair(path):
         if config.valid is not None:
@@ -75,7 +76,7 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
             cut = int(train.offsets[first])
             parts = (train.tokens[:cut], train.tokens[cut:])
             return _corpus(config, name, tokenizer, parts, (train, train))
-        files = train, open_tokens(Path(config.valid).expanduser(), tokenizer, "valid")
+        files = train, open_tokens(expanded(config.valid), tokenizer, "valid")
     else:
         files = _cached(config, tokenizer, cache or cache_folder("tokens"))
     return _corpus(config, name, tokenizer, (files[0].tokens, files[1].tokens), files)
@@ -123,7 +124,7 @@ def tokenize_corpus(
 
 def _refuse_tokens(config: CorpusConfig, advice: str) -> None:
     """Raise UserError, with this advice, if the corpus is tokenized already."""
-    path = Path(config.corpus).expanduser()
+    path = expanded(config.corpus)
     if _is_pair(path) or _is_tokens(path):
         raise UserError(f"corpus: {config.corpus}: holds tokens, not text; {advice}")
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from gpt2v.data.text_pieces import END_OF_TEXT
 from gpt2v.errors import UserError, first_line
 from gpt2v.hub import looks_local
+from gpt2v.paths import expanded
 
 _CHUNK = 1 << 20  # bytes of a text file that are read at once
 _ROWS = 256  # rows of a parquet file that are read at once
@@ -66,7 +67,7 @@ def local_path(path_or_id: str, key: str) -> Path | None:
     Raises:
         UserError: it looks like a path, but no such file or folder exists.
     """
-    path = Path(path_or_id).expanduser()
+    path = expanded(path_or_id)
     if path.exists():
         return path
     if looks_local(path_or_id) or path.suffix in _READERS:

@@ -1,7 +1,6 @@
 """The README of an export: a description, an example, baselines, and the command that made it."""
 
-import yaml
-
+from gpt2v.config.yaml12 import dump_yaml
 from gpt2v.data.export.base import Gathered
 
 
@@ -24,7 +23,7 @@ def front_matter(gathered: Gathered, *paths: str) -> str:
         "tags": ["synthetic", "grid", "modality-gap"],
         "configs": configs,
     }
-    return f"---\n{yaml.safe_dump(block, sort_keys=False)}---\n\n"
+    return f"---\n{dump_yaml(block)}---\n\n"
 
 
 def card(gathered: Gathered, use: str) -> str:

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
-import yaml
-
+from gpt2v.config.yaml12 import dump_yaml
 from gpt2v.data.export.base import Files, Format, Gathered, Written
 from gpt2v.data.export.card import card
 from gpt2v.data.export.plan import Part, Shard
@@ -186,7 +185,7 @@ def _metric(name: str) -> dict[str, Any]:
 
 def _yaml(content: dict[str, Any]) -> bytes:
     """The YAML of a task or group; the loader of the rows is a function of the helper file."""
-    text = yaml.safe_dump(content, sort_keys=False)
+    text = dump_yaml(content)
     text = re.sub(r"^custom_dataset: ", f"custom_dataset: !function {_HELPER}.", text, flags=re.M)
     return text.encode()
 

@@ -21,6 +21,7 @@ from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.execute.job import Job
+from gpt2v.paths import expanded
 
 
 @lru_cache(maxsize=1)
@@ -92,8 +93,8 @@ class ExportJob(Job):
         config = self.plan.config
         content = config.model_dump()
         path = config.tiles.path
-        if path and Path(path).exists():
-            content["tiles"]["path"] = str(Path(path).absolute())
+        if path and expanded(path).exists():
+            content["tiles"]["path"] = str(expanded(path).absolute())
         return {
             "suite": isinstance(config, SuiteExportConfig),
             "config": content,

@@ -5,8 +5,9 @@ Each name contains a version. A suite never changes; a change makes a new versio
 
 from importlib import resources
 
-from gpt2v.config.load import read_yaml, validate
+from gpt2v.config.load import validate
 from gpt2v.config.measuring import SuiteConfig
+from gpt2v.config.yaml12 import read_yaml
 from gpt2v.errors import UserError
 
 _FOLDER = resources.files("gpt2v.data.suites")

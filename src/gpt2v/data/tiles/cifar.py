@@ -10,8 +10,6 @@ parquet and over the raw pixels in the binary version. So both formats agree in 
 test tiles, but have different training tiles in the validation split.
 """
 
-from pathlib import Path
-
 import numpy as np
 
 from gpt2v.config.pictures import TilesConfig
@@ -30,6 +28,7 @@ from gpt2v.data.tiles.cifar_formats import (
 from gpt2v.data.tiles.image_files import Decoded, Pixels, decode_all, digest, refuse_or_skip
 from gpt2v.errors import UserError, first_line
 from gpt2v.hub import looks_local
+from gpt2v.paths import expanded
 from gpt2v.registry import TILE_SOURCES
 
 _VERSIONS = {
@@ -127,7 +126,7 @@ def _read(config: TilesConfig, version: Version) -> CifarFiles:
     """Read the data in the format of the files at the configured path."""
     if config.path is None:
         return read_hub(version.hub, version, "")
-    root = Path(config.path).expanduser()
+    root = expanded(config.path)
     if not root.is_dir():
         if root.exists() or looks_local(config.path) or config.path.count("/") != 1:
             raise UserError(

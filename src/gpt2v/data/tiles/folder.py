@@ -13,6 +13,7 @@ from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, TileBank, sorted_by_class
 from gpt2v.data.tiles.image_files import PictureFiles, Pixels, decode_all, refuse_or_skip
 from gpt2v.errors import UserError
+from gpt2v.paths import expanded
 from gpt2v.registry import TILE_SOURCES
 
 _PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
@@ -32,7 +33,7 @@ def folder_bank(config: TilesConfig) -> TileBank:
         raise UserError(
             "tiles.path: missing; folder tiles need a folder with one sub-folder for each class"
         )
-    root = Path(config.path).expanduser()
+    root = expanded(config.path)
     if not root.is_dir():
         raise UserError(
             f"tiles.path: {root}: no such folder; expected one with a sub-folder for each class"
