@@ -1,5 +1,7 @@
 """Lines for the user on standard error, which may be closed or full: no reason to stop."""
 
+import multiprocessing
+import os
 import sys
 from contextlib import suppress
 
@@ -8,6 +10,12 @@ def say(text: object) -> None:
     """Print one line that begins with the program's name."""
     line = str(text).replace("\n", "\\n")
     show(f"gpt2v: {line}")
+
+
+def say_from_first(text: object) -> None:
+    """`say`, but in only one of several processes that do the same."""
+    if os.environ.get("LOCAL_RANK", "0") == "0" and multiprocessing.parent_process() is None:
+        say(text)
 
 
 def show(line: str) -> None:
