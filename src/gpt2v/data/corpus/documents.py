@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from gpt2v.data.corpus.compressed import open_bytes
 from gpt2v.data.corpus.text_files import local_path, text_files, text_kind
 from gpt2v.data.text_pieces import END_OF_TEXT
-from gpt2v.errors import UserError, first_line, within
+from gpt2v.errors import UserError, first_line
 
 _CHUNK = 1 << 20  # bytes of a text file that are read at once
 _ROWS = 256  # rows of a parquet file that are read at once
@@ -54,8 +54,7 @@ def read_documents(
         if path is None:
             documents = _read_hub(path_or_id, field, split, key)
         else:
-            with within(f"{key}: "):
-                files = text_files(path, key).of(split)
+            files = text_files(path, key).of(split)
             documents = _read_files(files, field, key, [] if without is None else without)
         for document in documents:
             is_empty = False

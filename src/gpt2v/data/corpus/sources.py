@@ -12,7 +12,6 @@ from pathlib import Path
 from gpt2v.config.data import CorpusConfig
 from gpt2v.data.corpus.text_files import TextFiles, local_path, text_files
 from gpt2v.data.data_files import names_below, some_of
-from gpt2v.errors import within
 from gpt2v.messages import say_from_first
 
 SPLITS = {"train": "train", "valid": "validation"}  # part of a corpus -> split
@@ -60,8 +59,7 @@ def _source(key: str, path_or_id: str, there: TextFiles | None, parts: Sequence[
     """The source of the first of these parts; the others are read from the same place."""
     if there is None:
         return Source(key, path_or_id)
-    with within(f"{key}: "):
-        files = [there.of(SPLITS[part]) for part in parts]
+    files = [there.of(SPLITS[part]) for part in parts]
     left_out = there.rest(file for own in files for file in own)
     names = tuple(names_below(there.root, files[0]))
     return Source(key, path_or_id, tuple(files[0]), names, left_out)

@@ -40,12 +40,14 @@ class TextFiles:
         splits: files of each split; None: they name no split.
         left_out: reason -> files that are never read.
         is_folder: whether the path is that of the folder.
+        key: name of the setting, for error messages.
     """
 
     root: Path
     splits: dict[str | None, list[Path]]
     left_out: LeftOut
     is_folder: bool
+    key: str
 
     def has(self, split: str) -> bool:
         """Whether the names of some files name this split."""
@@ -61,11 +63,12 @@ class TextFiles:
         if not files:
             there = {f"{name} split": own for name, own in self.splits.items()}
             raise UserError(
-                f"{self.root}: no file of the {split} split, only {described(self.root, there)}; "
-                "name a file, or rename them"
+                f"{self.key}: {self.root}: no file of the {split} split, only "
+                f"{described(self.root, there)}; name a file, or rename them"
             )
         if self.is_folder:
-            check_shards(files, [path for paths in self.left_out.values() for path in paths])
+            with within(f"{self.key}: "):
+                check_shards(files, [path for paths in self.left_out.values() for path in paths])
         return [file for file in files if not _is_empty(file)]
 
     def rest(self, read: Iterable[Path]) -> str:
@@ -115,14 +118,14 @@ def text_files(path: Path, key: str) -> TextFiles:
     """
     try:
         with within(f"{key}: "):
-            return _in_folder(path) if path.is_dir() else _alone(path)
+            return _in_folder(path, key) if path.is_dir() else _alone(path, key)
     except OSError as error:
         raise UserError(
             f"{key}: {error.filename or path}: cannot be read: {error.strerror}"
         ) from None
 
 
-def _alone(path: Path) -> TextFiles:
+def _alone(path: Path, key: str) -> TextFiles:
     """A file that is named is read, whatever its name says; of a set of shards it is read alone."""
     if not text_kind(path):
         reason = f"expected {_EXPECTED}, or a folder"
@@ -133,10 +136,10 @@ def _alone(path: Path) -> TextFiles:
         raise UserError(f"{path}: {reason}")
     check_here(path)
     left_out = {"of the same set": other_shards(path)}
-    return TextFiles(path.parent, {None: [path]}, left_out, is_folder=False)
+    return TextFiles(path.parent, {None: [path]}, left_out, is_folder=False, key=key)
 
 
-def _in_folder(root: Path) -> TextFiles:
+def _in_folder(root: Path, key: str) -> TextFiles:
     for deep in (False, True):
         files, left_out = list_files(root, _why_not, deep)
         if any(not _is_empty(file) for file in files):
@@ -156,7 +159,7 @@ def _in_folder(root: Path) -> TextFiles:
                 f"{seen[name]} and {file.name} look like the same text in two formats; keep one"
             )
         seen[name] = file
-    return TextFiles(root, by_split(root, files), left_out, is_folder=True)
+    return TextFiles(root, by_split(root, files), left_out, is_folder=True, key=key)
 
 
 def _why_not(path: Path) -> str:
