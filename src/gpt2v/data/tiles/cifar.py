@@ -173,6 +173,12 @@ def _chosen(root: Path, version: Version) -> tuple[dict[str, list[Path]], list[P
     if read:
         left_out["binary version"] = binary
         for part, own in parquet.items():
+            if not own:
+                there = described(root, left_out)
+                raise UserError(
+                    f"{root}: no {part}-*.parquet below this folder"
+                    + (f"; not read: {there}" if there else "")
+                )
             folders = sorted({file.parent for file in own})
             if folders[1:]:
                 raise UserError(
