@@ -127,7 +127,9 @@ def check_different(files: Sequence[Path]) -> None:
 
 def check_here(path: Path) -> None:
     """Raise UserError if the file is only a pointer of Git LFS to data that are elsewhere."""
-    if path.stat().st_size < 1024 and path.read_bytes().startswith(_POINTER):
+    with path.open("rb") as file:
+        is_pointer = file.read(len(_POINTER)) == _POINTER
+    if is_pointer:
         raise UserError(f"{path}: is a pointer of Git LFS, not the data; run git lfs pull")
 
 

@@ -111,6 +111,20 @@ def test_the_user_s_validation_text_is_used(tmp_path, tokenizer, capsys):
     assert file == [{"train.txt"}, {"valid.txt"}]
 
 
+def test_validation_text_is_never_trained_on(tmp_path, tokenizer):
+    root = folder(tmp_path / "x", **dict.fromkeys(["a.txt", "b.txt"]))
+    for valid in (root / "b.txt", root):
+        spec = config(root, valid=str(valid), clean=False)
+        refused(r"^valid: .*\.txt is training text, too", lambda spec=spec: sources_of(spec))
+    both = stories(root, tokenizer, tmp_path, valid=str(root / "b.txt"))
+    assert both == [{"a.txt"}, {"b.txt"}]  # cleaning takes the documents out
+    tokens = tmp_path / "tokens"
+    tokenize_corpus(config(root), tokenizer, tokens)
+    spec = config(tokens / "train", valid=str(tmp_path / "x" / ".." / "tokens" / "train"))
+    with pytest.raises(UserError, match="is the corpus itself; leave valid out"):
+        open_corpus(spec, tokenizer)
+
+
 def test_without_names_of_splits_everything_trains_and_nothing_is_said(tmp_path, tokenizer, capsys):
     root = folder(tmp_path / "x", **dict.fromkeys(["a.txt", "attest.txt", "trainer.txt"]))
     train, valid = stories(root, tokenizer, tmp_path)

@@ -79,7 +79,10 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
             cut = int(train.offsets[first])
             parts = (train.tokens[:cut], train.tokens[cut:])
             return _corpus(config, name, tokenizer, parts, (train, train))
-        files = train, open_tokens(Path(config.valid).expanduser(), tokenizer, "valid")
+        valid = Path(config.valid).expanduser()
+        if valid.resolve() == path.resolve():
+            raise UserError(f"valid: {valid}: is the corpus itself; leave valid out")
+        files = train, open_tokens(valid, tokenizer, "valid")
     else:
         say_sources(sources_of(config))
         files = _cached(config, tokenizer, cache or cache_folder("tokens"))

@@ -12,6 +12,7 @@ from pathlib import Path
 from gpt2v.config.data import CorpusConfig
 from gpt2v.data.corpus.text_files import TextFiles, local_path, text_files
 from gpt2v.data.data_files import names_below, some_of
+from gpt2v.errors import UserError
 from gpt2v.messages import say_from_first
 
 SPLITS = {"train": "train", "valid": "validation"}  # part of a corpus -> split
@@ -40,12 +41,18 @@ def sources_of(config: CorpusConfig) -> dict[str, Source]:
     """The sources of the parts `train` and, unless it is held out of that, `valid`.
 
     Raises:
-        UserError: no such file or folder, or see `text_files`.
+        UserError: no such file or folder, see `text_files`, or validation text would be trained on.
     """
     there = _there("corpus", config.corpus)
     if config.valid is not None:
         valid = _source("valid", config.valid, _there("valid", config.valid), ["valid"])
-        return {"train": _source("corpus", config.corpus, there, ["train"]), "valid": valid}
+        train = _source("corpus", config.corpus, there, ["train"])
+        both = {f.resolve() for f in train.files or ()} & {f.resolve() for f in valid.files or ()}
+        if both and not config.clean:  # cleaning takes the validation documents out of the training
+            raise UserError(
+                f"valid: {min(both)} is training text, too; clean: false would train on it"
+            )
+        return {"train": train, "valid": valid}
     parts = ["train", "valid"] if there is not None and there.has("validation") else ["train"]
     return {part: _source("corpus", config.corpus, there, [part, *parts]) for part in parts}
 

@@ -134,6 +134,8 @@ def _alone(path: Path, key: str) -> TextFiles:
                 "cannot be read; decompress it first, or use .txt or .jsonl with .gz, .bz2, .xz"
             )
         raise UserError(f"{path}: {reason}")
+    if not path.is_file():
+        raise UserError(f"{path}: is no regular file")
     check_here(path)
     left_out = {"of the same set": other_shards(path)}
     return TextFiles(path.parent, {None: [path]}, left_out, is_folder=False, key=key)
