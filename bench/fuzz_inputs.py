@@ -30,7 +30,6 @@ from typing import Any
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 
 import torch
-from fuzz_subjects import SUBJECTS, good_models
 
 import gpt2v.ablate.ladder
 import gpt2v.data.export.run
@@ -40,6 +39,7 @@ import gpt2v.lm_train.train
 import gpt2v.mm_train.train
 import gpt2v.probe.probe
 import gpt2v.report  # noqa: F401
+from fuzz_subjects import SUBJECTS, good_models
 from gpt2v.cli.main import main as gpt2v_main
 from gpt2v.runs import versions
 
@@ -162,10 +162,8 @@ def main() -> None:
         for n in range(args.mutants)
         if args.only in (None, n) and names[n % len(names)] in (args.subject or names)
     ]
-    if args.only is not None:
-        numbers = [args.only]
-    else:  # first the good inputs themselves, which must be accepted: -1 is the last subject
-        numbers = [*range(-len(names), 0), *numbers]
+    # First the good inputs themselves, which must be accepted: -1 is the last subject.
+    numbers = [args.only] if args.only is not None else [*range(-len(names), 0), *numbers]
     faults, counts, slowest = [], Counter[str](), 0.0
     running: dict[int, Mutant] = {}
     while numbers or running:

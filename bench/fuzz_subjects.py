@@ -25,10 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import transformers
-from fuzz_mutations import damage_file, damage_folder
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
 
+from fuzz_mutations import damage_file, damage_folder
 from gpt2v.cli.main import main
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.corpus.cleaning import CleaningReport, clean
@@ -60,7 +60,7 @@ CONFIGS = {
     "data export --format folder": "tiles: {per_class: 20, size: 16}\ngrid: {rows: [2, 3], cols: 3,"
     " questions: 3}\nn_images: 6\nshard_size: 4\n",
 }
-STORY = "Once upon a time there was a small {} that lived in the {} wood. It said: \"I'm {}!\"\n"
+STORY = 'Once upon a time there was a small {} that lived in the {} wood. It said: "I\'m {}!"\n'
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,8 @@ def _check_tiles(folder: Path, words: list[str]) -> str:
 
 
 def _make_text(folder: Path, good: Path) -> None:
-    stories = [STORY.format(a, b, a) for a in ("fox", "owl", "cow") for b in ("dark", "blue", "old")]
+    animals, woods = ("fox", "owl", "cow"), ("dark", "blue", "old")
+    stories = [STORY.format(animal, wood, animal) for animal in animals for wood in woods]
     for number in range(3):
         part = stories[number::3]
         (folder / f"{number}.txt").write_text("<|endoftext|>\n".join(part))
@@ -356,12 +357,8 @@ SUBJECTS: dict[str, Subject] = {
     "configuration": Subject(_make_configs, _damage_config, _config_command, _check_config),
     "tile folder": Subject(_make_tiles, _damage_folder_or_file, _tile_command, _check_tiles),
     "text files": Subject(_make_text, _damage_folder_or_file, _text_command, _check_text),
-    "lm checkpoint": Subject(
-        _make_model("lm"), _damage_folder_or_file, _model_command, _check_lm
-    ),
-    "mm checkpoint": Subject(
-        _make_model("mm"), _damage_folder_or_file, _model_command, _check_mm
-    ),
+    "lm checkpoint": Subject(_make_model("lm"), _damage_folder_or_file, _model_command, _check_lm),
+    "mm checkpoint": Subject(_make_model("mm"), _damage_folder_or_file, _model_command, _check_mm),
     "results": Subject(_make_results, _damage_folder_or_file, _report_command, _check_report),
 }
 

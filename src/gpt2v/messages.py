@@ -4,6 +4,8 @@ A line stays one line of a few hundred characters, whatever is quoted in it: a v
 configuration, a file's name, another library's message.
 """
 
+import multiprocessing
+import os
 import re
 import reprlib
 import sys
@@ -24,6 +26,12 @@ _values.maxlevel = 3
 def say(text: object) -> None:
     """Print one line that begins with the program's name."""
     show(f"gpt2v: {one_line(str(text))}")
+
+
+def say_from_first(text: object) -> None:
+    """`say`, but in only one of several processes that do the same."""
+    if os.environ.get("LOCAL_RANK", "0") == "0" and multiprocessing.parent_process() is None:
+        say(text)
 
 
 def show(line: str) -> None:

@@ -215,6 +215,38 @@ def test_what_is_tokenized_once_is_trained_on(tmp_path, text, capsys):
     assert not (tmp_path / "bad").exists()
 
 
+def test_corpora_that_are_not_tokenized_are_named(tmp_path, text, capsys):
+    other = tmp_path / "other.txt"
+    other.write_text("<|endoftext|>".join(WORDS[i:] for i in range(9)))
+    contexts = [{"corpus": str(text), "context": context} for context in (32, 16)]
+    for mix, expected in ((contexts, 0), ([*contexts, {"corpus": str(other), "context": 16}], 1)):
+        path = config(tmp_path, mix)
+        assert main(["data", "tokenize", str(path), "--out", str(tmp_path / str(expected))]) == 0
+        said = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+        assert len(said) == expected
+    assert said == [
+        f"gpt2v: data.stages: only {text} is tokenized; left out: {other} (other corpora)"
+    ]
+
+
+def test_a_folder_of_splits_is_trained_and_validated_on(tmp_path, text, capsys):
+    """The same as files that are named; the test file, which is no text, is not opened."""
+    stories = text.read_text().split("<|endoftext|>")
+    folder = tmp_path / "stories"
+    folder.mkdir()
+    (folder / "train.txt").write_text("<|endoftext|>".join(stories[20:]))
+    (folder / "valid.txt").write_text("<|endoftext|>".join(stories[:20]))
+    (folder / "test.txt").write_bytes(b"\0")
+    train(config(tmp_path, [{"corpus": str(folder), "context": 32}]), "--out", tmp_path / "a")
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert line.endswith(
+        "reads train.txt, for validation valid.txt; left out: test.txt (test split)"
+    )
+    spec = {"corpus": str(folder / "train.txt"), "valid": str(folder / "valid.txt"), "context": 32}
+    train(config(tmp_path, [spec]), "--out", tmp_path / "b")
+    assert last_weights(tmp_path / "a") == last_weights(tmp_path / "b")
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [(b"", "no documents"), (b"\x00\x01\x02\x00" * 99, "not UTF-8 text"), (None, "no such file")],

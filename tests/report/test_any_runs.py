@@ -106,6 +106,14 @@ def test_a_section_s_text_is_escaped_and_none_is_left_out(runs, tmp_path):
             assert "<script>" not in page
 
 
+@pytest.mark.parametrize(("name", "lost"), [("probe", "records.parquet"), ("lm", "metrics.jsonl")])
+def test_files_that_a_run_lacks_are_said(runs, tmp_path, capsys, name, lost):
+    run = shutil.copytree(runs / name, tmp_path / "r")
+    (run / lost).unlink()
+    assert main(["report", str(runs / "eval"), str(run), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == f"gpt2v: {run}: the report lacks what is not there: {lost}\n"
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [

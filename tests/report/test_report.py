@@ -144,6 +144,24 @@ def run(made: Path, tmp_path: Path) -> Path:
     return shutil.copytree(made, tmp_path / "run", ignore=shutil.ignore_patterns("report"))
 
 
+@pytest.mark.parametrize(
+    "lost",
+    ["probe", "ladder", "lm", "encoder/metrics.jsonl", "probe/records.parquet"],
+)
+def test_what_a_demo_lacks_is_said(
+    run: Path, capsys: pytest.CaptureFixture[str], lost: str
+) -> None:
+    write_report(run)
+    assert capsys.readouterr().err == ""
+    path = run / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_report(run)
+    name = lost if "/" in lost else f"{lost}/"
+    assert capsys.readouterr().err.splitlines() == [
+        f"gpt2v: {run}: the report lacks what is not there: {name}"
+    ]
+
+
 def test_page_is_self_contained(made: Path, page: str) -> None:
     assert [path.name for path in (made / "report").iterdir()] == ["index.html"]
     for outside in ("http://", "https://", "<script", 'rel="stylesheet"', "@import"):

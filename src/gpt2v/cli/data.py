@@ -86,10 +86,10 @@ def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
 
 def _export(args: argparse.Namespace, overrides: Overrides) -> None:
     from gpt2v.data.export.run import export
-    from gpt2v.data.suites.load import suite_names
+    from gpt2v.data.suites.load import is_suite, suite_names
 
     config: ExportConfig | SuiteExportConfig
-    if args.config in suite_names():
+    if is_suite(args.config):
         config = load(SuiteExportConfig, None, {**overrides, "suite": args.config})
     elif not Path(args.config).suffix and not Path(args.config).exists():
         raise UserError(

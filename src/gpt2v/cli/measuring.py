@@ -17,7 +17,7 @@ from gpt2v.config.base import Config
 from gpt2v.config.load import load, read_mapping
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
 from gpt2v.config.yaml12 import read_yaml
-from gpt2v.data.suites.load import suite_names
+from gpt2v.data.suites.load import is_suite, suite_names
 from gpt2v.errors import UserError, within
 from gpt2v.paths import expanded_text
 from gpt2v.registry import SECTIONS
@@ -88,7 +88,7 @@ def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEv
     Raises:
         UserError: no such suite or file, or a value is wrong.
     """
-    if suite in suite_names():
+    if is_suite(suite):
         return load(SuiteEvalConfig, None, {**overrides, "suite": suite})
     if suite is None:
         return load(EvalConfig, None, overrides)

@@ -14,12 +14,14 @@ class CorpusConfig(Config):
     """Plain text: documents are joined end to end and cut into windows, without padding."""
 
     corpus: str = Field(
-        description="text to read: a .txt, .jsonl or .parquet file, a folder of such files, the "
-        "hub id of a data set, or a folder written by `data tokenize`"
+        description="text to read: a .txt or .jsonl file (also with .gz, .bz2 or .xz), a .parquet "
+        "file, a folder of such files (those of its training split), the hub id of a data set, or "
+        "a folder written by `data tokenize`"
     )
     valid: str | None = Field(
         None,
-        description="text for validation, given like corpus; none: 1% of the corpus's documents",
+        description="text for validation, given like corpus; none: files of the corpus that are "
+        "named for validation, or else 1% of its documents",
     )
     field: str = Field("text", description="jsonl, parquet, hub: column with the text")
     clean: bool = Field(

@@ -14,6 +14,7 @@ from gpt2v.config.models import GPT2ModelConfig
 from gpt2v.config.training import LMConfig
 from gpt2v.curriculum.fit import fit_stream
 from gpt2v.data.corpus.corpora import corpus_texts, tokenize_corpus
+from gpt2v.data.data_files import some_of
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.stream import Stream, open_corpora
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, PieceTable, special_id
@@ -22,6 +23,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, spec_texts
 from gpt2v.errors import UserError, within
 from gpt2v.hardware.device import place
+from gpt2v.messages import say
 from gpt2v.model.files import save_tokenizer
 from gpt2v.model.load import load_model
 from gpt2v.model.packed import Reader
@@ -80,7 +82,11 @@ def tokenize(config: LMConfig, out: Path) -> None:
         raise UserError("data.stages: there is no corpus to tokenize")
     bank = load_bank(config.tiles) if config.data.has_grids else None
     tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
-    corpus = config.data.corpora[0]
+    corpus, *others = config.data.corpora
+    left_out = dict.fromkeys(c.corpus for c in others if c.corpus != corpus.corpus)
+    if left_out:
+        names = some_of(list(left_out))
+        say(f"data.stages: only {corpus.corpus} is tokenized; left out: {names} (other corpora)")
     tokenize_corpus(corpus, tokenizer, out, lambda folder: save_tokenizer(folder, tokenizer))
     print(f"tokens: {out}; train with `corpus: {out}` and `tokenizer: {{source: {out}}}`")
 

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from gpt2v.config.choice import choose
 from gpt2v.errors import UserError, within
+from gpt2v.messages import say
 from gpt2v.registry import SECTIONS
 from gpt2v.report.read import Run, load_run
 from gpt2v.report.section import Section, fill
@@ -39,7 +40,8 @@ def write_report(
     """
     paths = [Path(folders)] if isinstance(folders, str | os.PathLike) else list(map(Path, folders))
     chosen = sections_of(sections)
-    page = render([load_run(path) for path in paths], chosen)
+    runs = [load_run(path) for path in paths]
+    page = render(runs, chosen)
     if out is None:
         out = paths[0] / "report" if len(paths) == 1 else Path("runs") / "report"
     path = Path(out) / "index.html"
@@ -47,6 +49,9 @@ def write_report(
         if path.exists() and not _is_ours(path):
             raise UserError(f"{path}: was not written by gpt2v; choose another --out")
         write_text(path, page)
+    for run in runs:
+        if run.missing:
+            say(f"{run.folder}: the report lacks what is not there: {', '.join(run.missing)}")
     return path
 
 

@@ -7,7 +7,7 @@ Shapes: J questions in a flat list.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,11 @@ Table = dict[str, np.ndarray]  # name of a column -> its values (J,)
 
 SUB_RUNS = ("encoder", "lm", "mm", "eval", "probe", "ladder")  # of a demo
 TRAININGS = ("encoder", "lm", "mm")
+_PARTS = {  # sub-run or kind -> files that its sections are made of
+    **dict.fromkeys(TRAININGS, (METRICS,)),
+    "probe": (FINISHED, RECORDS),
+    "ladder": (FINISHED,),
+}
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EVAL_COLUMNS = (
     "model", "modality", "sample", "instruction", "row", "col",
@@ -48,6 +53,7 @@ class Run:
     ladder: list[Row]  # rows of the ladder
     curves: dict[str, list[Row]]  # kind (`lm`, ...) -> lines of that training's metrics.jsonl
     pictures: dict[int, bytes]  # sample index -> PNG file
+    missing: tuple[str, ...] = ()  # files of such a run that are not there, below the folder
 
     @property
     def kind(self) -> str:
@@ -106,7 +112,20 @@ def load_run(folder: Path) -> Run:
             if name in folders and (folders[name] / METRICS).exists()
         },
         pictures=_pictures(folders["eval"] / "examples") if "eval" in folders else {},
+        missing=tuple(_missing(folder, kind)),
     )
+
+
+def _missing(folder: Path, kind: str) -> Iterator[str]:
+    """The files, or folders of sub-runs, that a run of this kind should have and has not."""
+    for name in SUB_RUNS if kind == "demo" else (kind,):
+        own = folder / name if kind == "demo" else folder
+        if not own.is_dir():
+            yield f"{name}/"
+            continue
+        for file in _PARTS.get(name, ()):
+            if not (own / file).exists():
+                yield (own / file).relative_to(folder).as_posix()
 
 
 def _rows(folders: Mapping[str, Path], kind: str, keys: tuple[str, ...]) -> list[Row]:

@@ -229,6 +229,16 @@ def test_folder_documents(tmp_path, monkeypatch, name):
     assert np.array_equal(np.asarray(first), pictures[0][0])
 
 
+def test_lm_eval_rows_of_an_incomplete_copy_are_refused(tmp_path, monkeypatch):
+    from gpt2v.data.export.lm_eval_rows import image
+
+    export(config_of("composite"), tmp_path / "x", "lm-eval")
+    monkeypatch.setattr("gpt2v.data.export.lm_eval_rows.__file__", str(tmp_path / "x" / "rows.py"))
+    (tmp_path / "x" / "data" / "test-00001-of-00003.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="data: 2 of 3 files of the test split are here"):
+        image("data", "lookup")
+
+
 @pytest.mark.parametrize("name", [name for name in GRIDS if name != "chained"])
 def test_lm_eval_rows(tmp_path, name):
     import pyarrow.parquet as pq

@@ -9,11 +9,12 @@ import pytest
 
 import helpers
 from gpt2v.cli.main import main
+from gpt2v.cli.measuring import eval_config
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.grids.baselines import baselines
 from gpt2v.data.grids.cells import content_split
 from gpt2v.data.grids.samples import draw_samples
-from gpt2v.data.suites.load import load_suite, suite_names
+from gpt2v.data.suites.load import is_suite, load_suite, suite_names
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import SPLITS, split_of
 from gpt2v.data.tiles.load import load_bank
@@ -41,6 +42,25 @@ def test_there_are_these_suites():
     assert suite_names() == sorted(HASHES)
     with pytest.raises(UserError, match=r"suite: grid-3x3-v2: no such suite; .*grid-3x3-v1"):
         load_suite("grid-3x3-v2")
+
+
+def test_a_file_with_the_name_of_a_suite_is_not_passed_over_in_silence(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "palette-v1").mkdir()
+    assert is_suite("palette-v1")
+    assert capsys.readouterr().err == ""  # a folder is never read as a suite
+    (tmp_path / "palette-v1").rmdir()
+    (tmp_path / "palette-v1").write_text("n_images: 5\n")
+    assert is_suite("palette-v1")
+    assert capsys.readouterr().err == (
+        "gpt2v: palette-v1: the suite is used; the file with this name is not read "
+        "(./palette-v1 is)\n"
+    )
+    assert not is_suite("./palette-v1")
+    assert not is_suite(None)
+    assert eval_config("./palette-v1", {}).n_images == 5
 
 
 @pytest.mark.parametrize("name", HASHES)

@@ -2,13 +2,13 @@
 
 A corpus is tokenized once for each tokenizer: into a folder (by `gpt2v data tokenize`), or into a
 cache (`$XDG_CACHE_HOME/gpt2v/tokens`) that later runs use again. Validation documents come from the
-user, or they are a hundredth of the corpus, chosen by a hash of their content. So no text is in
-both parts.
+user or from files of the corpus that are named so, or they are a hundredth of the corpus, chosen by
+a hash of their content. So no text is in both parts.
 """
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -16,7 +16,10 @@ from tokenizers import Tokenizer
 
 from gpt2v.config.data import CorpusConfig
 from gpt2v.data.corpus.cleaning import HELD_OUT, CleaningReport, clean, content_key, hold_out
-from gpt2v.data.corpus.documents import local_path, read_documents, text_files
+from gpt2v.data.corpus.compressed import COMPRESSIONS
+from gpt2v.data.corpus.documents import read_documents
+from gpt2v.data.corpus.sources import SPLITS, Source, say_sources, sources_of
+from gpt2v.data.corpus.text_files import text_kind
 from gpt2v.data.corpus.tokens import (
     META,
     TokenFile,
@@ -27,8 +30,9 @@ from gpt2v.data.corpus.tokens import (
     tokenizer_hash,
 )
 from gpt2v.data.corpus.windows import Windows, token_bytes
+from gpt2v.data.data_files import some_of
 from gpt2v.errors import UserError
-from gpt2v.messages import show
+from gpt2v.messages import say, show
 from gpt2v.paths import expanded
 from gpt2v.storage.cache import cache_folder, open_or_make
 from gpt2v.storage.files import writing
@@ -76,8 +80,12 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
             cut = int(train.offsets[first])
             parts = (train.tokens[:cut], train.tokens[cut:])
             return _corpus(config, name, tokenizer, parts, (train, train))
-        files = train, open_tokens(expanded(config.valid), tokenizer, "valid")
+        valid = expanded(config.valid)
+        if valid.resolve() == path.resolve():
+            raise UserError(f"valid: {valid}: is the corpus itself; leave valid out")
+        files = train, open_tokens(valid, tokenizer, "valid")
     else:
+        say_sources(sources_of(config))
         files = _cached(config, tokenizer, cache or cache_folder("tokens"))
     return _corpus(config, name, tokenizer, (files[0].tokens, files[1].tokens), files)
 
@@ -90,7 +98,7 @@ def corpus_texts(config: CorpusConfig, limit_bytes: int = 100_000_000) -> Iterat
     """
     _refuse_tokens(config, "its tokenizer must be given: set tokenizer.source")
     n_bytes = 0
-    for part, document in _labelled(config, {}):
+    for part, document in _labelled(config, {}, []):
         if part == "train":
             yield document
             n_bytes += len(document.encode())
@@ -117,6 +125,7 @@ def tokenize_corpus(
     with owned(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UserError(f"{out}: already exists; choose another --out")
+        say_sources(sources_of(config))
         with writing(out), whole_directory(out) as folder:
             _write_pair(config, tokenizer, folder)
             save(folder)
@@ -179,71 +188,81 @@ def _cached(config: CorpusConfig, tokenizer: Tokenizer, cache: Path) -> tuple[To
 
 def _cache_key(config: CorpusConfig, tokenizer: Tokenizer) -> str:
     """Name of the cache entry: a hash of all that decides the tokens."""
-    identities = [_identity(config.corpus, "corpus")]
-    if config.valid is not None:
-        identities.append(_identity(config.valid, "valid"))
+    identities = [_identity(source) for source in sources_of(config).values()]
     parts = (_FORMAT, identities, config.field, config.clean, tokenizer_hash(tokenizer))
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _identity(path_or_id: str, key: str) -> list[object]:
+def _identity(source: Source) -> list[object]:
     """Values that change when the text changes; a hub data set is assumed to never change."""
-    path = local_path(path_or_id, key)
-    if path is None:
-        return [path_or_id]
-    files = text_files(path, key)
+    files = source.files
+    if files is None:
+        return [source.path_or_id]
     if sum(file.stat().st_size for file in files) > _SMALL:
         stats = [(str(file.resolve()), file.stat()) for file in files]
         return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    return [(file.suffix, sha256(file)) for file in files]
+    packed = [file.suffix.lower() in COMPRESSIONS for file in files]
+    kinds = [text_kind(f) if p else f.suffix for f, p in zip(files, packed, strict=True)]
+    return [(kind, sha256(file)) for kind, file in zip(kinds, files, strict=True)]
 
 
 def _write_pair(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> None:
     """Tokenize a corpus into `out/train` and `out/valid`."""
+    sources = sources_of(config)
     reports: dict[str, CleaningReport] = {}
+    without: list[str] = []
     name = PurePath(config.corpus).name
-    writers = {
-        part: TokenWriter(out / part, tokenizer, config.corpus) for part in ("train", "valid")
-    }
-    for part, document in _reported(_labelled(config, reports), f"tokens: {name}"):
+    writers = {part: TokenWriter(out / part, tokenizer, config.corpus) for part in SPLITS}
+    documents = _labelled(config, reports, without)
+    for part, document in _reported(documents, f"tokens: {name}"):
         writers[part].add(document)
+    if without:
+        say(f"corpus: {config.corpus}: no documents in {some_of(without)}")
     for part, writer in writers.items():
         if not writer.n_documents:
-            raise _nothing_left(config, part, reports.get(part) or reports.get("train"))
-        writer.close(reports.get(part))
+            raise _nothing_left(sources, part, reports.get(part) or reports.get("train"))
+        source = sources.get(part, sources["train"])
+        writer.close(reports.get(part), source.names, source.left_out)
     if "train" in reports:
         print(f"tokens: {name}: documents: {reports['train']}", flush=True)
 
 
-def _nothing_left(config: CorpusConfig, part: str, report: CleaningReport | None) -> UserError:
-    key = "valid" if part == "valid" and config.valid is not None else "corpus"
+def _nothing_left(
+    sources: Mapping[str, Source], part: str, report: CleaningReport | None
+) -> UserError:
+    source = sources.get(part, sources["train"])
     reason = "no document is left" + (f" ({report})" if report else "")
-    if key == "corpus" and config.valid is None:
+    if "valid" not in sources:
         reason += "; one to train on and one for `valid` are needed, or a file for `valid`"
-    return UserError(f"{key}: {getattr(config, key)}: {reason}")
+    return UserError(f"{source.key}: {source.path_or_id}: {reason}")
 
 
 def _labelled(
-    config: CorpusConfig, reports: dict[str, CleaningReport]
+    config: CorpusConfig, reports: dict[str, CleaningReport], without: list[str]
 ) -> Iterator[tuple[str, str]]:
-    """(label, document) pairs, label `valid` or `train`; cleaning counts go into `reports`."""
-    if config.valid is None:
-        documents: Iterable[str] = read_documents(config.corpus, config.field)
+    """(label, document) pairs, label `valid` or `train`; cleaning counts go into `reports`, and
+    names of files without documents into `without`.
+    """
+    sources = sources_of(config)
+
+    def read(part: str, held_out: Set[bytes] = frozenset()) -> Iterable[str]:
+        place = sources[part]
+        documents: Iterable[str] = read_documents(
+            place.path_or_id, config.field, SPLITS[part], place.key, without
+        )
         if config.clean:
-            documents = clean(documents, reports.setdefault("train", CleaningReport()))
-        yield from hold_out(documents)
+            report = reports.setdefault(part, CleaningReport())
+            documents = clean(documents, report, held_out)
+        return documents
+
+    if "valid" not in sources:
+        yield from hold_out(read("train"))
         return
     held_out: set[bytes] = set()
-    documents = read_documents(config.valid, config.field, "validation", "valid")
-    if config.clean:
-        documents = clean(documents, reports.setdefault("valid", CleaningReport()))
-    for document in documents:
+    for document in read("valid"):
         held_out.add(content_key(document))
         yield "valid", document
-    documents = read_documents(config.corpus, config.field)
-    if config.clean:
-        documents = clean(documents, reports.setdefault("train", CleaningReport()), held_out)
-    for document in documents:
+    for document in read("train", held_out):
         yield "train", document
 
 

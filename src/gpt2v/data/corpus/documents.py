@@ -1,8 +1,9 @@
 """Documents of plain text, one after another, from files, folders and hub data sets.
 
 No file is read at once: text files are read by the megabyte, JSON by the line, parquet by the
-batch of rows. If something is not text, the error names the file and the line or byte. The next
-steps are `cleaning`, then `tokens`.
+batch of rows. If something is not text, the error names the file and the line or byte (of the
+text, if the file is compressed). `text_files` chooses the files; the next steps are `cleaning`,
+then `tokens`.
 """
 
 import codecs
@@ -15,27 +16,32 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet as pq
 
+from gpt2v.data.corpus.compressed import open_bytes
+from gpt2v.data.corpus.text_files import local_path, text_files, text_kind
 from gpt2v.data.text_pieces import END_OF_TEXT
 from gpt2v.errors import UserError, first_line
-from gpt2v.hub import looks_local
-from gpt2v.paths import expanded
 
 _CHUNK = 1 << 20  # bytes of a text file that are read at once
 _ROWS = 256  # rows of a parquet file that are read at once
 
 
 def read_documents(
-    path_or_id: str, field: str = "text", split: str = "train", key: str = "corpus"
+    path_or_id: str,
+    field: str = "text",
+    split: str = "train",
+    key: str = "corpus",
+    without: list[str] | None = None,
 ) -> Iterator[str]:
     """All documents of a file, a folder or a hub data set, in order.
 
     Args:
         path_or_id: a .txt file (documents separated by <|endoftext|>), a .jsonl file (one object
-            in each line), a .parquet file, a folder (with such files directly in it, read in the
-            order of their names), or a hub id.
+            in each line), either also with .gz, .bz2 or .xz, a .parquet file, a folder (see
+            `text_files`; its files are read in the order of their names), or a hub id.
         field: the column that holds the text; not used for .txt.
-        split: the split of a hub data set.
+        split: the split of a folder or of a hub data set.
         key: name of the setting, for error messages.
+        without: the names of files that turn out to hold no documents are appended to it.
 
     Raises:
         UserError: while the result is read: something is not text or cannot be read, or there are
@@ -48,8 +54,8 @@ def read_documents(
         if path is None:
             documents = _read_hub(path_or_id, field, split, key)
         else:
-            files = text_files(path, key)
-            documents = (d for file in files for d in _READERS[_suffix(file)](file, field, key))
+            files = text_files(path, key).of(split)
+            documents = _read_files(files, field, key, [] if without is None else without)
         for document in documents:
             is_empty = False
             yield document
@@ -61,39 +67,16 @@ def read_documents(
         raise UserError(f"{key}: {path_or_id}: holds no documents")
 
 
-def local_path(path_or_id: str, key: str) -> Path | None:
-    """The file or folder with this name; None for a hub id.
-
-    Raises:
-        UserError: it looks like a path, but no such file or folder exists.
-    """
-    path = expanded(path_or_id)
-    if path.exists():
-        return path
-    if looks_local(path_or_id) or path.suffix in _READERS:
-        raise UserError(f"{key}: {path_or_id}: no such file or folder")
-    return None
-
-
-def text_files(path: Path, key: str) -> list[Path]:
-    """The files that are read: the path itself, or the files directly in a folder, by name.
-
-    Raises:
-        UserError: no .txt, .jsonl or .parquet file.
-    """
-    if path.is_dir():
-        files = [f for f in path.iterdir() if f.is_file() and not f.name.startswith(".")]
-        files = sorted(f for f in files if _suffix(f) in _READERS)
-        if not files:
-            raise UserError(f"{key}: {path}: no .txt, .jsonl or .parquet file in this folder")
-        return files
-    if _suffix(path) not in _READERS:
-        raise UserError(f"{key}: {path}: expected a .txt, .jsonl or .parquet file, or a folder")
-    return [path]
-
-
-def _suffix(file: Path) -> str:
-    return file.suffix.lower()
+def _read_files(files: list[Path], field: str, key: str, without: list[str]) -> Iterator[str]:
+    for file in files:
+        is_empty = True
+        kind = text_kind(file)
+        read = next(reader for form, reader in _READERS.items() if kind.startswith(form))
+        for document in read(file, field, key):
+            is_empty = False
+            yield document
+        if is_empty:
+            without.append(file.name)
 
 
 def _read_txt(path: Path, field: str, key: str) -> Iterator[str]:
@@ -117,7 +100,7 @@ def _decoded(path: Path, key: str) -> Iterator[str]:
     """The text of a UTF-8 file, chunk by chunk."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     start = 0  # bytes of the file before `chunk`
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         while True:
             chunk = file.read(_CHUNK)
             pending = len(decoder.getstate()[0])
@@ -137,7 +120,7 @@ def _decoded(path: Path, key: str) -> Iterator[str]:
 
 def _read_jsonl(path: Path, field: str, key: str) -> Iterator[str]:
     start = 0  # bytes of the file before the line
-    with path.open("rb") as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, 1):
             where = f"{key}: {path}: line {number}"
             if 0 in line:
@@ -151,7 +134,10 @@ def _read_jsonl(path: Path, field: str, key: str) -> Iterator[str]:
                     f"{where}: not UTF-8 text: {error.reason} at byte {offset}"
                 ) from None
             except (ValueError, RecursionError) as error:
-                raise UserError(f"{where}: not JSON: {error}") from None
+                found = "the start of a JSON array: " if text.lstrip().startswith("[") else ""
+                raise UserError(
+                    f"{where}: not JSON: {found}{error}; expected one object in each line"
+                ) from None
             start += len(line)
             if text.strip():
                 yield _text_of(row, field, where)
@@ -160,9 +146,10 @@ def _read_jsonl(path: Path, field: str, key: str) -> Iterator[str]:
 def _text_of(row: Any, field: str, where: str) -> str:
     """The text of one row; a missing value (null) is an empty document."""
     if not isinstance(row, dict):
-        raise UserError(f"{where}: expected an object with the column '{field}'")
+        found = {list: "an array", type(None): "null"}.get(type(row), type(row).__name__)
+        raise UserError(f"{where}: expected an object with the column '{field}', not {found}")
     if field not in row:
-        raise UserError(f"{where}: no column '{field}' (columns: {', '.join(row)})")
+        raise UserError(f"{where}: no column '{field}' (columns: {', '.join(row)}); set field")
     text = row[field]
     if text is None:
         return ""
@@ -178,7 +165,8 @@ def _read_parquet(path: Path, field: str, key: str) -> Iterator[str]:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             if field not in names:
-                raise UserError(f"{where}: no column '{field}' (columns: {', '.join(names)})")
+                there = ", ".join(names)
+                raise UserError(f"{where}: no column '{field}' (columns: {there}); set field")
             dtype = file.schema_arrow.field(field).type
             if not (pyarrow.types.is_string(dtype) or pyarrow.types.is_large_string(dtype)):
                 raise UserError(f"{where}: column '{field}' is {dtype}, expected text")

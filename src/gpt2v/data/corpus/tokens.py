@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from array import array
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -47,6 +48,8 @@ class TokenMeta(Config):
     tokenizer_hash: str
     source: str  # file, folder or hub id
     cleaning: dict[str, int] | None  # counts; None if the documents were not cleaned
+    files: list[str] = Field(default_factory=list)  # names of the files that were read
+    left_out: str = ""  # what was not read, with reasons; empty: nothing
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,19 @@ class TokenWriter:
                 self._offsets.append(self._offsets[-1] + len(tokens))
         self._waiting, self._n_waiting = [], 0
 
-    def close(self, cleaning: CleaningReport | None = None) -> None:
-        """Write the rest, the offsets and meta.json; at least one document must have been added."""
+    def close(
+        self,
+        cleaning: CleaningReport | None = None,
+        files: Sequence[str] = (),
+        left_out: str = "",
+    ) -> None:
+        """Write the rest, the offsets and meta.json; at least one document must have been added.
+
+        Args:
+            cleaning: counts of the documents.
+            files: names of the files that the documents are from.
+            left_out: what was not read, with reasons.
+        """
         self._flush()
         np.save(self.folder / _OFFSETS, np.array(self._offsets, "<i8"))
         meta = TokenMeta(
@@ -137,6 +151,8 @@ class TokenWriter:
             tokenizer_hash=self._hash,
             source=self.source,
             cleaning=None if cleaning is None else asdict(cleaning),
+            files=list(files),
+            left_out=left_out,
         )
         write_json(self.folder / META, meta.model_dump())
 

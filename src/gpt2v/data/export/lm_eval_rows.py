@@ -16,6 +16,12 @@ def image(data: str, asked: str, **_: object) -> Any:
     files: dict[str, list[str]] = {}
     for file in sorted(folder.glob("*-of-*.parquet")):
         files.setdefault(file.name.split("-")[0], []).append(str(file))
+    for split, names in files.items():
+        total = int(Path(names[0]).stem.rsplit("-", 1)[1])  # SPLIT-00000-of-00012
+        if len(names) != total:
+            raise FileNotFoundError(
+                f"{folder}: {len(names)} of {total} files of the {split} split are here"
+            )
     rows = datasets.load_dataset("parquet", data_files=files)
     return rows.filter(lambda name: name == asked, input_columns="instruction")
 

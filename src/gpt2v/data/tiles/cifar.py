@@ -10,10 +10,23 @@ parquet and over the raw pixels in the binary version. So both formats agree in 
 test tiles, but have different training tiles in the validation split.
 """
 
+from pathlib import Path
+
 import numpy as np
 
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data import rng
+from gpt2v.data.data_files import (
+    OTHER_FORMAT,
+    LeftOut,
+    by_split,
+    check_different,
+    check_shards,
+    described,
+    list_files,
+    names_below,
+    some_of,
+)
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles import sprites
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, TileBank, sorted_by_class
@@ -26,8 +39,9 @@ from gpt2v.data.tiles.cifar_formats import (
     read_parquet,
 )
 from gpt2v.data.tiles.image_files import Decoded, Pixels, decode_all, digest, refuse_or_skip
-from gpt2v.errors import UserError, first_line
+from gpt2v.errors import UserError, first_line, within
 from gpt2v.hub import looks_local
+from gpt2v.messages import say_from_first
 from gpt2v.paths import expanded
 from gpt2v.registry import TILE_SOURCES
 
@@ -62,8 +76,6 @@ def cifar_bank(config: TilesConfig) -> TileBank:
             it has unreadable tiles.
     """
     data = _read(config, _VERSIONS[config.source])
-    for part in PARTS:
-        _check_labels(data, part)
     parts = [(part, i) for part in PARTS for i in range(len(data.blobs[part]))]
     blobs = [blob for part in PARTS for blob in data.blobs[part]]
     labels = np.concatenate([data.labels[part] for part in PARTS])
@@ -109,19 +121,6 @@ def cifar_bank(config: TilesConfig) -> TileBank:
     return TileBank(config.source, data.class_names, config.size, splits)
 
 
-def _check_labels(data: CifarFiles, part: str) -> None:
-    """Raise UserError if a part has no pictures or a label out of range."""
-    labels, last = data.labels[part], len(data.class_names) - 1
-    if not len(labels):
-        raise UserError(f"tiles.path: {data.where}: the {part} files hold no pictures")
-    wrong = np.flatnonzero((labels < 0) | (labels > last))
-    if len(wrong):
-        raise UserError(
-            f"tiles.path: {data.where}: labels must lie in 0..{last}, but picture {wrong[0]} of "
-            f"the {part} files has {labels[wrong[0]]}"
-        )
-
-
 def _read(config: TilesConfig, version: Version) -> CifarFiles:
     """Read the data in the format of the files at the configured path."""
     if config.path is None:
@@ -135,18 +134,65 @@ def _read(config: TilesConfig, version: Version) -> CifarFiles:
             )
         return read_hub(config.path, version, "no such folder here, and ")
     try:
-        files = sorted(file for file in root.rglob("*") if file.is_file())
-        parquet = {p: [f for f in files if f.match(f"{p}-*.parquet")] for p in PARTS}
+        with within("tiles.path: "):
+            parquet, binary, left_out = _chosen(root, version)
         if any(parquet.values()):
-            return read_parquet(root, parquet, version)
-        binary = {f.parent for f in files if f.name in (*version.train, version.test)}
-        if binary:
-            return read_binary(root, sorted(binary), version)
+            data = read_parquet(root, parquet, version)
+        else:
+            data = read_binary(root, binary, version)
     except OSError as error:
         raise UserError(
             f"tiles.path: {error.filename or root}: cannot be read: {first_line(error)}"
         ) from None
-    raise UserError(
-        f"tiles.path: {root}: expected {version.expected} in it; the Python version is not "
-        "supported"
-    )
+    if others := described(root, left_out):
+        names = names_below(root, [file for own in parquet.values() for file in own] or binary)
+        say_from_first(f"tiles.path: {root}: reads {some_of(names)}; left out: {others}")
+    return data
+
+
+def _chosen(root: Path, version: Version) -> tuple[dict[str, list[Path]], list[Path], LeftOut]:
+    """The files in a folder: parquet files of each part, or else the folders with the binary
+    version; and what is not read.
+
+    Raises:
+        UserError: there is neither, or a set of files is not whole or there twice.
+    """
+    binary_names = (*version.train, version.test, version.names)
+
+    def why_not(path: Path) -> str:
+        known = path.suffix.lower() == ".parquet" or path.name in binary_names
+        return "" if known else OTHER_FORMAT
+
+    files, left_out = list_files(root, why_not, deep=True)
+    binary = [file for file in files if file.name in binary_names]
+    splits = by_split(root, [file for file in files if file not in binary])
+    parquet = {part: splits.pop(part, []) for part in PARTS}
+    for split, own in splits.items():
+        left_out[f"{split} split" if split else "no split in its name"] = own
+    read = [file for own in parquet.values() for file in own]
+    check_different(read or binary)
+    if read:
+        left_out["binary version"] = binary
+        for part, own in parquet.items():
+            if not own:
+                there = described(root, left_out)
+                raise UserError(
+                    f"{root}: no {part}-*.parquet below this folder"
+                    + (f"; not read: {there}" if there else "")
+                )
+            folders = sorted({file.parent for file in own})
+            if folders[1:]:
+                raise UserError(
+                    f"{root}: holds {part} files in {len(folders)} folders; name one, e.g. "
+                    f"{folders[0]}"
+                )
+            check_shards(own, [file for others in left_out.values() for file in others])
+        return parquet, [], left_out
+    folders = sorted({file.parent for file in binary if file.name != version.names})
+    if not folders:
+        there = described(root, left_out)
+        raise UserError(
+            f"{root}: expected {version.expected} in it; the Python version is not supported"
+            + (f"; not read: {there}" if there else "")
+        )
+    return parquet, folders, left_out

@@ -2,10 +2,9 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow
@@ -13,9 +12,12 @@ import pyarrow.compute
 import pyarrow.parquet as pq
 from PIL import Image
 
+from gpt2v.data.data_files import some_of
 from gpt2v.data.rng import Ints
+from gpt2v.data.tiles.cifar_classes import Names, agreed_names, names_of_lines, relabelled
 from gpt2v.data.tiles.image_files import Pixels, decode, fit
 from gpt2v.errors import UserError, first_line
+from gpt2v.messages import say_from_first
 
 PARTS = ("test", "train")
 _SIDE = 32  # side of a picture in the binary version, in pixels
@@ -59,29 +61,25 @@ def read_parquet(root: Path, files: dict[str, list[Path]], version: Version) -> 
 
     Args:
         root: the folder that the files are in.
-        files: files of each part, in order.
+        files: files of each part, in order; at least one.
         version: CIFAR-10 or CIFAR-100.
 
     Raises:
-        UserError: a file is missing, is damaged or has another schema.
+        UserError: a file is damaged, has another schema or other classes.
     """
-    tables: dict[str, pyarrow.Table] = {}
+    read: dict[str, list[_File]] = {}
     for part in PARTS:
-        if not files[part]:
-            raise UserError(f"tiles.path: {root}: no {part}-*.parquet below this folder")
-        parts = []
+        read[part] = []
         for file in files[part]:
             try:
-                table = pq.read_table(file)
+                table = pq.read_table(file, partitioning=None)
             except (pyarrow.ArrowException, OSError) as error:
                 raise UserError(
                     f"tiles.path: {file}: not a readable parquet file ({first_line(error)})"
                 ) from None
-            _check_columns(table, str(file), version)
-            parts.append(table.select(["img", version.label]))
-        tables[part] = pyarrow.concat_tables(parts, promote_options="permissive")
-    names = _class_names(pq.read_schema(files["train"][0]), str(files["train"][0]), version)
-    return _from_tables(str(root), root.name, names, tables, version)
+            names = _class_names(table.schema, str(file), version)
+            read[part].append(_checked(table, names, str(file), version))
+    return _from_files(str(root), root.name, read, version)
 
 
 def read_hub(name: str, version: Version, failed: str) -> CifarFiles:
@@ -98,26 +96,40 @@ def read_hub(name: str, version: Version, failed: str) -> CifarFiles:
     import datasets
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints every retry
-    tables: dict[str, pyarrow.Table] = {}
-    names: Any = None
+    read: dict[str, tuple[pyarrow.Table, Names]] = {}
     try:
         for part in PARTS:
             rows = datasets.load_dataset(name, split=part)
-            tables[part] = rows.with_format("arrow")[:]
-            names = getattr(rows.features.get(version.label), "names", None)
+            names = tuple(getattr(rows.features.get(version.label), "names", None) or ())
+            read[part] = rows.with_format("arrow")[:], names
     except Exception as error:  # hub, network and format errors have no common type
         raise UserError(
             f"tiles.path: {name}: {failed}cannot be read from the hub: {first_line(error)}; a "
             f"folder needs {version.expected}"
         ) from None
-    for part in PARTS:
-        _check_columns(tables[part], f"{name} ({part})", version)
-    names = tuple(names or ()) or _fallback_names(name, version)
-    return _from_tables(name, name, names, tables, version)
+    files = {
+        part: [_checked(table, names, f"{name} ({part})", version)]
+        for part, (table, names) in read.items()
+    }
+    return _from_files(name, name, files, version)
 
 
-def _check_columns(table: pyarrow.Table, where: str, version: Version) -> None:
-    """Raise UserError if a column is missing, has another type or has missing values."""
+@dataclass(frozen=True)
+class _File:
+    """The pictures of one file, or of one part of a hub data set."""
+
+    where: str  # for error messages
+    names: Names  # its own class names
+    blobs: list[bytes]
+    labels: Ints  # (n_pictures,) numbers of its own class names
+
+
+def _checked(table: pyarrow.Table, names: Names, where: str, version: Version) -> _File:
+    """The pictures of a table.
+
+    Raises:
+        UserError: a column is missing, has another type or has missing values.
+    """
     if not {"img", version.label} <= set(table.column_names):
         raise UserError(
             f"tiles.path: {where}: columns are {table.column_names}, expected 'img' and "
@@ -135,6 +147,8 @@ def _check_columns(table: pyarrow.Table, where: str, version: Version) -> None:
     for name, column in (("img", _blobs(table)), (version.label, table[version.label])):
         if column.null_count:
             raise UserError(f"tiles.path: {where}: column '{name}' has rows without a value")
+    labels = table[version.label].to_numpy().astype(np.int64)
+    return _File(where, names, _blobs(table).to_pylist(), labels)
 
 
 def _blobs(table: pyarrow.Table) -> pyarrow.ChunkedArray:
@@ -142,35 +156,72 @@ def _blobs(table: pyarrow.Table) -> pyarrow.ChunkedArray:
     return pyarrow.compute.struct_field(table["img"], "bytes")
 
 
-def _class_names(schema: pyarrow.Schema, where: str, version: Version) -> tuple[str, ...]:
-    """Class names from the metadata of a parquet file, or else those of `version`."""
+def _class_names(schema: pyarrow.Schema, where: str, version: Version) -> Names:
+    """Class names from the metadata of a parquet file; empty: it names none."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return tuple(features[version.label]["names"])
+        names = tuple(features[version.label]["names"])
     except (KeyError, ValueError, TypeError):
-        return _fallback_names(where, version)
+        return ()
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"tiles.path: {where}: the class names in its metadata are not text")
+    return names
 
 
-def _fallback_names(where: str, version: Version) -> tuple[str, ...]:
-    """The class names of `version`; UserError if it has none."""
-    if not version.class_names:
-        raise UserError(
-            f"tiles.path: {where}: its metadata must name the classes of '{version.label}', as "
-            f"that of {version.hub} does"
-        )
-    return version.class_names
-
-
-def _from_tables(
-    where: str,
-    name: str,
-    class_names: tuple[str, ...],
-    tables: dict[str, pyarrow.Table],
-    version: Version,
+def _from_files(
+    where: str, name: str, files: Mapping[str, Sequence[_File]], version: Version
 ) -> CifarFiles:
-    blobs = {part: _blobs(table).to_pylist() for part, table in tables.items()}
-    labels = {p: t[version.label].to_numpy().astype(np.int64) for p, t in tables.items()}
-    return CifarFiles(where, name, class_names, blobs, labels, decode)
+    """The pictures of all files; their labels number the classes of the first training file."""
+    everyone = [file for part in reversed(PARTS) for file in files[part]]
+    for file in everyone:
+        if not (file.names or version.class_names):
+            raise UserError(
+                f"tiles.path: {file.where}: its metadata must name the classes of "
+                f"'{version.label}', as that of {version.hub} does"
+            )
+    own_names = {file.where: file.names or version.class_names for file in everyone}
+    for part, own in files.items():
+        check_labels(where, part, [(file.labels, len(own_names[file.where])) for file in own])
+    names = agreed_names([(file.where, file.names) for file in everyone], version.class_names)
+    others = [file.where for file in everyone if own_names[file.where] != names]
+    if others:
+        say_from_first(
+            f"tiles.path: {some_of(others)}: numbers the classes in another order than "
+            f"{everyone[0].where}; labels are matched by the names of the classes"
+        )
+    return CifarFiles(
+        where,
+        name,
+        names,
+        {part: [blob for file in own for blob in file.blobs] for part, own in files.items()},
+        {
+            part: np.concatenate([relabelled(f.labels, own_names[f.where], names) for f in own])
+            for part, own in files.items()
+        },
+        decode,
+    )
+
+
+def check_labels(where: str, part: str, labelled: Sequence[tuple[Ints, int]]) -> None:
+    """Check that a part has pictures, and labels in range.
+
+    Args:
+        labelled: labels (n,) and number of classes of each file of the part.
+
+    Raises:
+        UserError: it has none, or a label is out of range.
+    """
+    before = 0  # pictures in the files before
+    for labels, n_classes in labelled:
+        wrong = np.flatnonzero((labels < 0) | (labels >= n_classes))
+        if len(wrong):
+            raise UserError(
+                f"tiles.path: {where}: labels must lie in 0..{n_classes - 1}, but picture "
+                f"{before + wrong[0]} of the {part} files has {labels[wrong[0]]}"
+            )
+        before += len(labels)
+    if not before:
+        raise UserError(f"tiles.path: {where}: the {part} files hold no pictures")
 
 
 def read_binary(root: Path, folders: list[Path], version: Version) -> CifarFiles:
@@ -197,12 +248,18 @@ def read_binary(root: Path, folders: list[Path], version: Version) -> CifarFiles
         lines = (folder / version.names).read_text("utf-8").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"tiles.path: {folder / version.names}: not a text file") from None
-    class_names = tuple(line.strip() for line in lines if line.strip())
+    class_names = names_of_lines(lines, str(folder / version.names))
+    if class_names != version.class_names and set(class_names) == set(version.class_names):
+        say_from_first(
+            f"tiles.path: {folder / version.names}: names the classes in another order than "
+            f"{version.hub}; label 0 is '{class_names[0]}' here, '{version.class_names[0]}' there"
+        )
     blobs, labels = {}, {}
     for part, names in (("test", [version.test]), ("train", version.train)):
         records = np.concatenate([_records(folder / name, version) for name in names])
         labels[part] = records[:, version.label_bytes - 1].astype(np.int64)
         blobs[part] = [record.tobytes() for record in records[:, version.label_bytes :]]
+        check_labels(str(folder), part, [(labels[part], len(class_names))])
     return CifarFiles(str(folder), folder.name, class_names, blobs, labels, _raw)
 
 
