@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from gpt2v.data.rng import Ints
-from gpt2v.data.tiles.image_files import Pixels, decode, fit
+from gpt2v.data.tiles.decoding import decode, fit
+from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError, first_line
 
 PARTS = ("test", "train")
