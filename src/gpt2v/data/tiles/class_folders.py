@@ -17,17 +17,20 @@ from gpt2v.errors import UserError
 from gpt2v.messages import show
 
 # Suffixes of pictures. Those in formats that are not read are refused when they are decoded.
-_PICTURES = frozenset(
-    ".apng .avif .bmp .cr2 .cur .dib .dng .emf .eps .exr .gif .hdr .heic .heif .icns .ico .j2k "
-    ".jfif .jp2 .jpe .jpeg .jpg .jpf .jpx .jxl .jxr .mpo .nef .orf .pbm .pcx .pfm .pgm .png .pnm "
-    ".ppm .psb .psd .qoi .raf .raw .rw2 .sgi .svg .tga .tif .tiff .webp .wmf .xbm .xcf .xpm".split()
-)
-_SYSTEM = frozenset(
-    "__macosx @eadir $recycle.bin thumbs.db ehthumbs.db desktop.ini lost+found .ds_store .git "
-    ".gitignore .gitattributes .gitkeep .ipynb_checkpoints .directory .localized .trashes "
-    ".spotlight-v100 .fseventsd .cache .nomedia".split()
-)  # and files that begin with ._, where macOS keeps properties of files
-_SPLITS = frozenset("train training val valid validation test testing".split())
+_PICTURES = frozenset({
+    ".apng", ".avif", ".bmp", ".cr2", ".cur", ".dib", ".dng", ".emf", ".eps", ".exr", ".gif",
+    ".hdr", ".heic", ".heif", ".icns", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".jpf", ".jpx", ".jxl", ".jxr", ".mpo", ".nef", ".orf", ".pbm", ".pcx", ".pfm", ".pgm",
+    ".png", ".pnm", ".ppm", ".psb", ".psd", ".qoi", ".raf", ".raw", ".rw2", ".sgi", ".svg",
+    ".tga", ".tif", ".tiff", ".webp", ".wmf", ".xbm", ".xcf", ".xpm",
+})  # fmt: skip
+# And files that begin with ._, where macOS keeps properties of files.
+_SYSTEM = frozenset({
+    "__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini", "lost+found",
+    ".ds_store", ".git", ".gitignore", ".gitattributes", ".gitkeep", ".ipynb_checkpoints",
+    ".directory", ".localized", ".trashes", ".spotlight-v100", ".fseventsd", ".cache", ".nomedia",
+})  # fmt: skip
+_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
 _CLASS = "train"  # a vehicle, and a class of CIFAR-100
 
 
@@ -107,7 +110,8 @@ def _check_split(root: Path, folder: Path) -> None:
     if inner or name != _CLASS:
         raise UserError(
             f"tiles.path: {folder}: is named like a split, not like a class; expected "
-            f"{root / 'CLASS' / 'picture.png'}. gpt2v makes its own splits; if it is a class, rename it"
+            f"{root / 'CLASS' / 'picture.png'}. gpt2v makes its own splits; rename it if it is a "
+            "class"
         )
     show(f"tiles.path: {folder}: is read as a class named '{folder.name}', not as a split")
 

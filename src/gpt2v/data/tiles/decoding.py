@@ -8,9 +8,10 @@ frames, there is no single right conversion.
 import io
 import warnings
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from gpt2v.data.tiles.resizing import Pixels
 from gpt2v.errors import first_line
@@ -34,7 +35,9 @@ _UPRIGHT = {
 # The colours of PNG files without a profile: those of sRGB, to 1%.
 _GAMMA = 0.45455
 _PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
-_SAME = 3  # grey levels by which a profile may differ from sRGB: versions of sRGB differ in rounding
+_SAME = (
+    3  # grey levels by which a profile may differ from sRGB: versions of sRGB differ in rounding
+)
 
 
 class Unreadable(Exception):
@@ -84,12 +87,12 @@ def _opened(blob: bytes) -> Image.Image:
     if is_deep:
         raise Unreadable("16 bits in each channel; convert it to 8 bits")
     _check_colours(picture)
-    turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation))
+    turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     upright: Image.Image = picture if turn is None else picture.transpose(turn)
     return upright.convert("RGB")
 
 
-def _check_frames(picture: Image.Image) -> None:
+def _check_frames(picture: ImageFile.ImageFile) -> None:
     """Raise Unreadable unless there is one frame, which fills the picture.
 
     The first picture of an MPO file is the photograph; cameras add previews and depth maps.
@@ -101,13 +104,13 @@ def _check_frames(picture: Image.Image) -> None:
         raise Unreadable("its frame does not fill it; convert it to RGB")
 
 
-def _is_deep(picture: Image.Image) -> bool:
+def _is_deep(picture: ImageFile.ImageFile) -> bool:
     """Whether the file, not loaded yet, has more than 8 bits where Pillow keeps 8."""
     for codec, _, _, args in picture.tile:
-        if codec.startswith("ppm"):
-            return bool(args[-1] > 255)
-        raw = args if isinstance(args, str) else str(args[0]) if args else ""
-        if ";16" in raw and picture.format in ("PNG", "TIFF"):
+        parts: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
+        if codec.startswith("ppm"):  # the last part is the largest value of a sample
+            return bool(parts[-1] > 255)
+        if ";16" in str(parts[0]) and picture.format in ("PNG", "TIFF"):
             return True
     return False
 
