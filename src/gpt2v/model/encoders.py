@@ -9,6 +9,7 @@ Shapes: D width of a hidden state.
 import copy
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from transformers import (
 from gpt2v.config.choice import Choice
 from gpt2v.config.models import VisionConfig
 from gpt2v.errors import UserError, first_line
+from gpt2v.messages import say
 from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.preprocessor import read_normalisation
@@ -141,7 +143,10 @@ def load_encoder(
     except ValueError as error:
         raise UserError(f"{key}: {path}/config.json: {error}") from None
     whole = sides["image_size"] if image_size is None else None  # else the user decides
-    mean, std = read_normalisation(path, key, whole) or (own.mean, own.std)
+    normalisation = read_normalisation(path, key, whole)
+    if normalisation is None and not Path(path).exists():  # or it could not be downloaded
+        say(f"{key}: {path}: has no preprocessor; pixels are normalised as usual for {own.name}")
+    mean, std = normalisation or (own.mean, own.std)
     tower = load_pretrained(own.model_class, path, key, **sides, **own.load_options)
     if family is not None:  # kept with the weights, for whoever opens them
         setattr(tower.config, _FAMILY, family.plain())

@@ -6,7 +6,6 @@ resizing and cropping must not change them.
 """
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from gpt2v.model.families import Channels
 
 # Image processors that resize, crop, rescale and normalise, and do nothing else.
 PLAIN = ("Bit", "Blip", "CLIP", "DeiT", "Siglip", "ViT")
+_SMALL, _LARGE = 1e-6, 1e9  # a smallest divisor and a largest number that fp32 can work with
 _SIZES = {"do_resize": "size", "do_center_crop": "crop_size", "do_pad": "pad_size"}
 _READ = {
     *("image_processor_type", "feature_extractor_type", "do_rescale", "rescale_factor"),
@@ -161,14 +161,14 @@ def _channels(values: dict[str, Any]) -> tuple[Channels, Channels]:
             raise UserError(
                 f"needs image_mean and image_std, each a number or three; {field} is {given!r}"
             )
-        if field == "image_std" and min(three) <= 0:
-            raise UserError(f"image_std: {given!r} must be above 0")
+        if field == "image_std" and min(three) < _SMALL:
+            raise UserError(f"image_std: {given!r} must be above 0 (at least {_SMALL:g})")
         read.append((float(three[0]), float(three[1]), float(three[2])))
     return read[0], read[1]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGE
 
 
 def _divided(three: Channels, by: float) -> Channels:
