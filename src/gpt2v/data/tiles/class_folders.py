@@ -59,7 +59,6 @@ def find_classes(root: Path) -> ClassFolders:
     """
     inside = list(_entries(root))
     folders = [entry for entry in inside if entry.is_dir() and not _is_hidden(entry)]
-    folders.sort(key=lambda folder: in_one_form(folder.name))
     left_out = [_told(entry, "beside the class folders") for entry in set(inside) - set(folders)]
     files: list[Path] = []
     labels: list[int] = []
@@ -87,8 +86,11 @@ def find_classes(root: Path) -> ClassFolders:
 
 
 def _entries(folder: Path) -> Iterator[Path]:
-    """What is in a folder, sorted by name, without what operating systems add."""
-    for entry in sorted(folder.iterdir()):
+    """What is in a folder, sorted by name, without what operating systems add.
+
+    The order is the same on every system, whichever Unicode form it writes names in.
+    """
+    for entry in sorted(folder.iterdir(), key=lambda entry: (in_one_form(entry.name), entry.name)):
         if entry.name.lower() not in _SYSTEM and not entry.name.startswith("._"):
             yield entry
 
