@@ -26,5 +26,9 @@ def within(prefix: str) -> Iterator[None]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of the message of another library's exception, or the name of its type."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of the message of another library's exception, or the name of its type.
+
+    If the first line ends with a colon, the second one too.
+    """
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])

@@ -18,6 +18,7 @@ from transformers import (
 
 import helpers
 from gpt2v.config.grids import GridConfig
+from gpt2v.config.load import validate
 from gpt2v.config.training import MMConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
@@ -268,6 +269,72 @@ def test_what_does_not_fit_an_encoder_is_refused(lm_path, tmp_path):
     )
     (tmp_path / "clip" / "preprocessor_config.json").write_text('{"image_mean": [1]}')
     refused("preprocessor_config.json: needs image_mean and image_std", clip, lm_path)
+
+
+def with_sizes(path, **values):
+    """Write values into the vision tower's part of config.json."""
+    whole = json.loads((path / "config.json").read_text())
+    whole.get("vision_config", whole).update(values)
+    (path / "config.json").write_text(json.dumps(whole))
+
+
+@pytest.mark.parametrize("name", list(N_CLASS))
+def test_sizes_as_pairs_of_equal_numbers_are_those_numbers(name, lm_path, tokenizer, tmp_path):
+    path = helpers.tower_checkpoint(name, tmp_path / "tower")
+    plain, _ = build_gpt2v(config(path, lm_path))
+    with_sizes(tmp_path / "tower", image_size=[32, 32], patch_size=[8, 8])
+    model, _ = build_gpt2v(config(path, lm_path))
+    assert model.geometry == PictureGeometry(32, 8)
+    assert model.config.vision_config.to_dict() == plain.config.vision_config.to_dict()
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    features = [m.eval().vision_features(m.normalise(pixels)) for m in (plain, model)]
+    torch.testing.assert_close(*features, rtol=0, atol=0)
+    larger = load_encoder(path, image_size=48).tower
+    assert (larger.config.image_size, larger.config.patch_size) == (48, 8)
+    saved = helpers.save_checkpoint(tmp_path / "run", 1, model, tokenizer)
+    with_sizes(saved, image_size=[32, 32])
+    again = load_pretrained(GPT2vModel, str(saved), "model")
+    assert again.geometry == PictureGeometry(32, 8)
+
+
+@pytest.mark.parametrize("name", list(N_CLASS))
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"image_size": [32, 40]}, r"image_size: \[32, 40\] must be one number"),
+        ({"image_size": [32, 32, 32]}, r"image_size: "),
+        ({"image_size": []}, r"image_size"),
+        ({"image_size": 0}, "image_size: 0 must be above 0"),
+        ({"image_size": "32"}, "image_size"),
+        ({"image_size": None}, "image_size"),
+        ({"image_size": 36}, "pictures of 36 pixels cannot be cut into 8-pixel patches"),
+        ({"patch_size": [8, 4]}, r"patch_size: \[8, 4\] must be one number"),
+        ({"patch_size": 0}, "patch_size: 0 must be above 0"),
+        ({"patch_size": -8}, "patch_size: -8 must be above 0"),
+        ({"num_channels": 1}, "num_channels: 1 must be 3"),
+        ({"num_channels": 4}, "num_channels: 4 must be 3"),
+    ],
+)
+def test_towers_for_other_pictures_are_refused(name, values, says, lm_path, tmp_path):
+    path = helpers.tower_checkpoint(name, tmp_path)
+    with_sizes(tmp_path, **values)
+    refused(f"encoder: .*{says}", path, lm_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"image_size": [96, 96]}, "vision.image_size"),
+        ({"image_size": 90}, "image_size 90 must be a multiple of patch_size 16"),
+        ({"patch_size": [8, 8]}, "vision.patch_size"),
+        ({"num_channels": 1}, "vision.num_channels: unknown key"),
+    ],
+)
+def test_new_towers_have_the_same_limits(values, key, lm_path):
+    with pytest.raises(UserError) as caught:
+        validate(MMConfig, {**config(None, lm_path).model_dump(), "vision": values}, "f.yaml")
+    assert key in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_a_projector_is_taken_from_another_gpt2v_if_it_fits(lm_path, tokenizer, tmp_path):

@@ -19,9 +19,10 @@ from gpt2v.data.grids.cells import Dice, Grids, draw_grids
 from gpt2v.data.grids.samples import Samples, draw_samples
 from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.examples import Example, examples_of
+from gpt2v.data.render.forms import check_names
 from gpt2v.data.render.max_length import max_length
 from gpt2v.data.render.pictures import Pictures
-from gpt2v.data.render.views import ImageView, View, picture_of
+from gpt2v.data.render.views import ImageView, TextView, View, picture_of
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError, within
@@ -51,6 +52,11 @@ class GridDataset:
     split: str = "train"
     n: int | None = None
     key: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise UserError if the text form cannot express the names of the classes."""
+        with within(self.key):
+            check_names(TextView.of(self.spec).form, self.bank.class_names)
 
     def __len__(self) -> int:
         if self.n is None:

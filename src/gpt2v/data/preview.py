@@ -13,6 +13,7 @@ from gpt2v.data.dataset import GridDataset
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError, within
+from gpt2v.messages import say
 from gpt2v.storage.files import whole_file, writing
 
 _PICTURE = 192  # small pictures are enlarged by a whole number, up to this many pixels
@@ -41,6 +42,8 @@ def preview(config: PreviewConfig, n: int, png: Path) -> None:
         raise UserError(f"--png: {png}: was not written by gpt2v; choose another name")
     with within("--png: "), writing(png), whole_file(png) as file:
         sheet.save(file, format="PNG", pnginfo=_mark())
+    if missing := _without_glyph("".join(titled)):
+        say(f"--png: {png}: its font lacks {' '.join(missing)}; the texts printed here are right")
     for text in titled:
         print(f"--- {text}", end="")
     print(f"contact sheet: {png}")
@@ -59,6 +62,18 @@ def _is_ours(png: Path) -> bool:
             return image.info.get(_MARK[0]) == _MARK[1]
     except (OSError, ValueError):
         return False
+
+
+def _without_glyph(text: str) -> list[str]:
+    """The characters that the font of the contact sheet shows as an empty box."""
+    font = _font()
+    box = bytes(font.getmask("\U0010ffff"))  # no character
+    others = sorted(set(text) - set(map(chr, range(128))))
+    return [char for char in others if bytes(font.getmask(char)) == box]
+
+
+def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=12)
 
 
 def montage(rows: Sequence[Sequence[Pixels]]) -> Pixels:
@@ -80,7 +95,7 @@ def montage(rows: Sequence[Sequence[Pixels]]) -> Pixels:
 
 def contact_sheet(pictures: list[Pixels], texts: list[str]) -> Image.Image:
     """Each picture (height, width, 3) with its text beside it, one below the other."""
-    font = ImageFont.load_default(size=12)
+    font = _font()
     images = []
     for pixels in pictures:
         times = max(1, _PICTURE // max(pixels.shape[:2]))

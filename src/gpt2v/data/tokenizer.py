@@ -19,7 +19,8 @@ from gpt2v.errors import UserError
 from gpt2v.paths import expanded
 
 # As in GPT-2's pattern, words and runs of punctuation take one leading space. Digits are separate.
-_SPLIT = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# Marks, such as vowels of Hindi and Thai, belong to words.
+_SPLIT = r" ?[\p{L}\p{M}]+| ?\p{N}| ?[^\s\p{L}\p{N}\p{M}]+|\s+(?!\S)|\s+"
 
 
 def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:

@@ -7,7 +7,6 @@ Shapes: D width of a hidden state.
 """
 
 import copy
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +22,14 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import cached_file
 
 from gpt2v.config.choice import Choice
 from gpt2v.config.models import VisionConfig
 from gpt2v.errors import UserError, first_line
+from gpt2v.messages import say
 from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained
+from gpt2v.model.preprocessor import read_normalisation
 from gpt2v.registry import ENCODER_FAMILIES
 
 _FAMILY = "encoder_family"  # key in a tower's configuration, if a family was chosen
@@ -60,7 +60,7 @@ def parse_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrained
     """The configuration of a tower, from the values in a file.
 
     Raises:
-        ValueError: no family has its type.
+        ValueError: no family has its type, or its pictures are not square and in colour.
     """
     if isinstance(config, PreTrainedConfig):
         return config
@@ -70,7 +70,33 @@ def parse_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrained
     if family is None:
         raise ValueError(f"vision_config: {model_type} is none of {', '.join(known_types())}")
     parsed: PreTrainedConfig = family.config_class(**values)
+    try:
+        parsed.update(_square_sides(parsed))
+    except ValueError as error:
+        raise ValueError(f"vision_config: {error}") from None
     return parsed
+
+
+def _square_sides(config: PreTrainedConfig) -> dict[str, int]:
+    """The sides of pictures and patches in pixels, which files may also have as pairs.
+
+    Raises:
+        ValueError: pictures or patches are not square, or have other channels than red, green and
+            blue.
+    """
+    sides = {}
+    for name in ("image_size", "patch_size"):
+        value = getattr(config, name, None)
+        pair = list(value) if isinstance(value, list | tuple) else [value]
+        if len(pair) not in (1, 2) or pair[0] != pair[-1] or not isinstance(pair[0], int):
+            raise ValueError(f"{name}: {value} must be one number of pixels, as it is of a square")
+        if pair[0] < 1:
+            raise ValueError(f"{name}: {value} must be above 0")
+        sides[name] = pair[0]
+    n_channels = getattr(config, "num_channels", 3)
+    if n_channels != 3:
+        raise ValueError(f"num_channels: {n_channels} must be 3, as pictures have three colours")
+    return sides
 
 
 def new_encoder(config: VisionConfig) -> Encoder:
@@ -97,24 +123,33 @@ def load_encoder(
         family: None: the family of the checkpoint's type.
 
     Raises:
-        UserError: the checkpoint cannot be loaded, it is of another architecture, or `image_size`
-            is not a multiple of the patch size.
+        UserError: the checkpoint cannot be loaded, it is of another architecture, its preprocessor
+            or its sizes are not those of our pictures, or `image_size` is not a multiple of the
+            patch size.
     """
     try:
-        model_type = AutoConfig.from_pretrained(path).model_type
+        config = AutoConfig.from_pretrained(path)
     except Exception as error:  # hub, file and format errors have no common type
         raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
-    own = family_by_type(model_type, family)
+    own = family_by_type(config.model_type, family)
     if own is None:
         names = [entry.at.name for entry in ENCODER_FAMILIES.values()]
         raise UserError(
-            f"{key}: {path}: a {model_type} checkpoint; expected {', '.join(names[:-1])} or "
+            f"{key}: {path}: a {config.model_type} checkpoint; expected {', '.join(names[:-1])} or "
             f"{names[-1]}, with or without its text tower"
         )
-    tower = load_pretrained(own.model_class, path, key, **own.load_options)
+    try:
+        sides = _square_sides(getattr(config, "vision_config", config))
+    except ValueError as error:
+        raise UserError(f"{key}: {path}/config.json: {error}") from None
+    whole = sides["image_size"] if image_size is None else None  # else the user decides
+    normalisation = read_normalisation(path, key, whole)
+    if normalisation is None and not Path(path).exists():  # or it could not be downloaded
+        say(f"{key}: {path}: has no preprocessor; pixels are normalised as usual for {own.name}")
+    mean, std = normalisation or (own.mean, own.std)
+    tower = load_pretrained(own.model_class, path, key, **sides, **own.load_options)
     if family is not None:  # kept with the weights, for whoever opens them
         setattr(tower.config, _FAMILY, family.plain())
-    mean, std = _normalisation(path) or (own.mean, own.std)
     if image_size is not None and image_size != tower.config.image_size:
         if image_size % tower.config.patch_size:
             raise UserError(
@@ -123,30 +158,6 @@ def load_encoder(
             )
         tower = resampled(tower, image_size)
     return Encoder(tower, mean, std)
-
-
-def _normalisation(path: str) -> tuple[Channels, Channels] | None:
-    """Mean and standard deviation from the checkpoint's image processor; None if it has none.
-
-    The image processor has its own file, or is part of the processor's file (transformers 5).
-    """
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        try:
-            file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
-        except OSError as error:
-            raise UserError(f"encoder: {path}: {name}: {first_line(error)}") from None
-        if file is None:
-            continue
-        try:
-            values = json.loads(Path(file).read_text("utf-8"))
-            values = values.get("image_processor", values)
-            mean, std = (tuple(map(float, values[k])) for k in ("image_mean", "image_std"))
-            if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-                raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"encoder: {path}/{name}: needs image_mean and image_std") from None
-        return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
-    return None
 
 
 def resampled(tower: PreTrainedModel, image_size: int) -> PreTrainedModel:

@@ -8,6 +8,8 @@ tokenizer's pre-tokens, for any neighbouring pieces.
 Shapes: B samples of a batch, R rows of a grid, C columns of a grid, K text pieces in a row.
 """
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from gpt2v.config.choice import choose
@@ -18,7 +20,10 @@ from gpt2v.data.render.spans import patch_tiled_cells
 from gpt2v.data.render.views import TextView
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY, Strings
+from gpt2v.errors import UserError
 from gpt2v.registry import TEXT_FORMS
+
+_UNDELIMITED = ("plain", "patch-tiled")  # forms that write nothing between the words of cells
 
 
 def written_pieces(
@@ -28,6 +33,39 @@ def written_pieces(
     form = choose(TEXT_FORMS, view.form).load()
     pieces: Ints = form(samples, names, table, view)
     return pieces
+
+
+def check_names(form: str, names: tuple[str, ...]) -> None:
+    """Check that the words of a grid in this form can be read in one way only.
+
+    Without delimiters, `polar bear` may be one object or two. Names are a code over words, which
+    Sardinas and Patterson's algorithm (1953) decides.
+
+    Raises:
+        UserError: they can be read in two ways.
+    """
+    words = {tuple(name.split(" ")) for name in names}
+    if choose(TEXT_FORMS, form) not in _UNDELIMITED or all(len(word) == 1 for word in words):
+        return
+    known: set[tuple[str, ...]] = set()
+    rest = {after for one in words for after in _after(one, words - {one})}
+    while rest - known:
+        known |= rest
+        rest = {after for one in rest for after in _after(one, words)}
+        rest |= {after for one in words for after in _after(one, known)}
+        if () in rest:
+            several = ", ".join(repr(name) for name in names if " " in name)
+            raise UserError(
+                f"form: {choose(TEXT_FORMS, form)} has no delimiters, so that {several} could be "
+                "several objects; choose another form or rename the classes"
+            )
+
+
+def _after(begin: tuple[str, ...], whole: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """What follows `begin` in each of the sequences that begin with it."""
+    for sequence in whole:
+        if sequence[: len(begin)] == begin:
+            yield sequence[len(begin) :]
 
 
 @TEXT_FORMS.register("markdown")

@@ -15,7 +15,8 @@ from PIL import Image
 from gpt2v.data.data_files import some_of
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.cifar_classes import Names, agreed_names, names_of_lines, relabelled
-from gpt2v.data.tiles.image_files import Pixels, decode, fit
+from gpt2v.data.tiles.decoding import decode, fit
+from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError, first_line
 from gpt2v.messages import say_from_first
 

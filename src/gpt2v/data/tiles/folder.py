@@ -1,7 +1,8 @@
 """Tiles from a folder of image files: folder/class/file.png.
 
-The names of the sub-folders are the class names. The different files of a class are sorted by the
-hash of their bytes: the first tenth is the val split and the next tenth is the test split.
+The names of the sub-folders are the class names. The different pictures of a class are sorted by
+the hash of their files' bytes: the first tenth is the val split and the next tenth is the test
+split. Files with other bytes but the same tile are the same picture.
 """
 
 from pathlib import Path
@@ -11,12 +12,12 @@ import numpy as np
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, TileBank, sorted_by_class
+from gpt2v.data.tiles.class_folders import find_classes
+from gpt2v.data.tiles.decoding import Unreadable
 from gpt2v.data.tiles.image_files import PictureFiles, Pixels, decode_all, refuse_or_skip
 from gpt2v.errors import UserError
 from gpt2v.paths import expanded
 from gpt2v.registry import TILE_SOURCES
-
-_PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".webp"}
 
 
 @TILE_SOURCES.register("folder")
@@ -26,8 +27,8 @@ def folder_bank(config: TilesConfig) -> TileBank:
     With `decode: on-the-fly` each file is decoded once now, as a check, and again for each use.
 
     Raises:
-        UserError: no such folder, fewer than two classes, unreadable files, or one picture in two
-            classes.
+        UserError: no such folder, no folder of class folders, unreadable files, or one picture in
+            two classes.
     """
     if config.path is None:
         raise UserError(
@@ -39,12 +40,13 @@ def folder_bank(config: TilesConfig) -> TileBank:
             f"tiles.path: {root}: no such folder; expected one with a sub-folder for each class"
         )
     try:
-        class_names, files, labels = _listed(root)
+        found = find_classes(root)
     except OSError as error:
         where = error.filename or root
         raise UserError(f"tiles.path: {where}: cannot be read: {error.strerror}") from None
+    files = found.files
     decoded = decode_all(
-        lambda i: files[i].read_bytes(),
+        lambda i: _content(files[i]),
         [str(file) for file in files],
         config.size,
         "tiles: folder",
@@ -52,24 +54,24 @@ def folder_bank(config: TilesConfig) -> TileBank:
     )
     refuse_or_skip(decoded.faults, len(files), root, config.corrupt)
     readable = np.flatnonzero(decoded.readable)
-    files, labels = [files[i] for i in readable], labels[readable]
+    files, labels = [files[i] for i in readable], found.labels[readable]
     digests = decoded.digests[readable]
     whole: Pixels | PictureFiles = (
         PictureFiles(tuple(files), digests, config.size)
         if decoded.pixels is None
         else decoded.pixels[readable]
     )
-    split = _split(files, labels, digests)
+    split = _split(files, labels, _of_equal_tiles(digests, decoded.looks[readable]))
     splits = {}
     for number, name in enumerate(SPLITS):
         own = np.flatnonzero(split == number)
         splits[name] = sorted_by_class(
             labels[own],
-            len(class_names),
+            len(found.names),
             [str(files[i]) for i in own],
             lambda order, own=own: _chosen(whole, own[order]),  # type: ignore[misc]
         )
-    return TileBank("folder", class_names, config.size, splits)
+    return TileBank("folder", found.names, config.size, splits)
 
 
 def _chosen(whole: Pixels | PictureFiles, which: Ints) -> Pixels | PictureFiles:
@@ -80,21 +82,19 @@ def _chosen(whole: Pixels | PictureFiles, which: Ints) -> Pixels | PictureFiles:
     return whole[which]
 
 
-def _listed(root: Path) -> tuple[tuple[str, ...], list[Path], Ints]:
-    """Class names, all image files sorted by class and name, and their classes (n_files,)."""
-    class_names = tuple(sorted(p.name for p in root.iterdir() if p.is_dir()))
-    if len(class_names) < 2:
-        raise UserError(
-            f"tiles.path: {root}: found {len(class_names)} class folders, need 2 or more"
-        )
-    labelled = [
-        (label, file)
-        for label, name in enumerate(class_names)
-        for file in sorted((root / name).iterdir())
-        if file.suffix.lower() in _PICTURES and file.is_file()
-    ]
-    labels = np.array([label for label, _ in labelled], np.int64)
-    return class_names, [file for _, file in labelled], labels
+def _content(file: Path) -> bytes:
+    """The bytes of a file; a pipe or a device, which may never end, is not read."""
+    if file.exists() and not file.is_file():
+        raise Unreadable("no regular file")
+    return file.read_bytes()
+
+
+def _of_equal_tiles(digests: U64, looks: U64) -> U64:
+    """The digest of each picture (n_files,), of equal tiles the smallest one."""
+    _, look = np.unique(looks, return_inverse=True)
+    smallest = np.full(len(digests), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(smallest, look, digests)
+    return smallest[look]
 
 
 def _split(files: list[Path], labels: Ints, digests: U64) -> Ints:
@@ -105,11 +105,11 @@ def _split(files: list[Path], labels: Ints, digests: U64) -> Ints:
         unique, rank = np.unique(digests[own], return_inverse=True)
         held_out = max(1, round(len(unique) * VAL_SHARE))
         split[own] = np.select([rank < held_out, rank < 2 * held_out], [1, 2], 0)
-    for digest in np.unique(digests[split > 0]):  # the same picture under two class names
-        same = np.flatnonzero(digests == digest)
-        if len(set(labels[same])) > 1:
-            raise UserError(
-                f"tiles.path: {files[same[0]]} and {files[same[-1]]} are the same picture "
-                "in two classes; keep one"
-            )
+    order = np.lexsort((labels, digests))  # the same picture under two class names is adjacent
+    twice = (np.diff(digests[order]) == 0) & (np.diff(labels[order]) != 0)
+    for at in np.flatnonzero(twice)[:1].tolist():
+        one, other = (files[i] for i in order[at : at + 2].tolist())
+        raise UserError(
+            f"tiles.path: {one} and {other} are the same picture in two classes; keep one"
+        )
     return split

@@ -1,11 +1,6 @@
-"""Decode image files to tiles of one size; refuse or skip those that cannot be decoded.
-
-Only images that convert to RGB exactly are accepted. For transparency, CMYK or more than 8 bits,
-there is no single right conversion to RGB.
-"""
+"""Decode image files to tiles of one size; refuse or skip those that cannot be decoded."""
 
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,48 +8,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gpt2v.data.rng import U64, Ints
-from gpt2v.errors import UserError, first_line
+from gpt2v.data.tiles.decoding import Unreadable, decode
+from gpt2v.errors import UserError
 from gpt2v.messages import show
 from gpt2v.progress import track
 
 Pixels = NDArray[np.uint8]
 
-_EXACT = ("RGB", "L", "P")  # Pillow's modes that convert to RGB without loss
 _NAMED = 3  # number of unreadable pictures that an error message names
-
-
-class Unreadable(Exception):
-    """An image file cannot be decoded to a tile; the message says why."""
-
-
-def decode(blob: bytes, size: int) -> Pixels:
-    """Decode the bytes of an image file to one tile, (size, size, 3).
-
-    The image is resized with a bicubic filter; `size` is in pixels.
-
-    Raises:
-        Unreadable: the file is damaged, is not an image, or does not convert to RGB exactly.
-    """
-    try:
-        picture = Image.open(io.BytesIO(blob))
-        picture.load()
-    except Exception as error:  # Pillow's readers raise many types, even SyntaxError
-        reason = first_line(error).split("<")[0].strip() or type(error).__name__
-        raise Unreadable(reason) from None
-    if picture.mode not in _EXACT or picture.has_transparency_data:
-        seen = " with transparency" if picture.mode in _EXACT else ""
-        raise Unreadable(f"mode {picture.mode}{seen}; convert it to RGB")
-    return fit(picture.convert("RGB"), size)
-
-
-def fit(picture: Image.Image, size: int) -> Pixels:
-    """An RGB image as one tile, (size, size, 3), resized with a bicubic filter."""
-    if picture.size != (size, size):
-        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(picture)
 
 
 def digest(blob: bytes) -> int:
@@ -69,12 +32,14 @@ class Decoded:
     Attributes:
         pixels: (n_tiles, size, size, 3), or None if `with_pixels` is false.
         digests: (n_tiles,) hash of each picture's bytes.
+        looks: (n_tiles,) hash of each tile's pixels.
         readable: (n_tiles,) whether each picture could be decoded.
         faults: name and reason of each picture that could not be decoded.
     """
 
     pixels: Pixels | None
     digests: U64
+    looks: U64
     readable: NDArray[np.bool_]
     faults: list[str]
 
@@ -98,7 +63,7 @@ def decode_all(
         with_pixels: whether the result holds the pixels.
     """
     pixels = np.zeros((len(names), size, size, 3), np.uint8) if with_pixels else None
-    digests = np.zeros(len(names), np.uint64)
+    digests, looks = np.zeros((2, len(names)), np.uint64)
     readable = np.ones(len(names), bool)
     faults = []
     for i, name in enumerate(track(names, label)):
@@ -110,9 +75,10 @@ def decode_all(
             readable[i] = False
             faults.append(f"{name} ({getattr(error, 'strerror', None) or error})")
         else:
+            looks[i] = digest(tile.tobytes())
             if pixels is not None:
                 pixels[i] = tile
-    return Decoded(pixels, digests, readable, faults)
+    return Decoded(pixels, digests, looks, readable, faults)
 
 
 def refuse_or_skip(

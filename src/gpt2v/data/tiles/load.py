@@ -15,12 +15,10 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.tiles import cifar, folder, sprites  # noqa: F401 (registers them)
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, SplitTiles, TileBank
 from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.data.tiles.names import class_names
 from gpt2v.errors import UserError
 from gpt2v.progress import track
 from gpt2v.registry import TILE_SOURCES
-
-_SEPARATORS = ",;|&'"  # they separate names in lists and tables
-_ANSWERS = ("tie", "none", "yes", "no")  # answers that are not objects
 
 
 def load_bank(config: TilesConfig) -> TileBank:
@@ -31,26 +29,16 @@ def load_bank(config: TilesConfig) -> TileBank:
             class cannot be used in text.
     """
     made: TileBank = choose(TILE_SOURCES, config.source).load()(config)
-    bank = replace(made, augment=config.augment)
+    where = config.path or config.source
+    names = class_names(made.class_names, where)
+    bank = replace(made, class_names=names, augment=config.augment)
     empty = np.argwhere(bank.counts == 0)
     if len(empty):
         split, label = empty[0]
         raise UserError(
-            f"tiles.path: {config.path or config.source}: class '{bank.class_names[label]}' "
-            f"has no picture left for the {SPLITS[split]} split; it needs more pictures"
+            f"tiles.path: {where}: class '{names[label]}' has no picture left for the "
+            f"{SPLITS[split]} split; it needs more pictures"
         )
-    for name in bank.class_names:  # other borders would merge with the text around the name
-        if not (name and name[0].isalnum() and name[-1].isalnum() and name.isprintable()):
-            raise UserError(
-                f"tiles.path: {config.path or config.source}: class name {name!r} must begin and "
-                "end with a letter or a digit"
-            )
-        if set(name) & set(_SEPARATORS) or name in _ANSWERS:
-            raise UserError(
-                f"tiles.path: {config.path or config.source}: class name {name!r} is ambiguous in "
-                f"text; a name must not contain any of {_SEPARATORS} and must not be any of "
-                f"{', '.join(_ANSWERS)}"
-            )
     return bank
 
 

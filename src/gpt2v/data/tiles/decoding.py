@@ -1,0 +1,148 @@
+"""Decode one image file to one tile, with the pixels that every viewer shows; or say why not.
+
+Only pictures that convert to 8 bits of sRGB exactly are accepted, turned upright as their EXIF
+orientation says. For transparency, CMYK, more than 8 bits, another colour profile or several
+frames, there is no single right conversion.
+"""
+
+import io
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
+
+from gpt2v.data.tiles.resizing import Pixels
+from gpt2v.errors import first_line
+
+# What is read, by Pillow's names. Others are refused: Pillow does not tell how many bits a sample
+# of AVIF or JPEG 2000 has, an icon is several pictures, and EPS would run another program.
+_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+_READ = "BMP, GIF, JPEG, PNG, PPM, TIFF or WebP"
+_EXACT = ("RGB", "L", "P", "1")  # Pillow's modes that convert to RGB without loss
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # EXIF orientation -> what turns the picture upright; others are upright
+
+# The colours of PNG files without a profile: those of sRGB, to 1%.
+_GAMMA = 0.45455
+_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+_SAME = (
+    3  # grey levels by which a profile may differ from sRGB: versions of sRGB differ in rounding
+)
+
+
+class Unreadable(Exception):
+    """An image file cannot be decoded to a tile; the message says why."""
+
+
+def decode(blob: bytes, size: int) -> Pixels:
+    """Decode the bytes of an image file to one tile, (size, size, 3).
+
+    The image is resized with a bicubic filter, whatever its shape; `size` is in pixels.
+
+    Raises:
+        Unreadable: the file is damaged, is not an image, or does not convert to RGB exactly.
+    """
+    try:
+        with warnings.catch_warnings():  # about metadata that are not needed here
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return fit(_opened(blob), size)
+    except Unreadable:
+        raise
+    except UnidentifiedImageError:
+        raise Unreadable(f"no picture in a format that is read: {_READ}") from None
+    except Exception as error:  # Pillow's readers raise many types, even SyntaxError
+        reason = first_line(error).split("<")[0].strip() or type(error).__name__
+        raise Unreadable(reason) from None
+
+
+def fit(picture: Image.Image, size: int) -> Pixels:
+    """An RGB image as one tile, (size, size, 3), resized with a bicubic filter."""
+    if picture.size != (size, size):
+        picture = picture.resize((size, size), Image.Resampling.BICUBIC)
+    return np.asarray(picture)
+
+
+def _opened(blob: bytes) -> Image.Image:
+    """The picture in a file, upright and in RGB."""
+    picture = Image.open(io.BytesIO(blob), formats=_FORMATS)
+    if not all(picture.size):
+        raise Unreadable(f"{picture.width}x{picture.height} pixels")
+    _check_frames(picture)
+    is_deep = _is_deep(picture)
+    picture.load()
+    if picture.mode not in _EXACT or picture.has_transparency_data:
+        seen = " with transparency" if picture.mode in _EXACT else ""
+        raise Unreadable(f"mode {picture.mode}{seen}; convert it to RGB")
+    if is_deep:
+        raise Unreadable("16 bits in each channel; convert it to 8 bits")
+    _check_colours(picture)
+    turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    upright: Image.Image = picture if turn is None else picture.transpose(turn)
+    return upright.convert("RGB")
+
+
+def _check_frames(picture: ImageFile.ImageFile) -> None:
+    """Raise Unreadable unless there is one frame, which fills the picture.
+
+    The first picture of an MPO file is the photograph; cameras add previews and depth maps.
+    """
+    n_frames = getattr(picture, "n_frames", 1)
+    if n_frames > 1 and picture.format != "MPO":
+        raise Unreadable(f"{n_frames} frames or pages; keep one")
+    if picture.format == "GIF" and picture.tile[0][1] != (0, 0, *picture.size):
+        raise Unreadable("its frame does not fill it; convert it to RGB")
+
+
+def _is_deep(picture: ImageFile.ImageFile) -> bool:
+    """Whether the file, not loaded yet, has more than 8 bits where Pillow keeps 8."""
+    for codec, _, _, args in picture.tile:
+        parts: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
+        if codec.startswith("ppm"):  # the last part is the largest value of a sample
+            return bool(parts[-1] > 255)
+        if ";16" in str(parts[0]) and picture.format in ("PNG", "TIFF"):
+            return True
+    return False
+
+
+def _check_colours(picture: Image.Image) -> None:
+    """Raise Unreadable if the file says that its colours are others than those of sRGB."""
+    info = picture.info
+    if profile := info.get("icc_profile"):
+        name = _other_profile(profile, picture.mode in ("L", "1"))
+        if name is not None:
+            raise Unreadable(f"colour profile '{name}'; convert it to sRGB")
+    elif "srgb" not in info:
+        gamma, primaries = info.get("gamma", _GAMMA), info.get("chromaticity", _PRIMARIES)
+        if not np.allclose([gamma, *primaries], [_GAMMA, *_PRIMARIES], rtol=0.01):
+            raise Unreadable("its gamma or primary colours are not those of sRGB; convert it")
+
+
+@lru_cache(maxsize=64)
+def _other_profile(profile: bytes, is_grey: bool) -> str | None:
+    """The name of an ICC profile that changes colours; None for one of sRGB.
+
+    Raises:
+        PyCMSError: the profile is damaged, or belongs to pictures of another type.
+    """
+    given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    levels = np.arange(0, 256, 15, dtype=np.uint8)
+    grey = np.repeat(levels[:, None, None], 3, axis=2)  # (n_levels, 1, 3)
+    every = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 1, 3)
+    shown = Image.fromarray(grey if is_grey else every)
+    mode = "L" if is_grey and given.profile.xcolor_space.strip() == "GRAY" else "RGB"
+    transform = ImageCms.buildTransform(given, ImageCms.createProfile("sRGB"), mode, "RGB")
+    seen = ImageCms.applyTransform(shown.convert(mode), transform)
+    assert seen is not None
+    change = np.abs(np.asarray(seen, np.int64) - np.asarray(shown, np.int64)).max()
+    return None if change <= _SAME else ImageCms.getProfileDescription(given).strip()
