@@ -10,7 +10,6 @@ import copy
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,11 +22,11 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import cached_file
 
 from gpt2v.config.choice import Choice
 from gpt2v.config.models import VisionConfig
 from gpt2v.errors import UserError, first_line
+from gpt2v.hub import needed_file, optional_file
 from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained
 from gpt2v.registry import ENCODER_FAMILIES
@@ -101,7 +100,7 @@ def load_encoder(
             is not a multiple of the patch size.
     """
     try:
-        model_type = AutoConfig.from_pretrained(path).model_type
+        model_type = AutoConfig.from_pretrained(needed_file(path, "config.json").parent).model_type
     except Exception as error:  # hub, file and format errors have no common type
         raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
     own = family_by_type(model_type, family)
@@ -131,14 +130,11 @@ def _normalisation(path: str) -> tuple[Channels, Channels] | None:
     The image processor has its own file, or is part of the processor's file (transformers 5).
     """
     for name in ("preprocessor_config.json", "processor_config.json"):
-        try:
-            file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
-        except OSError as error:
-            raise UserError(f"encoder: {path}: {name}: {first_line(error)}") from None
+        file = optional_file(path, name)
         if file is None:
             continue
         try:
-            values = json.loads(Path(file).read_text("utf-8"))
+            values = json.loads(file.read_text("utf-8"))
             values = values.get("image_processor", values)
             mean, std = (tuple(map(float, values[k])) for k in ("image_mean", "image_std"))
             if len(mean) != 3 or len(std) != 3 or min(std) <= 0:

@@ -85,7 +85,6 @@ def drawn(config: ExportConfig, split: str, n: int) -> list[Example]:
     return examples_of(samples, config.grid, bank)
 
 
-
 @pytest.mark.parametrize("case", CASES)
 def test_no_context_gives_its_answer_away(tmp_path, case):
     config = CASES[case]

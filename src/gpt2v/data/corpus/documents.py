@@ -7,7 +7,6 @@ steps are `cleaning`, then `tokens`.
 
 import codecs
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from gpt2v.data.text_pieces import END_OF_TEXT
 from gpt2v.errors import UserError, first_line
-from gpt2v.hub import looks_local
+from gpt2v.hub import HubError, load_dataset, looks_local
 
 _CHUNK = 1 << 20  # bytes of a text file that are read at once
 _ROWS = 256  # rows of a parquet file that are read at once
@@ -188,15 +187,14 @@ def _read_parquet(path: Path, field: str, key: str) -> Iterator[str]:
 
 
 def _read_hub(name: str, field: str, split: str, key: str) -> Iterator[str]:
-    import datasets
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints every retry
     try:
-        rows = datasets.load_dataset(name, split=split, streaming=True)
+        rows = load_dataset(name, split=split, streaming=True)
         for number, row in enumerate(rows):
             yield _text_of(row, field, f"{key}: {name}: row {number}")
     except UserError:
         raise
+    except HubError as error:
+        raise UserError(f"{key}: {name}: {error}") from None
     except Exception as error:  # hub, network and format errors have no common type
         reason = first_line(error)
         raise UserError(

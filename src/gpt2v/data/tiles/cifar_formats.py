@@ -1,7 +1,6 @@
 """Readers of CIFAR-10 and CIFAR-100: parquet from files or the hub, and the binary version."""
 
 import json
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.image_files import Pixels, decode, fit
 from gpt2v.errors import UserError, first_line
+from gpt2v.hub import HubError, load_dataset
 
 PARTS = ("test", "train")
 _SIDE = 32  # side of a picture in the binary version, in pixels
@@ -95,16 +95,17 @@ def read_hub(name: str, version: Version, failed: str) -> CifarFiles:
     Raises:
         UserError: the data set cannot be read or has another schema.
     """
-    import datasets
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints every retry
     tables: dict[str, pyarrow.Table] = {}
     names: Any = None
     try:
         for part in PARTS:
-            rows = datasets.load_dataset(name, split=part)
+            rows = load_dataset(name, split=part)
             tables[part] = rows.with_format("arrow")[:]
             names = getattr(rows.features.get(version.label), "names", None)
+    except HubError as error:
+        raise UserError(
+            f"tiles.path: {name}: {failed}{error.reason}; a folder needs {version.expected}"
+        ) from None
     except Exception as error:  # hub, network and format errors have no common type
         raise UserError(
             f"tiles.path: {name}: {failed}cannot be read from the hub: {first_line(error)}; a "
