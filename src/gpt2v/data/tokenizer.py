@@ -16,6 +16,7 @@ from gpt2v.data.render.views import TextView
 from gpt2v.data.text_pieces import SPECIAL_TOKENS, Strings
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
+from gpt2v.hub import needed_file
 from gpt2v.paths import expanded
 
 # As in GPT-2's pattern, words and runs of punctuation take one leading space. Digits are separate.
@@ -95,7 +96,7 @@ def load_tokenizer(path_or_id: str, key: str = "tokenizer.source") -> Tokenizer:
                 f"{key}: {path_or_id}: expected tokenizer.json, or vocab.json and merges.txt"
             )
         else:
-            tokenizer = Tokenizer.from_pretrained(path_or_id)
+            tokenizer = Tokenizer.from_file(str(needed_file(path_or_id, "tokenizer.json")))
     except UserError:
         raise
     except Exception as error:  # the library raises bare Exception for every failure

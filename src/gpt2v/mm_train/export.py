@@ -47,8 +47,6 @@ def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
         try:
             with EXPORTS.replacing(to, there), whole_directory(to) as folder:
                 save_llava(folder, model, loaded.tokenizer)
-                for file in folder.iterdir():
-                    file.chmod(0o644)  # safetensors makes files that only the owner can read
                 write_manifest(folder)
         except (OSError, SafetensorError) as error:
             raise UserError(f"--to: {to}: cannot be saved: {reason(error)}") from None

@@ -9,7 +9,6 @@ Shapes: D width of a hidden state.
 import copy
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,6 +25,7 @@ from transformers import (
 from gpt2v.config.choice import Choice
 from gpt2v.config.models import VisionConfig
 from gpt2v.errors import UserError, first_line
+from gpt2v.hub import needed_file
 from gpt2v.messages import say
 from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained
@@ -128,7 +128,7 @@ def load_encoder(
             patch size.
     """
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(needed_file(path, "config.json").parent)
     except Exception as error:  # hub, file and format errors have no common type
         raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
     own = family_by_type(config.model_type, family)

@@ -11,7 +11,7 @@ from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFa
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
-from gpt2v.hub import looks_local
+from gpt2v.hub import looks_local, weights_of
 from gpt2v.paths import expanded
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.runs import restored
@@ -111,7 +111,7 @@ def load_pretrained(kind: type[M], path: str, key: str, **options: Any) -> M:
     try:
         model: M
         model, loading = kind.from_pretrained(
-            path,
+            weights_of(path),
             output_loading_info=True,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # reported below, by name

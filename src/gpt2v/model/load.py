@@ -15,6 +15,7 @@ from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
 from gpt2v.extensions import check_imports
 from gpt2v.hardware.device import place
+from gpt2v.hub import needed_file
 from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
 from gpt2v.model.packed import Reader
@@ -111,7 +112,7 @@ def _model_type(model: str, path: str, key: str) -> str:
     """The `model_type` in a checkpoint's configuration."""
     config: dict[str, Any]
     try:
-        config, _ = PreTrainedConfig.get_config_dict(path)
+        config, _ = PreTrainedConfig.get_config_dict(needed_file(path, "config.json").parent)
     except Exception as error:  # hub, file and format errors have no common type
         raise UserError(f"{key}: {model}: cannot be loaded: {first_line(error)}") from None
     return str(config.get("model_type"))

@@ -6,12 +6,10 @@ resizing and cropping must not change them.
 """
 
 import json
-from pathlib import Path
 from typing import Any
 
-from transformers.utils import cached_file
-
 from gpt2v.errors import UserError, first_line, within
+from gpt2v.hub import optional_file
 from gpt2v.model.families import Channels
 
 # Image processors that resize, crop, rescale and normalise, and do nothing else.
@@ -63,8 +61,8 @@ def _read(path: str, key: str) -> tuple[str, dict[str, Any]] | None:
     """
     for name in ("processor_config.json", "preprocessor_config.json"):
         try:
-            file = cached_file(path, name, _raise_exceptions_for_missing_entries=False)
-            text = None if file is None else Path(file).read_text("utf-8")
+            file = optional_file(path, name)
+            text = None if file is None else file.read_text("utf-8")
             values = None if text is None else json.loads(text)
         except ValueError:
             raise UserError(f"{key}: {path}/{name}: is not a JSON file") from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from gpt2v.errors import UserError, first_line
-from gpt2v.storage.names import UNFINISHED, unfinished_prefix
+from gpt2v.storage.names import new_unfinished
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,11 +94,9 @@ def whole_file(path: Path, beside: Path | None = None) -> Iterator[BinaryIO]:
     is_new = not path.exists()
     name = ""
     try:
-        handle, name = tempfile.mkstemp(
-            dir=beside or path.parent, prefix=unfinished_prefix(path), suffix=UNFINISHED
-        )
-        with os.fdopen(handle, "wb") as file:
-            os.chmod(name, 0o644)  # mkstemp makes files that only the owner can read
+        unfinished = (beside or path.parent) / new_unfinished(path)
+        with unfinished.open("xb") as file:  # with the mode that the umask gives
+            name = str(unfinished)
             yield file
             file.flush()
             os.fsync(file.fileno())

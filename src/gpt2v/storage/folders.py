@@ -1,16 +1,14 @@
 """Write and remove folders so that readers see a whole folder or none of it."""
 
 import os
-import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from gpt2v.messages import say
 from gpt2v.storage.files import sync
-from gpt2v.storage.names import UNFINISHED, unfinished, unfinished_prefix
+from gpt2v.storage.names import new_unfinished, unfinished
 
 
 @contextmanager
@@ -20,14 +18,15 @@ def whole_directory(path: Path) -> Iterator[Path]:
     At `path` there must be nothing, or an empty folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = unfinished_prefix(path)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix, suffix=UNFINISHED))
+    temporary = path.with_name(new_unfinished(path))
+    temporary.mkdir()
     in_place = False
     try:
-        temporary.chmod(0o755)
+        mode = temporary.stat().st_mode & 0o666  # what the umask gives to a file
         yield temporary
         for folder, _, names in os.walk(temporary):
             for name in names:
+                os.chmod(Path(folder, name), mode)  # safetensors makes files for the owner only
                 sync(Path(folder, name))
             sync(Path(folder))
         os.replace(temporary, path)
@@ -44,7 +43,7 @@ def remove_directory(path: Path) -> None:
     """Remove a folder, if it exists, so that readers see the whole folder or none of it."""
     if not path.exists():
         return
-    aside = path.with_name(f"{unfinished_prefix(path)}{secrets.token_hex(4)}{UNFINISHED}")
+    aside = path.with_name(new_unfinished(path))
     path.rename(aside)
     shutil.rmtree(aside)
 

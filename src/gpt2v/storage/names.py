@@ -6,14 +6,15 @@ new folder is to replace (2, 3, ...: halves that were to replace it).
 """
 
 import re
+import secrets
 from pathlib import Path
 
 from gpt2v.errors import UserError
 
-UNFINISHED = ".gpt2v-unfinished"
-_REPLACED, _LOCK, _OWNER = ".gpt2v-replaced", ".gpt2v-lock", ".gpt2v-owner"
+_UNFINISHED, _REPLACED = ".gpt2v-unfinished", ".gpt2v-replaced"
+_LOCK, _OWNER = ".gpt2v-lock", ".gpt2v-owner"
 _OF_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
-_TOKEN = "[a-z0-9_]{8}"  # as the module tempfile writes it
+_TOKEN = "[a-z0-9_]{8}"
 
 
 def resolved(path: Path) -> Path:
@@ -42,14 +43,14 @@ def owner_of(path: Path) -> Path:
     return path.with_name(f".{path.name}{_OWNER}")
 
 
-def unfinished_prefix(path: Path) -> str:
-    """How the name of the unfinished file or folder for `path` begins; `UNFINISHED` ends it."""
-    return f".{path.name}."
+def new_unfinished(path: Path) -> str:
+    """A name for the unfinished file or folder that will be at `path`; each call gives another."""
+    return f".{path.name}.{secrets.token_hex(4)}{_UNFINISHED}"
 
 
 def is_passing(name: str) -> bool:
     """Whether a file or folder with this name comes and goes: ours, or the operating system's."""
-    ours = name.startswith(".") and name.endswith((UNFINISHED, _LOCK, _OWNER))
+    ours = name.startswith(".") and name.endswith((_UNFINISHED, _LOCK, _OWNER))
     return ours or name in _OF_SYSTEM
 
 
@@ -62,7 +63,7 @@ def unfinished(folder: Path, name: str | None = None) -> list[Path]:
     whose = ".+" if name is None else re.escape(name)
     if name is not None:  # or what it has replaced
         whose = rf"({whose}|\.{whose}\.\d+{re.escape(_REPLACED)})"
-    pattern = re.compile(rf"\.{whose}\.{_TOKEN}{re.escape(UNFINISHED)}", re.S)
+    pattern = re.compile(rf"\.{whose}\.{_TOKEN}{re.escape(_UNFINISHED)}", re.S)
     try:
         return sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
     except OSError:

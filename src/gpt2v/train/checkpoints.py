@@ -56,8 +56,6 @@ def write(run: Path, step: int, save_files: Callable[[Path], None]) -> Path:
         remove_directory(target)  # a damaged one: trainings resume from the newest whole one
         with whole_directory(target) as folder:
             save_files(folder)
-            for path in folder.iterdir():
-                path.chmod(0o644)  # safetensors makes files that only the owner can read
             write_manifest(folder)
     except (OSError, SafetensorError) as error:
         before = [path.name for path in checkpoints_of(run)]

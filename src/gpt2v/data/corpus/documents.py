@@ -8,7 +8,6 @@ then `tokens`.
 
 import codecs
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from gpt2v.data.corpus.compressed import open_bytes
 from gpt2v.data.corpus.text_files import local_path, text_files, text_kind
 from gpt2v.data.text_pieces import END_OF_TEXT
 from gpt2v.errors import UserError, first_line
+from gpt2v.hub import HubError, load_dataset
 
 _CHUNK = 1 << 20  # bytes of a text file that are read at once
 _ROWS = 256  # rows of a parquet file that are read at once
@@ -177,15 +177,14 @@ def _read_parquet(path: Path, field: str, key: str) -> Iterator[str]:
 
 
 def _read_hub(name: str, field: str, split: str, key: str) -> Iterator[str]:
-    import datasets
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints every retry
     try:
-        rows = datasets.load_dataset(name, split=split, streaming=True)
+        rows = load_dataset(name, split=split, streaming=True)
         for number, row in enumerate(rows):
             yield _text_of(row, field, f"{key}: {name}: row {number}")
     except UserError:
         raise
+    except HubError as error:
+        raise UserError(f"{key}: {name}: {error}") from None
     except Exception as error:  # hub, network and format errors have no common type
         reason = first_line(error)
         raise UserError(

@@ -3,10 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gpt2v.data.export.plan import Part, Plan, Shard
 from gpt2v.data.grids.baselines import Tally
 from gpt2v.data.render.examples import Example
+from gpt2v.data.tiles.bank import TileBank
 
 Files = Iterator[tuple[str, Iterable[bytes]]]  # (name below the export's folder, contents)
 
@@ -24,6 +26,7 @@ class Gathered:
     """What is known when all shards are written."""
 
     plan: Plan
+    bank: TileBank
     command: str  # the command that makes the same export again
     data_hash: str
     tallies: tuple[Tally, ...]  # of each part
@@ -36,6 +39,13 @@ class Format(ABC):
 
     def check(self, part: Part) -> None:  # noqa: B027
         """Check that the format can hold this part.
+
+        Raises:
+            UserError: it cannot.
+        """
+
+    def check_place(self, to: Path) -> None:  # noqa: B027
+        """Check that the reader of this format can open a folder with this path.
 
         Raises:
             UserError: it cannot.

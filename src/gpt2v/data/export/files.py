@@ -91,10 +91,12 @@ class ExportFolder:
         ours = {self.manifest.name} if manifest else set()
         for names in (self.work / "names").glob("*.json"):
             ours |= set(_read(names) or ())
-        whose = WORK if manifest or (self.work / MAKING).is_file() else ""
+        derived = {"__pycache__"}  # by Python, when lm_eval runs the helper of its tasks
+        if manifest or (self.work / MAKING).is_file():
+            derived.add(WORK)
         for folder, folders, files in os.walk(self.root):
             here = Path(folder)
-            folders[:] = [n for n in folders if n != whose and not is_passing(n)]
+            folders[:] = [n for n in folders if n not in derived and not is_passing(n)]
             links = [name for name in folders if (here / name).is_symlink()]
             for path in (here / name for name in [*files, *links]):
                 name = path.relative_to(self.root).as_posix()

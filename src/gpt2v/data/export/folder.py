@@ -5,10 +5,12 @@ as a data set too.
 """
 
 import json
+from pathlib import Path
 
 from gpt2v.data.export.base import Files, Format, Gathered, Written
 from gpt2v.data.export.card import card, front_matter
 from gpt2v.data.export.plan import Part, Shard
+from gpt2v.data.export.tables import check_datasets_path
 from gpt2v.data.render.examples import Example
 from gpt2v.registry import FORMATS
 
@@ -21,6 +23,9 @@ def markdown_document(item: Example, names: list[str]) -> str:
 @FORMATS.register("folder")
 class FolderFormat(Format):
     """`SPLIT/text/SHARD/000000.md`, and `SPLIT/image/SHARD/000000.md` with its pictures."""
+
+    def check_place(self, to: Path) -> None:
+        check_datasets_path(to)
 
     def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         files, lines = {}, []

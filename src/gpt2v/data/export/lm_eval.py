@@ -2,26 +2,33 @@
 
 Each instruction is two tasks: one in words (`multiple_choice` if its answers can be listed, else
 `generate_until`) and one with pictures (`generate_until` for `hf-multimodal`). Both read the same
-rows, one for each question. The tasks find the rows relative to their own files, so they run from
-any working directory.
+rows, one for each question. Both have the same solved examples for `--num_fewshot`, see
+`lm_eval_examples`. The tasks find the rows relative to their own files, so they run from any
+working directory.
 """
 
 import json
 import re
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from gpt2v.config.yaml12 import dump_yaml
 from gpt2v.data.export.base import Files, Format, Gathered, Written
 from gpt2v.data.export.card import card
+from gpt2v.data.export.lm_eval_examples import MOST, Solved, content_of, solved, split_of
 from gpt2v.data.export.plan import Part, Shard
 from gpt2v.data.export.tables import IMAGE, Columns, listed, parquet, picture, value
-from gpt2v.data.render.examples import Example
+from gpt2v.data.render.examples import Example, Question
 from gpt2v.errors import UserError
+from gpt2v.messages import say
 from gpt2v.registry import FORMATS
+from gpt2v.storage.names import resolved
 
 PLACEHOLDER = "<image>"  # lm_eval replaces it by the model's own token
+PICTURED = ("prompt_mm", "image", "images")  # columns that show a grid as pictures
+_NOT_SEARCHED = {"__pycache__", ".ipynb_checkpoints"}  # lm_eval finds no tasks below them
 _HELPER = "gpt2v_rows"  # the Python file that loads the rows of the tasks
 
 
@@ -35,21 +42,33 @@ class LmEvalFormat(Format):
                 "grid.mode: lm-eval asks each question on its own; mode must be independent"
             )
 
+    def check_place(self, to: Path) -> None:
+        for name in _NOT_SEARCHED & set(resolved(to).parts):
+            raise UserError(
+                f"{to}: lm_eval does not look into folders named {name}; choose a path without it"
+            )
+
     def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         rows = [row for item in items for row in _rows(part, item)]
+        grids = [content_of(item) for item in items]
         asked: dict[str, dict[str, Any]] = {}  # what `finish` needs to know of each instruction
         for row in rows:
             known = asked.setdefault(row["instruction"], {"listed": True, "longest": 0})
             known["listed"] &= bool(row["choices"])
             known["longest"] = max(known["longest"], len(row["answer"].encode()))
         name = f"{part.folder}data/{shard.file(part.split)}.parquet"
-        return Written({name: parquet(_columns(part.several), rows)}, [json.dumps(asked)])
+        line = json.dumps({"asked": asked, "grids": grids})
+        return Written({name: parquet(_columns(part.several), rows)}, [line])
 
     def finish(self, gathered: Gathered) -> Files:
         prefix = f"gpt2v_{_plain(gathered.plan.title)}"
         groups: dict[str, list[dict[str, Any]]] = {}
+        fewest = MOST
         for which, part in enumerate(gathered.plan.parts):
-            asked = _pooled(gathered.lines(which))
+            asked, shown = _pooled(gathered.lines(which))
+            examples = solved(part, gathered.bank, gathered.tallies[which], shown)
+            yield _examples_file(part, examples)
+            fewest = min(fewest, *map(len, examples.values()))
             for modality in part.modalities:
                 tasks = [
                     _task(f"{prefix}_{modality}", part, modality, name, **asked[name])
@@ -66,9 +85,34 @@ class LmEvalFormat(Format):
         names = " or ".join(f"`{prefix}_{modality}`" for modality in groups)
         use = (
             f"`lm_eval --include_path DIR --tasks` {names} runs it, the tasks in words with "
-            "`--model hf`, those with pictures with `--model hf-multimodal`."
+            "`--model hf`, those with pictures with `--model hf-multimodal`.\n\n"
+            f"`--num_fewshot K` puts K solved examples before each question, K at most {fewest}, "
+            "always the same ones. They come from another split (`fewshot/`), each from a grid of "
+            "its own, and none from a grid that is asked about. They are in words, also before a "
+            "question with a picture: lm_eval shows a model no pictures but those of the last "
+            "question."
         )
         yield "README.md", [card(gathered, use).encode()]
+
+
+def _examples_file(part: Part, examples: Solved) -> tuple[str, list[bytes]]:
+    """The file of the examples for few-shot prompts; says which instructions have too few."""
+    few = {name: len(found) for name, found in examples.items() if len(found) < MOST}
+    if few:
+        counts = ", ".join(f"{name} {n}" for name, n in few.items())
+        say(
+            f"lm-eval: {part.folder}fewshot: fewer than {MOST} examples, for lack of grids that "
+            f"are not asked about: {counts}; --num_fewshot takes no more"
+        )
+    split = split_of(part)
+    rows = [
+        _row(item, question, f"{part.folder}{split}/{item.index:06d}")
+        for found in examples.values()
+        for item, question in found
+    ]
+    columns = _columns(part.several)
+    words = {name: columns[name] for name in columns if name not in PICTURED}
+    return f"{part.folder}fewshot/{split}-00000-of-00001.parquet", [parquet(words, rows)]
 
 
 def _columns(several: bool) -> Columns:
@@ -95,30 +139,40 @@ def _rows(part: Part, item: Example) -> Iterator[dict[str, Any]]:
     marks = item.pictured([PLACEHOLDER] * len(pictures))
     for q in item.asked:
         yield {
-            "prompt": item.table + item.prompt + q.question,
+            **_row(item, q, name),
             "prompt_mm": marks + item.prompt + q.question,
-            "choices": q.choices,
-            "label": q.choices.index(q.answer) if q.choices else -1,
-            "answer": q.answer,
             **({"images": pictures} if part.several else {"image": pictures[0]}),
-            "image_id": name,
-            "row": q.row,
-            "col": q.col,
-            "instruction": q.instruction,
         }
 
 
-def _pooled(lines: Iterator[str]) -> dict[str, dict[str, Any]]:
-    """The lines of all shards combined, by instruction."""
+def _row(item: Example, q: Question, name: str) -> dict[str, Any]:
+    """The columns of a row that need no pictures."""
+    return {
+        "prompt": item.table + item.prompt + q.question,
+        "choices": q.choices,
+        "label": q.choices.index(q.answer) if q.choices else -1,
+        "answer": q.answer,
+        "image_id": name,
+        "row": q.row,
+        "col": q.col,
+        "instruction": q.instruction,
+    }
+
+
+def _pooled(lines: Iterator[str]) -> tuple[dict[str, dict[str, Any]], set[int]]:
+    """The lines of all shards combined: what is known by instruction, and the asked grids."""
     combined: dict[str, dict[str, Any]] = {}
+    grids: set[int] = set()
     for line in lines:
-        for name, one in json.loads(line).items():
+        content = json.loads(line)
+        grids.update(content["grids"])
+        for name, one in content["asked"].items():
             known = combined.setdefault(name, one)
             combined[name] = {
                 "listed": known["listed"] and one["listed"],
                 "longest": max(known["longest"], one["longest"]),
             }
-    return combined
+    return combined, grids
 
 
 def _task(
@@ -134,8 +188,18 @@ def _task(
     task: dict[str, Any] = {
         "task": "_".join([prefix, *names]),
         "custom_dataset": modality,
-        "dataset_kwargs": {"data": f"{part.folder}data", "asked": instruction},
+        "dataset_kwargs": {
+            "data": f"{part.folder}data",
+            "examples": f"{part.folder}fewshot",
+            "asked": instruction,
+        },
         "test_split": part.split,
+        "fewshot_split": split_of(part),
+        "fewshot_config": {
+            "sampler": "first_n",
+            "doc_to_text": "prompt",
+            "doc_to_target": "answer",
+        },
         "target_delimiter": " ",  # a prompt ends with `A:`
     }
     if modality == "text" and listed:
@@ -163,7 +227,7 @@ def _task(
         }
     if modality == "image":
         task["doc_to_image"] = "images" if part.several else ["image"]
-    return {**task, "metadata": {"version": 1}}
+    return {**task, "metadata": {"version": 2}}
 
 
 def _group(name: str, tasks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -175,7 +239,7 @@ def _group(name: str, tasks: list[dict[str, Any]]) -> dict[str, Any]:
         "aggregate_metric_list": [
             {"metric": metric, "weight_by_size": True} for metric in sorted(metrics)
         ],
-        "metadata": {"version": 1},
+        "metadata": {"version": 2},
     }
 
 

@@ -1,11 +1,20 @@
 """Hugging Face parquet: `datasets.load_dataset(DIR)` gives one row for each sample."""
 
+from pathlib import Path
 from typing import Any
 
 from gpt2v.data.export.base import Files, Format, Gathered, Written
 from gpt2v.data.export.card import card, front_matter
 from gpt2v.data.export.plan import Part, Shard
-from gpt2v.data.export.tables import IMAGE, Columns, listed, parquet, picture, value
+from gpt2v.data.export.tables import (
+    IMAGE,
+    Columns,
+    check_datasets_path,
+    listed,
+    parquet,
+    picture,
+    value,
+)
 from gpt2v.data.render.examples import Example
 from gpt2v.registry import FORMATS
 
@@ -35,6 +44,9 @@ def _columns(several: bool) -> Columns:
 @FORMATS.register("parquet")
 class ParquetFormat(Format):
     """`data/SPLIT-00000-of-00012.parquet`; each part of a suite is a configuration of its own."""
+
+    def check_place(self, to: Path) -> None:
+        check_datasets_path(to)
 
     def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:
         content = parquet(_columns(part.several), [_row(part, item) for item in items])

@@ -73,6 +73,8 @@ def export(
     plan = plan_of(config)
     for part in plan.parts:
         format.check(part)
+    with within("--to: "):
+        format.check_place(to)
     with ExitStack() as stack:
         with within("--to: "):
             stack.enter_context(owned(to))
@@ -174,6 +176,7 @@ def _finish(folder: ExportFolder, plan: Plan, format: Format, making: _Making) -
     examples = [part.data(bank)[0] for part in plan.parts]
     gathered = Gathered(
         plan,
+        bank,
         command=_command(plan.config, making.format),
         data_hash=making.data_hash,
         tallies=tuple(tallies),

@@ -1,10 +1,15 @@
 """Parquet files that Hugging Face `datasets` opens with the right features and reads lazily."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet as pq
+
+from gpt2v.errors import UserError
+from gpt2v.storage.names import resolved
 
 _ROWS = 100  # rows of a row group; pictures are read one row group at a time
 _DICTIONARY = 1 << 24  # bytes; so each different picture is written once for all its questions
@@ -17,6 +22,24 @@ _TYPES = {
     "int64": pyarrow.int64(),
     "image": pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())]),
 }
+
+
+# In the path of a folder, `datasets` takes these for patterns, chained files and variables.
+_NOT_LITERAL = re.compile(r"[*?\[]|::|\$[\w{]", re.ASCII)
+
+
+def check_datasets_path(to: Path) -> None:
+    """Check that `datasets.load_dataset` opens a folder with this path, and no other folder.
+
+    Raises:
+        UserError: it would take a part of the path for a pattern.
+    """
+    found = _NOT_LITERAL.search(str(resolved(to)))
+    if found:
+        raise UserError(
+            f"{to}: datasets.load_dataset cannot read a folder with {found[0]!r} in its path; "
+            "choose a path without it"
+        )
 
 
 def value(dtype: str) -> dict[str, str]:

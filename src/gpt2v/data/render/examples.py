@@ -104,13 +104,21 @@ class Example:
         return [pictures[at : at + cols] for at in range(0, len(pictures), cols)]
 
 
-def examples_of(samples: Samples, spec: ContentConfig, bank: TileBank) -> list[Example]:
-    """The samples in words and pictures, in the form and with the pictures of their spec."""
+def examples_of(
+    samples: Samples, spec: ContentConfig, bank: TileBank, pictured: bool = True
+) -> list[Example]:
+    """The samples in words and pictures, in the form and with the pictures of their spec.
+
+    Args:
+        pictured: false: without pictures, so that no tile is read.
+    """
     names, strings = bank.class_names, Strings()
     tables = grid_pieces(samples, TextView.of(spec), names, strings)
     prompts = prompt_pieces(samples, names, strings)
     questions = _questions(samples, names, strings)
-    pictures = natural_pictures(samples, bank, picture_of(spec))
+    pictures: Sequence[Sequence[Pixels]] = [()] * len(samples.index)
+    if pictured:
+        pictures = natural_pictures(samples, bank, picture_of(spec))
     return [
         Example(
             index=int(samples.index[b]),

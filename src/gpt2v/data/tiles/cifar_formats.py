@@ -1,7 +1,6 @@
 """Readers of CIFAR-10 and CIFAR-100: parquet from files or the hub, and the binary version."""
 
 import json
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from gpt2v.data.tiles.cifar_classes import Names, agreed_names, names_of_lines, 
 from gpt2v.data.tiles.decoding import decode, fit
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError, first_line
+from gpt2v.hub import HubError, load_dataset
 from gpt2v.messages import say_from_first
 
 PARTS = ("test", "train")
@@ -94,15 +94,16 @@ def read_hub(name: str, version: Version, failed: str) -> CifarFiles:
     Raises:
         UserError: the data set cannot be read or has another schema.
     """
-    import datasets
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints every retry
     read: dict[str, tuple[pyarrow.Table, Names]] = {}
     try:
         for part in PARTS:
-            rows = datasets.load_dataset(name, split=part)
+            rows = load_dataset(name, split=part)
             names = tuple(getattr(rows.features.get(version.label), "names", None) or ())
             read[part] = rows.with_format("arrow")[:], names
+    except HubError as error:
+        raise UserError(
+            f"tiles.path: {name}: {failed}{error.reason}; a folder needs {version.expected}"
+        ) from None
     except Exception as error:  # hub, network and format errors have no common type
         raise UserError(
             f"tiles.path: {name}: {failed}cannot be read from the hub: {first_line(error)}; a "
