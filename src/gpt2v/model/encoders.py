@@ -9,6 +9,7 @@ Shapes: D width of a hidden state.
 import copy
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch

@@ -46,5 +46,7 @@ def _whole_sets(folder: Path) -> list[Path]:
     for split, total in {tuple(file.stem.rsplit("-", 3)[::3]) for file in files}:
         here = sum(file.name.startswith(f"{split}-") for file in files)
         if here != int(total):
-            raise FileNotFoundError(f"{folder}: {here} of {int(total)} {split} files are here")
+            raise FileNotFoundError(
+                f"{folder}: {here} of {int(total)} files of the {split} split are here"
+            )
     return files
