@@ -7,11 +7,13 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from gpt2v.config.base import Config
+from gpt2v.config.grids import bounds
 from gpt2v.config.load import merge, read_mapping, read_yaml, validate
 from gpt2v.config.measuring import EvalConfig, ProbeConfig
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
 from gpt2v.errors import UserError
+from gpt2v.trained.defaults import filled, grid_as_trained, grids_of, last_grids
 
 _FOLDER = resources.files("gpt2v.demo") / "presets"
 SUB_RUNS = ("encoder", "lm", "mm", "eval", "probe")  # those with a configuration
@@ -48,7 +50,8 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
     """A preset, or the config.yaml of a demo, with overrides.
 
     Unless the preset or the overrides say otherwise, the sub-runs read each other's models below
-    `out`, and the probe is tested on the grids of the evaluation.
+    `out`, the GPT-2v is measured on grids as in the last stage of its training, and the probe is
+    tested on the grids of the evaluation.
 
     Raises:
         UserError: no such preset or file, or a value is wrong.
@@ -77,7 +80,10 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
     data["probe"].setdefault("model", str(out / "mm"))
     if "seed" in data["eval"]:
         data["probe"].setdefault("seed", data["eval"]["seed"])
-    if isinstance(shape := data["eval"].get("grid"), dict):
-        shown = {key: shape[key] for key in ("rows", "cols", "palette") if key in shape}
-        data["probe"].setdefault("grid", shown)
+    given = validate(DemoConfig, data, origin)
+    if specs := last_grids(grids_of(given.mm.data)):
+        trained = grid_as_trained(specs, type(given.eval.grid))
+        data["eval"]["grid"] = filled(given.eval.grid, trained, "", {})
+        largest = {key: bounds(data["eval"]["grid"][key])[1] for key in ("rows", "cols", "palette")}
+        data["probe"].setdefault("grid", largest)
     return validate(DemoConfig, data, origin)

@@ -32,6 +32,8 @@ from gpt2v.registry import METRICS
 from gpt2v.run_layout import RECORDS
 from gpt2v.stats import paired_interval
 from gpt2v.storage.files import write_bytes, write_parquet, writing
+from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured, compare
+from gpt2v.trained.defaults import as_trained
 
 Scorers = Mapping[str, tuple[Scorer, list[str]]]  # name -> scorer and its modalities
 
@@ -54,6 +56,7 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
 
     Args:
         model: a run, a checkpoint directory or a hub id.
+        config: what is not given in it is taken from the model's run.
         run: the run directory of the evaluation.
 
     Raises:
@@ -64,15 +67,18 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
         raise UserError(
             f"modalities: {model} is a GPT-2 without vision tower; use --modalities '[text]'"
         )
+    config, taken = as_trained(config, model)
     bank = load_bank(config.tiles)
     parts = parts_of(config, bank)
+    shown_as = [(part.data, part.shown(config.modalities)) for part in parts]
+    comparison = compare(model, loaded.trained_on, Measured(bank, shown_as), config.allow, taken)
     patches = None
     if loaded.gpt2v is not None:
         shown = [part.data for part in parts if set(part.modalities) != {"text"}]
         patches = picture_source(loaded.gpt2v, shown, config.features)
     name = "lm" if loaded.gpt2v is None else "gpt2v"
     scorers: Scorers = {name: (loaded.scorer(bank, patches), list(config.modalities))}
-    return evaluate(scorers, parts, config, run)
+    return evaluate(scorers, parts, config, run, comparison)
 
 
 def parts_of(config: EvalConfig | SuiteEvalConfig, bank: TileBank) -> list[Part]:
@@ -158,8 +164,12 @@ def evaluate(
     parts: Sequence[Part],
     config: EvalConfig | SuiteEvalConfig,
     run: Path,
+    comparison: Comparison = NOT_COMPARED,
 ) -> dict[str, Any]:
     """Measure models, each in its modalities; writes records, examples and results.
+
+    Args:
+        comparison: of what is measured with the training.
 
     Returns:
         The content of results.json.
@@ -170,6 +180,7 @@ def evaluate(
         for part in parts:
             for modality in part.shown(modalities):
                 scorer.check(part.data, modality)
+    comparison.say()
     tallies = [tally(part.data.samples()) for part in parts]
     rows, tables = [], []
     gap: dict[str, Any] = {}
@@ -205,6 +216,7 @@ def evaluate(
         seed=parts[0].data.seed,
         data_hash=hashes[0] if len(hashes) == 1 else hash_of(*hashes),
         results=rows,
+        **comparison.results,
         **suite,
         **gap,
     )

@@ -67,6 +67,7 @@ def folder_bank(config: TilesConfig) -> TileBank:
             len(class_names),
             [str(files[i]) for i in own],
             lambda order, own=own: _chosen(whole, own[order]),  # type: ignore[misc]
+            digests[own],
         )
     return TileBank("folder", class_names, config.size, splits)
 

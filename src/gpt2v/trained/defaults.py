@@ -1,0 +1,197 @@
+"""What a measurement is not told, it takes from the run of the model: tiles and grids.
+
+The grids are those of the last stage that has grids: sizes, palette and questions of the first data
+spec there, the text form of the first that is shown as text, the pictures of the first that is
+shown as pictures. A model without a run is measured with the defaults of the configuration.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from gpt2v.config.base import Config
+from gpt2v.config.data import DataConfig
+from gpt2v.config.grids import GridConfig, ProbeGridConfig
+from gpt2v.config.load import read_mapping, validate
+from gpt2v.config.pictures import TilesConfig
+from gpt2v.errors import UserError
+from gpt2v.run_layout import CHECKPOINTS, CONFIG
+from gpt2v.runs import restored
+
+C = TypeVar("C", bound=Config)
+
+_FILES = ("path", "per_class", "seed", "decode", "corrupt")  # where tiles of one source come from
+_ALWAYS_SAID = ("source", "path", "size", "rows", "cols", "palette")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the configuration of a training says about its data.
+
+    Attributes:
+        run: the run directory.
+        tiles: its tiles.
+        stages: the data specs of grids in each stage; an encoder has no stages.
+        scenes: whether it trains an encoder, on scenes.
+    """
+
+    run: Path
+    tiles: TilesConfig
+    stages: list[list[GridConfig]]
+    scenes: bool
+
+    @property
+    def grids(self) -> list[GridConfig]:
+        """The data specs of grids in all stages."""
+        return [spec for stage in self.stages for spec in stage]
+
+    @property
+    def last(self) -> list[GridConfig]:
+        """The grids of the last stage that has some; empty: no stage has."""
+        return last_grids(self.stages)
+
+
+def grids_of(data: DataConfig) -> list[list[GridConfig]]:
+    """The data specs of grids in each stage."""
+    return [[spec for spec in stage.mix if isinstance(spec, GridConfig)] for stage in data.stages]
+
+
+def last_grids(stages: list[list[GridConfig]]) -> list[GridConfig]:
+    """The grids of the last stage that has some; empty: no stage has."""
+    return next((stage for stage in reversed(stages) if stage), [])
+
+
+def training_of(model: str) -> Training | None:
+    """The training of a model.
+
+    Args:
+        model: a run, a checkpoint or a hub id.
+
+    Returns:
+        None: the model is neither a run nor in one.
+
+    Raises:
+        UserError: the run's configuration cannot be read.
+    """
+    run = _run_of(model)
+    if run is None:
+        return None
+    file = str(run / CONFIG)
+    values = read_mapping(file)
+    tiles = validate(TilesConfig, values.get("tiles") or {}, f"{file}: tiles")
+    stages: list[list[GridConfig]] = []
+    if "data" in values:
+        stages = grids_of(validate(DataConfig, values["data"], f"{file}: data"))
+    return Training(run, tiles, stages, "scenes" in values)
+
+
+def _run_of(model: str) -> Path | None:
+    path = restored(Path(model))
+    if (path / CONFIG).is_file() and (path / CHECKPOINTS).is_dir():
+        return path
+    folder = path.resolve().parent  # of a checkpoint: RUN/checkpoints
+    inside = path.is_dir() and folder.name == CHECKPOINTS and (folder.parent / CONFIG).is_file()
+    return folder.parent if inside else None
+
+
+def as_trained(config: C, model: str) -> tuple[C, str]:
+    """Fill what is not given in a measurement's configuration from the run of its model.
+
+    Args:
+        config: with `tiles` and perhaps `grid`; what was given in it stays.
+        model: a run, a checkpoint or a hub id.
+
+    Returns:
+        The complete configuration, and in a few words what was taken; empty: nothing.
+
+    Raises:
+        UserError: the run's configuration is needed, but cannot be read; or what was given does
+            not fit it.
+    """
+    names = [name for name in ("tiles", "grid") if name in type(config).model_fields]
+    if all(_complete(getattr(config, name), name in config.model_fields_set) for name in names):
+        return config, ""
+    try:
+        training = training_of(model)
+    except UserError as error:
+        raise UserError(f"{error}; set all of {' and '.join(names)}") from None
+    if training is None:
+        return config, ""
+    values: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set}
+    taken: dict[str, Any] = {}
+    for name in names:
+        given = getattr(config, name)
+        if name == "grid" and not training.last:
+            continue
+        base = (
+            _tiles(training, given)
+            if name == "tiles"
+            else grid_as_trained(training.last, type(given))
+        )
+        values[name] = filled(given, base, f"{name}.", taken)
+    if not taken:
+        return config, ""
+    whole = validate(type(config), values, f"{training.run / CONFIG}, as trained")
+    what = ", ".join(f"{key} {value}" for key, value in taken.items())
+    return whole, f"{training.run}: measured as trained: {what}"
+
+
+def _complete(given: Config, is_given: bool) -> bool:
+    """Whether every field was given, at any depth."""
+    return (
+        is_given
+        and all(
+            not isinstance(value, Config) or _complete(value, True)
+            for value in (getattr(given, name) for name in type(given).model_fields)
+        )
+        and given.model_fields_set == set(type(given).model_fields)
+    )
+
+
+def _tiles(training: Training, given: TilesConfig) -> TilesConfig:
+    """The tiles of a training; if another source was given, only how its tiles are shown."""
+    if "source" in given.model_fields_set and given.source != training.tiles.source:
+        fresh = {name: TilesConfig.model_fields[name].get_default() for name in _FILES}
+        return training.tiles.model_copy(update={**fresh, "source": given.source})
+    return training.tiles
+
+
+def grid_as_trained(specs: list[GridConfig], kind: type[Config]) -> Config:
+    """The grids of a stage, as a configuration of another class; see above.
+
+    A probe needs one size, so it gets the largest one.
+    """
+    content = specs[0].largest if issubclass(kind, ProbeGridConfig) else specs[0]
+    words = next((spec for spec in specs if spec.modality != "image"), GridConfig())
+    shown = next((spec for spec in specs if spec.modality != "text"), content)
+    values = {name: getattr(content, name) for name in kind.model_fields}
+    for spec, names in ((words, ("form", "patches", "noise")), (shown, ("picture",))):
+        values |= {name: getattr(spec, name) for name in names if name in kind.model_fields}
+    return kind.model_construct(**values)
+
+
+def filled(given: Config, base: Config, key: str, taken: dict[str, Any]) -> dict[str, Any]:
+    """The values of `base`, replaced by what was given.
+
+    Args:
+        taken: gets what a user should know, by key: the most important values of `base`, and those
+            that differ from their defaults.
+    """
+    values: dict[str, Any] = {}
+    for name, field in type(given).model_fields.items():
+        own, other = getattr(given, name), getattr(base, name)
+        is_given = name in given.model_fields_set
+        if isinstance(other, Config):
+            inner = own if is_given else type(own)()
+            values[name] = filled(inner, other, f"{key}{name}.", taken)
+            continue
+        values[name] = own if is_given else other
+        said = name in _ALWAYS_SAID or other != field.get_default()
+        if said and not is_given and other is not None:
+            taken[key + name] = _said(other)
+    return values
+
+
+def _said(value: Any) -> Any:
+    """A value in one line, as a user writes it."""
+    return list(map(str, value)) if isinstance(value, dict) else value
