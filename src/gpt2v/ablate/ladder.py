@@ -83,8 +83,9 @@ def climb(
             row["max_logit_difference"] = logit_difference(data, *pair)
         rows.append(row)
     first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
+    layouts = [rung.layout for rung in rungs.values()]
+    gap = first - last if (layouts[0], layouts[-1]) == ("text", "image") else 0.0
     for row in rows:
-        gap = first - last
         row["gap_closed"] = (row["accuracy"] - last) / gap if gap else None
     return runs.write_results(
         run,

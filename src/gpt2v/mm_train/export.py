@@ -46,6 +46,8 @@ def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
         try:
             with EXPORTS.replacing(to, there), whole_directory(to) as folder:
                 save_llava(folder, model, loaded.tokenizer)
+                if loaded.trained_on is not None:
+                    loaded.trained_on.write(folder)
                 for file in folder.iterdir():
                     file.chmod(0o644)  # safetensors makes files that only the owner can read
                 write_manifest(folder)
