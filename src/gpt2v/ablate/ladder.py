@@ -18,7 +18,6 @@ from gpt2v.config.measuring import LadderConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.views import LAYOUTS
-from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import summarise
 from gpt2v.eval.records import record_table
@@ -130,13 +129,14 @@ def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:
     Args:
         config: what is not given in it is taken from the model's run.
     """
-    loaded, _ = load_gpt2v(config.model)
-    config, taken = as_trained(config, config.model)
-    c, bank = config, load_bank(config.tiles)
+    filled = as_trained(config, config.model)
+    c = filled.config
+    loaded, _ = load_gpt2v(c.model)
+    bank = filled.bank(c.tiles)
     data = GridDataset(c.grid, bank, c.seed, c.split, c.n_images, "grid.")
     measured = Measured(bank, [(data, ["text", "image"])])
-    comparison = compare(config.model, loaded.trained_on, measured, config.allow, taken)
-    return climb(loaded, data, config, run, comparison)
+    comparison = compare(c.model, loaded.trained_on, measured, c.allow, filled.said)
+    return climb(loaded, data, c, run, comparison)
 
 
 @torch.no_grad()

@@ -82,7 +82,7 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
         data["probe"].setdefault("seed", data["eval"]["seed"])
     given = validate(DemoConfig, data, origin)
     if specs := last_grids(grids_of(given.mm.data)):
-        trained = grid_as_trained(specs, type(given.eval.grid))
+        trained = grid_as_trained(specs, given.eval.grid)
         data["eval"]["grid"] = filled(given.eval.grid, trained, "", {})
         largest = {key: bounds(data["eval"]["grid"][key])[1] for key in ("rows", "cols", "palette")}
         data["probe"].setdefault("grid", largest)

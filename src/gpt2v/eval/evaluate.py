@@ -22,7 +22,6 @@ from gpt2v.data.grids.baselines import Tally, tally
 from gpt2v.data.suites.load import load_suite
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
-from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.eval.records import record_table
 from gpt2v.features.sources import picture_source
@@ -62,16 +61,18 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
     Raises:
         UserError: the model cannot be loaded, or it cannot be measured as configured.
     """
-    loaded = load_model(model)
+    filled = as_trained(config, model)
+    config, loaded = filled.config, load_model(model)
     if set(config.modalities) != {"text"} and loaded.gpt2v is None:
         raise UserError(
             f"modalities: {model} is a GPT-2 without vision tower; use --modalities '[text]'"
         )
-    config, taken = as_trained(config, model)
-    bank = load_bank(config.tiles)
+    bank = filled.bank(config.tiles)
     parts = parts_of(config, bank)
     shown_as = [(part.data, part.shown(config.modalities)) for part in parts]
-    comparison = compare(model, loaded.trained_on, Measured(bank, shown_as), config.allow, taken)
+    comparison = compare(
+        model, loaded.trained_on, Measured(bank, shown_as), config.allow, filled.said
+    )
     patches = None
     if loaded.gpt2v is not None:
         shown = [part.data for part in parts if set(part.modalities) != {"text"}]

@@ -24,7 +24,6 @@ from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.cells import Grids
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.bank import TileBank
-from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError, within
 from gpt2v.features.sources import picture_source
 from gpt2v.model.gpt2v import GPT2vModel
@@ -163,11 +162,12 @@ def probe_model(config: ProbeConfig, run: Path) -> dict[str, Any]:
     Args:
         config: what is not given in it is taken from the model's run.
     """
+    filled = as_trained(config, config.model)
+    config = filled.config
     loaded, model = load_gpt2v(config.model)
-    config, taken = as_trained(config, config.model)
-    bank = load_bank(config.tiles)
+    bank = filled.bank(config.tiles)
     measured = Measured(bank, [(probe_data(config, bank, "test"), ["image"])])
-    comparison = compare(config.model, loaded.trained_on, measured, config.allow, taken)
+    comparison = compare(config.model, loaded.trained_on, measured, config.allow, filled.said)
     return probe(model, bank, config, run, comparison)
 
 

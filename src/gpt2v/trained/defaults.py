@@ -5,16 +5,19 @@ spec there, the text form of the first that is shown as text, the pictures of th
 shown as pictures. A model without a run is measured with the defaults of the configuration.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from gpt2v.config.base import Config
 from gpt2v.config.data import DataConfig
-from gpt2v.config.grids import GridConfig, ProbeGridConfig
+from gpt2v.config.grids import GridConfig, ProbeGridConfig, ViewConfig
 from gpt2v.config.load import read_mapping, validate
 from gpt2v.config.pictures import TilesConfig
-from gpt2v.errors import UserError
+from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
+from gpt2v.errors import UserError, within
 from gpt2v.run_layout import CHECKPOINTS, CONFIG
 from gpt2v.runs import restored
 
@@ -94,57 +97,75 @@ def _run_of(model: str) -> Path | None:
     return folder.parent if inside else None
 
 
-def as_trained(config: C, model: str) -> tuple[C, str]:
+@dataclass(frozen=True)
+class Filled(Generic[C]):
+    """A complete configuration of a measurement.
+
+    Attributes:
+        config: with `tiles`.
+        run: the run from which the rest was taken; None: nothing was taken.
+        taken: key -> what a user should know of it.
+    """
+
+    config: C
+    run: Path | None = None
+    taken: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def said(self) -> str:
+        """What was taken, in one line; empty: nothing."""
+        what = ", ".join(f"{key} {value}" for key, value in self.taken.items())
+        return f"{self.run}: measured as trained: {what}" if what else ""
+
+    def bank(self, tiles: TilesConfig) -> TileBank:
+        """The tiles of the configuration.
+
+        Raises:
+            UserError: they cannot be loaded; names the run if its path was taken.
+        """
+        origin = f"{self.run / CONFIG}: " if self.run and "tiles.path" in self.taken else ""
+        with within(origin):
+            return load_bank(tiles)
+
+
+def as_trained(config: C, model: str) -> Filled[C]:
     """Fill what is not given in a measurement's configuration from the run of its model.
 
     Args:
         config: with `tiles` and perhaps `grid`; what was given in it stays.
         model: a run, a checkpoint or a hub id.
 
-    Returns:
-        The complete configuration, and in a few words what was taken; empty: nothing.
-
     Raises:
         UserError: the run's configuration is needed, but cannot be read; or what was given does
             not fit it.
     """
     names = [name for name in ("tiles", "grid") if name in type(config).model_fields]
-    if all(_complete(getattr(config, name), name in config.model_fields_set) for name in names):
-        return config, ""
+    if all(name in config.model_fields_set and _complete(getattr(config, name)) for name in names):
+        return Filled(config)
     try:
         training = training_of(model)
     except UserError as error:
         raise UserError(f"{error}; set all of {' and '.join(names)}") from None
     if training is None:
-        return config, ""
+        return Filled(config)
     values: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set}
     taken: dict[str, Any] = {}
     for name in names:
         given = getattr(config, name)
         if name == "grid" and not training.last:
             continue
-        base = (
-            _tiles(training, given)
-            if name == "tiles"
-            else grid_as_trained(training.last, type(given))
-        )
+        base = _tiles(training, given) if name == "tiles" else grid_as_trained(training.last, given)
         values[name] = filled(given, base, f"{name}.", taken)
-    if not taken:
-        return config, ""
     whole = validate(type(config), values, f"{training.run / CONFIG}, as trained")
-    what = ", ".join(f"{key} {value}" for key, value in taken.items())
-    return whole, f"{training.run}: measured as trained: {what}"
+    return Filled(whole, training.run, taken)
 
 
-def _complete(given: Config, is_given: bool) -> bool:
+def _complete(given: Config) -> bool:
     """Whether every field was given, at any depth."""
-    return (
-        is_given
-        and all(
-            not isinstance(value, Config) or _complete(value, True)
-            for value in (getattr(given, name) for name in type(given).model_fields)
-        )
-        and given.model_fields_set == set(type(given).model_fields)
+    names = set(type(given).model_fields)
+    values = (getattr(given, name) for name in names)
+    return given.model_fields_set == names and all(
+        _complete(value) for value in values if isinstance(value, Config)
     )
 
 
@@ -156,17 +177,23 @@ def _tiles(training: Training, given: TilesConfig) -> TilesConfig:
     return training.tiles
 
 
-def grid_as_trained(specs: list[GridConfig], kind: type[Config]) -> Config:
-    """The grids of a stage, as a configuration of another class; see above.
+def grid_as_trained(specs: list[GridConfig], given: Config) -> Config:
+    """The grids of a stage, as a configuration of the class of `given`; see above.
 
-    A probe needs one size, so it gets the largest one.
+    A probe needs one size, so it gets the largest one. If another text form is given, what belongs
+    to the form of the training is left out.
     """
+    kind = type(given)
     content = specs[0].largest if issubclass(kind, ProbeGridConfig) else specs[0]
     words = next((spec for spec in specs if spec.modality != "image"), GridConfig())
     shown = next((spec for spec in specs if spec.modality != "text"), content)
     values = {name: getattr(content, name) for name in kind.model_fields}
     for spec, names in ((words, ("form", "patches", "noise")), (shown, ("picture",))):
         values |= {name: getattr(spec, name) for name in names if name in kind.model_fields}
+    if "form" in given.model_fields_set and given.form != words.form:  # type: ignore[attr-defined]
+        fresh = ViewConfig()
+        values |= {"patches": fresh.patches, "noise": fresh.noise}
+        values["augment"] = content.augment.model_copy(update={"delimiters": ["|"]})
     return kind.model_construct(**values)
 
 
@@ -178,7 +205,7 @@ def filled(given: Config, base: Config, key: str, taken: dict[str, Any]) -> dict
             that differ from their defaults.
     """
     values: dict[str, Any] = {}
-    for name, field in type(given).model_fields.items():
+    for name, entry in type(given).model_fields.items():
         own, other = getattr(given, name), getattr(base, name)
         is_given = name in given.model_fields_set
         if isinstance(other, Config):
@@ -186,7 +213,7 @@ def filled(given: Config, base: Config, key: str, taken: dict[str, Any]) -> dict
             values[name] = filled(inner, other, f"{key}{name}.", taken)
             continue
         values[name] = own if is_given else other
-        said = name in _ALWAYS_SAID or other != field.get_default()
+        said = name in _ALWAYS_SAID or other != entry.get_default()
         if said and not is_given and other is not None:
             taken[key + name] = _said(other)
     return values
