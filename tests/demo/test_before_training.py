@@ -33,7 +33,7 @@ def test_class_names_too_long_for_the_gpt2(long_named, capsys, tmp_path):
     argv = ("--tiles", "folder", "--tiles-path", long_named)
     scene = ("--encoder.scenes.layouts", "[{lattice: 1}]", "--encoder.tokenizer.vocab_size", 4096)
     line = refused(capsys, tmp_path, *argv, *scene)
-    assert "lm.data.stages.1.mix.0.rows, cols: a 3x3 grid (text, independent) needs" in line
+    assert "lm.data.stages.0.mix.0.rows, cols: a 1x2 grid (text, independent) needs" in line
     assert "n_positions: 256" in line
 
 
@@ -43,7 +43,7 @@ def test_class_names_too_long_for_the_gpt2(long_named, capsys, tmp_path):
         ("encoder.train.groups.0.pattern", "nothing", "encoder.train.groups: no pattern matches"),
         ("encoder.train.accumulate", 100, "encoder.data: a batch of 8 cannot be cut into 100"),
         ("lm.train.groups.0.pattern", "nothing", "lm.train.groups: no pattern matches"),
-        ("lm.data.stages.1.mix.1.rows", 9, "lm.data.stages.1.mix.1.rows, cols: a 9x3 grid"),
+        ("lm.data.stages.1.mix.1.patches", 6, "lm.data.stages.1.mix.1.rows, cols: a 3x3 grid"),
         ("lm.data.stages.1.mix.0.palette", 11, "lm.data.stages.1.mix.0.palette: 11"),
         ("lm.train.accumulate", 100, "lm.data.stages.0.mix.0.data: a batch of 8 cannot be cut"),
         ("mm.train.groups.1.pattern", "nothing", "mm.train.groups: no pattern matches"),

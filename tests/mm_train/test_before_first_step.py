@@ -1,4 +1,4 @@
-"""A mistake in a later stage of a training, or of a measurement, is answered before the first step."""
+"""A mistake in a later stage, or in a measurement, is answered before the first step."""
 
 import pytest
 
@@ -57,10 +57,10 @@ def test_a_mistake_in_the_second_stage_of_a_gpt2(capsys, tmp_path, monkeypatch, 
     [
         ({"mix": [{**PICTURE, "rows": 3}]}, "data.stages.1.mix.0."),
         ({"mix": [{**PICTURE, "rows": [1, 3]}]}, "data.stages.1.mix.0."),
-        ({"mix": [{"rows": 9, "cols": 9}]}, "data.stages.1.mix.0.rows, cols: a 9x9 grid (text"),
+        ({"mix": [{"rows": 16, "cols": 16}]}, "mix.0.rows, cols: a 16x16 grid (text"),
         (
-            {"mix": [{**PICTURE, "cols": 16, "picture": {"layout": "multi"}}]},
-            "data.stages.1.mix.0.rows, cols: a 1x16 grid (image",
+            {"mix": [{**PICTURE, "rows": 8, "cols": 16, "picture": {"layout": "multi"}}]},
+            "data.stages.1.mix.0.rows, cols: a 8x16 grid (image",
         ),
         ({"mix": [{"corpus": "./none.txt", "context": 16}]}, "none.txt: no such file"),
     ],

@@ -56,10 +56,10 @@ def climb(
         comparison: of what is measured with the training.
     """
     started = time.monotonic()
-    runs.write_config(run, config)
     model = loaded.gpt2v
     assert model is not None, "a ladder ends with pictures"
     check_ladder(loaded, data, config)
+    runs.write_config(run, config)
     render, rungs = loaded.renderer(data.bank), rungs_of(config)
     patches = picture_source(model, [data], config.features)
     comparison.say()

@@ -176,11 +176,11 @@ def evaluate(
         The content of results.json.
     """
     started = time.monotonic()
-    runs.write_config(run, config)
     for scorer, modalities in scorers.values():
         for part in parts:
             for modality in part.shown(modalities):
                 scorer.check(part.data, modality)
+    runs.write_config(run, config)
     comparison.say()
     tallies = [tally(part.data.samples()) for part in parts]
     rows, tables = [], []

@@ -88,9 +88,9 @@ def probe(
         UserError: some cell has no patch, or a grid does not fit the pictures.
     """
     started = time.monotonic()
-    runs.write_config(run, config)
     spec, n_classes = config.grid, len(bank.class_names)
     check_probe(model, bank, config)
+    runs.write_config(run, config)
     n_rows, n_cols = spec.largest_shape
     span = model.geometry.span(n_rows, n_cols, bank.size, spec.picture)
     sets = [probe_data(config, bank, split) for split in ("train", "test")]
