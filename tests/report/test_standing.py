@@ -8,6 +8,7 @@ import pytest
 
 from gpt2v.report.analysis import Rate
 from gpt2v.report.sections.ladder import _meaning
+from gpt2v.report.sections.lost import Lost
 from gpt2v.report.standing import Standing, is_blind, reads, remark, standing
 from gpt2v.report.verdict import Headline, can_split, headline, sentence, warnings
 
@@ -164,7 +165,7 @@ def empty_records() -> dict[str, Any]:
 
 
 def test_each_modality_is_warned_of_by_itself_and_the_gpt2_before() -> None:
-    run: Any = SimpleNamespace(records=empty_records())
+    run: Any = SimpleNamespace(records=empty_records(), results={})
     lines = warnings(run, head(rate(0.183), rate(0.43)))
     assert len(lines) == 2
     assert lines[0].startswith("From text, the model is below the blind baseline (25.0%)")
@@ -174,6 +175,13 @@ def test_each_modality_is_warned_of_by_itself_and_the_gpt2_before() -> None:
     assert "The GPT-2 read text before it got eyes (99.0%): MM-Train has undone it." in lines
     lines = warnings(run, replace(head(rate(0.183), rate(0.9)), lm=rate(0.2)))
     assert not any("undone" in line for line in lines)
+
+
+def test_what_was_never_trained_is_on_the_page() -> None:
+    results = {"not_as_trained": ["text: size 4x4", "text: form csv"]}
+    run: Any = SimpleNamespace(records=empty_records(), results=results)
+    lines = warnings(run, head(rate(0.99), rate(0.9)))
+    assert lines == ["Not as in training: text: size 4x4; text: form csv."]
 
 
 def row(modality: str, accuracy: float, **more: Any) -> dict[str, Any]:
@@ -203,3 +211,19 @@ def test_what_the_steps_of_a_ladder_show() -> None:
     assert "The text was not measured" in _meaning(RUNGS[1:], BASELINES)
     failed = [{**RUNGS[0], "accuracy": 0.2, "ci95": [0.1, 0.3]}, *RUNGS[1:]]
     assert "do not show where reading gets hard" in _meaning(failed, BASELINES)
+
+
+def test_where_it_is_lost_is_left_out_if_text_is_not_read() -> None:
+    rates = {"accuracy": 0.9, "palette_accuracy": 0.95, "palette_ci95": [0.94, 0.96]}
+    probe = [{"cell": "all", **rates}]
+
+    def run(text: float) -> Any:
+        rows = [row("text", text, ci95=[text - 0.01, text + 0.01]), row("image", 0.3)]
+        return SimpleNamespace(
+            rows=rows, probe=probe, results={}, records=empty_records(), probe_records=None
+        )
+
+    assert Lost().content(run(0.183)) is None
+    shown = Lost().content(run(0.99))
+    assert shown is not None
+    assert "In the encoder" in str(shown["lost"]["points"])

@@ -248,6 +248,8 @@ def warnings(run: Run, head: Headline) -> list[str]:
                 f"The GPT-2 read text before it got eyes ({percent(head.lm.value)}): MM-Train has "
                 "undone it."
             )
+    if unlike := run.results.get("not_as_trained"):
+        messages.append(f"Not as in training: {'; '.join(map(str, unlike))}.")
     rates = {("gpt2v", "text"): head.text, ("gpt2v", "image"): head.image, ("lm", "text"): head.lm}
     for (model, modality), rate in rates.items():
         table = lookups(run.records, model, modality)
