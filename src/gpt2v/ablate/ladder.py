@@ -62,7 +62,6 @@ def climb(
     runs.write_config(run, config)
     render, rungs = loaded.renderer(data.bank), rungs_of(config)
     patches = picture_source(model, [data], config.features)
-    comparison.say()
     scorers = {name: scorer_of(rung, model, render, patches) for name, rung in rungs.items()}
     rows: list[dict[str, Any]] = []
     for name, rung in rungs.items():
@@ -86,6 +85,7 @@ def climb(
     gap = first - last if (layouts[0], layouts[-1]) == ("text", "image") else 0.0
     for row in rows:
         row["gap_closed"] = (row["accuracy"] - last) / gap if gap else None
+    comparison.say()
     return runs.write_results(
         run,
         "ladder",
@@ -129,9 +129,9 @@ def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:
     Args:
         config: what is not given in it is taken from the model's run.
     """
+    loaded, _ = load_gpt2v(config.model)
     filled = as_trained(config, config.model)
     c = filled.config
-    loaded, _ = load_gpt2v(c.model)
     bank = filled.bank(c.tiles)
     data = GridDataset(c.grid, bank, c.seed, c.split, c.n_images, "grid.")
     measured = Measured(bank, [(data, ["text", "image"])])

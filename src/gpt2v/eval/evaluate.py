@@ -61,8 +61,9 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
     Raises:
         UserError: the model cannot be loaded, or it cannot be measured as configured.
     """
+    loaded = load_model(model)
     filled = as_trained(config, model)
-    config, loaded = filled.config, load_model(model)
+    config = filled.config
     if set(config.modalities) != {"text"} and loaded.gpt2v is None:
         raise UserError(
             f"modalities: {model} is a GPT-2 without vision tower; use --modalities '[text]'"
@@ -181,7 +182,6 @@ def evaluate(
             for modality in part.shown(modalities):
                 scorer.check(part.data, modality)
     runs.write_config(run, config)
-    comparison.say()
     tallies = [tally(part.data.samples()) for part in parts]
     rows, tables = [], []
     gap: dict[str, Any] = {}
@@ -205,6 +205,7 @@ def evaluate(
             gap = gap_between(pairs)
     write_parquet(run / RECORDS, pa.concat_tables(tables))
     save_examples(parts[0].data, config.examples, run / "examples")
+    comparison.say()
     hashes = [part.data.hash for part in parts]
     suite: dict[str, Any] = {}
     if isinstance(config, SuiteEvalConfig):

@@ -95,7 +95,6 @@ def probe(
     span = model.geometry.span(n_rows, n_cols, bank.size, spec.picture)
     sets = [probe_data(config, bank, split) for split in ("train", "test")]
     sources = [picture_source(model, [data], config.features) for data in sets]
-    comparison.say()
     (train_x, train), (test_x, test) = (
         collect(model, source, data) for source, data in zip(sources, sets, strict=True)
     )
@@ -145,6 +144,7 @@ def probe(
         "palette_prediction": names[in_palette["none"].reshape(-1)].tolist(),
     }
     write_parquet(run / RECORDS, pa.table(records))
+    comparison.say()
     return runs.write_results(
         run,
         "probe",
@@ -162,9 +162,9 @@ def probe_model(config: ProbeConfig, run: Path) -> dict[str, Any]:
     Args:
         config: what is not given in it is taken from the model's run.
     """
+    loaded, model = load_gpt2v(config.model)
     filled = as_trained(config, config.model)
     config = filled.config
-    loaded, model = load_gpt2v(config.model)
     bank = filled.bank(config.tiles)
     measured = Measured(bank, [(probe_data(config, bank, "test"), ["image"])])
     comparison = compare(config.model, loaded.trained_on, measured, config.allow, filled.said)

@@ -55,7 +55,7 @@ class Comparison:
     results: Mapping[str, Any] = field(default_factory=dict)
 
     def say(self) -> None:
-        """Print the lines; call it when nothing can be refused any more."""
+        """Print the lines; call it when nothing can be refused any more, beside the results."""
         for line in self.lines:
             say(line)
 

@@ -105,17 +105,19 @@ class Filled(Generic[C]):
         config: with `tiles`.
         run: the run from which the rest was taken; None: nothing was taken.
         taken: key -> what a user should know of it.
+        differs: whether the default of something that was taken is another.
     """
 
     config: C
     run: Path | None = None
     taken: Mapping[str, Any] = field(default_factory=dict)
+    differs: bool = False
 
     @property
     def said(self) -> str:
-        """What was taken, in one line; empty: nothing."""
+        """What was taken, in one line; empty: nothing that differs from the defaults."""
         what = ", ".join(f"{key} {value}" for key, value in self.taken.items())
-        return f"{self.run}: measured as trained: {what}" if what else ""
+        return f"{self.run}: measured as trained: {what}" if self.differs else ""
 
     def bank(self, tiles: TilesConfig) -> TileBank:
         """The tiles of the configuration.
@@ -157,7 +159,7 @@ def as_trained(config: C, model: str) -> Filled[C]:
         base = _tiles(training, given) if name == "tiles" else grid_as_trained(training.last, given)
         values[name] = filled(given, base, f"{name}.", taken)
     whole = validate(type(config), values, f"{training.run / CONFIG}, as trained")
-    return Filled(whole, training.run, taken)
+    return Filled(whole, training.run, taken, whole != config)
 
 
 def _complete(given: Config) -> bool:
