@@ -18,7 +18,6 @@ from gpt2v.config.measuring import LadderConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.views import LAYOUTS
-from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import summarise
 from gpt2v.eval.records import record_table
@@ -29,21 +28,40 @@ from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer, score_all
 from gpt2v.model.vision_tokens import ProjectedPatches, VisionTokenSource
 from gpt2v.registry import RUNGS, TOKEN_SOURCES
+from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured, compare
+from gpt2v.trained.defaults import as_trained
+
+
+def check_ladder(loaded: LoadedModel, data: GridDataset, config: LadderConfig) -> None:
+    """Refuse grids that some rung cannot show.
+
+    Raises:
+        UserError: a rung has no such layout, or see `GridDataset.check`.
+    """
+    render = loaded.renderer(data.bank)
+    for layout in dict.fromkeys(rung.layout for rung in rungs_of(config).values()):
+        data.check(layout, render, loaded.lm.config.n_positions)
 
 
 def climb(
-    loaded: LoadedModel, data: GridDataset, config: LadderConfig, run: Path
+    loaded: LoadedModel,
+    data: GridDataset,
+    config: LadderConfig,
+    run: Path,
+    comparison: Comparison = NOT_COMPARED,
 ) -> dict[str, Any]:
-    """Measure every rung; writes results, and returns the content of results.json."""
+    """Measure every rung; writes results, and returns the content of results.json.
+
+    Args:
+        comparison: of what is measured with the training.
+    """
     started = time.monotonic()
-    runs.write_config(run, config)
     model = loaded.gpt2v
     assert model is not None, "a ladder ends with pictures"
-    render = loaded.renderer(data.bank)
-    for layout in ("text", "image"):
-        data.check(layout, render, loaded.lm.config.n_positions)
+    check_ladder(loaded, data, config)
+    runs.write_config(run, config)
+    render, rungs = loaded.renderer(data.bank), rungs_of(config)
     patches = picture_source(model, [data], config.features)
-    rungs = rungs_of(config)
     scorers = {name: scorer_of(rung, model, render, patches) for name, rung in rungs.items()}
     rows: list[dict[str, Any]] = []
     for name, rung in rungs.items():
@@ -63,11 +81,19 @@ def climb(
             row["max_logit_difference"] = logit_difference(data, *pair)
         rows.append(row)
     first, last = rows[0]["accuracy"], rows[-1]["accuracy"]
+    layouts = [rung.layout for rung in rungs.values()]
+    gap = first - last if (layouts[0], layouts[-1]) == ("text", "image") else 0.0
     for row in rows:
-        gap = first - last
         row["gap_closed"] = (row["accuracy"] - last) / gap if gap else None
+    comparison.say()
     return runs.write_results(
-        run, "ladder", started, seed=data.seed, data_hash=data.hash, results=rows
+        run,
+        "ladder",
+        started,
+        seed=data.seed,
+        data_hash=data.hash,
+        results=rows,
+        **comparison.results,
     )
 
 
@@ -98,11 +124,19 @@ def scorer_of(
 
 
 def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:
-    """`gpt2v ablate tokens`: measure the ladder of a saved GPT-2v."""
+    """`gpt2v ablate tokens`: measure the ladder of a saved GPT-2v.
+
+    Args:
+        config: what is not given in it is taken from the model's run.
+    """
     loaded, _ = load_gpt2v(config.model)
-    c, bank = config, load_bank(config.tiles)
+    filled = as_trained(config, config.model)
+    c = filled.config
+    bank = filled.bank(c.tiles)
     data = GridDataset(c.grid, bank, c.seed, c.split, c.n_images, "grid.")
-    return climb(loaded, data, config, run)
+    measured = Measured(bank, [(data, ["text", "image"])])
+    comparison = compare(c.model, loaded.trained_on, measured, c.allow, filled.said)
+    return climb(loaded, data, c, run, comparison)
 
 
 @torch.no_grad()

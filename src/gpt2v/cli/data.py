@@ -76,7 +76,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
-    beside = ("n_images", "shard_size", "modalities", "examples", "features")
+    beside = ("n_images", "shard_size", "modalities", "metrics", "examples", "features", "allow")
     config = load(PreviewConfig, args.config, overrides, beside)
     from gpt2v.data.preview import preview
 

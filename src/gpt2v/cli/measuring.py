@@ -34,12 +34,14 @@ def add_commands(commands: Any) -> None:
         help="a named suite, or a YAML file (default: 1,000 3x3 grids)",
     )
     run_options(evaluate, "runs/eval")
+    _say_defaults(evaluate)
     describe_fields(evaluate, EvalConfig)
     evaluate.set_defaults(command=_eval)
 
     probe = config_command(
         commands, "probe", ProbeConfig, _probe, "fit linear probes on the patch embeddings"
     )
+    _say_defaults(probe)
     run_options(probe, None)
     ablate = commands.add_parser(
         "ablate", help="replace parts of the input of a GPT-2v"
@@ -47,6 +49,7 @@ def add_commands(commands: Any) -> None:
     tokens = config_command(
         ablate, "tokens", LadderConfig, _ablate_tokens, "measure the ladder from text to picture"
     )
+    _say_defaults(tokens)
     run_options(tokens, None)
 
     report = commands.add_parser("report", help="write the HTML report of one or more runs")
@@ -61,6 +64,15 @@ def add_commands(commands: Any) -> None:
     )
     describe_names(report, "--sections", SECTIONS)
     report.set_defaults(command=_report)
+
+
+def _say_defaults(parser: Parser) -> None:
+    parser.notes.append(
+        lambda: (
+            "tiles, grid: what is not given is taken from the run of the model (its last stage "
+            "with grids); the defaults below are those for a model without a run"
+        )
+    )
 
 
 def _eval(args: argparse.Namespace, overrides: Overrides) -> None:

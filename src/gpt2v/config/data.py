@@ -114,10 +114,14 @@ class DataConfig(Config):
     @property
     def has_pictures(self) -> bool:
         """Whether any stage shows grids as pictures."""
-        grids = [spec for _, spec in self.specs if isinstance(spec, GridConfig)]
-        return any(spec.modality != "text" for spec in grids)
+        return any(spec.modality != "text" for spec in self.grids)
+
+    @property
+    def grids(self) -> list[GridConfig]:
+        """The data specs of grids."""
+        return [spec for _, spec in self.specs if isinstance(spec, GridConfig)]
 
     @property
     def has_grids(self) -> bool:
         """Whether any stage has grids."""
-        return any(isinstance(spec, GridConfig) for _, spec in self.specs)
+        return bool(self.grids)

@@ -39,8 +39,19 @@ _Metrics = Annotated[
     AfterValidator(_each_once),
     AfterValidator(_with_accuracy),
 ]
+_Allowed = Annotated[list[Literal["other-classes", "trained-pictures"]], AfterValidator(_each_once)]
 _Rungs = Annotated[list[Annotated[Choice, OneOf(RUNGS)]], AfterValidator(_each_once)]
 _Controls = Annotated[list[Annotated[Choice, OneOf(CONTROLS)]], AfterValidator(_each_once)]
+
+
+class _MeasuringConfig(Config):
+    """A measurement of a model, which takes what is not given from the run of the model."""
+
+    allow: _Allowed = Field(
+        [],
+        description="what is refused otherwise: class names that the model was not trained on, "
+        "pictures that it was trained on",
+    )
 
 
 class _DrawnConfig(Config):
@@ -64,7 +75,7 @@ class ExportConfig(PreviewConfig):
     shard_size: int = Field(500, ge=1, description="number of samples in a shard")
 
 
-class _HeldOutConfig(_DrawnConfig):
+class _HeldOutConfig(_MeasuringConfig, _DrawnConfig):
     """Held-out samples that a model is measured on, with independent questions."""
 
     n_images: int = Field(1000, ge=2, description="number of grids")
@@ -96,7 +107,7 @@ class LadderConfig(_HeldOutConfig):
     )
 
 
-class ProbeConfig(Config):
+class ProbeConfig(_MeasuringConfig):
     """`gpt2v probe`: linear probes of the patch embeddings before the projector, one per cell."""
 
     tiles: TilesConfig = TilesConfig()
@@ -147,7 +158,7 @@ class SuiteTilesConfig(Config):
     tiles: TilesConfig = TilesConfig()
 
 
-class SuiteEvalConfig(SuiteTilesConfig):
+class SuiteEvalConfig(_MeasuringConfig, SuiteTilesConfig):
     """`gpt2v eval --suite NAME`: a named suite to measure a model on."""
 
     parts: list[str] | None = Field(None, min_length=1, description="parts to measure; none: all")

@@ -1,5 +1,6 @@
 """Training on a stream of grids (with or without pictures) and plain text."""
 
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,35 +18,81 @@ from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import stream_flops
 from gpt2v.model.losses import window_loss
 from gpt2v.model.packed import Reader, answer_loss
-from gpt2v.train.distributed import from_rank_0, rank
+from gpt2v.train.distributed import from_rank_0, rank, world_size
 from gpt2v.train.loop import Task, fit
-from gpt2v.train.stages import Stage
+from gpt2v.train.stages import Stage, trained
+from gpt2v.trained.record import TrainedOn
 
 
-def fit_stream(
+@dataclass(frozen=True)
+class Prepared:
+    """A training of which everything that can be checked before the first step has been checked.
+
+    Attributes:
+        kind: of the training, "lm" or "mm", for the log and the results.
+        model: what is trained.
+        tokenizer: is saved with it.
+        reader: calls `model` on batches.
+        stream: the training data.
+        record: what the model will have been trained on, for its checkpoints.
+        stages: of the training loop.
+    """
+
+    kind: str
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    reader: Reader
+    stream: Stream
+    record: TrainedOn
+    stages: list[Stage]
+
+    def save(self, folder: Path) -> None:
+        """Write the files of a checkpoint that the optimizer does not need."""
+        save_pretrained(folder, self.model, self.tokenizer)
+        self.record.write(folder)
+
+
+def prepared(
     kind: str,
     model: PreTrainedModel,
     tokenizer: Tokenizer,
     reader: Reader,
     stream: Stream,
+    record: TrainedOn,
     config: LMConfig | MMConfig,
-    run: Path,
-    started: float,
-) -> None:
-    """Train `model` on a stream of grids and text.
+) -> Prepared:
+    """See `Prepared`.
+
+    Raises:
+        UserError: the groups of a stage do not fit the model.
+    """
+    stages = stage_plan(config)
+    trained(model, stages)
+    return Prepared(kind, model, tokenizer, reader, stream, record, stages)
+
+
+def check_stream(stream: Stream, n_positions: int, config: LMConfig | MMConfig) -> None:
+    """Check the data of all stages; tokenized corpora are not needed for it.
+
+    Raises:
+        UserError: a batch cannot be cut into so many parts, or see `Stream.check`.
+    """
+    stream.check(n_positions, world_size() * config.train.accumulate)
+
+
+def fit_stream(ready: Prepared, config: LMConfig | MMConfig, run: Path, started: float) -> None:
+    """Train a model on a stream of grids and text.
 
     Writes the configuration, metrics, checkpoints and results into the run directory.
 
     Args:
-        kind: of the training, "lm" or "mm", for the log and the results.
-        reader: calls `model` on batches.
         started: `time.monotonic()` at the start of the command.
 
     Raises:
-        UserError: the groups do not fit the model, the loss or the gradient is not finite, or
-            files cannot be written.
+        UserError: the loss or the gradient is not finite, or files cannot be written.
         Stopped: a signal asked to stop.
     """
+    model, reader, stream = ready.model, ready.reader, ready.stream
     from_rank_0(lambda: runs.write_config(run, config))
     train = config.train
     task: Task[Batch | TextBatch] = Task(
@@ -54,7 +101,7 @@ def fit_stream(
         loss=lambda batch: batch_loss(reader, batch),
         evaluate=lambda: validate(reader, stream, train.eval_grids, train.eval_windows),
         describe=stream.describe,
-        save=lambda folder: save_pretrained(folder, model, tokenizer),
+        save=ready.save,
         load=lambda folder: load_weights(folder, model),
         merit=merit,
         flops=lambda batch: stream_flops(reader, batch),
@@ -62,14 +109,15 @@ def fit_stream(
         data_hash=stream.data_hash,
         unused=model is not reader.lm,  # text does not use a GPT-2v's vision tower
     )
-    scores = fit(task, train, stage_plan(config), run, kind)
+    scores = fit(task, train, ready.stages, run, ready.kind)
     if rank() == 0:
         runs.write_results(
             run,
-            kind,
+            ready.kind,
             started,
             seed=train.seed,
             data_hash=stream.data_hash,
+            class_names=ready.record.class_names,
             results=[{"split": "val", "n_images": train.eval_grids, **scores}],
         )
 

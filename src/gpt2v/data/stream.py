@@ -142,15 +142,21 @@ class Stream:
         bank = self.render.bank if self.render else None
         return training_hash(self.config, bank, self.corpora.values())
 
-    def check(self, n_positions: int) -> None:
+    def check(self, n_positions: int, parts: int = 1) -> None:
         """Check that the model can hold every spec, before anything is trained.
+
+        Args:
+            n_positions: of the GPT-2.
+            parts: number of slices that each batch is cut into.
 
         Raises:
             UserError: a spec needs more than `n_positions` positions, cannot be drawn, or uses
-                held-out wordings.
+                held-out wordings; or a batch is smaller than the number of its slices.
         """
         for key, spec in self.config.specs:
             with within(key):
+                windows = spec.windows if isinstance(spec, CorpusConfig) else None
+                slice_of_batch(windows or self.config.batch_size, 0, 0, parts)
                 if isinstance(spec, CorpusConfig):
                     if spec.context > n_positions:
                         raise UserError(
@@ -161,8 +167,9 @@ class Stream:
                 if spec.augment.held_out:
                     raise UserError("augment.held_out: held-out wordings are never trained on")
                 assert self.render is not None, "grids need tiles"
-                data = self.dataset(spec, "train")
-                data.check(self.layout(spec), self.render, n_positions, spec.mode)
+                for split in ("train", "val"):
+                    data = self.dataset(spec, split)
+                    data.check(self.layout(spec), self.render, n_positions, spec.mode)
 
 
 def training_hash(config: DataConfig, bank: TileBank | None, corpora: Iterable[Corpus] = ()) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from gpt2v.config.base import Config
+from gpt2v.config.grids import bounds
 from gpt2v.config.load import merge, read_mapping, validate
 from gpt2v.config.measuring import EvalConfig, ProbeConfig
 from gpt2v.config.pictures import TilesConfig
@@ -14,6 +15,7 @@ from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.errors import UserError
 from gpt2v.messages import shown
+from gpt2v.trained.defaults import filled, grid_as_trained, grids_of, last_grids
 
 _FOLDER = resources.files("gpt2v.demo") / "presets"
 SUB_RUNS = ("encoder", "lm", "mm", "eval", "probe")  # those with a configuration
@@ -50,7 +52,8 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
     """A preset, or the config.yaml of a demo, with overrides.
 
     Unless the preset or the overrides say otherwise, the sub-runs read each other's models below
-    `out`, and the probe is tested on the grids of the evaluation.
+    `out`, the GPT-2v is measured on grids as in the last stage of its training, and the probe is
+    tested on the grids of the evaluation.
 
     Raises:
         UserError: no such preset or file, or a value is wrong.
@@ -79,7 +82,10 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
     data["probe"].setdefault("model", str(out / "mm"))
     if "seed" in data["eval"]:
         data["probe"].setdefault("seed", data["eval"]["seed"])
-    if isinstance(shape := data["eval"].get("grid"), dict):
-        same = {key: shape[key] for key in ("rows", "cols", "palette") if key in shape}
-        data["probe"].setdefault("grid", same)
+    given = validate(DemoConfig, data, origin)
+    if specs := last_grids(grids_of(given.mm.data)):
+        trained = grid_as_trained(specs, given.eval.grid)
+        data["eval"]["grid"] = filled(given.eval.grid, trained, "", {})
+        largest = {key: bounds(data["eval"]["grid"][key])[1] for key in ("rows", "cols", "palette")}
+        data["probe"].setdefault("grid", largest)
     return validate(DemoConfig, data, origin)

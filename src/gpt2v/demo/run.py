@@ -16,14 +16,12 @@ from gpt2v import runs
 from gpt2v.ablate.ladder import climb
 from gpt2v.config.grids import LadderGridConfig
 from gpt2v.config.measuring import LadderConfig
-from gpt2v.data.dataset import GridDataset
-from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.stream import training_hash
-from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
+from gpt2v.demo.check import check_demo
 from gpt2v.demo.config import SUB_RUNS, DemoConfig
 from gpt2v.encoder_train.train import scenes_hash, train_encoder
-from gpt2v.errors import UserError, within
+from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import Part, Scorers, evaluate, evaluation_data
 from gpt2v.features.sources import picture_source
 from gpt2v.lm_train.train import train_lm
@@ -34,6 +32,7 @@ from gpt2v.report import write_report
 from gpt2v.run_layout import FINISHED, RUNS, has_checkpoint, is_finished, mark
 from gpt2v.storage.files import writing
 from gpt2v.storage.ownership import owned
+from gpt2v.trained.compare import Measured, compare
 
 
 def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
@@ -76,7 +75,8 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     bank = load_bank(config.tiles)
     bank.content_hash("train")  # makes the bank draw its tiles
     seconds["tiles"] = round(time.monotonic() - begin, 1)
-    _check_grids(config, bank)
+    if not all(is_finished(run / name) for name in ("encoder", "lm", "mm")):
+        check_demo(config, ladder_config(config), bank, run)
     encoder, lm, mm = config.encoder, config.lm, config.mm
     training("encoder", scenes_hash(encoder, bank), partial(train_encoder, encoder))
     training("lm", training_hash(lm.data, bank), partial(train_lm, lm))
@@ -90,9 +90,19 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
         "gpt2v": (loaded.scorer(bank, picture), ["text", "image"]),
         "lm": (before.scorer(bank), ["text"]),
     }
-    measured = sub_run("eval", lambda: evaluate(scorers, [Part(data)], config.eval, run / "eval"))
-    probed = sub_run("probe", lambda: probe(model, bank, config.probe, run / "probe"))
-    sub_run("ladder", lambda: climb(loaded, data, ladder_config(config), run / "ladder"))
+    comparison = compare(
+        str(run / "mm"),
+        loaded.trained_on,
+        Measured(bank, [(data, ["text", "image"])]),
+        config.eval.allow,
+    )
+    measured = sub_run(
+        "eval", lambda: evaluate(scorers, [Part(data)], config.eval, run / "eval", comparison)
+    )
+    probed = sub_run("probe", lambda: probe(model, bank, config.probe, run / "probe", comparison))
+    sub_run(
+        "ladder", lambda: climb(loaded, data, ladder_config(config), run / "ladder", comparison)
+    )
 
     rows = {(row["model"], row["modality"]): row for row in measured["results"]}
     text, image = rows["gpt2v", "text"], rows["gpt2v", "image"]
@@ -134,20 +144,6 @@ def ladder_config(config: DemoConfig) -> LadderConfig:
         features=config.eval.features,
         model=config.probe.model,
     )
-
-
-def _check_grids(config: DemoConfig, bank: TileBank) -> None:
-    """Before any training, refuse grids that the trained model could not be measured on.
-
-    Raises:
-        UserError: a grid cannot be drawn from the tiles or does not fit into the picture.
-    """
-    vision = config.encoder.vision
-    geometry = PictureGeometry(vision.image_size, vision.patch_size * config.mm.pool)
-    for name, grid in (("eval", config.eval.grid), ("probe", config.probe.grid)):
-        with within(f"{name}.grid."):
-            GridDataset(grid, bank, split="test").first()
-            geometry.span(*grid.largest_shape, bank.size, grid.picture)
 
 
 def _results(run: Path) -> dict[str, Any]:

@@ -23,8 +23,10 @@ from gpt2v.hardware.device import place
 from gpt2v.model import clip as clips
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import vision_flops
-from gpt2v.train.distributed import from_rank_0, rank
+from gpt2v.train.distributed import from_rank_0, rank, world_size
 from gpt2v.train.loop import Task, fit
+from gpt2v.train.stages import stages_of, trained
+from gpt2v.trained.record import record_of
 
 
 def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None) -> dict[str, Any]:
@@ -42,11 +44,13 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
     started = time.monotonic()
     bank = bank or load_bank(config.tiles)
     geometry = PictureGeometry(config.vision.image_size, config.vision.patch_size)
-    scoring_grid(bank, geometry)  # raises UserError if tiles do not fit the pictures
-    tokenizer = build_tokenizer(config.tokenizer, grid_texts(bank))
-    _check_captions(config, bank, tokenizer)
-    torch.manual_seed(config.train.seed)
-    clip = place(clips.new_clip(config, tokenizer))
+    clip, tokenizer = prepare_encoder(config, bank)
+    record = record_of(bank, [], shows_pictures=True)
+
+    def save(folder: Path) -> None:
+        save_pretrained(folder, clip, tokenizer)
+        record.write(folder)
+
     task = _EncoderTask(config, bank, geometry, tokenizer, clip)
     hashed = scenes_hash(config, bank)
     from_rank_0(lambda: runs.write_config(run, config))
@@ -56,7 +60,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         loss=task.loss,
         evaluate=task.evaluate,
         describe=lambda step: "scenes",
-        save=lambda folder: save_pretrained(folder, clip, tokenizer),
+        save=save,
         load=lambda folder: load_weights(folder, clip),
         merit=lambda scores: scores["cell_accuracy"],
         flops=lambda scenes: vision_flops(clip.vision_model, len(scenes.captions)),
@@ -74,8 +78,26 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         started,
         seed=config.train.seed,
         data_hash=hashed,
+        class_names=bank.class_names,
         results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
     )
+
+
+def prepare_encoder(config: EncoderConfig, bank: TileBank) -> tuple[CLIPModel, Tokenizer]:
+    """The untrained encoder and its tokenizer, with which everything was checked.
+
+    Raises:
+        UserError: tiles, captions, batches or parameter groups do not fit the model.
+    """
+    # raises UserError if tiles do not fit the pictures
+    scoring_grid(bank, PictureGeometry(config.vision.image_size, config.vision.patch_size))
+    slice_of_batch(config.batch_size, 0, 0, world_size() * config.train.accumulate)
+    tokenizer = build_tokenizer(config.tokenizer, grid_texts(bank))
+    _check_captions(config, bank, tokenizer)
+    torch.manual_seed(config.train.seed)
+    clip = place(clips.new_clip(config, tokenizer))
+    trained(clip, stages_of(config.steps, config.train))
+    return clip, tokenizer
 
 
 def scenes_hash(config: EncoderConfig, bank: TileBank) -> str:
@@ -144,8 +166,9 @@ def _check_captions(config: EncoderConfig, bank: TileBank, tokenizer: Tokenizer)
     """Raise UserError if a scene's longest caption exceeds the text tower's context."""
     n_objects = max(layout.lattice**2 for layout in config.scenes.layouts)
     n_objects *= 2 if config.scenes.cut else 1
-    longest = sorted(bank.class_names, key=len)[-n_objects:]
-    length = clips.caption_ids([scene_caption(longest)], tokenizer, torch.device("cpu")).shape[1]
+    longest = sorted(bank.class_names, key=lambda name: len(tokenizer.encode(f" {name},").ids))
+    captions = [scene_caption(longest[-n_objects:]), *(object_caption(n) for n in longest)]
+    length = clips.caption_ids(captions, tokenizer, torch.device("cpu")).shape[1]
     if length > clips.LONGEST_CAPTION:
         raise UserError(
             f"scenes.layouts: captions of up to {n_objects} objects need {length} tokens, but the "

@@ -22,7 +22,6 @@ from gpt2v.data.grids.baselines import Tally, tally
 from gpt2v.data.suites.load import load_suite
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
-from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.eval.records import record_table
 from gpt2v.features.sources import picture_source
@@ -32,6 +31,8 @@ from gpt2v.registry import METRICS
 from gpt2v.run_layout import RECORDS
 from gpt2v.stats import paired_interval
 from gpt2v.storage.files import write_bytes, write_parquet, writing
+from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured, compare
+from gpt2v.trained.defaults import as_trained
 
 Scorers = Mapping[str, tuple[Scorer, list[str]]]  # name -> scorer and its modalities
 
@@ -54,25 +55,32 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
 
     Args:
         model: a run, a checkpoint directory or a hub id.
+        config: what is not given in it is taken from the model's run.
         run: the run directory of the evaluation.
 
     Raises:
         UserError: the model cannot be loaded, or it cannot be measured as configured.
     """
     loaded = load_model(model)
+    filled = as_trained(config, model)
+    config = filled.config
     if set(config.modalities) != {"text"} and loaded.gpt2v is None:
         raise UserError(
             f"modalities: {model} is a GPT-2 without vision tower; use --modalities '[text]'"
         )
-    bank = load_bank(config.tiles)
+    bank = filled.bank(config.tiles)
     parts = parts_of(config, bank)
+    shown_as = [(part.data, part.shown(config.modalities)) for part in parts]
+    comparison = compare(
+        model, loaded.trained_on, Measured(bank, shown_as), config.allow, filled.said
+    )
     patches = None
     if loaded.gpt2v is not None:
         shown = [part.data for part in parts if set(part.modalities) != {"text"}]
         patches = picture_source(loaded.gpt2v, shown, config.features)
     name = "lm" if loaded.gpt2v is None else "gpt2v"
     scorers: Scorers = {name: (loaded.scorer(bank, patches), list(config.modalities))}
-    return evaluate(scorers, parts, config, run)
+    return evaluate(scorers, parts, config, run, comparison)
 
 
 def parts_of(config: EvalConfig | SuiteEvalConfig, bank: TileBank) -> list[Part]:
@@ -158,18 +166,22 @@ def evaluate(
     parts: Sequence[Part],
     config: EvalConfig | SuiteEvalConfig,
     run: Path,
+    comparison: Comparison = NOT_COMPARED,
 ) -> dict[str, Any]:
     """Measure models, each in its modalities; writes records, examples and results.
+
+    Args:
+        comparison: of what is measured with the training.
 
     Returns:
         The content of results.json.
     """
     started = time.monotonic()
-    runs.write_config(run, config)
     for scorer, modalities in scorers.values():
         for part in parts:
             for modality in part.shown(modalities):
                 scorer.check(part.data, modality)
+    runs.write_config(run, config)
     tallies = [tally(part.data.samples()) for part in parts]
     rows, tables = [], []
     gap: dict[str, Any] = {}
@@ -193,6 +205,7 @@ def evaluate(
             gap = gap_between(pairs)
     write_parquet(run / RECORDS, pa.concat_tables(tables))
     save_examples(parts[0].data, config.examples, run / "examples")
+    comparison.say()
     hashes = [part.data.hash for part in parts]
     suite: dict[str, Any] = {}
     if isinstance(config, SuiteEvalConfig):
@@ -205,6 +218,7 @@ def evaluate(
         seed=parts[0].data.seed,
         data_hash=hashes[0] if len(hashes) == 1 else hash_of(*hashes),
         results=rows,
+        **comparison.results,
         **suite,
         **gap,
     )

@@ -127,11 +127,17 @@ class CachedPatches(ProjectedPatches):
         return self._frozen
 
 
-def training_source(model: GPT2vModel, stream: Stream, config: MMConfig) -> ProjectedPatches:
+def training_source(
+    model: GPT2vModel, stream: Stream, config: MMConfig, trains: bool = False
+) -> ProjectedPatches:
     """The token source of a training, as `config.features` says.
 
+    Args:
+        trains: whether the vision tower trains in any stage.
+
     Raises:
-        UserError: a cache is required, but some pictures of the data never occur again.
+        UserError: a cache is required, but the vision tower trains, some pictures of the data never
+            occur again, or the cache is too large.
     """
     mode = config.features.mode
     if mode == "off" or stream.render is None:
@@ -168,6 +174,8 @@ def training_source(model: GPT2vModel, stream: Stream, config: MMConfig) -> Proj
                 print(f"features: not cached: {error}", flush=True)
             return None
 
+    if mode == "require":  # now, not in the stage that needs it
+        rank_0_first(lambda: open_store(trains))
     return CachedPatches(model, lambda trains: rank_0_first(lambda: open_store(trains)))
 
 

@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import GPT2ModelConfig
 from gpt2v.config.training import LMConfig
-from gpt2v.curriculum.fit import fit_stream
+from gpt2v.curriculum.fit import Prepared, check_stream, fit_stream, prepared
 from gpt2v.data.corpus.corpora import corpus_texts, tokenize_corpus
 from gpt2v.data.data_files import some_of
 from gpt2v.data.render.batches import Renderer
@@ -27,7 +27,9 @@ from gpt2v.messages import say
 from gpt2v.model.files import save_tokenizer
 from gpt2v.model.load import load_model
 from gpt2v.model.packed import Reader
-from gpt2v.train.distributed import rank_0_first
+from gpt2v.train.distributed import rank, rank_0_first
+from gpt2v.trained.parts import say_differences
+from gpt2v.trained.record import TrainedOn, record_of
 
 
 def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
@@ -41,23 +43,38 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
         Stopped: a signal asked to stop.
     """
     started = time.monotonic()
-    if config.data.has_grids:
-        bank = bank or load_bank(config.tiles)
+    fit_stream(prepare_lm(config, bank), config, run, started)
+
+
+def prepare_lm(config: LMConfig, bank: TileBank | None = None) -> Prepared:
+    """Everything that the training needs, checked for all of its stages.
+
+    Args:
+        bank: the tiles, if they are loaded already.
+
+    Raises:
+        UserError: data, model and settings do not fit together.
+    """
+    bank = (bank or load_bank(config.tiles)) if config.data.has_grids else None
     torch.manual_seed(config.train.seed)
+    earlier: TrainedOn | None = None
     if config.init is None:
         tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
         model = new_gpt2(config.model, tokenizer)
     else:
         loaded = load_model(config.init, "init", "gpt2", for_inference=False)
-        model, tokenizer = loaded.lm, loaded.tokenizer
+        model, tokenizer, earlier = loaded.lm, loaded.tokenizer, loaded.trained_on
+        if bank and rank() == 0:
+            say_differences("init", config.init, earlier, bank)
     model = place(model, fused_attention=not config.data.has_grids)
     renderer = Renderer(bank, PieceTable(tokenizer)) if bank else None
     stream = Stream(config.data, renderer)
-    stream.check(model.config.n_positions)
+    check_stream(stream, model.config.n_positions, config)
     corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
     stream = replace(stream, corpora=corpora)
+    record = record_of(bank, config.data.grids, shows_pictures=False).after(earlier)
     reader = Reader(model, special_id(tokenizer, IMAGE))
-    fit_stream("lm", model, tokenizer, reader, stream, config, run, started)
+    return prepared("lm", model, tokenizer, reader, stream, record, config)
 
 
 def _texts(config: LMConfig, bank: TileBank | None) -> Iterator[str]:

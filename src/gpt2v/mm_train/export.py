@@ -47,6 +47,8 @@ def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
         try:
             with EXPORTS.replacing(to, there), whole_directory(to) as folder:
                 save_llava(folder, model, loaded.tokenizer)
+                if loaded.trained_on is not None:
+                    loaded.trained_on.write(folder)
                 write_manifest(folder)
         except (OSError, SafetensorError) as error:
             raise UserError(f"--to: {to}: cannot be saved: {reason(error)}") from None

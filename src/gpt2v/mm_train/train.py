@@ -1,6 +1,7 @@
 """`gpt2v mm train`: train a vision tower, a projector and an already trained GPT-2 together."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from transformers import PreTrainedConfig
 
 from gpt2v.config.choice import choose
 from gpt2v.config.training import MMConfig
-from gpt2v.curriculum.fit import fit_stream
+from gpt2v.curriculum.fit import Prepared, check_stream, fit_stream, prepared, stage_plan
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.stream import Stream, open_corpora
 from gpt2v.data.text_pieces import IMAGE, PieceTable, special_id
@@ -25,7 +26,11 @@ from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import ProjectedPatches, token_source
 from gpt2v.registry import PROJECTORS, TOKEN_SOURCES
-from gpt2v.train.distributed import rank_0_first
+from gpt2v.train.distributed import rank, rank_0_first
+from gpt2v.train.stages import trained
+from gpt2v.trained.compare import recorded
+from gpt2v.trained.parts import say_differences
+from gpt2v.trained.record import record_of
 
 
 def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
@@ -38,20 +43,43 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
         UserError: the parts or the data do not fit the configuration.
     """
     started = time.monotonic()
+    fit_stream(prepare_mm(config, bank), config, run, started)
+
+
+def prepare_mm(config: MMConfig, bank: TileBank | None = None) -> Prepared:
+    """Everything that the training needs, checked for all of its stages.
+
+    Args:
+        bank: the tiles of `config.tiles`, if they are loaded already.
+
+    Raises:
+        UserError: the parts or the data do not fit the configuration.
+    """
     bank = bank or load_bank(config.tiles)
     torch.manual_seed(config.train.seed)
     model, tokenizer = build_gpt2v(config)
+    parts = {key: getattr(config, key) for key in ("lm", "encoder", "projector_from")}
+    records = {
+        key: recorded(part, find_checkpoint(part, key)) for key, part in parts.items() if part
+    }
+    if rank() == 0:
+        for key, part_record in records.items():
+            say_differences(key, parts[key], part_record, bank)
     model = place(model)
     table = PieceTable(tokenizer)
     renderer = Renderer(bank, table, model.token_geometry)
-    corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
     source = token_source(model, renderer)
-    stream = Stream(config.data, renderer, corpora, {"image": source.layout})
-    stream.check(model.config.text_config.n_positions)
+    stream = Stream(config.data, renderer, layouts={"image": source.layout})
+    check_stream(stream, model.config.text_config.n_positions, config)
+    corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
+    stream = replace(stream, corpora=corpora)
     if type(source) is ProjectedPatches:
-        source = training_source(model, stream, config)
+        trains = any(name.startswith("vision_tower") for name in trained(model, stage_plan(config)))
+        source = training_source(model, stream, config, trains)
     reader = Reader(model.language_model, table.image_id, source)
-    fit_stream("mm", model, tokenizer, reader, stream, config, run, started)
+    own = record_of(bank, config.data.grids, config.data.has_pictures)
+    record = own.after(*records.values())
+    return prepared("mm", model, tokenizer, reader, stream, record, config)
 
 
 def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:

@@ -21,6 +21,8 @@ from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer
 from gpt2v.model.vision_tokens import ProjectedPatches, token_source
+from gpt2v.trained.compare import recorded
+from gpt2v.trained.record import TrainedOn
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,12 @@ class LoadedModel:
     gpt2v: GPT2vModel | None  # the GPT-2v that contains `lm`; None for a GPT-2 alone
     tokenizer: Tokenizer
     path: str  # a checkpoint directory or a hub id
+    name: str = ""  # a run, a checkpoint or a hub id, as the user named it
+
+    @cached_property
+    def trained_on(self) -> TrainedOn | None:
+        """What it was trained on; None: that cannot be told."""
+        return recorded(self.name, self.path)
 
     @cached_property
     def table(self) -> PieceTable:
@@ -92,7 +100,7 @@ def load_model(
         lm, tokenizer = load_gpt2(path, key)
     if for_inference:
         place(lm if gpt2v is None else gpt2v).eval()
-    return LoadedModel(lm, gpt2v, tokenizer, path)
+    return LoadedModel(lm, gpt2v, tokenizer, path, model)
 
 
 def load_gpt2v(

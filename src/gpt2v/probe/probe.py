@@ -24,8 +24,7 @@ from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.cells import Grids
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.bank import TileBank
-from gpt2v.data.tiles.load import load_bank
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, within
 from gpt2v.features.sources import picture_source
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v
@@ -36,6 +35,8 @@ from gpt2v.registry import CONTROLS
 from gpt2v.run_layout import RECORDS
 from gpt2v.stats import cluster_interval
 from gpt2v.storage.files import write_parquet
+from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured, compare
+from gpt2v.trained.defaults import as_trained
 
 
 @torch.no_grad()
@@ -52,8 +53,33 @@ def collect(
     return np.concatenate(features), data.grids(np.arange(len(data)))
 
 
-def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> dict[str, Any]:
+def check_probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig) -> None:
+    """Refuse grids that cannot be probed.
+
+    Raises:
+        UserError: some cell has no patch, a grid does not fit the pictures, or it cannot be drawn
+            with these tiles.
+    """
+    spec = config.grid
+    n_rows, n_cols = spec.largest_shape
+    with within("grid."):
+        GridDataset(spec, bank, config.seed).first()
+        span = model.geometry.span(n_rows, n_cols, bank.size, spec.picture)
+        if len(set(span.cell.tolist())) < n_rows * n_cols:
+            raise UserError(f"rows, cols: some cells of a {spec.size} grid have no patch")
+
+
+def probe(
+    model: GPT2vModel,
+    bank: TileBank,
+    config: ProbeConfig,
+    run: Path,
+    comparison: Comparison = NOT_COMPARED,
+) -> dict[str, Any]:
     """Fit and test one probe per cell; writes records and results.
+
+    Args:
+        comparison: of what is measured with the training.
 
     Returns:
         The content of results.json.
@@ -62,18 +88,15 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
         UserError: some cell has no patch, or a grid does not fit the pictures.
     """
     started = time.monotonic()
-    runs.write_config(run, config)
     spec, n_classes = config.grid, len(bank.class_names)
+    check_probe(model, bank, config)
+    runs.write_config(run, config)
     n_rows, n_cols = spec.largest_shape
     span = model.geometry.span(n_rows, n_cols, bank.size, spec.picture)
-    if len(set(span.cell.tolist())) < n_rows * n_cols:
-        raise UserError(f"grid: some cells of a {spec.size} grid have no patch")
-    sets = [
-        GridDataset(spec, bank, config.seed, split, n)
-        for split, n in (("train", config.n_train), ("test", config.n_test))
-    ]
+    sets = [probe_data(config, bank, split) for split in ("train", "test")]
+    sources = [picture_source(model, [data], config.features) for data in sets]
     (train_x, train), (test_x, test) = (
-        collect(model, picture_source(model, [data], config.features), data) for data in sets
+        collect(model, source, data) for source, data in zip(sources, sets, strict=True)
     )
     allowed = np.zeros((config.n_test, n_classes), bool)
     np.put_along_axis(allowed, test.palette, True, axis=1)
@@ -121,6 +144,7 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
         "palette_prediction": names[in_palette["none"].reshape(-1)].tolist(),
     }
     write_parquet(run / RECORDS, pa.table(records))
+    comparison.say()
     return runs.write_results(
         run,
         "probe",
@@ -128,13 +152,29 @@ def probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig, run: Path) -> 
         seed=config.seed,
         data_hash=hash_of(*(data.hash for data in sets)),
         results=[{**site, **row, "n_train": config.n_train} for row in rows],
+        **comparison.results,
     )
 
 
 def probe_model(config: ProbeConfig, run: Path) -> dict[str, Any]:
-    """`gpt2v probe`: probe a saved GPT-2v."""
-    _, model = load_gpt2v(config.model)
-    return probe(model, load_bank(config.tiles), config, run)
+    """`gpt2v probe`: probe a saved GPT-2v.
+
+    Args:
+        config: what is not given in it is taken from the model's run.
+    """
+    loaded, model = load_gpt2v(config.model)
+    filled = as_trained(config, config.model)
+    config = filled.config
+    bank = filled.bank(config.tiles)
+    measured = Measured(bank, [(probe_data(config, bank, "test"), ["image"])])
+    comparison = compare(config.model, loaded.trained_on, measured, config.allow, filled.said)
+    return probe(model, bank, config, run, comparison)
+
+
+def probe_data(config: ProbeConfig, bank: TileBank, split: str) -> GridDataset:
+    """The pictures that probes are trained on (`train`) or tested on (`test`)."""
+    n = config.n_train if split == "train" else config.n_test
+    return GridDataset(config.grid, bank, config.seed, split, n)
 
 
 def _rates(

@@ -1,10 +1,12 @@
 """The headline figures of a run, the verdict in one sentence, and warnings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gpt2v.report.analysis import Rate, lookups
 from gpt2v.report.plots import MINUS, percent
 from gpt2v.report.read import Row, Run
+from gpt2v.report.standing import Standing, is_blind, reads, remark, standing
 
 SAME = 5e-4  # files that differ by less agree: the page does not show such a difference
 
@@ -27,18 +29,16 @@ def headline(run: Run) -> Headline:
     results = run.results
     text = _model_rate(run, "gpt2v", "text", "text_accuracy")
     image = _model_rate(run, "gpt2v", "image", "image_accuracy")
-    gap = results.get("gap")
-    if gap is None and text and image:
-        gap = text.value - image.value
     probe, ten_way = _probe_rates(run)
-    first = run.rows[0] if run.rows else {}
+    keys = (("gpt2v", "text"), ("gpt2v", "image"), ("lm", "text"))
+    own = next(filter(None, (_row(run, *key) for key in keys)), run.rows[0] if run.rows else {})
     names = {"chance": "chance", "blind": "blind_accuracy", "bag": "bag_accuracy"}
-    baselines = {name: results.get(key, first.get(key)) for name, key in names.items()}
+    baselines = {name: results.get(key, own.get(key)) for name, key in names.items()}
     return Headline(
         text=text,
         image=image,
         lm=_model_rate(run, "lm", "text", "lm_text_accuracy"),
-        gap=None if gap is None else Rate(gap, _interval(results, "gap_ci95")),
+        gap=_gap(results, text, image),
         probe=probe,
         probe_ten_way=ten_way,
         baselines={name: float(value) for name, value in baselines.items() if value is not None},
@@ -47,13 +47,31 @@ def headline(run: Run) -> Headline:
 
 def _model_rate(run: Run, model: str, modality: str, key: str) -> Rate | None:
     """The accuracy at the top level of results.json, with the interval of its row."""
-    top = run.results.get(key)
+    top, row = run.results.get(key), _row(run, model, modality)
+    if row is not None:
+        return Rate(row["accuracy"] if top is None else top, _interval(row, "ci95"))
+    return None if top is None else Rate(top)
+
+
+def _row(run: Run, model: str, modality: str) -> Row | None:
+    """The first row with a model's look-ups in one modality."""
     usual = {"instruction": "lookup", "questions": "independent"}
     for row in run.rows:
         completed = {"model": "gpt2v", **usual, **row}
         if {**completed, **usual, "model": model, "modality": modality} == completed:
-            return Rate(row["accuracy"] if top is None else top, _interval(row, "ci95"))
-    return None if top is None else Rate(top)
+            return row
+    return None
+
+
+def _gap(results: Row, text: Rate | None, image: Rate | None) -> Rate | None:
+    """Text minus pictures, of these two rates; results.json's gap may be over more questions."""
+    gap = results.get("gap")
+    if not (text and image):
+        return None if gap is None else Rate(gap, _interval(results, "gap_ci95"))
+    difference = text.value - image.value
+    if gap is None or abs(gap - difference) >= SAME:
+        return Rate(difference)
+    return Rate(gap, _interval(results, "gap_ci95"))
 
 
 def probe_row(run: Run) -> Row | None:
@@ -119,7 +137,24 @@ def sentence(head: Headline, run: Run) -> str:
         f"GPT-2v names {percent(head.text.value)} of the cells from text and "
         f"{percent(head.image.value)} from pictures of the same grids"
     )
-    return f"{accuracies}, {_gap_words(head.gap)}{_loss_words(head.image, head.probe)}."
+    if unread := _unread_words(head.text, head.image, head.baselines):
+        return f"{accuracies}; {unread}."
+    return f"{accuracies}, {_gap_words(head.gap)}{_loss_words(head)}."
+
+
+def _unread_words(text: Rate, image: Rate, baselines: Mapping[str, float]) -> str:
+    """Why the gap says nothing about pictures: text itself is not read. Empty if it is read."""
+    if reads(text, baselines):
+        return ""
+    blind = percent(baselines["blind"])
+    if is_blind(text, baselines) and is_blind(image, baselines):
+        return f"neither is clearly above the blind baseline ({blind}), so no gap can be measured"
+    why = {
+        Standing.UNCLEAR: "too few questions were asked to tell whether text is read",
+        Standing.BELOW_BAG: "text is above blind, but below the bag baseline",
+        Standing.AT_BAG: "text is not clearly above the bag baseline",
+    }.get(standing(text, baselines), f"text is not clearly above the blind baseline ({blind})")
+    return f"{why}, so the difference says nothing about pictures"
 
 
 def _of_rows(run: Run) -> str:
@@ -127,7 +162,7 @@ def _of_rows(run: Run) -> str:
     if "probe" in run.kinds and (row := probe_row(run)):
         return f"A linear probe names {percent(row['accuracy'])} of the cells, of all classes."
     if run.ladder:
-        ends = [run.ladder[0], run.ladder[-1]]
+        ends = [run.ladder[0], run.ladder[-1]][: len(run.ladder)]
         rates = " and ".join(f"{percent(row['accuracy'])} on {row['rung']}" for row in ends)
         return f"Cells named correctly: {rates}."
     scores = [
@@ -149,11 +184,39 @@ def _gap_words(gap: Rate) -> str:
     return f"a gap of {points(gap.value)} points"
 
 
-def _loss_words(image: Rate, probe: Rate | None) -> str:
-    if probe is None or image.value >= 1:
+def can_split(head: Headline) -> bool:
+    """Whether what is missing from pictures can be split between the encoder and the reading.
+
+    Text has to be read: else the language model fails at the task, whatever it is shown.
+    """
+    if head.probe is None or head.image is None:
+        return False
+    if head.text is not None and not reads(head.text, head.baselines):
+        return False
+    known = (Standing.ABOVE_BAG, Standing.UNKNOWN)
+    few = standing(head.image, head.baselines) is Standing.UNCLEAR
+    return not few and standing(head.probe, head.baselines) in known
+
+
+def _loss_words(head: Headline) -> str:
+    """Where the accuracy on pictures is lost; text is read."""
+    image, probe = head.image, head.probe
+    if image is None or probe is None or image.value >= 1:
         return ""
-    encoder, reading = 1 - probe.value, probe.value - image.value
     missing = f"; of the {points(1 - image.value)} points missing from pictures, "
+    if not can_split(head):
+        if standing(image, head.baselines) is Standing.UNCLEAR:
+            return "; too few questions were asked to tell where it is lost"
+        return (
+            f"; a linear probe of the encoder ({percent(probe.value)}) is not clearly above the "
+            "bag baseline, so it cannot tell where it is lost"
+        )
+    encoder, reading = 1 - probe.value, probe.value - image.value
+    if _overlap(probe, image):
+        return (
+            f"; a linear probe of the encoder ({percent(probe.value)}) and the language model "
+            "cannot be told apart, so no loss in reading is measured"
+        )
     if reading <= 0:
         return (
             f"{missing}none is lost in reading: the language model does at least as well as a "
@@ -165,16 +228,28 @@ def _loss_words(image: Rate, probe: Rate | None) -> str:
     )
 
 
+def _overlap(one: Rate, other: Rate) -> bool:
+    """Whether the intervals of two rates overlap; without both intervals: no."""
+    if one.ci is None or other.ci is None:
+        return False
+    return one.ci[0] <= other.ci[1] and other.ci[0] <= one.ci[1]
+
+
 def warnings(run: Run, head: Headline) -> list[str]:
     """What a reader must know to judge the figures."""
-    messages = []
-    bag = head.baselines.get("bag")
-    for name, rate in (("text", head.text), ("pictures", head.image)):
-        if rate and bag is not None and (rate.ci[0] if rate.ci else rate.value) <= bag:
+    named = (("text", head.text), ("pictures", head.image))
+    messages = [
+        words for name, rate in named if rate and (words := remark(name, rate, head.baselines))
+    ]
+    if head.text and head.lm and reads(head.lm, head.baselines):
+        kept = (Standing.ABOVE_BAG, Standing.UNKNOWN, Standing.UNCLEAR)
+        if standing(head.text, head.baselines) not in kept:
             messages.append(
-                f"From {name}, the model is not clearly above the bag baseline ({percent(bag)}): "
-                "it may know which objects a grid holds, but not where they are."
+                f"The GPT-2 read text before it got eyes ({percent(head.lm.value)}): MM-Train has "
+                "undone it."
             )
+    if unlike := run.results.get("not_as_trained"):
+        messages.append(f"Not as in training: {'; '.join(map(str, unlike))}.")
     rates = {("gpt2v", "text"): head.text, ("gpt2v", "image"): head.image, ("lm", "text"): head.lm}
     for (model, modality), rate in rates.items():
         table = lookups(run.records, model, modality)

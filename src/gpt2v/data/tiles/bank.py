@@ -56,11 +56,14 @@ class SplitTiles:
         counts: (n_classes,) number of tiles of each class.
         sources: (n_tiles,) where each tile comes from; no source is in two splits.
         draw: makes the pixels (n_tiles, size, size, 3) when they are first needed.
+        digests: (n_tiles,) hash of the file of each tile; None: tiles that are drawn, whose sources
+            decide their splits for any configuration.
     """
 
     counts: Ints
     sources: Sequence[str]
     draw: Callable[[], Pixels | PictureFiles]
+    digests: U64 | None = None
 
     @cached_property
     def pixels(self) -> Pixels | PictureFiles:
@@ -104,6 +107,22 @@ class TileBank:
         once more for it. The result of each split is cached.
         """
         return cache(self._hash)
+
+    @cached_property
+    def files_hash(self) -> str | None:
+        """Short hash over the class names and the files of every split; no pixel is drawn for it.
+
+        None: the tiles are drawn, so there are no files.
+        """
+        digest = sha256("/".join(self.class_names).encode())
+        for split in SPLITS:
+            own = self.splits[split]
+            if own.digests is None:
+                return None
+            for start, n in zip(own.starts, own.counts, strict=True):  # in any order within a class
+                digest.update(np.sort(own.digests[start : start + n]).astype("<u8").tobytes())
+                digest.update(b"/")
+        return digest.hexdigest()[:16]
 
     def _hash(self, split: str) -> str:
         own = self.splits[split]
@@ -207,6 +226,7 @@ def sorted_by_class(
     n_classes: int,
     sources: Sequence[str],
     draw: Callable[[Ints], Pixels | PictureFiles],
+    digests: U64,
 ) -> SplitTiles:
     """The tiles of a split, from tiles in any order.
 
@@ -215,7 +235,10 @@ def sorted_by_class(
         n_classes: number of classes.
         sources: (n_tiles,) where each tile comes from.
         draw: makes the pixels of the tiles with these numbers, (n,) -> (n, size, size, 3).
+        digests: (n_tiles,) hash of the file of each tile.
     """
     order = np.argsort(labels, kind="stable")
     counts = np.bincount(labels, minlength=n_classes)
-    return SplitTiles(counts, [sources[i] for i in order.tolist()], lambda: draw(order))
+    return SplitTiles(
+        counts, [sources[i] for i in order.tolist()], lambda: draw(order), digests[order]
+    )

@@ -117,6 +117,7 @@ def cifar_bank(config: TilesConfig) -> TileBank:
             len(data.class_names),
             [sources[i] for i in own.tolist()],
             lambda order, own=own, name=name: pixels(own[order], name),  # type: ignore[misc]
+            digests[own],
         )
     return TileBank(config.source, data.class_names, config.size, splits)
 

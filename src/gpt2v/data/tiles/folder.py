@@ -70,6 +70,7 @@ def folder_bank(config: TilesConfig) -> TileBank:
             len(found.names),
             [str(files[i]) for i in own],
             lambda order, own=own: _chosen(whole, own[order]),  # type: ignore[misc]
+            digests[own],
         )
     return TileBank("folder", found.names, config.size, splits)
 

@@ -7,6 +7,8 @@ from gpt2v.report import analysis, plots
 from gpt2v.report.analysis import SERIES
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
+from gpt2v.report.standing import reads
+from gpt2v.report.verdict import headline
 
 
 @SECTIONS.register("cells")
@@ -26,4 +28,6 @@ class Cells(Section):
             title, colour = SERIES[key]
             name = f"cells-{key[0]}-{key[1]}"
             drawn.append((title, plots.cell_map(name, f"{title} by cell", values, low, colour)))
-        return {"low": low, "maps": drawn}
+        head = headline(run)
+        read = any(reads(rate, head.baselines) for rate in (head.text, head.image, head.lm))
+        return {"low": low, "maps": drawn, "read": read}

@@ -12,7 +12,7 @@ from gpt2v.report import analysis, plots
 from gpt2v.report.analysis import Rate
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
-from gpt2v.report.verdict import headline, probe_row
+from gpt2v.report.verdict import can_split, headline, probe_row
 
 
 @SECTIONS.register("lost")
@@ -23,7 +23,7 @@ class Lost(Section):
 
     def content(self, run: Run) -> dict[str, Any] | None:
         head = headline(run)
-        if not head.probe or not head.image:
+        if not head.probe or not head.image or not can_split(head):
             return None
         encoder, reading = 1 - head.probe.value, head.probe.value - head.image.value
         steps = [

@@ -9,6 +9,8 @@ from gpt2v.report import analysis, plots
 from gpt2v.report.analysis import SERIES
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
+from gpt2v.report.standing import reads
+from gpt2v.report.verdict import headline
 
 MOST_CLASSES = 40  # more do not fit into a confusion matrix
 
@@ -43,7 +45,9 @@ class Objects(Section):
                 frequent = _worst(counts[key], run.classes)
                 confusions.append({"title": title, "svg": svg, "worst": frequent})
         dots = plots.class_dots("classes", "Accuracy by true object", classes, accuracies)
-        return {"dots": dots, "confusions": confusions}
+        head = headline(run)
+        compared = reads(head.text, head.baselines) and head.image is not None
+        return {"dots": dots, "confusions": confusions, "compared": compared}
 
 
 def _worst(counts: np.ndarray, classes: list[str], n: int = 3) -> list[tuple[str, str, int]]:

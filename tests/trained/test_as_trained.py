@@ -1,0 +1,249 @@
+"""A measurement takes tiles and grids from the run of its model, and what is given wins."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import helpers
+from gpt2v.cli.main import main
+from gpt2v.config.data import DataConfig
+from gpt2v.config.grids import HeldOutGridConfig, ProbeGridConfig
+from gpt2v.config.load import load
+from gpt2v.config.measuring import EvalConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.data.grids.baselines import tally
+from gpt2v.data.tiles.load import load_bank
+from gpt2v.eval.evaluate import evaluation_data
+from gpt2v.trained.defaults import as_trained, grid_as_trained, grids_of, last_grids
+from gpt2v.trained.record import FILE
+
+OWN = {"rows": 1, "cols": 2, "palette": 2}
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """A folder of pictures of ants, bees and cows, and runs that were trained on it."""
+    root = tmp_path_factory.mktemp("own")
+    pictures = helpers.picture_folder(root / "pictures", n=12)
+    tiles = {"source": "folder", "path": str(pictures), "size": 16}
+    lm = {**helpers.TINY_LM, "tiles": tiles}
+    lm["data"] = {"batch_size": 4, "stages": [{"steps": 2, "mix": [OWN]}]}
+    first = {**OWN, "rows": 2, "modality": "image"}
+    stages = [
+        {"steps": 1, "mix": [first]},
+        {"steps": 1, "mix": [{**OWN, "modality": "image"}, OWN]},
+    ]
+    mm = {**helpers.TINY_MM, "tiles": tiles, "lm": str(root / "lm")}
+    mm["data"] = {"batch_size": 4, "stages": stages}
+    for name, values in (("lm", lm), ("mm", mm)):
+        config = helpers.write_yaml(root / f"{name}.yaml", values)
+        assert main([name, "train", str(config), "--out", str(root / name)]) == 0
+    return root
+
+
+def results(run):
+    return json.loads((run / "results.json").read_text())
+
+
+def run_ok(capsys, *argv):
+    """Run a command that must succeed; returns its lines on stderr but those of progress."""
+    capsys.readouterr()
+    assert main([str(word) for word in argv]) == 0
+    return [line for line in capsys.readouterr().err.splitlines() if " s left" not in line]
+
+
+def newest(run):
+    return sorted((run / "checkpoints").iterdir())[-1]
+
+
+@pytest.mark.parametrize("what", ["run", "checkpoint", "link"])
+def test_an_evaluation_is_on_the_pictures_of_the_training(own, tmp_path, capsys, what):
+    model = own / "mm" if what == "run" else newest(own / "mm")
+    if what == "link":
+        (tmp_path / "link").symlink_to(model)
+        model = tmp_path / "link"
+    out = tmp_path / "e"
+    lines = run_ok(capsys, "eval", model, "--n_images", 6, "--out", out)
+    assert len(lines) == 1
+    for text in ("measured as trained", "tiles.source folder", "grid.rows 1", "grid.palette 2"):
+        assert text in lines[0]
+    records = pq.read_table(out / "records.parquet").to_pandas()
+    assert set(records.truth) <= {"ant", "bee", "cow"}
+    assert len(records) == 2 * 6 * 2
+    assert results(out)["not_as_trained"] == []
+    assert results(out)["class_names"] == ["ant", "bee", "cow"]
+    config = load(EvalConfig, out / "config.yaml", {})
+    data = evaluation_data(config, load_bank(config.tiles))
+    assert results(out)["data_hash"] == data.hash
+    _, baselines = tally(data.samples())["lookup"]
+    row = results(out)["results"][0]
+    assert (row["chance"], row["blind_accuracy"]) == (0.5, 0.5)
+    assert (row["blind_accuracy"], row["bag_accuracy"]) == (baselines.blind, baselines.bag)
+
+
+def test_its_configuration_is_complete_and_gives_the_same(own, tmp_path, capsys):
+    one, two = tmp_path / "one", tmp_path / "two"
+    run_ok(capsys, "eval", own / "mm", "--n_images", 6, "--out", one)
+    assert not run_ok(capsys, "eval", own / "mm", "--suite", one / "config.yaml", "--out", two)
+    assert (one / "config.yaml").read_text() == (two / "config.yaml").read_text()
+    assert results(one)["results"] == results(two)["results"]
+    assert yaml.safe_load((one / "config.yaml").read_text())["tiles"]["source"] == "folder"
+
+
+def test_a_probe_and_a_ladder_take_it_too(own, tmp_path, capsys):
+    probe = {"model": str(own / "mm"), "n_train": 20, "n_test": 10}
+    ladder = {"model": str(own / "mm"), "n_images": 5}
+    for command, values in ((["probe"], probe), (["ablate", "tokens"], ladder)):
+        file = helpers.write_yaml(tmp_path / "c.yaml", values)
+        out = tmp_path / command[0]
+        lines = run_ok(capsys, *command, file, "--out", out)
+        assert len(lines) == 1
+        assert "tiles.source folder" in lines[0]
+        written = yaml.safe_load((out / "config.yaml").read_text())
+        assert written["tiles"]["path"] == str(own / "pictures")
+        grid = written["grid"]
+        assert (grid["rows"], grid["cols"], grid["palette"]) == (1, 2, 2)
+    truths = pq.read_table(tmp_path / "probe" / "records.parquet").column("truth").to_pylist()
+    assert set(truths) <= {"ant", "bee", "cow"}
+
+
+def test_a_gpt2_takes_it_too(own, tmp_path, capsys):
+    argv = ("eval", own / "lm", "--modalities", "[text]", "--n_images", 6, "--out", tmp_path / "e")
+    assert "tiles.source folder" in run_ok(capsys, *argv)[0]
+    assert results(tmp_path / "e")["class_names"] == ["ant", "bee", "cow"]
+
+
+def test_what_is_given_wins_key_by_key(own, tmp_path, capsys):
+    argv = ("eval", own / "mm", "--n_images", 6, "--grid.rows", 2, "--tiles.size", 8)
+    run_ok(capsys, *argv, "--out", tmp_path / "e")
+    config = load(EvalConfig, tmp_path / "e" / "config.yaml", {})
+    assert (config.grid.rows, config.grid.cols, config.grid.palette) == (2, 2, 2)
+    assert (config.tiles.source, config.tiles.size) == ("folder", 8)
+    unlike = results(tmp_path / "e")["not_as_trained"]
+    assert any("tiles of 8 pixels (training: 16)" in line for line in unlike)
+    assert "text: size 2x2" in unlike
+    assert not any("image: size" in line for line in unlike)  # the first stage had 2x2 pictures
+
+
+def test_a_checkpoint_elsewhere_has_the_defaults_and_knows_its_classes(own, tmp_path, capsys):
+    alone = shutil.copytree(newest(own / "mm"), tmp_path / "alone")
+    line = helpers.refusal(capsys, "eval", alone, "--out", tmp_path / "e")
+    assert "was not trained on the class 'airplane' of the sprites tiles, but on 'ant'" in line
+    assert not (tmp_path / "e").exists()
+
+
+def test_a_copy_of_the_folder_has_the_same_test(own, tmp_path, capsys):
+    """What decides the splits are the bytes of the files, not where they are."""
+    copy = shutil.copytree(own / "pictures", tmp_path / "copy")
+    for name, path in (("one", own / "pictures"), ("two", copy)):
+        run_ok(
+            capsys, "eval", own / "mm", "--n_images", 6, "--tiles.path", path,
+            "--out", tmp_path / name,
+        )  # fmt: skip
+    assert results(tmp_path / "one")["data_hash"] == results(tmp_path / "two")["data_hash"]
+
+
+def test_a_folder_that_is_gone_is_one_line_with_the_run(own, tmp_path, capsys):
+    run = shutil.copytree(own / "mm", tmp_path / "mm")
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace(str(own / "pictures"), str(tmp_path / "gone")))
+    line = helpers.refusal(capsys, "eval", run, "--out", tmp_path / "e")
+    assert f"{run}/config.yaml: tiles.path: {tmp_path}/gone: no such folder" in line
+
+
+def test_a_damaged_configuration_of_the_run_is_one_line(own, tmp_path, capsys):
+    run = shutil.copytree(own / "mm", tmp_path / "mm")
+    (run / "config.yaml").write_text("tiles: {shape: 3}\n")
+    line = helpers.refusal(capsys, "eval", run, "--out", tmp_path / "e")
+    assert f"{run}/config.yaml: tiles: shape: " in line
+    assert "set all of tiles and grid" in line
+
+
+def test_a_run_without_the_record_is_known_by_its_configuration(own, tmp_path, capsys):
+    """A run of an older version."""
+    run = shutil.copytree(own / "mm", tmp_path / "mm")
+    for checkpoint in (run / "checkpoints").iterdir():
+        (checkpoint / FILE).unlink()
+        (checkpoint / "MANIFEST.json").unlink()
+    line = helpers.refusal(
+        capsys, "eval", run, "--tiles.source", "sprites", "--out", tmp_path / "e"
+    )
+    assert "was not trained on the class 'airplane'" in line
+
+
+def test_a_model_of_another_tool_is_measured_and_it_is_said(own, tmp_path, capsys):
+    alone = shutil.copytree(newest(own / "mm"), tmp_path / "alone")
+    (alone / FILE).unlink()
+    (alone / "MANIFEST.json").unlink()
+    size = {"--tiles.per_class": 20, "--tiles.size": 16, "--grid.rows": 1, "--grid.cols": 2}
+    options = [str(word) for pair in size.items() for word in pair]
+    lines = run_ok(capsys, "eval", alone, *options, "--n_images", 4, "--out", tmp_path / "e")
+    assert len(lines) == 1
+    assert "nothing says which objects it was trained on" in lines[0]
+    assert results(tmp_path / "e")["class_names"][0] == "airplane"
+
+
+def specs_of(*stages):
+    values = {"stages": [{"steps": 1, "mix": mix} for mix in stages]}
+    return last_grids(grids_of(DataConfig.model_validate(values)))
+
+
+def test_the_grids_are_those_of_the_last_stage_that_has_some():
+    small, large = {"rows": 2, "cols": 2}, {"rows": 5, "cols": 4, "palette": 6}
+    grid = grid_as_trained(specs_of([small], [large], [{"corpus": "x.txt"}]), HeldOutGridConfig())
+    assert (grid.rows, grid.cols, grid.palette) == (5, 4, 6)
+    assert specs_of([{"corpus": "x.txt"}]) == []
+
+
+def test_form_and_picture_are_those_that_were_shown():
+    drawn = {"modality": "image", "picture": {"layout": "multi"}, "instructions": {"count": 1.0}}
+    said = {"form": "csv", "rows": 2}
+    grid = grid_as_trained(specs_of([drawn, said]), HeldOutGridConfig())
+    assert (grid.rows, str(grid.form), grid.picture.layout) == (3, "csv", "multi")
+    assert list(grid.instructions) == ["count"]
+    noisy = {"form": "patch-tiled", "noise": 0.4, "patches": 3}
+    grid = grid_as_trained(specs_of([noisy]), HeldOutGridConfig(form="csv"))
+    assert (grid.noise, grid.patches) == (0.0, 2)
+
+
+def test_a_probe_gets_the_largest_of_random_sizes():
+    ranges = {"rows": [1, 4], "cols": [2, 3], "palette": [2, 5], "modality": "image"}
+    grid = grid_as_trained(specs_of([ranges]), ProbeGridConfig())
+    assert (grid.rows, grid.cols, grid.palette) == (4, 3, 5)
+    grid = grid_as_trained(specs_of([ranges]), HeldOutGridConfig())
+    assert (grid.rows, grid.cols, grid.palette) == ([1, 4], [2, 3], [2, 5])
+
+
+def test_a_suite_takes_the_tiles(own):
+    config = SuiteEvalConfig.model_validate({"suite": "grid-3x3-v1"})
+    taken = as_trained(config, str(own / "mm"))
+    assert taken.config.tiles.path == str(own / "pictures")
+    assert "tiles.path" in taken.said
+    assert "grid" not in taken.said
+
+
+def test_other_tiles_keep_only_how_they_are_shown(own):
+    config = ProbeConfig.model_validate({"model": "x", "tiles": {"source": "sprites"}})
+    tiles = as_trained(config, str(own / "mm")).config.tiles
+    assert (tiles.source, tiles.path, tiles.size) == ("sprites", None, 16)
+
+
+def test_a_model_without_a_run_changes_nothing(tmp_path):
+    config = EvalConfig.model_validate({})
+    for model in ("gpt2", str(tmp_path)):
+        assert as_trained(config, model).config is config
+        assert as_trained(config, model).said == ""
+
+
+def test_every_checkpoint_has_the_record_and_the_results_the_names(own):
+    for run in (own / "lm", own / "mm"):
+        assert results(run)["class_names"] == ["ant", "bee", "cow"]
+        for checkpoint in (run / "checkpoints").iterdir():
+            record = json.loads((checkpoint / FILE).read_text())
+            assert record["class_names"] == ["ant", "bee", "cow"]
+            assert f'"{FILE}"' in (checkpoint / "MANIFEST.json").read_text()
+            assert str(own) not in (checkpoint / FILE).read_text()
+    assert np.isin(["text", "image"], [grid["modality"] for grid in record["grids"]]).all()
