@@ -20,6 +20,7 @@ from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
 from gpt2v.run_layout import FINISHED, METRICS, RECORDS, has_this_format
 from gpt2v.runs import restored
+from gpt2v.storage.files import reason
 
 Row = dict[str, Any]
 Table = dict[str, np.ndarray]  # name of a column -> its values (J,)
@@ -240,7 +241,10 @@ def _pictures(folder: Path) -> dict[int, bytes]:
     pictures: dict[int, bytes] = {}
     for path in folder.glob("*.png"):
         if path.stem.isdecimal():
-            content = path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise UserError(f"{path}: cannot be read ({reason(error)})") from None
             if not content.startswith(PNG_SIGNATURE):
                 raise UserError(f"{path}: is not a PNG picture")
             pictures[int(path.stem)] = content

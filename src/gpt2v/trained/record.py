@@ -9,9 +9,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gpt2v.config.grids import GridConfig
 from gpt2v.data.rng import U64
@@ -69,6 +70,44 @@ class TrainedOn:
         (folder / FILE).write_text(text + "\n", encoding="utf-8")
 
 
+class _Part(BaseModel):
+    """A part of the file; what other versions write beside its fields is ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+
+_Size = int | Annotated[list[int], Field(min_length=2, max_length=2)]
+
+
+class _Augment(_Part):
+    paraphrase: bool
+    held_out: bool
+    delimiters: list[str]
+    index_bases: list[int]
+
+
+class _Grid(_Part):
+    rows: _Size
+    cols: _Size
+    palette: _Size
+    instructions: dict[str, Any]
+    modality: str
+    mode: str
+    form: str | dict[str, Any]
+    patches: int
+    picture: dict[str, Any]
+    augment: _Augment
+
+
+class _File(_Part):
+    class_names: list[str] | None
+    source: str | None
+    tile_size: int | None
+    files: str | None
+    pictures: str
+    grids: list[_Grid]
+
+
 def read_record(checkpoint: str) -> TrainedOn | None:
     """The record in a checkpoint; None: it has none, as those of other tools and of hub ids.
 
@@ -80,17 +119,22 @@ def read_record(checkpoint: str) -> TrainedOn | None:
         return None
     try:
         values = json.loads(path.read_text("utf-8"))
-        names, pictures = values["class_names"], base64.b64decode(values["pictures"])
+        known = _File.model_validate(values)
         return TrainedOn(
-            class_names=None if names is None else tuple(map(str, names)),
-            source=values["source"],
-            tile_size=values["tile_size"],
-            files=values["files"],
-            pictures=np.frombuffer(pictures, "<u8").astype(np.uint64),
-            grids=tuple(map(dict, values["grids"])),
+            class_names=None if known.class_names is None else tuple(known.class_names),
+            source=known.source,
+            tile_size=known.tile_size,
+            files=known.files,
+            pictures=np.frombuffer(base64.b64decode(known.pictures, validate=True), "<u8"),
+            grids=tuple(values["grids"]),
         )
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: cannot be read; it says what the model was trained on") from None
+    except (OSError, ValueError, RecursionError) as error:
+        where = ""
+        if isinstance(error, ValidationError):
+            where = ".".join(map(str, error.errors()[0]["loc"])) + ": "
+        raise UserError(
+            f"{path}: {where}cannot be read; it says what the model was trained on"
+        ) from None
 
 
 def record_of(
