@@ -1,6 +1,7 @@
 """Run directories: they have one owner, and are kept until their successor is finished."""
 
 import importlib.metadata
+import math
 import platform
 import shlex
 import sys
@@ -126,7 +127,12 @@ def write_config(run: Path, config: Config) -> None:
 
 
 def write_results(run: Path, kind: str, started: float, **content: Any) -> dict[str, Any]:
-    """Write results.json: `content`, with versions, command and wall time in seconds."""
+    """Write results.json: `content`, with versions, command and wall time in seconds.
+
+    Raises:
+        UserError: a number is NaN or infinite.
+    """
+    _check_numbers(content, "")
     results = {
         "kind": kind,
         "versions": versions(),
@@ -136,6 +142,16 @@ def write_results(run: Path, kind: str, started: float, **content: Any) -> dict[
     }
     write_json(run / FINISHED, results)
     return results
+
+
+def _check_numbers(value: Any, key: str) -> None:
+    """JSON has neither NaN nor infinity, and neither is a result."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"results: {key} is {value}, which is no result")
+    inner = value.items() if isinstance(value, dict) else ()
+    inner = enumerate(value) if isinstance(value, list | tuple) else inner
+    for name, part in inner:
+        _check_numbers(part, f"{key}.{name}" if key else str(name))
 
 
 def versions() -> dict[str, str]:

@@ -17,6 +17,7 @@ from gpt2v.data.render.views import TextView
 from gpt2v.data.text_pieces import SPECIAL_TOKENS, Strings
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
+from gpt2v.hub import refuse_code
 
 # As in GPT-2's pattern, words and runs of punctuation take one leading space. Digits are separate.
 _SPLIT = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -78,9 +79,11 @@ def load_tokenizer(path_or_id: str, key: str = "tokenizer.source") -> Tokenizer:
         key: name of the setting, for error messages.
 
     Raises:
-        UserError: the folder has other files, or the tokenizer cannot be loaded.
+        UserError: the folder has other files, or asks for code of its own, or the tokenizer cannot
+            be loaded.
     """
     folder = Path(path_or_id)
+    refuse_code(folder, key)
     try:
         if (folder / "tokenizer.json").is_file():
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

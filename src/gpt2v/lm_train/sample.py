@@ -121,6 +121,8 @@ def _continued(
     say: Callable[[str], None],
 ) -> Iterator[Continued]:
     streamer = _Streamer(tokenizer, say)
+    # What `settings` leave open would be taken from the checkpoint's own generation_config.json.
+    lm.generation_config = GenerationConfig()
     for number, ids in enumerate(prompts):
         keys = rng.keys(settings.seed, f"lm sample, prompt {number}", np.arange(settings.n))
         for again, key in enumerate(keys.tolist()):
@@ -188,7 +190,8 @@ class _Finite(LogitsProcessor):  # type: ignore[misc]
     """Raises a UserError if no token can be drawn from the logits."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if scores.isnan().any() or scores.isposinf().any():
+        drawable = scores.isfinite().any(-1).all()  # words that are never drawn have -infinity
+        if scores.isnan().any() or scores.isposinf().any() or not drawable:
             raise UserError("the model's logits are not finite: its training has diverged")
         return scores
 

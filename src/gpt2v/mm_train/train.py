@@ -121,4 +121,9 @@ def _take_projector(model: GPT2vModel, path: str) -> None:
             f"projector_from: {path}: its projector maps width {widths[1][0]} to {widths[1][1]}, "
             f"but {widths[0][0]} to {widths[0][1]} is needed"
         )
+    if model.config.projector != other.config.projector:
+        raise UserError(
+            f"projector_from: {path}: its projector is {other.config.projector}, with other "
+            f"options than {model.config.projector}"
+        )
     mine.load_state_dict(theirs.state_dict())

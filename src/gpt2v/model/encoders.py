@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     CLIPVisionConfig,
     CLIPVisionModel,
     PreTrainedConfig,
@@ -29,7 +28,7 @@ from gpt2v.config.choice import Choice
 from gpt2v.config.models import VisionConfig
 from gpt2v.errors import UserError, first_line
 from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
-from gpt2v.model.files import load_pretrained
+from gpt2v.model.files import load_pretrained, read_config
 from gpt2v.registry import ENCODER_FAMILIES
 
 _FAMILY = "encoder_family"  # key in a tower's configuration, if a family was chosen
@@ -100,10 +99,7 @@ def load_encoder(
         UserError: the checkpoint cannot be loaded, it is of another architecture, or `image_size`
             is not a multiple of the patch size.
     """
-    try:
-        model_type = AutoConfig.from_pretrained(path).model_type
-    except Exception as error:  # hub, file and format errors have no common type
-        raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
+    model_type = str(read_config(path, key).get("model_type"))
     own = family_by_type(model_type, family)
     if own is None:
         names = [entry.at.name for entry in ENCODER_FAMILIES.values()]
@@ -111,7 +107,7 @@ def load_encoder(
             f"{key}: {path}: a {model_type} checkpoint; expected {', '.join(names[:-1])} or "
             f"{names[-1]}, with or without its text tower"
         )
-    tower = load_pretrained(own.model_class, path, key, **own.load_options)
+    tower = load_pretrained(own.model_class, path, key, own.elsewhere, **own.load_options)
     if family is not None:  # kept with the weights, for whoever opens them
         setattr(tower.config, _FAMILY, family.plain())
     mean, std = _normalisation(path) or (own.mean, own.std)

@@ -76,7 +76,7 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
         self.pool = pool
         self.class_token = class_token
         self.image_mean, self.image_std = list(image_mean), list(image_std)
-        kwargs.setdefault("tie_word_embeddings", True)
+        kwargs.setdefault("tie_word_embeddings", text_config.tie_word_embeddings)
         super().__init__(**kwargs)
 
 

@@ -7,6 +7,7 @@ Shapes: J questions in a flat list.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,7 +157,8 @@ def _check_numbers(path: Path, prefix: str, row: Row) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    known = isinstance(value, int | float) and not isinstance(value, bool)
+    return known and math.isfinite(value)
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> Table:
