@@ -192,7 +192,7 @@ def _read_hub(name: str, field: str, split: str, key: str) -> Iterator[str]:
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it prints every retry
     try:
-        rows = datasets.load_dataset(name, split=split, streaming=True, trust_remote_code=False)
+        rows = datasets.load_dataset(name, split=split, streaming=True)
         for number, row in enumerate(rows):
             yield _text_of(row, field, f"{key}: {name}: row {number}")
     except UserError:

@@ -102,7 +102,7 @@ def read_hub(name: str, version: Version, failed: str) -> CifarFiles:
     names: Any = None
     try:
         for part in PARTS:
-            rows = datasets.load_dataset(name, split=part, trust_remote_code=False)
+            rows = datasets.load_dataset(name, split=part)
             tables[part] = rows.with_format("arrow")[:]
             names = getattr(rows.features.get(version.label), "names", None)
     except Exception as error:  # hub, network and format errors have no common type
