@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from gpt2v.config.effect import settled
 from gpt2v.config.grids import GridConfig, SampleSpec
 from gpt2v.config.models import TokenizerConfig
 from gpt2v.data.grids.samples import draw_samples
@@ -27,7 +28,10 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     """The tokenizer that the configuration names, or one that is trained on `texts`."""
     if config.source == "trained":
         return train_tokenizer(texts, config.vocab_size)
-    return load_tokenizer(config.source)
+    tokenizer = load_tokenizer(config.source)
+    true = {"vocab_size": tokenizer.get_vocab_size()}
+    settled(config, true, "tokenizer", f"tokenizer.source: {config.source}")
+    return tokenizer
 
 
 def grid_texts(bank: TileBank) -> Iterator[str]:

@@ -33,8 +33,6 @@ from gpt2v.model.files import wrap_tokenizer
 from gpt2v.model.load import load_model
 from gpt2v.run_layout import CONFIG
 
-_GREEDY = 1e-6  # lower temperatures take the likeliest token: dividing by them can overflow
-
 
 class Continued(NamedTuple):
     """The text that was generated after one prompt, and why it stopped."""
@@ -145,15 +143,14 @@ def _generation(
     """Temperature, then top-k (Fan et al. 2018), then top-p (Holtzman et al. 2020)."""
     end = special_id(tokenizer, END_OF_TEXT)
     unnamed = range(tokenizer.get_vocab_size(), lm.config.vocab_size)
-    greedy = settings.temperature < _GREEDY
     drawn = {
         "temperature": settings.temperature,
         "top_k": settings.top_k or 0,
         "top_p": 1.0 if settings.top_p is None else settings.top_p,
     }
     return GenerationConfig(
-        do_sample=not greedy,
-        **({} if greedy else drawn),
+        do_sample=not settings.greedy,
+        **({} if settings.greedy else drawn),
         max_new_tokens=min(settings.max_new_tokens, lm.config.n_positions - length),
         suppress_tokens=[special_id(tokenizer, IMAGE), special_id(tokenizer, PAD), *unnamed],
         eos_token_id=end,

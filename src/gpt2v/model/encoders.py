@@ -81,6 +81,36 @@ def new_encoder(config: VisionConfig) -> Encoder:
     return Encoder(tower, CLIP.mean, CLIP.std)
 
 
+def _family(path: str, key: str, named: Choice | None) -> Family:
+    """The family of a checkpoint; see `load_encoder`."""
+    model_type = str(read_config(path, key).get("model_type"))
+    own = family_by_type(model_type, named)
+    if own is None:
+        names = [entry.at.name for entry in ENCODER_FAMILIES.values()]
+        raise UserError(
+            f"{key}: {path}: a {model_type} checkpoint; expected {', '.join(names[:-1])} or "
+            f"{names[-1]}, with or without its text tower"
+        )
+    return own
+
+
+def encoder_config(
+    path: str, image_size: int | None = None, family: Choice | None = None
+) -> PreTrainedConfig:
+    """The configuration of the tower that `load_encoder` loads, without loading it.
+
+    Raises:
+        UserError: it cannot be read, or is of another architecture.
+    """
+    own = _family(path, "encoder", family)
+    try:
+        config: PreTrainedConfig = own.config_class.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:  # hub, file and format errors have no common type
+        raise UserError(f"encoder: {path}: cannot be loaded: {first_line(error)}") from None
+    config.image_size = image_size or config.image_size
+    return config
+
+
 def load_encoder(
     path: str,
     image_size: int | None = None,
@@ -99,14 +129,7 @@ def load_encoder(
         UserError: the checkpoint cannot be loaded, it is of another architecture, or `image_size`
             is not a multiple of the patch size.
     """
-    model_type = str(read_config(path, key).get("model_type"))
-    own = family_by_type(model_type, family)
-    if own is None:
-        names = [entry.at.name for entry in ENCODER_FAMILIES.values()]
-        raise UserError(
-            f"{key}: {path}: a {model_type} checkpoint; expected {', '.join(names[:-1])} or "
-            f"{names[-1]}, with or without its text tower"
-        )
+    own = _family(path, key, family)
     tower = load_pretrained(own.model_class, path, key, own.elsewhere, **own.load_options)
     if family is not None:  # kept with the weights, for whoever opens them
         setattr(tower.config, _FAMILY, family.plain())

@@ -7,6 +7,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer
 from transformers import (
+    GPT2Config,
     GPT2LMHeadModel,
     PreTrainedConfig,
     PreTrainedModel,
@@ -176,17 +177,31 @@ def load_pretrained(
     return model
 
 
+def gpt2_config(path: str, key: str) -> GPT2Config:
+    """The configuration of a GPT-2's checkpoint.
+
+    Raises:
+        UserError: as `read_config`, or the checkpoint is no GPT-2's.
+    """
+    values = read_config(path, key)
+    model_type = values.get("model_type")
+    if model_type != "gpt2":  # others have weights with the same names, but compute other logits
+        raise UserError(
+            f"{key}: {path}: cannot be loaded as GPT2LMHeadModel: it is a {model_type} checkpoint"
+        )
+    try:
+        return GPT2Config.from_dict(values)
+    except Exception as error:  # wrong values have no common type
+        raise UserError(f"{key}: {path}: config.json: {first_line(error)}") from None
+
+
 def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
     """A GPT-2 and its tokenizer; adds embedding rows for `<image>` and `<pad>` if they are missing.
 
     Raises:
         UserError: they cannot be loaded, or do not belong together.
     """
-    model_type = read_config(path, key).get("model_type")
-    if model_type != "gpt2":  # others have weights with the same names, but compute other logits
-        raise UserError(
-            f"{key}: {path}: cannot be loaded as GPT2LMHeadModel: it is a {model_type} checkpoint"
-        )
+    gpt2_config(path, key)
     lm = load_pretrained(GPT2LMHeadModel, path, key, elsewhere=None)
     tokenizer = load_tokenizer(path, key)
     rows, size = lm.config.vocab_size, tokenizer.get_vocab_size()

@@ -157,8 +157,9 @@ def _check_numbers(path: Path, prefix: str, row: Row) -> None:
 
 
 def _is_number(value: object) -> bool:
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    return known and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> Table:
