@@ -669,7 +669,7 @@ class GreyCLIP(CLIP):
 def test_an_encoder_family_is_chosen_with_options(place, lm_run, capsys):
     import_text(place, OWN_FAMILY)
     clip = tower_checkpoint("clip", place / "clip", processor=False)
-    config = {**TINY_MM, "lm": str(lm_run), "encoder": clip}
+    config = {**TINY_MM, "lm": str(lm_run), "encoder": clip, "vision": {}}
     mm = write_yaml(place / "mm.yaml", config)
     for number, (family, mean) in enumerate(
         {"grey-clip": 0.5, "{name: grey-clip, grey: 0.25}": 0.25}.items()

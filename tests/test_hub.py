@@ -25,6 +25,7 @@ from gpt2v.errors import UserError
 from gpt2v.model.encoders import load_encoder
 from gpt2v.model.files import load_gpt2, save_pretrained
 from gpt2v.model.load import load_model
+from gpt2v.model.weights import weight_files
 
 CLOSED = "http://127.0.0.1:9"
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -186,12 +187,12 @@ def test_weights_in_several_files_open_from_the_cache(lm, tokenizer, cache, trie
     lm.save_pretrained(tmp_path / "gpt2", max_shard_size="20KB")
     assert len(list((tmp_path / "gpt2").glob("model-*.safetensors"))) > 1
     put(cache, "some/gpt2", tmp_path / "gpt2", missing=("model.safetensors",))
-    assert Path(hub.weights_of("some/gpt2")).name == "c0ffee"
+    assert {file.parent.name for file in weight_files("some/gpt2", "lm")} == {"c0ffee"}
     (cache / "models--some--gpt2" / "snapshots" / "c0ffee").joinpath(
         next((tmp_path / "gpt2").glob("model-*")).name
     ).unlink()
-    with pytest.raises(hub.HubError, match="cannot be reached"):
-        hub.weights_of("some/gpt2")
+    with pytest.raises(UserError, match=r"^lm: some/gpt2: .* cannot be reached"):
+        weight_files("some/gpt2", "lm")
 
 
 @pytest.mark.parametrize("knows", [True, False])

@@ -2,7 +2,8 @@
 
 All files of the Hub are asked for here. What is in the local cache is opened without asking. Else
 one line on stderr says what the Hub is asked for, and one request with a short time limit finds out
-if it answers: the libraries would try for half a minute, without a word.
+if it answers: the libraries would try for half a minute, without a word. Python code that comes
+with a checkpoint is never run.
 """
 
 import json
@@ -14,11 +15,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from gpt2v.errors import first_line
+from gpt2v.errors import UserError, first_line
 from gpt2v.messages import say
 
 _SECONDS = 10.0  # time limit of the first request
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+# Files in which a checkpoint can name Python code of its own, by the key `auto_map`.
+_NAMING_CODE = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+)
 
 
 class HubError(Exception):
@@ -86,29 +95,6 @@ def needed_file(model: str, file: str) -> Path:
     if path is None:
         raise HubError(f"it has no {file}")
     return path
-
-
-def weights_of(model: str) -> str:
-    """A folder with the configuration and weights of a model, for `from_pretrained`.
-
-    It is the hub id itself if its weights are not in safetensors: then transformers looks for
-    converted ones.
-
-    Raises:
-        HubError: the Hub does not give them.
-    """
-    if Path(model).exists():
-        return model
-    folder = needed_file(model, "config.json").parent
-    if model_file(model, "model.safetensors"):
-        return str(folder)
-    index = model_file(model, "model.safetensors.index.json")
-    if index is None:
-        _files(model, "model")
-        return model
-    for file in sorted(set(json.loads(index.read_bytes())["weight_map"].values())):
-        needed_file(model, file)
-    return str(folder)
 
 
 def load_dataset(name: str, **options: Any) -> Any:
@@ -181,3 +167,36 @@ def _only_cached() -> Iterator[None]:
         yield
     finally:
         datasets.config.HF_HUB_OFFLINE = before
+
+
+def refuse_code(folder: Path, key: str) -> None:
+    """Refuse a checkpoint in a folder that needs Python code of its own.
+
+    Args:
+        key: name of the setting, for messages.
+
+    Raises:
+        UserError: names the file that asks for the code.
+    """
+    for name in _NAMING_CODE:
+        try:
+            values = json.loads((folder / name).read_text("utf-8"))
+        except (OSError, ValueError):  # missing, or whoever needs it says what is wrong
+            continue
+        if isinstance(values, dict):
+            refuse_auto_map(values, f"{key}: {folder / name}")
+    if (folder / "custom_generate").is_dir():
+        raise UserError(f"{key}: {folder / 'custom_generate'}: holds code, which is never run")
+
+
+def refuse_auto_map(config: dict[str, Any], where: str) -> None:
+    """Refuse a configuration that names Python code.
+
+    Raises:
+        UserError: it has a key `auto_map`; the message begins with `where`.
+    """
+    if config.get("auto_map"):
+        raise UserError(
+            f"{where}: auto_map names Python code, which is never run; only models that are part "
+            "of transformers can be opened"
+        )

@@ -1,11 +1,12 @@
 """Run directories: they have one owner, and are kept until their successor is finished."""
 
 import importlib.metadata
+import math
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,10 +39,12 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
         resume: continue an existing run.
 
     Raises:
-        UserError: another process works there; the directory holds something that must not be
-            replaced, or cannot be written to; or the run to resume is from another version or needs
-            files that were not imported.
+        UserError: the run shall be both replaced and resumed; another process works there; the
+            directory holds something that must not be replaced, or cannot be written to; or the run
+            to resume is from another version or needs files that were not imported.
     """
+    if overwrite and resume:
+        raise UserError("--overwrite: starts again, but --resume continues; give one of them")
     path = Path(out)
     check_place(path, "a run")
     with owned(path):
@@ -126,7 +129,12 @@ def write_config(run: Path, config: Config) -> None:
 
 
 def write_results(run: Path, kind: str, started: float, **content: Any) -> dict[str, Any]:
-    """Write results.json: `content`, with versions, command and wall time in seconds."""
+    """Write results.json: `content`, with versions, command and wall time in seconds.
+
+    Raises:
+        UserError: a number is NaN or infinite.
+    """
+    _check_numbers(content, "")
     results = {
         "kind": kind,
         "versions": versions(),
@@ -136,6 +144,19 @@ def write_results(run: Path, kind: str, started: float, **content: Any) -> dict[
     }
     write_json(run / FINISHED, results)
     return results
+
+
+def _check_numbers(value: Any, key: str) -> None:
+    """JSON has neither NaN nor infinity, and neither is a result."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"results: {key} is {value}, which is no result")
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, dict):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    for name, part in parts:
+        _check_numbers(part, f"{key}.{name}" if key else str(name))
 
 
 def versions() -> dict[str, str]:

@@ -113,7 +113,7 @@ COMMANDS = {
         },
     ),
 }
-VALUES = {"instructions": {"count": 1.0}, "augment": {"order": "raster"}, "picture": {"gap": 1},
+VALUES = {"instructions": {"count": 1.0}, "augment": {"order": "raster"}, "picture": {"gap": 0},
           "mode": "chained", "modality": "text", "form": "csv", "noise": 0.0}  # fmt: skip
 EVERY = COMMANDS["lm train"][3]
 

@@ -185,7 +185,7 @@ def test_a_flipped_byte_is_named_and_the_run_resumes_from_the_checkpoint_before(
 def test_training_starts_from_a_checkpoint(tmp_path, text):
     mix = [{"corpus": str(text), "context": 32}]
     train(config(tmp_path, mix), "--out", tmp_path / "one")
-    path = config(tmp_path, mix, init=str(tmp_path / "one"))
+    path = config(tmp_path, mix, init=str(tmp_path / "one"), tokenizer={})
     train(path, "--out", tmp_path / "two", "--train.groups.0.lr", "1e-9")
     one, two = (
         load_file(checkpoints_of(tmp_path / name)[-1] / "model.safetensors")

@@ -5,6 +5,7 @@ No rung is trained further. So if the language model never saw a rung's layout i
 accuracy shows that, too.
 """
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -149,4 +150,6 @@ def logit_difference(data: GridDataset, *scorers: tuple[PackedScorer, str]) -> f
     one, other = (
         scorer.reader(next(data.batches(layout, scorer.render)))[0] for scorer, layout in scorers
     )
-    return float((one - other).abs().max())
+    difference = float((one - other).abs().max())
+    assert math.isfinite(difference), "scoring has refused such logits"
+    return difference

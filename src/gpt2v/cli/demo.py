@@ -38,7 +38,7 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
     tiles = {"tiles.source": args.tiles, "tiles.path": args.tiles_path}
     given = {key: value for key, value in tiles.items() if value}
     config = demo_config(preset, {**given, **overrides}, Path(args.out))
-    from gpt2v.demo.run import run_demo
+    from gpt2v.demo.run import run_demo, settled_demo
     from gpt2v.report import write_report
 
     quiet()
@@ -46,7 +46,7 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
         if (run / CONFIG).is_file():
             load(DemoConfig, run / CONFIG, {})  # refuses a run that is not a demo
         if is_finished(run):
-            write_config(run, config)
+            write_config(run, settled_demo(config))
             if not (run / "report" / "index.html").is_file():  # stopped before its last step
                 write_report(run)
             print(f"run: {run} is finished already")

@@ -54,9 +54,9 @@ def add_commands(commands: Any) -> None:
 
 def _lm_train(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(LMConfig, args.config, overrides)
-    from gpt2v.lm_train.train import train_lm
+    from gpt2v.lm_train.train import settled_lm, train_lm
 
-    _train(config, train_lm, args)
+    _train(config, train_lm, args, settled_lm)
 
 
 def _encoder_train(args: argparse.Namespace, overrides: Overrides) -> None:
@@ -68,18 +68,28 @@ def _encoder_train(args: argparse.Namespace, overrides: Overrides) -> None:
 
 def _mm_train(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(MMConfig, args.config, overrides)
-    from gpt2v.mm_train.train import train_mm
+    from gpt2v.mm_train.train import settled_mm, train_mm
 
-    _train(config, train_mm, args)
+    _train(config, train_mm, args, settled_mm)
 
 
-def _train(config: Config, train: Callable[[Any, Path], Any], args: argparse.Namespace) -> None:
+def _train(
+    config: Config,
+    train: Callable[[Any, Path], Any],
+    args: argparse.Namespace,
+    settled: Callable[[Any], Config] = lambda config: config,
+) -> None:
+    """Train, or say that this is done.
+
+    Args:
+        settled: fills in what the models that a training starts from decide, as `train` does.
+    """
     from gpt2v.train.distributed import processes, rank
 
     quiet()
     with processes(), shared_run(args) as run, within(f"{args.config}: "):
         if args.resume and is_finished(run):
-            write_config(run, config)
+            write_config(run, settled(config))
             print(f"run: {run} is finished already")
             return
         train(config, run)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.config.choice import Choice, OneOf, SharesOf
+from gpt2v.config.effect import refuse_unused
 from gpt2v.config.pictures import PictureConfig
 from gpt2v.registry import INSTRUCTIONS, TEXT_FORMS
 
@@ -233,6 +234,8 @@ class HeldOutGridConfig(ViewConfig, SampleSpec):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         in_words = getattr(self, "modality", "text") != "image"
+        if self.form != "patch-tiled":
+            refuse_unused(self, ("patches",), f"form: {self.form} has no patches")
         if self.noise and not (in_words and self.form == "patch-tiled"):
             raise ValueError("noise needs form: patch-tiled")
         if self.augment.delimiters != ["|"] and not (in_words and self.form == "markdown"):

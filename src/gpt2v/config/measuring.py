@@ -1,11 +1,12 @@
 """Configurations of previews, exports, evaluations, probes, ladders and suites."""
 
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.config.choice import Choice, OneOf
+from gpt2v.config.effect import refuse_unused
 from gpt2v.config.grids import (
     DocumentGridConfig,
     HeldOutGridConfig,
@@ -17,6 +18,7 @@ from gpt2v.config.pictures import TilesConfig
 from gpt2v.registry import CONTROLS, METRICS, RUNGS
 
 N = TypeVar("N", bound=str)
+E = TypeVar("E", bound="EvalConfig | SuiteEvalConfig")
 
 
 def _each_once(names: list[N]) -> list[N]:
@@ -61,6 +63,21 @@ class _DrawnConfig(Config):
     split: Literal["train", "val", "test"] = Field("test", description="split of tiles and grids")
     seed: int = Field(1, ge=0, description="seed of the samples")
 
+    @model_validator(mode="after")
+    def _is_used(self) -> Self:
+        augment = getattr(self, "grid", None) and self.grid.augment  # type: ignore[attr-defined]
+        if augment and self.split != "train":
+            why = f"split: {self.split} has no offsets, which are for training"
+            refuse_unused(augment, ("position_offset",), why, "grid.augment.")
+        return self
+
+
+def _with_pictures(config: E) -> E:
+    """An evaluation, checked to have pictures if it requires their features."""
+    if config.features.mode == "require" and set(config.modalities) == {"text"}:
+        raise ValueError("features.mode: require, but modalities: [text] shows no pictures")
+    return config
+
 
 class PreviewConfig(_DrawnConfig):
     """`gpt2v data preview`: samples to show. Keys of evaluations and exports are ignored."""
@@ -93,6 +110,10 @@ class EvalConfig(_HeldOutConfig):
         [Choice("accuracy", METRICS)], description="metrics computed from the records"
     )
     examples: int = Field(24, ge=0, description="number of pictures saved for the report")
+
+    @model_validator(mode="after")
+    def _shows_pictures(self) -> Self:
+        return _with_pictures(self)
 
 
 class LadderConfig(_HeldOutConfig):
@@ -170,6 +191,10 @@ class SuiteEvalConfig(_MeasuringConfig, SuiteTilesConfig):
     )
     examples: int = Field(24, ge=0, description="number of pictures saved for the report")
     features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
+
+    @model_validator(mode="after")
+    def _shows_pictures(self) -> Self:
+        return _with_pictures(self)
 
 
 class SuiteExportConfig(SuiteTilesConfig):

@@ -25,8 +25,12 @@ class GPT2ModelConfig(Config):
     n_head: int = Field(4, ge=1, description="number of attention heads")
     n_embd: int = Field(128, ge=8, description="width of the hidden state")
     n_positions: int = Field(512, ge=8, description="maximum length of a sequence in tokens")
-    dropout: float = Field(
-        0.0, ge=0, lt=1, description="chance to drop a value, at every dropout layer"
+    dropout: float | None = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="chance to drop a value, at every dropout layer; none: as in `init`, whose "
+        "layers differ",
     )
 
     @model_validator(mode="after")

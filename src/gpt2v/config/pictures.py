@@ -6,8 +6,11 @@ from pydantic import Field, model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.config.choice import Choice, OneOf
+from gpt2v.config.effect import refuse_unused
 from gpt2v.registry import TILE_SOURCES
 
+FILES = ("cifar10", "cifar100", "folder")  # sources that are read from files
+SPRITES_ONLY = ("per_class", "seed")  # fields that sources of files do not use
 # Sprites of one class in one split. Their numbers, three splits and 2**32 seeds fit into 64 bits.
 MAX_SPRITES = 2**30
 
@@ -55,12 +58,19 @@ class TilesConfig(Config):
     corrupt: Literal["refuse", "skip"] = Field(
         "refuse", description="files that cannot be read: stop with an error, or skip them"
     )
-    augment: TileAugmentConfig = Field(TileAugmentConfig(), description="random changes of tiles")
+    augment: TileAugmentConfig = Field(
+        TileAugmentConfig(), description="random changes of training tiles"
+    )
 
     @model_validator(mode="after")
-    def _decodes_files(self) -> Self:
+    def _is_used(self) -> Self:
+        """A source of the user's own may use every field."""
         if self.decode == "on-the-fly" and self.source != "folder":
             raise ValueError("decode: on-the-fly needs source: folder")
+        if self.source == "sprites":
+            refuse_unused(self, ("path", "corrupt"), "sprites are drawn, not read from files")
+        if self.source in FILES:
+            refuse_unused(self, SPRITES_ONLY, f"source: {self.source} has its own pictures")
         return self
 
 
@@ -103,6 +113,8 @@ class PictureConfig(Config):
 
     @model_validator(mode="after")
     def _scale_is_a_range(self) -> Self:
+        if self.layout == "multi":
+            refuse_unused(self, ("gap",), "layout: multi draws each cell as its own picture")
         if self.scale[0] > self.scale[1]:
             raise ValueError("scale must be [smallest, largest]")
         if self.jitter and self.scale[0] == 1:

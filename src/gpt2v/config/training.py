@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from gpt2v.config.base import Config
 from gpt2v.config.choice import Choice, OneOf
 from gpt2v.config.data import DataConfig
+from gpt2v.config.effect import refuse_unused
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import (
     FeaturesConfig,
@@ -133,6 +134,41 @@ def _check_groups(data: DataConfig, train: TrainConfig) -> None:
         )
 
 
+def _check_effects(groups: dict[str, list[GroupConfig]], train: TrainConfig) -> None:
+    """Refuse settings of groups, and of all groups, that have no effect.
+
+    Args:
+        groups: the groups of each stage, by their key.
+    """
+    for key, own in groups.items():
+        for i, group in enumerate(own):
+            if group.lr == 0:
+                fields = ("weight_decay", "optimizer", "schedule", "warmup")
+                refuse_unused(group, fields, "the group is frozen (lr: 0)", f"{key}.{i}.")
+    trained = [group for own in groups.values() for group in own if group.lr > 0]
+    for name in ("schedule", "warmup"):
+        if trained and all(getattr(group, name) is not None for group in trained):
+            refuse_unused(train, (name,), "every group has its own", "train.")
+
+
+def _check_views(data: DataConfig, hides_text: bool) -> None:
+    """Refuse what says how a grid is shown in a modality that it is not shown in.
+
+    Args:
+        hides_text: whether the text form of a grid has no effect on its pictures' positions.
+    """
+    for key, spec in data.specs:
+        if isinstance(spec, GridConfig) and spec.modality == "text":
+            refuse_unused(spec, ("picture",), "modality: text shows no picture", key)
+        if isinstance(spec, GridConfig) and spec.modality == "image" and hides_text:
+            refuse_unused(spec, ("form",), "modality: image shows no text", key)
+
+
+def _all_groups(train: TrainConfig) -> dict[str, list[GroupConfig]]:
+    own = {f"train.stage_groups.{name}": groups for name, groups in train.stage_groups.items()}
+    return {"train.groups": train.groups, **own}
+
+
 class LMConfig(Config):
     """`gpt2v lm train`: pre-train a GPT-2 on grids as text, on plain text, or on both."""
 
@@ -140,7 +176,7 @@ class LMConfig(Config):
     init: str | None = Field(
         None,
         description="GPT-2 to start from, with its tokenizer: a run, a checkpoint or a hub id; "
-        "none: random weights, with the shape in `model`",
+        "none: random weights, with the shape in `model` and the tokenizer in `tokenizer`",
     )
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: GPT2ModelConfig = GPT2ModelConfig()
@@ -158,6 +194,14 @@ class LMConfig(Config):
     @model_validator(mode="after")
     def _has_groups(self) -> Self:
         _check_groups(self.data, self.train)
+        return self
+
+    @model_validator(mode="after")
+    def _is_used(self) -> Self:
+        _check_effects(_all_groups(self.train), self.train)
+        _check_views(self.data, hides_text=False)
+        if self.model.dropout is None and self.init is None:
+            raise ValueError("model.dropout: none needs init")
         return self
 
 
@@ -188,6 +232,18 @@ class GenerateConfig(Config):
         "yes, unless the run was trained on grids only",
     )
     seed: int = Field(0, ge=0, description="seed of the random choices")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken: dividing by lower temperatures can overflow."""
+        return self.temperature < 1e-6
+
+    @model_validator(mode="after")
+    def _is_used(self) -> Self:
+        if self.greedy:
+            why = f"temperature: {self.temperature:g} takes the most likely token"
+            refuse_unused(self, ("top_k", "top_p"), why)
+        return self
 
 
 class EncoderConfig(Config):
@@ -223,6 +279,12 @@ class EncoderConfig(Config):
             raise ValueError("train.stage_groups: the encoder's training has no stages")
         return self
 
+    @model_validator(mode="after")
+    def _is_used(self) -> Self:
+        _check_effects({"train.groups": self.train.groups}, self.train)
+        refuse_unused(self.train, ("eval_windows",), "the encoder reads no text", "train.")
+        return self
+
 
 class MMConfig(Config):
     """`gpt2v mm train`: attach a vision tower to a GPT-2 and train the result, a GPT-2v."""
@@ -242,7 +304,10 @@ class MMConfig(Config):
     image_size: int | None = Field(
         None, ge=8, description="side of the pictures in pixels; none: that of the encoder"
     )
-    vision: VisionConfig = Field(VisionConfig(), description="used only if encoder is none")
+    vision: VisionConfig = Field(
+        VisionConfig(),
+        description="shape of the vision tower; with an encoder, that of the encoder",
+    )
     vision_layer: int = Field(
         -1, description="layer to read: index into the vision tower's hidden_states; -1: the last"
     )
@@ -270,6 +335,18 @@ class MMConfig(Config):
     @model_validator(mode="after")
     def _has_groups(self) -> Self:
         _check_groups(self.data, self.train)
+        return self
+
+    @model_validator(mode="after")
+    def _is_used(self) -> Self:
+        _check_effects(_all_groups(self.train), self.train)
+        _check_views(self.data, hides_text=self.vision_tokens in ("patches", "cell-embeddings"))
+        if self.encoder is None and self.image_size is not None:
+            raise ValueError("image_size: needs an encoder; without one, set vision.image_size")
+        if self.encoder is None and self.encoder_family is not None:
+            raise ValueError("encoder_family: needs an encoder")
+        if self.features.mode == "require" and not self.data.has_pictures:
+            raise ValueError("features.mode: require, but no stage shows pictures")
         return self
 
     @model_validator(mode="after")

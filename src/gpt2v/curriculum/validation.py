@@ -7,9 +7,11 @@ import numpy as np
 from gpt2v.config.data import CorpusConfig
 from gpt2v.data.corpus.windows import token_bytes
 from gpt2v.data.stream import Stream
+from gpt2v.errors import UserError
 from gpt2v.model.losses import window_loss
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer, accuracy, score_all
+from gpt2v.train.finite import OVERFLOW
 
 _ACCURACY, _BITS = "_accuracy", "_bits_per_byte"  # ends of the names of scores
 
@@ -23,6 +25,9 @@ def validate(reader: Reader, stream: Stream, n_grids: int, n_windows: int) -> di
     Args:
         n_grids: grids of each spec.
         n_windows: maximum number of windows of each corpus.
+
+    Raises:
+        UserError: a logit or a loss is NaN or infinite.
     """
     scores: dict[str, float] = {}
     for spec in stream.config.stages[-1].mix:
@@ -51,6 +56,8 @@ def _text_scores(
         n_tokens += batch.n_supervised
         n_bytes += int(lengths[batch.targets].sum())
     loss = nats / n_tokens
+    if not math.isfinite(loss):
+        raise UserError(f"{spec.label}: the validation loss is {loss}; {OVERFLOW}")
     bits = nats / math.log(2) / n_bytes
     return [("_loss", loss), ("_perplexity", math.exp(min(loss, 700))), (_BITS, bits)]
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from gpt2v.config.effect import settled
 from gpt2v.config.grids import GridConfig, SampleSpec
 from gpt2v.config.models import TokenizerConfig
 from gpt2v.data.grids.samples import draw_samples
@@ -16,7 +17,7 @@ from gpt2v.data.render.views import TextView
 from gpt2v.data.text_pieces import SPECIAL_TOKENS, Strings
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
-from gpt2v.hub import needed_file
+from gpt2v.hub import needed_file, refuse_code
 from gpt2v.paths import expanded
 
 # As in GPT-2's pattern, words and runs of punctuation take one leading space. Digits are separate.
@@ -28,7 +29,10 @@ def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     """The tokenizer that the configuration names, or one that is trained on `texts`."""
     if config.source == "trained":
         return train_tokenizer(texts, config.vocab_size)
-    return load_tokenizer(config.source)
+    tokenizer = load_tokenizer(config.source)
+    true = {"vocab_size": tokenizer.get_vocab_size()}
+    settled(config, true, "tokenizer", f"tokenizer.source: {config.source}")
+    return tokenizer
 
 
 def grid_texts(bank: TileBank) -> Iterator[str]:
@@ -80,9 +84,11 @@ def load_tokenizer(path_or_id: str, key: str = "tokenizer.source") -> Tokenizer:
         key: name of the setting, for error messages.
 
     Raises:
-        UserError: the folder has other files, or the tokenizer cannot be loaded.
+        UserError: the folder has other files, or asks for code of its own, or the tokenizer cannot
+            be loaded.
     """
     folder = expanded(path_or_id)
+    refuse_code(folder, key)
     try:
         if (folder / "tokenizer.json").is_file():
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -10,7 +10,8 @@ from gpt2v.config.base import Config
 from gpt2v.config.grids import bounds
 from gpt2v.config.load import merge, read_mapping, validate
 from gpt2v.config.measuring import EvalConfig, ProbeConfig
-from gpt2v.config.pictures import TilesConfig
+from gpt2v.config.models import VisionConfig
+from gpt2v.config.pictures import SPRITES_ONLY, TilesConfig
 from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.errors import UserError
@@ -39,6 +40,16 @@ class DemoConfig(Config):
             raise ValueError("eval.grid.form must be markdown: the ladder starts from the table")
         if list(self.eval.grid.instructions) != ["lookup"]:
             raise ValueError("eval.grid.instructions must be lookup: it is compared with the probe")
+        return self
+
+    @model_validator(mode="after")
+    def _one_vision_tower(self) -> Self:
+        """The shape of the encoder's tower is told once; its training takes minutes."""
+        if self.mm.encoder is not None and self.mm.vision not in (
+            self.encoder.vision,
+            VisionConfig(),
+        ):
+            raise ValueError("mm.vision: has no effect: set encoder.vision")
         return self
 
 
@@ -70,7 +81,11 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
         )
     origin = f"preset {preset}"
     text = (_FOLDER / f"{preset}.yaml").read_text(encoding="utf-8")
-    data = merge(read_yaml(text, origin), overrides, origin)
+    content = read_yaml(text, origin)
+    if overrides.get("tiles.source", "sprites") != "sprites":
+        for name in SPRITES_ONLY:  # of the preset's own sprites
+            content["tiles"].pop(name, None)
+    data = merge(content, overrides, origin)
     for name in SUB_RUNS:
         if not isinstance(data[name], dict):
             raise UserError(f"{origin}: {name}: expected keys with values, not {shown(data[name])}")

@@ -21,10 +21,10 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.demo.check import check_demo
 from gpt2v.demo.config import SUB_RUNS, DemoConfig
 from gpt2v.encoder_train.train import scenes_hash, train_encoder
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, within
 from gpt2v.eval.evaluate import Part, Scorers, evaluate, evaluation_data
 from gpt2v.features.sources import picture_source
-from gpt2v.lm_train.train import train_lm
+from gpt2v.lm_train.train import settled_lm, train_lm
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.probe.probe import probe
@@ -69,6 +69,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
         if done["data_hash"] != hashed:
             raise UserError(f"{run / name}: was trained on other data (tiles have changed)")
 
+    config = settled_demo(config)
     runs.write_config(run, config)
     mark(run, (*SUB_RUNS, "ladder"))
     begin = time.monotonic()
@@ -132,6 +133,16 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     written = runs.write_results(run, "demo", started, **results)
     write_report(run)
     return written
+
+
+def settled_demo(config: DemoConfig) -> DemoConfig:
+    """The configuration with what `lm.init` decides; its sub-runs are not there yet.
+
+    Raises:
+        UserError: `lm.init` is no GPT-2, or the configuration has other values.
+    """
+    with within("lm."):
+        return config.model_copy(update={"lm": settled_lm(config.lm)})
 
 
 def ladder_config(config: DemoConfig) -> LadderConfig:

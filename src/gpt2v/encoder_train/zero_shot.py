@@ -10,6 +10,7 @@ from gpt2v.data.render.spans import ImageSpan, PictureGeometry
 from gpt2v.data.scenes import object_caption
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.model import clip as clips
+from gpt2v.train.finite import OVERFLOW, check_finite
 
 
 def scoring_grid(bank: TileBank, geometry: PictureGeometry) -> tuple[ContentConfig, ImageSpan]:
@@ -35,6 +36,9 @@ def zero_shot_accuracy(
     """Share of grid cells whose patches are nearest to the caption of the right class.
 
     The captions are those of all classes.
+
+    Raises:
+        UserError: an embedding is NaN or infinite.
     """
     device = next(clip.parameters()).device
     spec, span = scoring_grid(bank, geometry)
@@ -47,7 +51,9 @@ def zero_shot_accuracy(
         pixels = clips.normalise(pictures.pixels, device)
         patches = clips.embed_patches(clip, pixels)[1][:, span.patch]
         cells = clips.pool_regions(patches, region, rows * cols)
-        named = (cells @ objects.T).argmax(-1).cpu().numpy()
+        scores = cells @ objects.T
+        check_finite({"similarities": scores}, "model", OVERFLOW)
+        named = scores.argmax(-1).cpu().numpy()
         right += int((named == pictures.grids.classes.reshape(named.shape)).sum())
         total += named.size
     return right / total

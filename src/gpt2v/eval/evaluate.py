@@ -16,6 +16,7 @@ import pyarrow as pa
 from gpt2v import runs
 from gpt2v.config.base import hash_of
 from gpt2v.config.choice import choose
+from gpt2v.config.effect import has_default
 from gpt2v.config.measuring import EvalConfig, SuiteEvalConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.baselines import Tally, tally
@@ -102,6 +103,13 @@ def parts_of(config: EvalConfig | SuiteEvalConfig, bank: TileBank) -> list[Part]
         modalities: list[str] = [m for m in part.modalities if m in config.modalities]
         if modalities and part.name in (config.parts or names):
             parts.append(Part(part_data(suite, part, bank), part.name, modalities))
+    for name in config.parts or []:
+        if parts and name not in [part.name for part in parts]:
+            raise UserError(f"parts: {name} of {config.suite} is not shown as {config.modalities}")
+    shown = {modality for part in parts for modality in part.modalities}
+    for modality in config.modalities:
+        if parts and modality not in shown and not has_default(config, "modalities"):
+            raise UserError(f"modalities: no part of {config.suite} is shown as {modality}")
     if not parts:
         raise UserError(f"modalities: no part of {config.suite} is shown as {config.modalities}")
     check_bank(suite, config.suite, bank)
@@ -150,10 +158,10 @@ def _plain(metric: str, key: str, value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     try:
-        json.dumps(value)
-    except TypeError:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
         raise UserError(
-            f"metrics: {metric}: {key}: must be a number, text, or a list, not {value!r}"
+            f"metrics: {metric}: {key}: must be a finite number, text, or a list, not {value!r}"
         ) from None
     pair = isinstance(value, list | tuple) and len(value) == 2
     if key.endswith("ci95") and not (pair and all(isinstance(end, int | float) for end in value)):

@@ -36,6 +36,7 @@ from gpt2v.storage.cache import cache_folder, open_or_make
 from gpt2v.storage.files import write_json, writing
 from gpt2v.storage.folders import whole_directory
 from gpt2v.storage.manifest import damaged, sha256
+from gpt2v.train.finite import OVERFLOW, check_finite
 
 Precision = Literal["fp32", "bf16"]
 Listing = Callable[[], Iterator[Pictures]]  # yields pictures in parts; called twice
@@ -257,6 +258,7 @@ def _write(
 def _compute(model: GPT2vModel, pixels: Pixels, precision: Precision) -> NDArray[np.float32]:
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
         output = model.vision_features(model.normalise(pixels))
+    check_finite({"features": output}, "vision tower", OVERFLOW)
     features: NDArray[np.float32] = output.float().cpu().numpy().astype("<f4", copy=False)
     return features
 

@@ -34,8 +34,6 @@ from gpt2v.model.load import load_model
 from gpt2v.paths import expanded
 from gpt2v.run_layout import CONFIG
 
-_GREEDY = 1e-6  # lower temperatures take the likeliest token: dividing by them can overflow
-
 
 class Continued(NamedTuple):
     """The text that was generated after one prompt, and why it stopped."""
@@ -122,6 +120,8 @@ def _continued(
     say: Callable[[str], None],
 ) -> Iterator[Continued]:
     streamer = _Streamer(tokenizer, say)
+    # What `settings` leave open would be taken from the checkpoint's own generation_config.json.
+    lm.generation_config = GenerationConfig()
     for number, ids in enumerate(prompts):
         keys = rng.keys(settings.seed, f"lm sample, prompt {number}", np.arange(settings.n))
         for again, key in enumerate(keys.tolist()):
@@ -144,15 +144,14 @@ def _generation(
     """Temperature, then top-k (Fan et al. 2018), then top-p (Holtzman et al. 2020)."""
     end = special_id(tokenizer, END_OF_TEXT)
     unnamed = range(tokenizer.get_vocab_size(), lm.config.vocab_size)
-    greedy = settings.temperature < _GREEDY
     drawn = {
         "temperature": settings.temperature,
         "top_k": settings.top_k or 0,
         "top_p": 1.0 if settings.top_p is None else settings.top_p,
     }
     return GenerationConfig(
-        do_sample=not greedy,
-        **({} if greedy else drawn),
+        do_sample=not settings.greedy,
+        **({} if settings.greedy else drawn),
         max_new_tokens=min(settings.max_new_tokens, lm.config.n_positions - length),
         suppress_tokens=[special_id(tokenizer, IMAGE), special_id(tokenizer, PAD), *unnamed],
         eos_token_id=end,
@@ -189,7 +188,8 @@ class _Finite(LogitsProcessor):  # type: ignore[misc]
     """Raises a UserError if no token can be drawn from the logits."""
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if scores.isnan().any() or scores.isposinf().any():
+        drawable = scores.isfinite().any(-1).all()  # words that are never drawn have -infinity
+        if scores.isnan().any() or scores.isposinf().any() or not drawable:
             raise UserError("the model's logits are not finite: its training has diverged")
         return scores
 

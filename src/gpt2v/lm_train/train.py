@@ -9,6 +9,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from gpt2v.config.effect import settled
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import GPT2ModelConfig
 from gpt2v.config.training import LMConfig
@@ -20,11 +21,11 @@ from gpt2v.data.stream import Stream, open_corpora
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, PieceTable, special_id
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
-from gpt2v.data.tokenizer import build_tokenizer, grid_texts, spec_texts
+from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer, spec_texts
 from gpt2v.errors import UserError, within
 from gpt2v.hardware.device import place
 from gpt2v.messages import say
-from gpt2v.model.files import save_tokenizer
+from gpt2v.model.files import find_checkpoint, gpt2_config, save_tokenizer
 from gpt2v.model.load import load_model
 from gpt2v.model.packed import Reader
 from gpt2v.train.distributed import rank, rank_0_first
@@ -43,6 +44,7 @@ def train_lm(config: LMConfig, run: Path, bank: TileBank | None = None) -> None:
         Stopped: a signal asked to stop.
     """
     started = time.monotonic()
+    config = settled_lm(config)
     fit_stream(prepare_lm(config, bank), config, run, started)
 
 
@@ -77,6 +79,28 @@ def prepare_lm(config: LMConfig, bank: TileBank | None = None) -> Prepared:
     return prepared("lm", model, tokenizer, reader, stream, record, config)
 
 
+def settled_lm(config: LMConfig) -> LMConfig:
+    """The configuration with what `init` decides: the shape of the model, and its tokenizer.
+
+    Raises:
+        UserError: `init` is no GPT-2, or the configuration has other values.
+    """
+    if config.init is None:
+        return config
+    path = find_checkpoint(config.init, "init")
+    gpt2 = gpt2_config(path, "init")
+    rates = {gpt2.resid_pdrop, gpt2.embd_pdrop, gpt2.attn_pdrop}
+    shape = {name: getattr(gpt2, name) for name in ("n_layer", "n_head", "n_embd", "n_positions")}
+    shape["dropout"] = float(rates.pop()) if len(rates) == 1 else None
+    words = {"source": config.init, "vocab_size": load_tokenizer(path, "init").get_vocab_size()}
+    source = f"init: {config.init}"
+    parts = {
+        "model": settled(config.model, shape, "model", source),
+        "tokenizer": settled(config.tokenizer, words, "tokenizer", source),
+    }
+    return config.model_copy(update=parts)
+
+
 def _texts(config: LMConfig, bank: TileBank | None) -> Iterator[str]:
     """The texts that a tokenizer is trained on: everything that the model will read."""
     if bank:
@@ -97,8 +121,12 @@ def tokenize(config: LMConfig, out: Path) -> None:
     """
     if not config.data.corpora:
         raise UserError("data.stages: there is no corpus to tokenize")
+    config = settled_lm(config)
     bank = load_bank(config.tiles) if config.data.has_grids else None
-    tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
+    if config.init is None:
+        tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
+    else:  # that of the training, whose model comes with it
+        tokenizer = load_tokenizer(find_checkpoint(config.init, "init"), "init")
     corpus, *others = config.data.corpora
     left_out = dict.fromkeys(c.corpus for c in others if c.corpus != corpus.corpus)
     if left_out:
@@ -110,6 +138,7 @@ def tokenize(config: LMConfig, out: Path) -> None:
 
 def new_gpt2(config: GPT2ModelConfig, tokenizer: Tokenizer) -> GPT2LMHeadModel:
     """A GPT-2 with random weights."""
+    assert config.dropout is not None, "none needs a GPT-2 to start from"
     end = special_id(tokenizer, END_OF_TEXT)
     return GPT2LMHeadModel(
         GPT2Config(

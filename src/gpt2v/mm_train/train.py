@@ -9,6 +9,8 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedConfig
 
 from gpt2v.config.choice import choose
+from gpt2v.config.effect import settled
+from gpt2v.config.models import VisionConfig
 from gpt2v.config.training import MMConfig
 from gpt2v.curriculum.fit import Prepared, check_stream, fit_stream, prepared, stage_plan
 from gpt2v.data.render.batches import Renderer
@@ -19,7 +21,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.features.sources import training_source
 from gpt2v.hardware.device import place
-from gpt2v.model.encoders import family_of, load_encoder, new_encoder
+from gpt2v.model.encoders import encoder_config, family_of, load_encoder, new_encoder
 from gpt2v.model.files import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v, load_model
@@ -43,6 +45,7 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
         UserError: the parts or the data do not fit the configuration.
     """
     started = time.monotonic()
+    config = settled_mm(config)
     fit_stream(prepare_mm(config, bank), config, run, started)
 
 
@@ -82,6 +85,23 @@ def prepare_mm(config: MMConfig, bank: TileBank | None = None) -> Prepared:
     return prepared("mm", model, tokenizer, reader, stream, record, config)
 
 
+def settled_mm(config: MMConfig) -> MMConfig:
+    """The configuration with what `encoder` decides: the shape of the vision tower.
+
+    Raises:
+        UserError: `encoder` is no vision tower, or the configuration has another shape.
+    """
+    if config.encoder is None:
+        return config
+    tower = encoder_config(
+        find_checkpoint(config.encoder, "encoder"), config.image_size, config.encoder_family
+    )
+    names = [name for name in VisionConfig.model_fields if hasattr(tower, name)]
+    true = {name: getattr(tower, name) for name in names}
+    vision = settled(config.vision, true, "vision", f"encoder: {config.encoder}")
+    return config.model_copy(update={"vision": vision})
+
+
 def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
     """The untrained GPT-2v and its tokenizer, from a GPT-2 and a trained or random vision tower.
 
@@ -91,10 +111,6 @@ def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
     loaded = load_model(config.lm, "lm", "gpt2", for_inference=False)
     lm, tokenizer = loaded.lm, loaded.tokenizer
     if config.encoder is None:
-        if config.image_size is not None:
-            raise UserError("image_size: needs an encoder; without one, set vision.image_size")
-        if config.encoder_family is not None:
-            raise UserError("encoder_family: needs an encoder")
         encoder = new_encoder(config.vision)
     else:
         path = find_checkpoint(config.encoder, "encoder")
@@ -148,5 +164,10 @@ def _take_projector(model: GPT2vModel, path: str) -> None:
         raise UserError(
             f"projector_from: {path}: its projector maps width {widths[1][0]} to {widths[1][1]}, "
             f"but {widths[0][0]} to {widths[0][1]} is needed"
+        )
+    if model.config.projector != other.config.projector:
+        raise UserError(
+            f"projector_from: {path}: its projector is {other.config.projector}, with other "
+            f"options than {model.config.projector}"
         )
     mine.load_state_dict(theirs.state_dict())

@@ -16,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     CLIPVisionConfig,
     CLIPVisionModel,
     PreTrainedConfig,
@@ -29,7 +28,7 @@ from gpt2v.errors import UserError, first_line
 from gpt2v.hub import needed_file
 from gpt2v.messages import say
 from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
-from gpt2v.model.files import load_pretrained
+from gpt2v.model.files import load_pretrained, read_config
 from gpt2v.model.preprocessor import read_normalisation
 from gpt2v.registry import ENCODER_FAMILIES
 
@@ -109,6 +108,50 @@ def new_encoder(config: VisionConfig) -> Encoder:
     return Encoder(tower, CLIP.mean, CLIP.std)
 
 
+def _family(path: str, key: str, named: Choice | None) -> Family:
+    """The family of a checkpoint; see `load_encoder`."""
+    model_type = str(read_config(path, key).get("model_type"))
+    own = family_by_type(model_type, named)
+    if own is None:
+        names = [entry.at.name for entry in ENCODER_FAMILIES.values()]
+        raise UserError(
+            f"{key}: {path}: a {model_type} checkpoint; expected {', '.join(names[:-1])} or "
+            f"{names[-1]}, with or without its text tower"
+        )
+    return own
+
+
+def encoder_config(
+    path: str, image_size: int | None = None, family: Choice | None = None
+) -> PreTrainedConfig:
+    """The configuration of the tower that `load_encoder` loads, without loading it.
+
+    Raises:
+        UserError: it cannot be read, or is of another architecture.
+    """
+    config = _tower_config(path, "encoder", _family(path, "encoder", family))
+    config.image_size = image_size or config.image_size
+    return config
+
+
+def _tower_config(path: str, key: str, family: Family) -> PreTrainedConfig:
+    """The configuration of a checkpoint's tower, with sides as one number of pixels."""
+    try:
+        folder = needed_file(path, "config.json").parent
+        config: PreTrainedConfig = family.config_class.from_pretrained(
+            folder, trust_remote_code=False
+        )
+    except Exception as error:  # hub, file and format errors have no common type
+        raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
+    try:
+        sides = _square_sides(config)
+    except ValueError as error:
+        raise UserError(f"{key}: {path}/config.json: {error}") from None
+    for name, side in sides.items():
+        setattr(config, name, side)
+    return config
+
+
 def load_encoder(
     path: str,
     image_size: int | None = None,
@@ -128,27 +171,15 @@ def load_encoder(
             or its sizes are not those of our pictures, or `image_size` is not a multiple of the
             patch size.
     """
-    try:
-        config = AutoConfig.from_pretrained(needed_file(path, "config.json").parent)
-    except Exception as error:  # hub, file and format errors have no common type
-        raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
-    own = family_by_type(config.model_type, family)
-    if own is None:
-        names = [entry.at.name for entry in ENCODER_FAMILIES.values()]
-        raise UserError(
-            f"{key}: {path}: a {config.model_type} checkpoint; expected {', '.join(names[:-1])} or "
-            f"{names[-1]}, with or without its text tower"
-        )
-    try:
-        sides = _square_sides(getattr(config, "vision_config", config))
-    except ValueError as error:
-        raise UserError(f"{key}: {path}/config.json: {error}") from None
-    whole = sides["image_size"] if image_size is None else None  # else the user decides
+    own = _family(path, key, family)
+    config = _tower_config(path, key, own)
+    whole = config.image_size if image_size is None else None  # else the user decides
     normalisation = read_normalisation(path, key, whole)
     if normalisation is None and not Path(path).exists():  # or it could not be downloaded
         say(f"{key}: {path}: has no preprocessor; pixels are normalised as usual for {own.name}")
     mean, std = normalisation or (own.mean, own.std)
-    tower = load_pretrained(own.model_class, path, key, **sides, **own.load_options)
+    sides = {"image_size": config.image_size, "patch_size": config.patch_size}
+    tower = load_pretrained(own.model_class, path, key, own.elsewhere, **sides, **own.load_options)
     if family is not None:  # kept with the weights, for whoever opens them
         setattr(tower.config, _FAMILY, family.plain())
     if image_size is not None and image_size != tower.config.image_size:

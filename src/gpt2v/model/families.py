@@ -17,6 +17,12 @@ Channels = tuple[float, float, float]  # red, green, blue
 IMAGE_MEAN: Channels = (0.48145466, 0.4578275, 0.40821073)
 IMAGE_STD: Channels = (0.26862954, 0.26130258, 0.27577711)
 
+# Names of weights in checkpoints of vision towers that belong to other parts: a text tower, heads.
+OTHER_PARTS = (
+    r"text_model\.|text_projection\.|visual_projection\.|logit_(scale|bias)$|classifier\."
+    r"|(vision_model\.)?head\."
+)
+
 
 class Family:
     """The properties in which families of vision towers differ.
@@ -27,6 +33,8 @@ class Family:
         model: name of the tower's class in transformers, or the class itself.
         config: name of the configuration's class in transformers, or the class itself.
         load_options: arguments of the tower's `from_pretrained`.
+        elsewhere: regular expression of names of weights in its checkpoints that are not the
+            tower's, such as the text tower's; any other weight must have a place in the tower.
         positions: end of the name of its position embeddings.
         n_class_tokens: number of tokens before the patches.
         mean: mean of each channel, for checkpoints whose files do not have it.
@@ -38,6 +46,7 @@ class Family:
     model: ClassVar[Any]
     config: ClassVar[Any]
     load_options: ClassVar[dict[str, Any]] = {}
+    elsewhere: ClassVar[str] = OTHER_PARTS
     positions: ClassVar[str] = "position_embedding.weight"
     n_class_tokens: ClassVar[int] = 1
     mean: ClassVar[Channels] = IMAGE_MEAN

@@ -6,12 +6,20 @@ from typing import Any, TypeVar
 import torch
 import transformers
 from tokenizers import Tokenizer
-from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
-from gpt2v.hub import looks_local, weights_of
+from gpt2v.hub import looks_local, needed_file, refuse_auto_map, refuse_code
+from gpt2v.model.families import OTHER_PARTS
+from gpt2v.model.weights import check_loaded, weight_files
 from gpt2v.paths import expanded
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.runs import restored
@@ -94,8 +102,38 @@ def find_checkpoint(model: str, key: str) -> str:
     return str(path)
 
 
-def load_pretrained(kind: type[M], path: str, key: str, **options: Any) -> M:
-    """`from_pretrained` in fp32; it fails with one line if a weight is missing.
+def read_config(path: str, key: str) -> dict[str, Any]:
+    """The content of a checkpoint's config.json.
+
+    Args:
+        path: a folder or a hub id.
+        key: name of the setting, for messages.
+
+    Raises:
+        UserError: it cannot be read, the checkpoint needs Python code of its own, or its weights
+            are quantised.
+    """
+    config: dict[str, Any]
+    try:
+        folder = needed_file(path, "config.json").parent
+        refuse_code(folder, key)
+        config, _ = PreTrainedConfig.get_config_dict(folder)
+    except UserError:
+        raise
+    except Exception as error:  # hub, file and format errors have no common type
+        raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
+    refuse_auto_map(config, f"{key}: {path}: config.json")
+    if config.get("quantization_config"):
+        raise UserError(
+            f"{key}: {path}: config.json: quantization_config: quantised weights cannot be used"
+        )
+    return config
+
+
+def load_pretrained(
+    kind: type[M], path: str, key: str, elsewhere: str | None = OTHER_PARTS, **options: Any
+) -> M:
+    """`from_pretrained` in fp32; the model holds exactly the weights in the checkpoint's files.
 
     Weights are always in fp32 in training, whatever format a checkpoint has; autocast lowers the
     precision where it can.
@@ -103,17 +141,24 @@ def load_pretrained(kind: type[M], path: str, key: str, **options: Any) -> M:
     Args:
         kind: class of the model.
         key: name of the setting, for messages.
+        elsewhere: regular expression of names of weights that the model need not have, because they
+            belong to other parts of the checkpoint.
         options: more arguments of `from_pretrained`.
 
     Raises:
-        UserError: the checkpoint has another architecture, cannot be read, or lacks weights.
+        UserError: the checkpoint has another architecture, cannot be read, needs code of its own,
+            or its weights are not those of the model: missing, left over, of another shape or
+            type, or not finite.
     """
+    read_config(path, key)
+    files = weight_files(path, key)
     try:
         model: M
         model, loading = kind.from_pretrained(
-            weights_of(path),
+            files[0].parent,  # a hub id's files are in the cache now
             output_loading_info=True,
             use_safetensors=True,
+            trust_remote_code=False,
             ignore_mismatched_sizes=True,  # reported below, by name
             dtype=torch.float32,
             **options,
@@ -128,11 +173,30 @@ def load_pretrained(kind: type[M], path: str, key: str, **options: Any) -> M:
         )
     missing = sorted(loading["missing_keys"])
     if missing:
+        more = f" and {len(missing) - 1} more weights" if missing[1:] else ""
         raise UserError(
-            f"{key}: {path}: not a {kind.__name__} checkpoint: it lacks {missing[0]} "
-            f"and {len(missing) - 1} more weights"
+            f"{key}: {path}: not a {kind.__name__} checkpoint: it lacks {missing[0]}{more}"
         )
+    check_loaded(model, files, f"{key}: {path}", loading["unexpected_keys"], elsewhere)
     return model
+
+
+def gpt2_config(path: str, key: str) -> GPT2Config:
+    """The configuration of a GPT-2's checkpoint.
+
+    Raises:
+        UserError: as `read_config`, or the checkpoint is no GPT-2's.
+    """
+    values = read_config(path, key)
+    model_type = values.get("model_type")
+    if model_type != "gpt2":  # others have weights with the same names, but compute other logits
+        raise UserError(
+            f"{key}: {path}: cannot be loaded as GPT2LMHeadModel: it is a {model_type} checkpoint"
+        )
+    try:
+        return GPT2Config.from_dict(values)
+    except Exception as error:  # wrong values have no common type
+        raise UserError(f"{key}: {path}: config.json: {first_line(error)}") from None
 
 
 def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
@@ -141,7 +205,8 @@ def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
     Raises:
         UserError: they cannot be loaded, or do not belong together.
     """
-    lm = load_pretrained(GPT2LMHeadModel, path, key)
+    gpt2_config(path, key)
+    lm = load_pretrained(GPT2LMHeadModel, path, key, elsewhere=None)
     tokenizer = load_tokenizer(path, key)
     rows, size = lm.config.vocab_size, tokenizer.get_vocab_size()
     if size > rows + len(SPECIAL_TOKENS):  # at most so many rows are added
@@ -150,8 +215,21 @@ def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
             f"vocabulary of {rows} tokens, which is too small; they do not belong together"
         )
     if size > rows:
-        lm.resize_token_embeddings(size)
+        add_rows(lm, size)
     return lm, tokenizer
+
+
+@torch.no_grad()
+def add_rows(lm: GPT2LMHeadModel, size: int) -> None:
+    """Add words to a GPT-2's vocabulary, up to `size` words; the logits of the others stay equal.
+
+    Each new row, of the embeddings and of a head of its own, is the mean of the old rows. So a new
+    word's logit is the mean of the old ones: it is never the likeliest word before it is trained.
+    """
+    rows = lm.config.vocab_size
+    lm.resize_token_embeddings(size, mean_resizing=False)
+    for layer in (lm.get_input_embeddings(), lm.get_output_embeddings()):  # may be the same rows
+        layer.weight[rows:] = layer.weight[:rows].mean(0)
 
 
 def quiet_transformers() -> None:

@@ -66,9 +66,8 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         self.vision_config: PreTrainedConfig = parse_config(vision_config)
-        if not isinstance(text_config, GPT2Config):
-            text_config = GPT2Config(**(text_config or {}))
-        self.text_config: GPT2Config = text_config
+        text = text_config if isinstance(text_config, GPT2Config) else None
+        self.text_config: GPT2Config = text or GPT2Config(**(text_config or {}))
         self.projector = projector
         self.vision_tokens = vision_tokens
         self.vision_layer = vision_layer
@@ -76,7 +75,7 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
         self.pool = pool
         self.class_token = class_token
         self.image_mean, self.image_std = list(image_mean), list(image_std)
-        kwargs.setdefault("tie_word_embeddings", True)
+        kwargs.setdefault("tie_word_embeddings", self.text_config.tie_word_embeddings)
         super().__init__(**kwargs)
 
 

@@ -3,20 +3,19 @@
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tokenizers import Tokenizer
-from transformers import GPT2LMHeadModel, PreTrainedConfig
+from transformers import GPT2LMHeadModel
 
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.errors import UserError, first_line
+from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
 from gpt2v.hardware.device import place
-from gpt2v.hub import needed_file
-from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained
+from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained, read_config
 from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer
@@ -87,7 +86,7 @@ def load_model(
     path = find_checkpoint(model, key)
     for folder in (Path(path), *list(Path(path).parents)[:2]):  # checkpoint, checkpoints/, run
         check_imports(folder)
-    model_type = _model_type(model, path, key)
+    model_type = read_config(path, key).get("model_type")
     if kind == "gpt2v" and model_type != GPT2vConfig.model_type:
         raise UserError(
             f"{key}: {model}: a {model_type} checkpoint; expected a GPT-2v, of `mm train`"
@@ -114,13 +113,3 @@ def load_gpt2v(
     loaded = load_model(model, key, "gpt2v", for_inference)
     assert loaded.gpt2v is not None
     return loaded, loaded.gpt2v
-
-
-def _model_type(model: str, path: str, key: str) -> str:
-    """The `model_type` in a checkpoint's configuration."""
-    config: dict[str, Any]
-    try:
-        config, _ = PreTrainedConfig.get_config_dict(needed_file(path, "config.json").parent)
-    except Exception as error:  # hub, file and format errors have no common type
-        raise UserError(f"{key}: {model}: cannot be loaded: {first_line(error)}") from None
-    return str(config.get("model_type"))

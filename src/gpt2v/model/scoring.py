@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from gpt2v.config.grids import ContentConfig
 from gpt2v.data.dataset import PORTION, GridDataset
@@ -25,7 +26,7 @@ from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.views import View
 from gpt2v.data.text_pieces import EMPTY
 from gpt2v.errors import UserError, within
-from gpt2v.model.packed import Reader
+from gpt2v.model.packed import Packed, Reader
 from gpt2v.progress import progress
 
 Records = dict[str, list[Any]]
@@ -54,9 +55,13 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
 
     Args:
         batch: rendered by `render`, with choices.
+
+    Raises:
+        UserError: a logit is NaN or infinite.
     """
     assert batch.choices is not None, "render the batch with_choices to score it"
     logits, packed = reader(batch)
+    _check_logits(logits, packed, batch.samples)
     logp_YV = torch.log_softmax(logits.float(), -1)
     greedy_Y = logp_YV.argmax(-1).cpu().numpy()
     number_BT = np.full(batch.input_ids.shape, -1)  # index into Y of each position that is read
@@ -98,6 +103,17 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
         for column, value in zip(COLUMNS, row, strict=True):
             records[column].append(value)
     return records
+
+
+def _check_logits(logits_YV: Tensor, packed: Packed, samples: Samples) -> None:
+    """Refuse logits that are not finite: the likeliest of them would be no answer of the model."""
+    finite_Y = logits_YV.isfinite().all(-1)
+    if not finite_Y.all():
+        sample = int(packed.read.nonzero()[~finite_Y][0, 0])
+        raise UserError(
+            f"model: its logits for sample {int(samples.index[sample])} are NaN or infinite, so it "
+            "has no answer; its weights are too large, or its training has diverged"
+        )
 
 
 class Scorer(Protocol):

@@ -35,6 +35,7 @@ from gpt2v.registry import CONTROLS
 from gpt2v.run_layout import RECORDS
 from gpt2v.stats import cluster_interval
 from gpt2v.storage.files import write_parquet
+from gpt2v.train.finite import OVERFLOW, check_finite
 from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured, compare
 from gpt2v.trained.defaults import as_trained
 
@@ -43,11 +44,16 @@ from gpt2v.trained.defaults import as_trained
 def collect(
     model: GPT2vModel, source: ProjectedPatches, data: GridDataset
 ) -> tuple[NDArray[np.float32], Grids]:
-    """Patch embeddings (P, N, D) of a data set's pictures, and its grids."""
+    """Patch embeddings (P, N, D) of a data set's pictures, and its grids.
+
+    Raises:
+        UserError: an embedding is NaN or infinite.
+    """
     features = []
     with progress(f"probe: {data.split} embeddings", data.n_portions()) as report:
         for pictures in data.pictures(model.geometry.image_size):
             patches = source.features(pictures)[:, : model.geometry.n_patches]  # no class token
+            check_finite({"patch embeddings": patches}, "model", OVERFLOW)
             features.append(patches.float().cpu().numpy())
             report()
     return np.concatenate(features), data.grids(np.arange(len(data)))

@@ -7,6 +7,7 @@ Shapes: J questions in a flat list.
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +177,9 @@ def _check_numbers(path: Path, prefix: str, row: Row) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> Table:

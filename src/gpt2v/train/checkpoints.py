@@ -20,6 +20,7 @@ from gpt2v.run_layout import CHECKPOINTS, checkpoints_of
 from gpt2v.storage.files import reason
 from gpt2v.storage.folders import remove_directory, remove_unfinished, whole_directory
 from gpt2v.storage.manifest import MANIFEST, verify, write_manifest
+from gpt2v.train.finite import check_finite
 
 OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer.json"
 
@@ -136,10 +137,12 @@ def load(path: Path) -> tuple[TrainerState, dict[str, Tensor]]:
     """Read what `save` wrote beside the model: the trainer's state and the optimizers' state.
 
     Raises:
-        UserError: the checkpoint holds only weights.
+        UserError: the checkpoint holds only weights, or a state is NaN or infinite.
     """
     try:
         state = TrainerState(**json.loads((path / TRAINER).read_text("utf-8")))
-        return state, load_file(path / OPTIMIZER)
+        tensors = load_file(path / OPTIMIZER)
     except (OSError, ValueError, TypeError, SafetensorError):
         raise UserError(f"{path}: holds no training state to resume from") from None
+    check_finite(tensors, f"{path / OPTIMIZER}", "the training has diverged; start it again")
+    return state, tensors

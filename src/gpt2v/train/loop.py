@@ -33,6 +33,7 @@ from gpt2v.train import checkpoints
 from gpt2v.train.checkpoints import TrainerState
 from gpt2v.train.distributed import from_rank_0, parallel, rank, sums, world_size
 from gpt2v.train.ema import Averages
+from gpt2v.train.finite import check_finite
 from gpt2v.train.metrics import Metrics
 from gpt2v.train.optim import Optimizers
 from gpt2v.train.stages import Stage, remaining, stages_of, trained
@@ -96,7 +97,7 @@ def fit(
         label: starts the lines about this training.
 
     Raises:
-        UserError: the loss or the gradient is not finite, or the disk is full.
+        UserError: the loss, the gradient or a weight is not finite, or the disk is full.
         Stopped: a signal asked to stop; a checkpoint of all steps done is saved.
     """
     training = _Training(task, config, stages_of(plan, config), run, label)
@@ -269,6 +270,12 @@ class _Training(Generic[BatchT]):
         """The model holds what is validated and saved: the averages, if there are any."""
         return self.averages.in_place() if self.averages else nullcontext()
 
+    def _check_weights(self) -> None:
+        """The loss shows weights that are not finite only at the next step, after saving them."""
+        advice = f"lower the learning rates in {self.stage.key}"
+        where = f"{self.label}: after step {self.state.step}"
+        check_finite(dict(self.task.model.named_parameters()), where, advice)
+
     def _log(self, **values: object) -> None:
         if self._metrics:
             stage = {"stage": self.stage.name} if self.stage.name else {}
@@ -276,6 +283,7 @@ class _Training(Generic[BatchT]):
 
     def validate(self) -> None:
         """Validate the model (its averages, if there are any) on rank 0."""
+        self._check_weights()
         begin = time.perf_counter()
         self.task.model.eval()
         with torch.no_grad(), self._autocast(), self._final_weights():
@@ -289,6 +297,7 @@ class _Training(Generic[BatchT]):
         """Write a checkpoint of the steps done, unless it exists already."""
         if self._saved == self.state.step:
             return
+        self._check_weights()
         begin = time.perf_counter()
 
         def write() -> None:

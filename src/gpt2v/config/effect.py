@@ -1,0 +1,56 @@
+"""An option that has no effect because of another one is refused, never silently ignored.
+
+A value that equals its default, or what holds in truth, is no mistake: complete configurations,
+such as a run's config.yaml, have a value for everything.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from gpt2v.config.base import Config
+from gpt2v.errors import UserError
+
+C = TypeVar("C", bound=Config)
+
+
+def has_default(config: Config, name: str) -> bool:
+    """Whether a field equals its default."""
+    return bool(getattr(config, name) == type(config).model_fields[name].get_default())
+
+
+def refuse_unused(config: Config, names: tuple[str, ...], why: str, prefix: str = "") -> None:
+    """Refuse values of fields that have no effect.
+
+    Args:
+        why: ends the message.
+        prefix: key of the configuration, with a final dot, if the message needs it.
+
+    Raises:
+        ValueError: a field differs from its default.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            refuse_unused(value, tuple(type(value).model_fields), why, f"{prefix}{name}.")
+        elif not has_default(config, name):
+            raise ValueError(f"{prefix}{name}: {value} has no effect: {why}; leave it out")
+
+
+def settled(config: C, true: Mapping[str, Any], key: str, source: str) -> C:
+    """A configuration with the values that something else decides, such as a checkpoint.
+
+    Args:
+        true: the deciding values, by the names of their fields.
+        key: key of the configuration, for messages.
+        source: what decides, as key and value, for messages.
+
+    Raises:
+        UserError: a field has another value than the deciding one, and not its default.
+    """
+    for name, there in true.items():
+        given = getattr(config, name)
+        if given != there and not has_default(config, name):
+            raise UserError(
+                f"{key}.{name}: {given} has no effect: it is {there} in {source}; leave it out"
+            )
+    return config.model_copy(update=dict(true))
