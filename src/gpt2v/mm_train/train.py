@@ -1,6 +1,7 @@
 """`gpt2v mm train`: train a vision tower, a projector and an already trained GPT-2 together."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -42,12 +43,13 @@ def train_mm(config: MMConfig, run: Path, bank: TileBank | None = None) -> None:
     torch.manual_seed(config.train.seed)
     model, tokenizer = build_gpt2v(config)
     model = place(model)
-    table = PieceTable(tokenizer)
+    table = PieceTable(tokenizer, f"lm: {config.lm}")
     renderer = Renderer(bank, table, model.token_geometry)
-    corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
     source = token_source(model, renderer)
-    stream = Stream(config.data, renderer, corpora, {"image": source.layout})
+    stream = Stream(config.data, renderer, layouts={"image": source.layout})
     stream.check(model.config.text_config.n_positions)
+    corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
+    stream = replace(stream, corpora=corpora)
     if type(source) is ProjectedPatches:
         source = training_source(model, stream, config)
     reader = Reader(model.language_model, table.image_id, source)

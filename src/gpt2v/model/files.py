@@ -8,10 +8,11 @@ import transformers
 from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS
+from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, n_ids
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
 from gpt2v.hub import looks_local
+from gpt2v.progress import waited
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.runs import restored
 from gpt2v.storage.manifest import verify
@@ -109,13 +110,16 @@ def load_pretrained(kind: type[M], path: str, key: str, **options: Any) -> M:
     """
     try:
         model: M
-        model, loading = kind.from_pretrained(
-            path,
-            output_loading_info=True,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # reported below, by name
-            dtype=torch.float32,
-            **options,
+        model, loading = waited(
+            f"{key}: loading {path}",
+            lambda: kind.from_pretrained(
+                path,
+                output_loading_info=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # reported below, by name
+                dtype=torch.float32,
+                **options,
+            ),
         )
     except Exception as error:  # hub, file and format errors have no common type
         reason = first_line(error)
@@ -142,7 +146,7 @@ def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
     """
     lm = load_pretrained(GPT2LMHeadModel, path, key)
     tokenizer = load_tokenizer(path, key)
-    rows, size = lm.config.vocab_size, tokenizer.get_vocab_size()
+    rows, size = lm.config.vocab_size, n_ids(tokenizer)
     if size > rows + len(SPECIAL_TOKENS):  # at most so many rows are added
         raise UserError(
             f"{key}: {path}: its tokenizer has {size} tokens with {IMAGE}, but the GPT-2 has a "

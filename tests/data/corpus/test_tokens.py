@@ -10,8 +10,7 @@ from tokenizers import Tokenizer
 
 from gpt2v.data.corpus import tokens as module
 from gpt2v.data.corpus.cleaning import CleaningReport
-from gpt2v.data.corpus.tokens import open_tokens, tokenizer_hash
-from gpt2v.data.corpus.windows import token_bytes
+from gpt2v.data.corpus.tokens import open_tokens, token_bytes, tokenizer_hash
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.data.tokenizer import load_tokenizer, train_tokenizer
 from gpt2v.errors import UserError
@@ -70,7 +69,7 @@ def test_the_parts_of_a_long_document_have_its_tokens(monkeypatch, size):
     monkeypatch.setattr(module, "_PART", size)
     text = "one line\nand\n\n\nmore \n  of\t\n\nthem\n\n" * 30
     spaced = train_tokenizer([text], 400)  # has tokens of several line ends
-    parts = module._parts(text)
+    parts = list(module._parts(text, spaced))
     assert len(parts) > 10
     assert "".join(parts) == text
     tokens = [token for part in parts for token in spaced.encode(part).ids]

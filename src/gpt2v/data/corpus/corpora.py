@@ -24,11 +24,12 @@ from gpt2v.data.corpus.tokens import (
     Tokens,
     TokenWriter,
     open_tokens,
+    token_bytes,
     tokenizer_hash,
 )
-from gpt2v.data.corpus.windows import Windows, token_bytes
+from gpt2v.data.corpus.windows import Windows
 from gpt2v.errors import UserError
-from gpt2v.messages import show
+from gpt2v.progress import alive
 from gpt2v.storage.cache import cache_folder, open_or_make
 from gpt2v.storage.files import writing
 from gpt2v.storage.folders import whole_directory
@@ -204,8 +205,15 @@ def _write_pair(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> None:
     writers = {
         part: TokenWriter(out / part, tokenizer, config.corpus) for part in ("train", "valid")
     }
-    for part, document in _reported(_labelled(config, reports), f"tokens: {name}"):
-        writers[part].add(document)
+    start = time.monotonic()
+
+    def line() -> str:
+        size = sum(writer.n_bytes for writer in writers.values()) / 1e6
+        return f"tokens: {name}: {size:.0f} MB, {size / (time.monotonic() - start):.1f} MB/s"
+
+    with alive(line):
+        for part, document in _labelled(config, reports):
+            writers[part].add(document)
     for part, writer in writers.items():
         if not writer.n_documents:
             raise _nothing_left(config, part, reports.get(part) or reports.get("train"))
@@ -244,17 +252,3 @@ def _labelled(
         documents = clean(documents, reports.setdefault("train", CleaningReport()), held_out)
     for document in documents:
         yield "train", document
-
-
-def _reported(documents: Iterable[tuple[str, str]], label: str) -> Iterator[tuple[str, str]]:
-    """Print every ten seconds how much was read; the total is unknown for hub data sets."""
-    start = last = time.monotonic()
-    size = 0
-    for part, document in documents:
-        yield part, document
-        size += len(document)
-        now = time.monotonic()
-        if now - last >= 10:
-            last = now
-            rate = size / (now - start) / 1e6
-            show(f"{label}: {size / 1e6:.0f} MB, {rate:.1f} MB/s")
