@@ -27,7 +27,8 @@ from gpt2v.data.text_pieces import EMPTY, SPECIAL_TOKENS, PieceTable
 from gpt2v.errors import UserError
 
 _DRAWN = 64  # samples of each instruction: enough for all of its wordings
-_WHOLE = 2  # of them are compared as whole documents, too
+_WHOLE = 12  # at most so many of them are compared as whole documents, too ...
+_CHARACTERS = 10_000  # ... or about so many characters
 _ADVICE = "choose another tokenizer, such as GPT-2's"
 
 
@@ -51,13 +52,19 @@ def check_spelling(spec: SampleSpec, view: View, render: Renderer) -> None:
         if not rows:  # the grids are the same for all instructions
             rows.append(_grids(samples, view, render))
         rows += _chats(samples, render)
-    for part in rows:
-        _check_kept(table, part[:_WHOLE])
     _check_names(table, names)
+    for part in rows:
+        _check_kept(table, part[:2])
     pairs = np.concatenate([_neighbours(part) for part in rows])
     _check_joined(table, _exchanged(pairs, alike), names)
     for part in rows:
-        _check_joined(table, part[:_WHOLE], names)
+        _check_joined(table, part[: _n_whole(table, part)], names)
+
+
+def _n_whole(table: PieceTable, rows: Ints) -> int:
+    """How many rows of pieces (n_rows, K) are compared as a whole."""
+    length = max((len(table.text(row)) for row in rows[:2]), default=1)
+    return max(2, min(_CHARACTERS // length, _WHOLE))
 
 
 def _grids(samples: Samples, view: View, render: Renderer) -> Ints:
@@ -125,11 +132,14 @@ def _check_special(table: PieceTable) -> None:
 
 
 def _check_names(table: PieceTable, names: tuple[str, ...]) -> None:
-    """No class name may be changed or be a special token."""
-    for name in names:
-        text = f"a {name}."
-        change = changed_text(table.tokenizer, text, table.tokens(text))
-        if change:
+    """No class name may be changed or be a special token; if all are, it is not for their words."""
+    texts = {name: f"a {name}." for name in names}
+    changes = {
+        name: changed_text(table.tokenizer, text, table.tokens(text))
+        for name, text in texts.items()
+    }
+    for name, change in changes.items():
+        if change and not all(changes.values()):
             raise UserError(
                 f"{table.where}: the class name {quoted(name)} is not kept: {change}; rename the "
                 "class, or choose another tokenizer"
