@@ -110,12 +110,12 @@ def track(items: Sequence[T], label: str) -> Iterator[T]:
 
 @contextmanager
 def alive(line: Callable[[], str]) -> Iterator[None]:
-    """Print `line()` every ten seconds while the block works, however long its steps are."""
+    """Print `line()`, an amount, every ten seconds while the block works."""
     finished = threading.Event()
 
     def beat() -> None:
         while not finished.wait(_PLAIN_EVERY):
-            show(line())
+            show(f"{line()} so far")
 
     threading.Thread(target=beat, daemon=True).start()
     try:
@@ -148,8 +148,8 @@ def waited(label: str, call: Callable[[], T]) -> T:
 
     start = time.monotonic()
     with alive(lambda: f"{label}, {time.monotonic() - start:.0f} s"):
-        threading.Thread(target=work, daemon=True).start()
         try:
+            threading.Thread(target=work, daemon=True).start()
             while not finished.wait(_LISTEN_EVERY):
                 pass
         except BaseException as stop:

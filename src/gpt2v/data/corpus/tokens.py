@@ -40,7 +40,9 @@ _PART = 1 << 18  # characters of a long document that are tokenized at once
 _DECODED = 100_000  # characters of the first documents that are decoded again, as a check
 # Where a long document may be cut, the best places first: before a line, a space, other characters
 # than letters, and anywhere.
-_PLACES = [re.compile(r, re.DOTALL) for r in (r"(?<=\S)(?=\n\S)", r"(?<=\S)(?=\s)", r"\b(?=.)", r"(?=.)")]
+_PLACES = [
+    re.compile(r, re.DOTALL) for r in (r"(?<=\S)(?=\n\S)", r"(?<=\S)(?=\s)", r"\b(?=.)", r"(?=.)")
+]
 _REACH, _TRIES = 1 << 16, 20  # characters that are searched for such a place, and places to try
 _CONTEXT = 200  # characters on each side of a cut that its tokens may depend on
 
