@@ -1,11 +1,15 @@
 """Progress display for work that takes longer than two seconds, with rate and time left.
 
 On a terminal rich draws a bar; elsewhere a plain line is printed every ten seconds.
+
+A call into C or Rust answers no signal before it returns. If it can take longer than a second,
+give it less at once, or call it by `waited`.
 """
 
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO, TypeVar, cast
 
@@ -13,9 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 
 from gpt2v.messages import show
+from gpt2v.stopping import abandon
 
 T = TypeVar("T")
 _PLAIN_EVERY = 10.0  # seconds
+_LISTEN_EVERY = 0.2  # seconds; where a signal does not wake a waiting thread
 
 
 class Reporter(Protocol):
@@ -100,3 +106,55 @@ def track(items: Sequence[T], label: str) -> Iterator[T]:
         for item in items:
             yield item
             report()
+
+
+@contextmanager
+def alive(line: Callable[[], str]) -> Iterator[None]:
+    """Print `line()`, an amount, every ten seconds while the block works."""
+    finished = threading.Event()
+
+    def beat() -> None:
+        while not finished.wait(_PLAIN_EVERY):
+            show(f"{line()} so far")
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        finished.set()
+
+
+def waited(label: str, call: Callable[[], T]) -> T:
+    """The result of a long call into C or Rust, e.g. of a library that trains or reads.
+
+    The call runs in a thread. So the main thread can print that it works, and answer signals while
+    it does. After a signal the call goes on, without use, until the process ends; the process then
+    ends without waiting for it (`stopping.end_at_once`). So it must not write files.
+
+    Args:
+        label: the name of the work.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+    finished = threading.Event()
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:  # raised again below
+            errors.append(error)
+        finally:
+            finished.set()
+
+    start = time.monotonic()
+    with alive(lambda: f"{label}, {time.monotonic() - start:.0f} s"):
+        try:
+            threading.Thread(target=work, daemon=True).start()
+            while not finished.wait(_LISTEN_EVERY):
+                pass
+        except BaseException as stop:
+            abandon(stop)
+            raise
+    if errors:
+        raise errors[0]
+    return results[0]

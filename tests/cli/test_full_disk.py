@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from gpt2v.cli.main import main
-from helpers import REPO, TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, write_yaml
+from helpers import REPO, TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, is_progress, write_yaml
 
 GRID = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
 SHORT = {"batch_size": 4, "stages": [{"steps": 4, "mix": [{"rows": 1, "cols": 2}]}]}
@@ -71,7 +71,7 @@ def words(tmp_path, lm_run, mm_run, request):
 
 def one_line(capsys):
     said = capsys.readouterr().err.splitlines()
-    lines = [line for line in said if " s left" not in line]  # plain progress lines
+    lines = [line for line in said if not is_progress(line)]
     assert len(lines) == 1, said
     return lines[0]
 

@@ -11,7 +11,7 @@ import pytest
 
 from gpt2v.cli.main import main
 from gpt2v.stopping import SIGNALS
-from helpers import TINY_LM, TINY_TILES, write_yaml
+from helpers import TINY_LM, TINY_TILES, is_progress, write_yaml
 
 WHERE = {  # a function that each command calls after it has begun its run
     "lm": "gpt2v.lm_train.train.load_bank",
@@ -63,7 +63,7 @@ def test_a_signal_while_a_command_begins(place, capsys, monkeypatch, argv, comma
         assert main([*argv[command], *options]) == 128 + signum
         says = "stopped" if signum == signal.SIGINT else f"stopped by {signal.Signals(signum).name}"
         said = capsys.readouterr().err.splitlines()
-        assert [line for line in said if " s left" not in line][-1] == f"gpt2v: {says}"
+        assert [line for line in said if not is_progress(line)][-1] == f"gpt2v: {says}"
         assert tree(place) == before
         assert os.listdir(place) == ["r"]
     old = Path("r")
@@ -191,7 +191,7 @@ def test_workers_of_an_export_stop_at_once_and_in_silence(place, argv, signum):
     said = child.communicate()[1].splitlines()
     assert not Path("r/manifest.json").exists()
     assert child.returncode == 128 + signum
-    assert len([line for line in said if " s left" not in line]) == 1
+    assert len([line for line in said if not is_progress(line)]) == 1
 
 
 def test_handlers_are_put_back(place, argv):

@@ -22,6 +22,7 @@ from gpt2v.data.render.examples import Example, examples_of
 from gpt2v.data.render.forms import check_names
 from gpt2v.data.render.max_length import max_length
 from gpt2v.data.render.pictures import Pictures
+from gpt2v.data.render.spelling import check_spelling
 from gpt2v.data.render.views import ImageView, TextView, View, picture_of
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.bank import TileBank
@@ -162,11 +163,12 @@ class GridDataset:
         n_positions: int,
         mode: Literal["chained", "independent"] = "independent",
     ) -> None:
-        """Refuse a spec if some sample cannot be drawn or is too long for the GPT-2.
+        """Refuse a spec if some sample cannot be drawn, read exactly, or is too long for the GPT-2.
 
         Raises:
             UserError: the tiles do not suffice for the palette or the questions, a picture of some
-                size does not fit, or a sample needs more than `n_positions` positions.
+                size does not fit, a sample needs more than `n_positions` positions, or the
+                tokenizer does not read the samples as they are written.
         """
         with within(self.key):
             self.first()
@@ -181,6 +183,7 @@ class GridDataset:
                     f"rows, cols: a {spec.size} grid ({layout}, {mode}) needs {needed} positions, "
                     f"but the GPT-2 has n_positions: {n_positions}"
                 )
+        check_spelling(spec, view, render)
 
     def first(self) -> Samples:
         """The first sample. Raises UserError if the tiles do not suffice for the spec."""

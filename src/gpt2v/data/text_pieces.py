@@ -1,8 +1,8 @@
 """Pieces: the strings that documents consist of. Each piece is tokenized once, as a whole.
 
 The borders between pieces are also borders of the tokenizer's pre-tokens. So the joined tokens of
-the pieces are exactly the tokens of the joined string (a property test checks this for every form
-and tokenizer). Rendering is then integer arithmetic on arrays.
+the pieces are exactly the tokens of the joined string. `render.spelling` checks this for each
+tokenizer and data spec before they are used. Rendering is then integer arithmetic on arrays.
 
 Shapes: B samples of a batch, T token positions, K text pieces in a row.
 """
@@ -23,6 +23,11 @@ def special_id(tokenizer: Tokenizer, token: str) -> int:
     number = tokenizer.token_to_id(token)
     assert number is not None, f"the tokenizer lacks {token}"
     return number
+
+
+def n_ids(tokenizer: Tokenizer) -> int:
+    """Rows that an embedding needs. Ids may have gaps, so it can exceed the number of tokens."""
+    return max(tokenizer.get_vocab().values()) + 1
 
 
 EMPTY = 0  # number of the piece without text; rows of pieces are padded with it
@@ -52,11 +57,15 @@ class Strings:
 
 
 class PieceTable(Strings):
-    """A table of pieces with their token ids; each piece is tokenized once."""
+    """A table of pieces with their token ids; each piece is tokenized once.
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    Args:
+        where: the setting that names the tokenizer, for error messages.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, where: str = "tokenizer") -> None:
         super().__init__()
-        self.tokenizer = tokenizer
+        self.tokenizer, self.where = tokenizer, where
         self.image_id = special_id(tokenizer, IMAGE)
         self.pad_id = special_id(tokenizer, PAD)
         self._tokens: list[list[int]] = []

@@ -19,10 +19,14 @@ from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
 from gpt2v.hub import needed_file, refuse_code
 from gpt2v.paths import expanded
+from gpt2v.progress import alive, waited
 
 # As in GPT-2's pattern, words and runs of punctuation take one leading space. Digits are separate.
 # Marks, such as vowels of Hindi and Thai, belong to words.
 _SPLIT = r" ?[\p{L}\p{M}]+| ?\p{N}| ?[^\s\p{L}\p{N}\p{M}]+|\s+(?!\S)|\s+"
+# Training is quadratic in the length of a pre-token. Text without spaces is one, so it is cut into
+# pieces of this many characters, which no word of other text has. Only the training cuts it.
+_LONGEST = 512
 
 
 def build_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
@@ -58,12 +62,10 @@ def spec_texts(bank: TileBank, spec: GridConfig) -> Iterator[str]:
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """Train a byte-level BPE with our special tokens; the same texts give the same tokenizer."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    cut = pre_tokenizers.Split(Regex(f"(?m:.{{{_LONGEST}}})"), behavior="isolated")
+    words = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, cut, to_bytes])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -71,7 +73,17 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    read: list[str] = []
+    size = 0
+    with alive(lambda: f"tokenizer: {size / 1e6:.0f} MB of text read"):
+        for text in texts:
+            read.append(text)
+            size += len(text)
+    waited(
+        f"tokenizer: training on {size / 1e6:.0f} MB",
+        lambda: tokenizer.train_from_iterator(read, trainer),
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, to_bytes])
     return tokenizer
 
 
@@ -83,9 +95,11 @@ def load_tokenizer(path_or_id: str, key: str = "tokenizer.source") -> Tokenizer:
             id.
         key: name of the setting, for error messages.
 
+    Truncation and padding that were saved with it are switched off.
+
     Raises:
         UserError: the folder has other files, or asks for code of its own, or the tokenizer cannot
-            be loaded.
+            be loaded or used.
     """
     folder = expanded(path_or_id)
     refuse_code(folder, key)
@@ -102,11 +116,37 @@ def load_tokenizer(path_or_id: str, key: str = "tokenizer.source") -> Tokenizer:
                 f"{key}: {path_or_id}: expected tokenizer.json, or vocab.json and merges.txt"
             )
         else:
-            tokenizer = Tokenizer.from_file(str(needed_file(path_or_id, "tokenizer.json")))
+            tokenizer = waited(
+                f"{key}: loading {path_or_id}",
+                lambda: Tokenizer.from_file(str(needed_file(path_or_id, "tokenizer.json"))),
+            )
     except UserError:
         raise
     except Exception as error:  # the library raises bare Exception for every failure
         reason = str(error).splitlines()[0]
         raise UserError(f"{key}: {path_or_id}: cannot be loaded: {reason}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if getattr(tokenizer.model, "dropout", None):
+        raise UserError(
+            f"{key}: {path_or_id}: has dropout {tokenizer.model.dropout:g}, so that a text has "
+            "other tokens each time; set dropout to null in its tokenizer.json"
+        )
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL_TOKENS])
+    _check_ids(tokenizer, f"{key}: {path_or_id}")
     return tokenizer
+
+
+def _check_ids(tokenizer: Tokenizer, where: str) -> None:
+    """Raise UserError if two tokens have one id.
+
+    New tokens are numbered from the size of the vocabulary, which is in use if its ids have gaps.
+    """
+    seen: dict[int, str] = {}
+    for token, number in sorted(tokenizer.get_vocab().items()):
+        if number in seen:
+            raise UserError(
+                f"{where}: {seen[number]!r} and {token!r} have the same id {number}; its tokens "
+                "must be numbered from 0 without gaps"
+            )
+        seen[number] = token

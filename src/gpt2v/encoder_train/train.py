@@ -11,9 +11,11 @@ from transformers import CLIPModel
 from gpt2v import runs
 from gpt2v.config.base import hash_of
 from gpt2v.config.training import EncoderConfig
+from gpt2v.data.kept_text import changed_text, quoted
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption, scene_caption
 from gpt2v.data.stream import slice_of_batch
+from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts
@@ -163,10 +165,23 @@ class _EncoderTask:
 
 
 def _check_captions(config: EncoderConfig, bank: TileBank, tokenizer: Tokenizer) -> None:
-    """Raise UserError if a scene's longest caption exceeds the text tower's context."""
+    """Raise UserError if a caption is changed, or exceeds the text tower's context."""
+    names = bank.class_names
+    for caption in (scene_caption([]), *map(object_caption, names), scene_caption(list(names))):
+        ids = tokenizer.encode(caption, add_special_tokens=False).ids
+        change = changed_text(tokenizer, caption, ids)
+        if change is None and tokenizer.encode(
+            caption + END_OF_TEXT, add_special_tokens=False
+        ).ids != [*ids, special_id(tokenizer, END_OF_TEXT)]:
+            change = f"{END_OF_TEXT} after {quoted(caption)} is joined with it"
+        if change is not None:
+            raise UserError(
+                f"tokenizer.source: {config.tokenizer.source}: does not keep captions: {change}; "
+                "choose another tokenizer, or rename the class"
+            )
     n_objects = max(layout.lattice**2 for layout in config.scenes.layouts)
     n_objects *= 2 if config.scenes.cut else 1
-    longest = sorted(bank.class_names, key=lambda name: len(tokenizer.encode(f" {name},").ids))
+    longest = sorted(names, key=lambda name: len(tokenizer.encode(f" {name},").ids))
     captions = [scene_caption(longest[-n_objects:]), *(object_caption(n) for n in longest)]
     length = clips.caption_ids(captions, tokenizer, torch.device("cpu")).shape[1]
     if length > clips.LONGEST_CAPTION:

@@ -26,6 +26,7 @@ from transformers import (
 from gpt2v.config.load import load
 from gpt2v.config.training import GenerateConfig, LMConfig
 from gpt2v.data import rng
+from gpt2v.data.kept_text import changed_text
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
 from gpt2v.errors import UserError
 from gpt2v.messages import say
@@ -143,7 +144,8 @@ def _generation(
 ) -> GenerationConfig:
     """Temperature, then top-k (Fan et al. 2018), then top-p (Holtzman et al. 2020)."""
     end = special_id(tokenizer, END_OF_TEXT)
-    unnamed = range(tokenizer.get_vocab_size(), lm.config.vocab_size)
+    never = [special_id(tokenizer, IMAGE), special_id(tokenizer, PAD)]
+    unnamed = set(range(lm.config.vocab_size)) - set(tokenizer.get_vocab().values())
     drawn = {
         "temperature": settings.temperature,
         "top_k": settings.top_k or 0,
@@ -153,7 +155,7 @@ def _generation(
         do_sample=not settings.greedy,
         **({} if settings.greedy else drawn),
         max_new_tokens=min(settings.max_new_tokens, lm.config.n_positions - length),
-        suppress_tokens=[special_id(tokenizer, IMAGE), special_id(tokenizer, PAD), *unnamed],
+        suppress_tokens=[*never, *unnamed],
         eos_token_id=end,
         pad_token_id=end,
     )
@@ -202,6 +204,9 @@ def _prompt_ids(
     ids: list[int] = tokenizer.encode(prompt, add_special_tokens=False).ids
     if special_id(tokenizer, IMAGE) in ids:
         raise UserError(f"prompt {number}: {IMAGE} stands for a picture; prompts here are text")
+    change = changed_text(tokenizer, prompt, ids, special=True)
+    if change is not None:
+        raise UserError(f"prompt {number}: the model's tokenizer does not keep it: {change}")
     end = special_id(tokenizer, END_OF_TEXT)
     if not ids or (bos and ids[0] != end):
         ids = [end, *ids]

@@ -18,7 +18,7 @@ from gpt2v.data.corpus.corpora import corpus_texts, tokenize_corpus
 from gpt2v.data.data_files import some_of
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.stream import Stream, open_corpora
-from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, PieceTable, special_id
+from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, PieceTable, n_ids, special_id
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer, spec_texts
@@ -62,14 +62,16 @@ def prepare_lm(config: LMConfig, bank: TileBank | None = None) -> Prepared:
     earlier: TrainedOn | None = None
     if config.init is None:
         tokenizer = build_tokenizer(config.tokenizer, _texts(config, bank))
+        table = PieceTable(tokenizer, f"tokenizer.source: {config.tokenizer.source}")
         model = new_gpt2(config.model, tokenizer)
     else:
         loaded = load_model(config.init, "init", "gpt2", for_inference=False)
-        model, tokenizer, earlier = loaded.lm, loaded.tokenizer, loaded.trained_on
+        model, tokenizer, table = loaded.lm, loaded.tokenizer, loaded.table
+        earlier = loaded.trained_on
         if bank and rank() == 0:
             say_differences("init", config.init, earlier, bank)
     model = place(model, fused_attention=not config.data.has_grids)
-    renderer = Renderer(bank, PieceTable(tokenizer)) if bank else None
+    renderer = Renderer(bank, table) if bank else None
     stream = Stream(config.data, renderer)
     check_stream(stream, model.config.n_positions, config)
     corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
@@ -142,7 +144,7 @@ def new_gpt2(config: GPT2ModelConfig, tokenizer: Tokenizer) -> GPT2LMHeadModel:
     end = special_id(tokenizer, END_OF_TEXT)
     return GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=tokenizer.get_vocab_size(),
+            vocab_size=n_ids(tokenizer),
             n_layer=config.n_layer,
             n_head=config.n_head,
             n_embd=config.n_embd,

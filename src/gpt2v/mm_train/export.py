@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from huggingface_hub import HfApi
@@ -13,6 +14,7 @@ from gpt2v.errors import UserError, first_line, within
 from gpt2v.model.llava import check_llava, n_vision_tokens, save_llava
 from gpt2v.model.load import load_gpt2v
 from gpt2v.paths import expanded
+from gpt2v.progress import waited
 from gpt2v.runs import restored
 from gpt2v.storage.files import reason
 from gpt2v.storage.folders import whole_directory
@@ -86,8 +88,10 @@ def push(folder: Path, name: str, public: bool) -> str:
         # An existing repository stays as it is; it must be as private or public as was asked for.
         is_public = not api.repo_info(name).private
         if public == is_public:
-            api.upload_folder(
-                repo_id=name, folder_path=folder, commit_message="GPT-2v as a stock LLaVA"
+            upload = partial(api.upload_folder, commit_message="GPT-2v as a stock LLaVA")
+            waited(
+                f"--push: uploading to {name}",
+                lambda: upload(repo_id=name, folder_path=folder),
             )
             return address
     except Exception as error:  # errors of Hub, network and token have no common type

@@ -69,7 +69,7 @@ def prepare_mm(config: MMConfig, bank: TileBank | None = None) -> Prepared:
         for key, part_record in records.items():
             say_differences(key, parts[key], part_record, bank)
     model = place(model)
-    table = PieceTable(tokenizer)
+    table = PieceTable(tokenizer, f"lm: {config.lm}")
     renderer = Renderer(bank, table, model.token_geometry)
     source = token_source(model, renderer)
     stream = Stream(config.data, renderer, layouts={"image": source.layout})

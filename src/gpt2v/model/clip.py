@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 from gpt2v.config.training import EncoderConfig
-from gpt2v.data.text_pieces import END_OF_TEXT, PAD, special_id
+from gpt2v.data.text_pieces import END_OF_TEXT, PAD, n_ids, special_id
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
 
@@ -36,7 +36,7 @@ def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
         **config.text.model_dump(),
         **tower,
         "intermediate_size": 4 * config.text.hidden_size,
-        "vocab_size": tokenizer.get_vocab_size(),
+        "vocab_size": n_ids(tokenizer),
         "max_position_embeddings": LONGEST_CAPTION,
         "bos_token_id": end,
         "eos_token_id": end,  # the default, 49407, pools the first token of every caption
@@ -66,7 +66,8 @@ def normalise(
 
 def caption_ids(captions: list[str], tokenizer: Tokenizer, device: torch.device) -> Tensor:
     """(B, T) token ids of captions, each with the end-of-text token that CLIP pools, and padded."""
-    rows = [e.ids for e in tokenizer.encode_batch([c + END_OF_TEXT for c in captions])]
+    texts = [caption + END_OF_TEXT for caption in captions]
+    rows = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
     longest = max(map(len, rows))
     pad = special_id(tokenizer, PAD)
     return torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)

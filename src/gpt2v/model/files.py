@@ -14,13 +14,14 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS
+from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, n_ids
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
 from gpt2v.hub import looks_local, needed_file, refuse_auto_map, refuse_code
 from gpt2v.model.families import OTHER_PARTS
 from gpt2v.model.weights import check_loaded, weight_files
 from gpt2v.paths import expanded
+from gpt2v.progress import waited
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.runs import restored
 from gpt2v.storage.manifest import verify
@@ -154,14 +155,17 @@ def load_pretrained(
     files = weight_files(path, key)
     try:
         model: M
-        model, loading = kind.from_pretrained(
-            files[0].parent,  # a hub id's files are in the cache now
-            output_loading_info=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            ignore_mismatched_sizes=True,  # reported below, by name
-            dtype=torch.float32,
-            **options,
+        model, loading = waited(
+            f"{key}: loading {path}",
+            lambda: kind.from_pretrained(
+                files[0].parent,  # a hub id's files are in the cache now
+                output_loading_info=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # reported below, by name
+                dtype=torch.float32,
+                **options,
+            ),
         )
     except Exception as error:  # hub, file and format errors have no common type
         reason = first_line(error)
@@ -208,7 +212,7 @@ def load_gpt2(path: str, key: str) -> tuple[GPT2LMHeadModel, Tokenizer]:
     gpt2_config(path, key)
     lm = load_pretrained(GPT2LMHeadModel, path, key, elsewhere=None)
     tokenizer = load_tokenizer(path, key)
-    rows, size = lm.config.vocab_size, tokenizer.get_vocab_size()
+    rows, size = lm.config.vocab_size, n_ids(tokenizer)
     if size > rows + len(SPECIAL_TOKENS):  # at most so many rows are added
         raise UserError(
             f"{key}: {path}: its tokenizer has {size} tokens with {IMAGE}, but the GPT-2 has a "

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 from transformers import (
+    AutoTokenizer,
     CLIPImageProcessorPil,
     GenerationConfig,
     LlavaConfig,
@@ -21,6 +22,9 @@ from transformers import (
 )
 
 from gpt2v.config.choice import choose
+from gpt2v.data.grids.instructions import ALL
+from gpt2v.data.grids.paraphrases import HELD_OUT_PROMPTS, PALETTE_ENDS, PROMPTS
+from gpt2v.data.kept_text import quoted
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
 from gpt2v.errors import UserError
 from gpt2v.model.encoders import family_of
@@ -154,7 +158,30 @@ def save_llava(folder: Path, model: GPT2vModel, tokenizer: Tokenizer) -> None:
     """Write weights, configuration, processor, tokenizer and a model card into the folder."""
     llava_model(model, tokenizer).save_pretrained(folder)
     llava_processor(model, tokenizer).save_pretrained(folder)
+    _check_processor(folder, tokenizer)
     (folder / "README.md").write_text(model_card(model), encoding="utf-8")
+
+
+def _check_processor(folder: Path, tokenizer: Tokenizer) -> None:
+    """Raise UserError unless the saved processor gives the tokens that the model was trained with.
+
+    transformers may build other parts around a tokenizer than it was saved with.
+    """
+    wordings = [wording for instruction in ALL for wording in instruction.every_wording]
+    lines = [*PROMPTS, *HELD_OUT_PROMPTS, *PALETTE_ENDS, *wordings]
+    text = f"{IMAGE}\n" + "".join(f"| {line}\n{line} 12\n" for line in lines) + END_OF_TEXT
+    theirs = AutoTokenizer.from_pretrained(folder)(text)["input_ids"]
+    ours = tokenizer.encode(text, add_special_tokens=False).ids
+    if theirs != ours:
+        at = next(
+            (i for i, pair in enumerate(zip(theirs, ours, strict=False)) if pair[0] != pair[1]),
+            len(ours),
+        )
+        near = tokenizer.decode(ours[at : at + 5], skip_special_tokens=False)
+        raise UserError(
+            f"tokenizer.json: in transformers it gives other tokens than in training, from "
+            f"{quoted(near)} on; it cannot be exported"
+        )
 
 
 def _strategy(model: GPT2vModel) -> str:

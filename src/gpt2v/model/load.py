@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
 from gpt2v.data.render.batches import Renderer
-from gpt2v.data.text_pieces import PieceTable
+from gpt2v.data.text_pieces import IMAGE, PieceTable, n_ids, special_id
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
@@ -33,6 +33,7 @@ class LoadedModel:
     tokenizer: Tokenizer
     path: str  # a checkpoint directory or a hub id
     name: str = ""  # a run, a checkpoint or a hub id, as the user named it
+    key: str = "model"  # name of the setting that it came from, for messages
 
     @cached_property
     def trained_on(self) -> TrainedOn | None:
@@ -42,7 +43,7 @@ class LoadedModel:
     @cached_property
     def table(self) -> PieceTable:
         """A table of text pieces with its tokenizer's token ids."""
-        return PieceTable(self.tokenizer)
+        return PieceTable(self.tokenizer, f"{self.key}: {self.path}")
 
     def renderer(self, bank: TileBank) -> Renderer:
         """A renderer of grids from a tile bank, for this model."""
@@ -95,11 +96,12 @@ def load_model(
     if model_type == GPT2vConfig.model_type and kind != "gpt2":
         gpt2v = load_pretrained(GPT2vModel, path, key)
         lm, tokenizer = gpt2v.language_model, load_tokenizer(path, key)
+        _check_tokens(gpt2v, tokenizer, f"{key}: {path}")
     else:
         lm, tokenizer = load_gpt2(path, key)
     if for_inference:
         place(lm if gpt2v is None else gpt2v).eval()
-    return LoadedModel(lm, gpt2v, tokenizer, path, model)
+    return LoadedModel(lm, gpt2v, tokenizer, path, model, key)
 
 
 def load_gpt2v(
@@ -113,3 +115,16 @@ def load_gpt2v(
     loaded = load_model(model, key, "gpt2v", for_inference)
     assert loaded.gpt2v is not None
     return loaded, loaded.gpt2v
+
+
+def _check_tokens(model: GPT2vModel, tokenizer: Tokenizer, where: str) -> None:
+    """Raise UserError unless every token has an embedding, and `<image>` is the model's."""
+    largest, rows = n_ids(tokenizer) - 1, model.config.text_config.vocab_size
+    image, expected = special_id(tokenizer, IMAGE), model.config.image_token_id
+    if image != expected:
+        raise UserError(f"{where}: {IMAGE} is token {image} of its tokenizer, not {expected}")
+    if largest >= rows:
+        raise UserError(
+            f"{where}: its tokenizer has tokens up to {largest}, but its GPT-2 has a vocabulary of "
+            f"{rows} tokens; they do not belong together"
+        )

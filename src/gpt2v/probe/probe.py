@@ -8,6 +8,7 @@ Shapes: P pictures, N patches of a picture, D width of a hidden state.
 """
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v
 from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.probe.ridge import RidgeProblem
-from gpt2v.progress import progress
+from gpt2v.progress import progress, waited
 from gpt2v.registry import CONTROLS
 from gpt2v.run_layout import RECORDS
 from gpt2v.stats import cluster_interval
@@ -117,7 +118,7 @@ def probe(
             patches = span.patch[span.cell == cell]
             x = train_x[:, patches].reshape(config.n_train, -1).astype(np.float64)
             x_test = test_x[:, patches].reshape(config.n_test, -1).astype(np.float64)
-            problem = RidgeProblem(x)
+            problem = waited("probe: ridge factorisation", partial(RidgeProblem, x))
             labels = train.classes.reshape(-1, n_cells)[:, cell]
             for control in ten_way:
                 y = labels

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from gpt2v.progress import waited
+
 MANIFEST = "MANIFEST.json"
 
 
@@ -63,6 +65,9 @@ def damaged(folder: Path, sums: Mapping[str, str]) -> str | None:
         except OSError:
             return False
 
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        whole = dict(zip(sums, pool.map(is_whole, sums), strict=True))
+    def check() -> dict[str, bool]:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            return dict(zip(sums, pool.map(is_whole, sums), strict=True))
+
+    whole = waited(f"{folder}: checking its files", check)
     return next((name for name in sums if not whole[name]), None)

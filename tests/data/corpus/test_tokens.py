@@ -1,17 +1,17 @@
 """Token files return what was written, or an error that says what is wrong."""
 
 import json
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from gpt2v.data.corpus import tokens as module
 from gpt2v.data.corpus.cleaning import CleaningReport
-from gpt2v.data.corpus.tokens import open_tokens, tokenizer_hash
-from gpt2v.data.corpus.windows import token_bytes
+from gpt2v.data.corpus.tokens import open_tokens, token_bytes, tokenizer_hash
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.data.tokenizer import load_tokenizer, train_tokenizer
 from gpt2v.errors import UserError
@@ -70,7 +70,7 @@ def test_the_parts_of_a_long_document_have_its_tokens(monkeypatch, size):
     monkeypatch.setattr(module, "_PART", size)
     text = "one line\nand\n\n\nmore \n  of\t\n\nthem\n\n" * 30
     spaced = train_tokenizer([text], 400)  # has tokens of several line ends
-    parts = module._parts(text)
+    parts = list(module._parts(text, spaced))
     assert len(parts) > 10
     assert "".join(parts) == text
     tokens = [token for part in parts for token in spaced.encode(part).ids]
@@ -162,3 +162,71 @@ def test_tokens_are_mapped_not_read(folder, tokenizer):
     file = open_tokens(folder, tokenizer)
     assert isinstance(file.tokens, np.memmap)
     assert not file.tokens.flags.writeable
+
+
+CHANGES = {
+    "lower case": ("normalizer", normalizers.Lowercase()),
+    "NFKC": ("normalizer", normalizers.NFKC()),
+    "strip": ("normalizer", normalizers.Strip()),
+    "prefix space": ("pre_tokenizer", pre_tokenizers.ByteLevel(add_prefix_space=True)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_tokenizer_that_changes_text_is_refused(tokenizer, tmp_path, name):
+    part, value = CHANGES[name]
+    other = Tokenizer.from_str(tokenizer.to_str())
+    setattr(other, part, value)
+    with pytest.raises(UserError, match=r"corpus: a\.txt: the tokenizer does not keep .* becomes"):
+        write_tokens(tmp_path / "t", ["Once upon a time.\n", " x² \n"], other, "a.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_that_is_lost_later_in_the_corpus_is_noticed(tokenizer, tmp_path):
+    """The first documents are decoded again; of all others, the bytes of their tokens count."""
+    parts = json.loads(tokenizer.to_str())
+    parts["model"]["vocab"]["?lost?"] = parts["model"]["vocab"].pop("Z")
+    lacking = Tokenizer.from_str(json.dumps(parts))
+    documents = ["a b c\n" * 40_000, "and Zebra"]
+    with pytest.raises(UserError, match="does not keep its text: 'and Zebra' becomes 'and ebra'"):
+        write_tokens(tmp_path / "t", documents, lacking, "a.txt")
+
+
+def test_a_tokenizer_without_bytes_is_refused_before_anything_is_written(tmp_path):
+    words = Tokenizer(models.WordLevel({"a": 0, END_OF_TEXT: 1}, "a"))
+    with pytest.raises(UserError, match="not a byte-level tokenizer"):
+        write_tokens(tmp_path / "t", ["a"], words, "a.txt")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("letters", ["ACGT", "abcdefXYZ019+/", "東京都は高い。、", "ab ", " \t"])
+def test_a_long_line_is_cut_where_its_tokens_allow(monkeypatch, letters):
+    text = "".join(Random(0).choices(letters, k=5000))
+    trained = train_tokenizer([text], 320)
+    monkeypatch.setattr(module, "_PART", 100)
+    parts = list(module._parts(text, trained))
+    assert len(parts) > 30
+    assert "".join(parts) == text
+    assert [t for part in parts for t in trained.encode(part).ids] == trained.encode(text).ids
+
+
+def test_cuts_fit_the_tokenizer(monkeypatch, bank):
+    """Some tokenizers join punctuation with the line breaks after it; they are not cut there."""
+    text = "one.\ntwo three.\n" * 100
+    joins = train_tokenizer([text], 300)
+    joins.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    joins.add_tokens([".\ntwo"])
+    monkeypatch.setattr(module, "_PART", 20)
+    parts = list(module._parts(text, joins))
+    assert len(parts) > 20
+    assert [t for part in parts for t in joins.encode(part).ids] == joins.encode(text).ids
+
+
+def test_a_long_document_is_tokenized_in_several_calls(tokenizer, tmp_path, monkeypatch):
+    """So a signal is answered between them."""
+    monkeypatch.setattr(module, "_PART", 1000)
+    monkeypatch.setattr(module, "_BATCH", 3000)
+    assert list(module._batches([1000] * 7)) == [(0, 3), (3, 6), (6, 7)]
+    assert list(module._batches([])) == []
+    text = "one line of it\n" * 2000
+    same_documents(write_tokens(tmp_path / "t", [text], tokenizer, "a.txt"), tokenizer, [text])

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
-from gpt2v.data.corpus.windows import Windows, token_bytes
+from gpt2v.data.corpus.tokens import token_bytes
+from gpt2v.data.corpus.windows import Windows
 from gpt2v.errors import UserError
 
 sizes = st.tuples(st.integers(2, 12), st.integers(1, 200)).map(lambda s: (s[0], s[0] + s[1]))

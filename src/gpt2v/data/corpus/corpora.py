@@ -27,13 +27,15 @@ from gpt2v.data.corpus.tokens import (
     Tokens,
     TokenWriter,
     open_tokens,
+    token_bytes,
     tokenizer_hash,
 )
-from gpt2v.data.corpus.windows import Windows, token_bytes
+from gpt2v.data.corpus.windows import Windows
 from gpt2v.data.data_files import some_of
 from gpt2v.errors import UserError
-from gpt2v.messages import say, show
+from gpt2v.messages import say
 from gpt2v.paths import expanded
+from gpt2v.progress import alive
 from gpt2v.storage.cache import cache_folder, open_or_make
 from gpt2v.storage.files import writing
 from gpt2v.storage.folders import whole_directory
@@ -213,9 +215,15 @@ def _write_pair(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> None:
     without: list[str] = []
     name = PurePath(config.corpus).name
     writers = {part: TokenWriter(out / part, tokenizer, config.corpus) for part in SPLITS}
-    documents = _labelled(config, reports, without)
-    for part, document in _reported(documents, f"tokens: {name}"):
-        writers[part].add(document)
+    start = time.monotonic()
+
+    def line() -> str:
+        size = sum(writer.n_bytes for writer in writers.values()) / 1e6
+        return f"tokens: {name}: {size:.0f} MB, {size / (time.monotonic() - start):.1f} MB/s"
+
+    with alive(line):
+        for part, document in _labelled(config, reports, without):
+            writers[part].add(document)
     if without:
         say(f"corpus: {config.corpus}: no documents in {some_of(without)}")
     for part, writer in writers.items():
@@ -264,17 +272,3 @@ def _labelled(
         yield "valid", document
     for document in read("train", held_out):
         yield "train", document
-
-
-def _reported(documents: Iterable[tuple[str, str]], label: str) -> Iterator[tuple[str, str]]:
-    """Print every ten seconds how much was read; the total is unknown for hub data sets."""
-    start = last = time.monotonic()
-    size = 0
-    for part, document in documents:
-        yield part, document
-        size += len(document)
-        now = time.monotonic()
-        if now - last >= 10:
-            last = now
-            rate = size / (now - start) / 1e6
-            show(f"{label}: {size / 1e6:.0f} MB, {rate:.1f} MB/s")

@@ -3,25 +3,29 @@
 A folder holds `tokens.bin` (little-endian uint16, or uint32 for a large vocabulary), `offsets.npy`
 (the start of each document, then the end of the last one) and `meta.json` (sizes, checksums, hash
 of the tokenizer). Every document begins with <|endoftext|>. Text that looks like a special token
-is tokenized as text.
+is tokenized as text. The tokens of every document must have its bytes.
+
+Shapes: V words of the vocabulary.
 """
 
 import hashlib
 import json
 import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 
 from gpt2v.config.base import Config
 from gpt2v.data.corpus.cleaning import CleaningReport
+from gpt2v.data.kept_text import changed_text
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.errors import UserError
@@ -31,9 +35,16 @@ from gpt2v.storage.manifest import damaged, sha256
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
 _TOKENS, _OFFSETS, META = "tokens.bin", "offsets.npy", "meta.json"
-_BATCH = 1 << 20  # characters that are tokenized at once
-_PART = 1 << 20  # characters of a long document that are tokenized at once
-_CUT = re.compile(r"(?<=\S)(?=\n\S)")  # our pre-tokenizers always cut here
+_BATCH = 1 << 19  # characters that are tokenized at once
+_PART = 1 << 18  # characters of a long document that are tokenized at once
+_DECODED = 100_000  # characters of the first documents that are decoded again, as a check
+# Where a long document may be cut, the best places first: before a line, a space, other characters
+# than letters, and anywhere.
+_PLACES = [
+    re.compile(r, re.DOTALL) for r in (r"(?<=\S)(?=\n\S)", r"(?<=\S)(?=\s)", r"\b(?=.)", r"(?=.)")
+]
+_REACH, _TRIES = 1 << 16, 20  # characters that are searched for such a place, and places to try
+_CONTEXT = 200  # characters on each side of a cut that its tokens may depend on
 
 
 class TokenMeta(Config):
@@ -89,6 +100,7 @@ class TokenWriter:
         self.n_bytes = 0
         self._hash = tokenizer_hash(tokenizer)
         self._end = special_id(tokenizer, END_OF_TEXT)
+        self._lengths = token_bytes(tokenizer)
         self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self._tokenizer.encode_special_tokens = True  # as ordinary text
         self._tokenizer.no_truncation()
@@ -106,25 +118,54 @@ class TokenWriter:
         return len(self._offsets) - 1 + len(self._waiting)
 
     def add(self, document: str) -> None:
-        """Append one document."""
-        self._waiting.append(_parts(document))
+        """Append one document.
+
+        Raises:
+            UserError: the tokenizer changes the text.
+        """
+        self._waiting.append(list(_parts(document, self._tokenizer)))
         self._n_waiting += len(document)
-        self.n_bytes += len(document.encode())
         if self._n_waiting >= _BATCH or len(self._waiting) >= 1000:
             self._flush()
 
     def _flush(self) -> None:
         """Tokenize and write the waiting documents."""
-        parts = [part for document in self._waiting for part in document]
-        encoded = iter(self._tokenizer.encode_batch_fast(parts, add_special_tokens=False))
+        encoded = self._encoded([part for document in self._waiting for part in document])
         with (self.folder / _TOKENS).open("ab") as file:
             for document in self._waiting:
-                ids = [np.array(next(encoded).ids, self._dtype) for _ in document]
-                tokens = np.concatenate([np.array([self._end], self._dtype), *ids])
-                file.write(tokens.tobytes())
-                self._sha256.update(tokens.tobytes())
-                self._offsets.append(self._offsets[-1] + len(tokens))
+                n_tokens = 0
+                for ids in (np.array([self._end], self._dtype), *(next(encoded) for _ in document)):
+                    file.write(ids.tobytes())
+                    self._sha256.update(ids.tobytes())
+                    n_tokens += len(ids)
+                self._offsets.append(self._offsets[-1] + n_tokens)
         self._waiting, self._n_waiting = [], 0
+
+    def _encoded(self, parts: list[str]) -> Iterator[Tokens]:
+        """The tokens of each part; so few are tokenized at once that signals are answered."""
+        for first, after in _batches([len(part) for part in parts]):
+            batch = parts[first:after]
+            encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            for part, encoding in zip(batch, encodings, strict=True):
+                ids = np.array(encoding.ids, self._dtype)
+                self._check(part, ids)
+                yield ids
+
+    def _check(self, part: str, ids: Tokens) -> None:
+        """Raise UserError if tokens have other bytes than their text."""
+        n_bytes = len(part.encode())
+        is_first, self.n_bytes = self.n_bytes < _DECODED, self.n_bytes + n_bytes
+        has = int(self._lengths[ids].sum())
+        if not is_first and has == n_bytes:
+            return
+        change = changed_text(self._tokenizer, part, ids.tolist())
+        if change is None and has != n_bytes:
+            change = f"{n_bytes} bytes become tokens of {has} bytes"
+        if change is not None:
+            raise UserError(
+                f"corpus: {self.source}: the tokenizer does not keep its text: {change}; choose "
+                "another tokenizer"
+            )
 
     def close(
         self,
@@ -157,16 +198,44 @@ class TokenWriter:
         write_json(self.folder / META, meta.model_dump())
 
 
-def _parts(document: str) -> list[str]:
-    """A long document in parts, cut at line ends; their joined tokens are those of the document."""
-    parts, start = [], 0
-    while len(document) - start > _PART:
-        cut = _CUT.search(document, start + _PART)
-        if cut is None:
-            break
-        parts.append(document[start : cut.start()])
-        start = cut.start()
-    return [*parts, document[start:]]
+def _batches(sizes: list[int]) -> Iterator[tuple[int, int]]:
+    """Runs of parts, each as short as possible with _BATCH characters: first part, and after."""
+    first = held = 0
+    for after, size in enumerate(sizes, 1):
+        held += size
+        if held >= _BATCH or after == len(sizes):
+            yield first, after
+            first, held = after, 0
+
+
+def _parts(document: str, tokenizer: Tokenizer) -> Iterator[str]:
+    """A long document in parts; their joined tokens are those of the document."""
+    start, at = 0, _PART
+    while at < len(document):
+        cut = _cut(document, start, at, tokenizer)
+        if cut is not None:
+            yield document[start:cut]
+            start = cut
+        at = start + _PART if cut is not None else at + _REACH
+    yield document[start:]
+
+
+def _cut(document: str, start: int, at: int, tokenizer: Tokenizer) -> int | None:
+    """The first good place near `at` to cut a document that was cut at `start`."""
+    for places in _PLACES:
+        found = places.finditer(document, at, at + _REACH)
+        for place in (match.start() for match in islice(found, _TRIES)):
+            before = document[max(start, place - _CONTEXT) : place]
+            after = document[place : place + _CONTEXT]
+            whole, first, second = (
+                encoding.ids
+                for encoding in tokenizer.encode_batch_fast(
+                    [before + after, before, after], add_special_tokens=False
+                )
+            )
+            if whole == first + second:
+                return place
+    return None
 
 
 def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> TokenFile:
@@ -208,3 +277,20 @@ def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> Toke
 
 def _damaged(where: str, name: str) -> UserError:
     return UserError(f"{where}: {name} is damaged or missing; run gpt2v data tokenize again")
+
+
+def token_bytes(tokenizer: Tokenizer) -> Ints:
+    """Number of UTF-8 bytes of text in each token, (V,); 0 for special tokens.
+
+    Raises:
+        UserError: the tokenizer is not byte-level, so its tokens have no number of bytes.
+    """
+    if not isinstance(tokenizer.decoder, decoders.ByteLevel):
+        raise UserError("tokenizer.source: not a byte-level tokenizer like GPT-2's")
+    vocab = tokenizer.get_vocab()
+    lengths = np.zeros(max(vocab.values()) + 1, np.int64)
+    for token, number in vocab.items():
+        lengths[number] = len(token)  # one character for each byte
+    for number, added in tokenizer.get_added_tokens_decoder().items():
+        lengths[number] = 0 if added.special else len(added.content.encode())
+    return lengths

@@ -5,7 +5,7 @@ of epoch n // n_windows. Each epoch has its own random order, and shifts all win
 number of tokens, so that they begin at other tokens. The file is read as a ring: after the last
 token comes the first one (an <|endoftext|>). So a shift loses no window.
 
-Shapes: B samples of a batch, T token positions, V words of the vocabulary.
+Shapes: B samples of a batch, T token positions.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from tokenizers import Tokenizer, decoders
 
 from gpt2v.data import rng
 from gpt2v.data.corpus.tokens import Tokens
@@ -119,20 +118,3 @@ def _epoch(seed: int, epoch: int, n_windows: int) -> tuple[Ints, int]:
     order.flags.writeable = False
     shift = rng.bits(rng.keys(seed, "window shift", np.array([epoch])), 1)
     return order, int(shift[0, 0] >> np.uint64(1))
-
-
-def token_bytes(tokenizer: Tokenizer) -> Ints:
-    """Number of UTF-8 bytes of text in each token, (V,); 0 for special tokens.
-
-    Raises:
-        UserError: the tokenizer is not byte-level, so its tokens have no number of bytes.
-    """
-    if not isinstance(tokenizer.decoder, decoders.ByteLevel):
-        raise UserError("tokenizer.source: not a byte-level tokenizer like GPT-2's")
-    vocab = tokenizer.get_vocab()
-    lengths = np.zeros(max(vocab.values()) + 1, np.int64)
-    for token, number in vocab.items():
-        lengths[number] = len(token)  # one character for each byte
-    for number, added in tokenizer.get_added_tokens_decoder().items():
-        lengths[number] = 0 if added.special else len(added.content.encode())
-    return lengths
