@@ -44,7 +44,7 @@ class Format(ABC):
             UserError: it cannot.
         """
 
-    def check_place(self, to: Path) -> None:  # noqa: B027
+    def check_path(self, to: Path) -> None:  # noqa: B027
         """Check that the reader of this format can open a folder with this path.
 
         Raises:

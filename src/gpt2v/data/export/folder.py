@@ -24,7 +24,7 @@ def markdown_document(item: Example, names: list[str]) -> str:
 class FolderFormat(Format):
     """`SPLIT/text/SHARD/000000.md`, and `SPLIT/image/SHARD/000000.md` with its pictures."""
 
-    def check_place(self, to: Path) -> None:
+    def check_path(self, to: Path) -> None:
         check_datasets_path(to)
 
     def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:

@@ -42,7 +42,7 @@ class LmEvalFormat(Format):
                 "grid.mode: lm-eval asks each question on its own; mode must be independent"
             )
 
-    def check_place(self, to: Path) -> None:
+    def check_path(self, to: Path) -> None:
         for name in _NOT_SEARCHED & set(resolved(to).parts):
             raise UserError(
                 f"{to}: lm_eval does not look into folders named {name}; choose a path without it"

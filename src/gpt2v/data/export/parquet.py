@@ -45,7 +45,7 @@ def _columns(several: bool) -> Columns:
 class ParquetFormat(Format):
     """`data/SPLIT-00000-of-00012.parquet`; each part of a suite is a configuration of its own."""
 
-    def check_place(self, to: Path) -> None:
+    def check_path(self, to: Path) -> None:
         check_datasets_path(to)
 
     def shard(self, part: Part, shard: Shard, items: list[Example]) -> Written:

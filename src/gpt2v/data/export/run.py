@@ -74,7 +74,7 @@ def export(
     for part in plan.parts:
         format.check(part)
     with within("--to: "):
-        format.check_place(to)
+        format.check_path(to)
     with ExitStack() as stack:
         with within("--to: "):
             stack.enter_context(owned(to))
