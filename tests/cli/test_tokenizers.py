@@ -158,7 +158,7 @@ def own_image(parts):
 def test_another_image_token(changed, capsys, how, argv):
     write_yaml(changed / "c.yaml", GRID)
     line = refusal(capsys, *argv)
-    assert ": gpt2v: <image> is token " in line
+    assert "gpt2v: tokenizer.json: <image> is token " in line
     assert not (changed / "out").exists()
 
 
