@@ -139,12 +139,13 @@ def test_ids_without_embeddings(changed, capsys, how, model):
 
 
 def own_image(parts):
-    """Another token is the image."""
-    vocabulary, added = parts["model"]["vocab"], parts["added_tokens"]
-    for token in added:
-        if token["content"] == "<image>":
-            token["content"] = vocabulary_name = "<picture>"
-            vocabulary[vocabulary_name] = vocabulary.pop("<image>")
+    """The image and the padding have each other's ids."""
+    exchanged = {"<image>": "<pad>", "<pad>": "<image>"}
+    for token in parts["added_tokens"]:
+        token["content"] = exchanged.get(token["content"], token["content"])
+    vocabulary = parts["model"]["vocab"]
+    ids = {other: vocabulary[token] for token, other in exchanged.items()}
+    vocabulary.update(ids)
 
 
 @pytest.mark.parametrize("how", [own_image], indirect=True)
