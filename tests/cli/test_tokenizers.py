@@ -139,12 +139,13 @@ def test_ids_without_embeddings(changed, capsys, how, model):
 
 
 def own_image(parts):
-    """Another token is the image."""
-    vocabulary, added = parts["model"]["vocab"], parts["added_tokens"]
-    for token in added:
-        if token["content"] == "<image>":
-            token["content"] = vocabulary_name = "<picture>"
-            vocabulary[vocabulary_name] = vocabulary.pop("<image>")
+    """The image and the padding have each other's ids."""
+    exchanged = {"<image>": "<pad>", "<pad>": "<image>"}
+    for token in parts["added_tokens"]:
+        token["content"] = exchanged.get(token["content"], token["content"])
+    vocabulary = parts["model"]["vocab"]
+    ids = {other: vocabulary[token] for token, other in exchanged.items()}
+    vocabulary.update(ids)
 
 
 @pytest.mark.parametrize("how", [own_image], indirect=True)
@@ -158,7 +159,7 @@ def own_image(parts):
 def test_another_image_token(changed, capsys, how, argv):
     write_yaml(changed / "c.yaml", GRID)
     line = refusal(capsys, *argv)
-    assert ": gpt2v: <image> is token " in line
+    assert "gpt2v: tokenizer.json: <image> is token " in line
     assert not (changed / "out").exists()
 
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
 from gpt2v.data.render.batches import Renderer
-from gpt2v.data.text_pieces import IMAGE, PieceTable, n_ids, special_id
+from gpt2v.data.text_pieces import IMAGE, PieceTable, n_ids
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
@@ -42,8 +42,18 @@ class LoadedModel:
 
     @cached_property
     def table(self) -> PieceTable:
-        """A table of text pieces with its tokenizer's token ids."""
-        return PieceTable(self.tokenizer, f"{self.key}: {self.path}")
+        """A table of text pieces with its tokenizer's token ids.
+
+        Raises:
+            UserError: `<image>` is another token than the GPT-2v's.
+        """
+        table = PieceTable(self.tokenizer, f"{self.key}: {self.path}")
+        if self.gpt2v is not None and table.image_id != self.gpt2v.config.image_token_id:
+            raise UserError(
+                f"{table.where}: tokenizer.json: {IMAGE} is token {table.image_id}, but the "
+                f"model's image_token_id is {self.gpt2v.config.image_token_id}"
+            )
+        return table
 
     def renderer(self, bank: TileBank) -> Renderer:
         """A renderer of grids from a tile bank, for this model."""
@@ -118,11 +128,8 @@ def load_gpt2v(
 
 
 def _check_tokens(model: GPT2vModel, tokenizer: Tokenizer, where: str) -> None:
-    """Raise UserError unless every token has an embedding, and `<image>` is the model's."""
+    """Raise UserError unless every token has an embedding."""
     largest, rows = n_ids(tokenizer) - 1, model.config.text_config.vocab_size
-    image, expected = special_id(tokenizer, IMAGE), model.config.image_token_id
-    if image != expected:
-        raise UserError(f"{where}: {IMAGE} is token {image} of its tokenizer, not {expected}")
     if largest >= rows:
         raise UserError(
             f"{where}: its tokenizer has tokens up to {largest}, but its GPT-2 has a vocabulary of "

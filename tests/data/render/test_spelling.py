@@ -32,7 +32,7 @@ EVERYTHING = GridConfig(
 def check(tokenizer, bank, spec=None, layout="text"):
     """The check of a data set, as every command makes it."""
     spec = spec or GridConfig(rows=2, cols=2)
-    render = Renderer(bank, PieceTable(tokenizer, "tokenizer.source: x"), PictureGeometry(32, 16))
+    render = Renderer(bank, PieceTable(tokenizer, "tokenizer.source: x"), PictureGeometry(64, 16))
     GridDataset(spec, bank).check(layout, render, 10_000)
 
 

@@ -4,8 +4,7 @@ Tokenizers differ in what they join, e.g. punctuation and the line break after i
 change. So before a tokenizer is used for grids, its tokens of joined pieces are compared with the
 tokens of the pieces, in every way in which a spec puts pieces next to each other.
 
-Shapes: B samples of a batch, Q questions about a grid, A choices of a question, K text pieces in a
-row.
+Shapes: B samples of a batch, A choices of a question, K text pieces in a row.
 """
 
 import numpy as np
