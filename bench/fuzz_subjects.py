@@ -27,6 +27,7 @@ import torch
 import transformers
 from PIL import Image, ImageOps
 from ruamel.yaml import YAML
+from transformers import CLIPImageProcessorPil
 
 from fuzz_mutations import damage_file, damage_folder
 from gpt2v.cli.main import main
@@ -36,6 +37,8 @@ from gpt2v.data.corpus.tokens import open_tokens
 from gpt2v.data.tiles.bank import SPLITS
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import load_tokenizer
+from gpt2v.model.clip import normalise
+from gpt2v.model.encoders import load_encoder
 from gpt2v.model.load import load_model
 
 SIZES = frozenset({"per_class", "steps", "n_images", "n_train", "n_test", "eval_grids"})
@@ -243,6 +246,7 @@ def _text_command(folder: Path, draw: Random) -> list[str]:
     return ["data", "tokenize", "config.yaml", "--out", "out"]
 
 
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 LAST = "step-000040"  # the checkpoint of the smoke demo's GPT-2
 
 
@@ -317,6 +321,41 @@ def _check_results(*_: Any) -> str:
     return ""
 
 
+def _make_encoder(folder: Path, good: Path) -> None:
+    _make_model("encoder")(folder, good)
+    side = json.loads((folder / "config.json").read_text())["vision_config"]["image_size"]
+    size = {"height": side, "width": side}
+    CLIPImageProcessorPil(size=size, crop_size=size).save_pretrained(folder)
+
+
+def _encoder_command(folder: Path, draw: Random) -> list[str]:
+    config = CONFIGS["mm train"].replace("good/encoder", f"'{folder}'")
+    (folder.parent / "config.yaml").write_text(config)
+    return ["mm", "train", "config.yaml", "--out", "out"]
+
+
+def _check_encoder(folder: Path, words: list[str]) -> str:
+    """Pixels must be those of transformers' processor, features those of its tower."""
+    ours = load_encoder(str(folder))
+    config = transformers.CLIPConfig.from_pretrained(folder)
+    tower = transformers.CLIPVisionModel.from_pretrained(
+        folder, config=config.vision_config, dtype=torch.float32
+    ).eval()
+    side = ours.tower.config.image_size
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    mine = normalise(pixels[None], torch.device("cpu"), ours.mean, ours.std)
+    has_processor = any((folder / name).is_file() for name in PROCESSORS)
+    if has_processor:
+        theirs = CLIPImageProcessorPil.from_pretrained(folder)(
+            Image.fromarray(pixels), return_tensors="pt"
+        ).pixel_values
+        if mine.shape != theirs.shape or not torch.allclose(mine, theirs, atol=1e-4, rtol=1e-4):
+            return "other pixels than transformers' processor"
+    with torch.no_grad():
+        a, b = tower(mine).last_hidden_state, ours.tower.eval()(mine).last_hidden_state
+    return "" if torch.allclose(a, b, atol=1e-4, rtol=1e-4) else "other features than transformers'"
+
+
 def _check_mm(folder: Path, words: list[str]) -> str:
     loaded = load_model(str(folder))
     assert loaded.gpt2v is not None
@@ -359,6 +398,9 @@ SUBJECTS: dict[str, Subject] = {
     "text files": Subject(_make_text, _damage_folder_or_file, _text_command, _check_text),
     "lm checkpoint": Subject(_make_model("lm"), _damage_folder_or_file, _model_command, _check_lm),
     "mm checkpoint": Subject(_make_model("mm"), _damage_folder_or_file, _model_command, _check_mm),
+    "encoder checkpoint": Subject(
+        _make_encoder, _damage_folder_or_file, _encoder_command, _check_encoder
+    ),
     "results": Subject(_make_results, _damage_folder_or_file, _report_command, _check_report),
 }
 
