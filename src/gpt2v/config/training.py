@@ -141,19 +141,6 @@ def _check_rates(train: TrainConfig) -> None:
             refuse_unused(train, (name,), "every group has its own", "train.")
 
 
-def _check_views(data: DataConfig, hides_text: bool) -> None:
-    """Refuse what says how a grid is shown in a modality that it is not shown in.
-
-    Args:
-        hides_text: whether the text form of a grid has no effect on its pictures' positions.
-    """
-    for key, spec in data.specs:
-        if isinstance(spec, GridConfig) and spec.modality == "text":
-            refuse_unused(spec, ("picture",), "modality: text shows no picture", key)
-        if isinstance(spec, GridConfig) and spec.modality == "image" and hides_text:
-            refuse_unused(spec, ("form",), "modality: image shows no text", key)
-
-
 class LMConfig(Config):
     """`gpt2v lm train`: pre-train a GPT-2 on grids as text, on plain text, or on both."""
 
@@ -184,7 +171,7 @@ class LMConfig(Config):
     @model_validator(mode="after")
     def _is_used(self) -> Self:
         _check_rates(self.train)
-        _check_views(self.data, hides_text=False)
+        self.data.check_views(hides_text=False)
         if self.model.dropout is None and self.init is None:
             raise ValueError("model.dropout: none needs init")
         return self
@@ -325,7 +312,8 @@ class MMConfig(Config):
     @model_validator(mode="after")
     def _is_used(self) -> Self:
         _check_rates(self.train)
-        _check_views(self.data, hides_text=self.vision_tokens in ("patches", "cell-embeddings"))
+        hides_text = self.vision_tokens in ("patches", "cell-embeddings")
+        self.data.check_views(hides_text)
         if self.encoder is None and self.image_size is not None:
             raise ValueError("image_size: needs an encoder; without one, set vision.image_size")
         if self.encoder is None and self.encoder_family is not None:
