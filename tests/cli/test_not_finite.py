@@ -211,7 +211,10 @@ def test_a_metric_gives_a_number(monkeypatch):
     monkeypatch.setattr(
         type(choose(METRICS, "accuracy")), "load", lambda self: lambda records: {"x": float("nan")}
     )
-    with pytest.raises(UserError, match="metrics: accuracy: x: must be a finite number"):
+    with pytest.raises(
+        UserError,
+        match="metrics: accuracy: x: must be a number, text, or a list, and finite, not nan",
+    ):
         summarise(None)
 
 

@@ -59,14 +59,8 @@ CASES = [
     (
         MMConfig,
         MM,
-        {"train.groups": [{**FROZEN, "weight_decay": 0.1}, {**OWN, "warmup": None}]},
-        "train.groups.0.weight_decay: 0.1 has no effect: the group is frozen",
-    ),
-    (
-        MMConfig,
-        MM,
-        {"train.groups": [], "train.stage_groups": {"0": [{**FROZEN, "optimizer": "muon"}, OWN]}},
-        "train.stage_groups.0.0.optimizer: muon has no effect",
+        {"train.groups": [], "train.stage_groups": {"0": [FROZEN, OWN]}, "train.warmup": 5},
+        "train.warmup: 5 has no effect: every group has its own",
     ),
     (
         LMConfig,

@@ -7,7 +7,9 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import Discriminator, Field, Tag
 
 from gpt2v.config.base import Config
+from gpt2v.config.effect import refuse_unused
 from gpt2v.config.grids import GridConfig
+from gpt2v.config.pictures import refuse_gap
 
 
 class CorpusConfig(Config):
@@ -124,4 +126,26 @@ class DataConfig(Config):
     @property
     def has_grids(self) -> bool:
         """Whether any stage has grids."""
+<<<<<<< HEAD
         return bool(self.grids)
+=======
+        return any(isinstance(spec, GridConfig) for _, spec in self.specs)
+
+    def check_views(self, hides_text: bool) -> None:
+        """Refuse what says how a grid is shown in a modality that it is not shown in.
+
+        Args:
+            hides_text: whether a picture has no place for the text form of its grid.
+
+        Raises:
+            ValueError: names the key.
+        """
+        for key, spec in self.specs:
+            if not isinstance(spec, GridConfig):
+                continue
+            refuse_gap(spec.picture, f"{key}picture")
+            if spec.modality == "text":
+                refuse_unused(spec, ("picture",), "modality: text shows no picture", key)
+            if spec.modality == "image" and hides_text:
+                refuse_unused(spec, ("form",), "modality: image shows no text", key)
+>>>>>>> part-a

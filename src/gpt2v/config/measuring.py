@@ -14,7 +14,7 @@ from gpt2v.config.grids import (
     ProbeGridConfig,
 )
 from gpt2v.config.models import FeaturesConfig
-from gpt2v.config.pictures import TilesConfig
+from gpt2v.config.pictures import TilesConfig, refuse_gap
 from gpt2v.registry import CONTROLS, METRICS, RUNGS
 
 N = TypeVar("N", bound=str)
@@ -65,10 +65,11 @@ class _DrawnConfig(Config):
 
     @model_validator(mode="after")
     def _is_used(self) -> Self:
-        augment = getattr(self, "grid", None) and self.grid.augment  # type: ignore[attr-defined]
-        if augment and self.split != "train":
+        grid: LadderGridConfig | HeldOutGridConfig = self.grid  # type: ignore[attr-defined]
+        refuse_gap(grid.picture, "grid.picture")
+        if self.split != "train":
             why = f"split: {self.split} has no offsets, which are for training"
-            refuse_unused(augment, ("position_offset",), why, "grid.augment.")
+            refuse_unused(grid.augment, ("position_offset",), why, "grid.augment.")
         return self
 
 

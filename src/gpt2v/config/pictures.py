@@ -113,8 +113,6 @@ class PictureConfig(Config):
 
     @model_validator(mode="after")
     def _scale_is_a_range(self) -> Self:
-        if self.layout == "multi":
-            refuse_unused(self, ("gap",), "layout: multi draws each cell as its own picture")
         if self.scale[0] > self.scale[1]:
             raise ValueError("scale must be [smallest, largest]")
         if self.jitter and self.scale[0] == 1:
@@ -122,3 +120,17 @@ class PictureConfig(Config):
                 "jitter needs a scale below 1: tiles that fill their cells cannot move"
             )
         return self
+
+
+def refuse_gap(picture: PictureConfig, key: str) -> None:
+    """Refuse a gap between cells that are not in one picture.
+
+    Args:
+        key: of the picture, for the message.
+
+    Raises:
+        ValueError: there is such a gap.
+    """
+    if picture.layout == "multi":
+        why = "layout: multi draws each cell as its own picture"
+        refuse_unused(picture, ("gap",), why, f"{key}.")

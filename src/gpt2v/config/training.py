@@ -30,7 +30,11 @@ class GroupConfig(Config):
 
     name: str = Field(description="name of the group in logs")
     pattern: str = Field(description="regular expression to search for in parameter names")
-    lr: float = Field(1e-3, ge=0, description="peak learning rate; 0: the group is frozen")
+    lr: float = Field(
+        1e-3,
+        ge=0,
+        description="peak learning rate; 0: the group is frozen, whatever its other settings",
+    )
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay, of matrices only")
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="optimizer; muon: for hidden matrices, adamw for the rest"
@@ -134,39 +138,13 @@ def _check_groups(data: DataConfig, train: TrainConfig) -> None:
         )
 
 
-def _check_effects(groups: dict[str, list[GroupConfig]], train: TrainConfig) -> None:
-    """Refuse settings of groups, and of all groups, that have no effect.
-
-    Args:
-        groups: the groups of each stage, by their key.
-    """
-    for key, own in groups.items():
-        for i, group in enumerate(own):
-            if group.lr == 0:
-                fields = ("weight_decay", "optimizer", "schedule", "warmup")
-                refuse_unused(group, fields, "the group is frozen (lr: 0)", f"{key}.{i}.")
-    trained = [group for own in groups.values() for group in own if group.lr > 0]
+def _check_rates(train: TrainConfig) -> None:
+    """Refuse a schedule or a warm-up for all groups, if every group that trains has its own."""
+    every = [*train.groups, *(group for own in train.stage_groups.values() for group in own)]
+    trained = [group for group in every if group.lr > 0]
     for name in ("schedule", "warmup"):
         if trained and all(getattr(group, name) is not None for group in trained):
             refuse_unused(train, (name,), "every group has its own", "train.")
-
-
-def _check_views(data: DataConfig, hides_text: bool) -> None:
-    """Refuse what says how a grid is shown in a modality that it is not shown in.
-
-    Args:
-        hides_text: whether the text form of a grid has no effect on its pictures' positions.
-    """
-    for key, spec in data.specs:
-        if isinstance(spec, GridConfig) and spec.modality == "text":
-            refuse_unused(spec, ("picture",), "modality: text shows no picture", key)
-        if isinstance(spec, GridConfig) and spec.modality == "image" and hides_text:
-            refuse_unused(spec, ("form",), "modality: image shows no text", key)
-
-
-def _all_groups(train: TrainConfig) -> dict[str, list[GroupConfig]]:
-    own = {f"train.stage_groups.{name}": groups for name, groups in train.stage_groups.items()}
-    return {"train.groups": train.groups, **own}
 
 
 class LMConfig(Config):
@@ -198,8 +176,8 @@ class LMConfig(Config):
 
     @model_validator(mode="after")
     def _is_used(self) -> Self:
-        _check_effects(_all_groups(self.train), self.train)
-        _check_views(self.data, hides_text=False)
+        _check_rates(self.train)
+        self.data.check_views(hides_text=False)
         if self.model.dropout is None and self.init is None:
             raise ValueError("model.dropout: none needs init")
         return self
@@ -281,7 +259,7 @@ class EncoderConfig(Config):
 
     @model_validator(mode="after")
     def _is_used(self) -> Self:
-        _check_effects({"train.groups": self.train.groups}, self.train)
+        _check_rates(self.train)
         refuse_unused(self.train, ("eval_windows",), "the encoder reads no text", "train.")
         return self
 
@@ -339,8 +317,9 @@ class MMConfig(Config):
 
     @model_validator(mode="after")
     def _is_used(self) -> Self:
-        _check_effects(_all_groups(self.train), self.train)
-        _check_views(self.data, hides_text=self.vision_tokens in ("patches", "cell-embeddings"))
+        _check_rates(self.train)
+        hides_text = self.vision_tokens in ("patches", "cell-embeddings")
+        self.data.check_views(hides_text)
         if self.encoder is None and self.image_size is not None:
             raise ValueError("image_size: needs an encoder; without one, set vision.image_size")
         if self.encoder is None and self.encoder_family is not None:

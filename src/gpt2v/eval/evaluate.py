@@ -161,7 +161,8 @@ def _plain(metric: str, key: str, value: Any) -> Any:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
         raise UserError(
-            f"metrics: {metric}: {key}: must be a finite number, text, or a list, not {value!r}"
+            f"metrics: {metric}: {key}: must be a number, text, or a list, and finite, "
+            f"not {value!r}"
         ) from None
     pair = isinstance(value, list | tuple) and len(value) == 2
     if key.endswith("ci95") and not (pair and all(isinstance(end, int | float) for end in value)):
