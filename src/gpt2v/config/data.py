@@ -126,10 +126,7 @@ class DataConfig(Config):
     @property
     def has_grids(self) -> bool:
         """Whether any stage has grids."""
-<<<<<<< HEAD
         return bool(self.grids)
-=======
-        return any(isinstance(spec, GridConfig) for _, spec in self.specs)
 
     def check_views(self, hides_text: bool) -> None:
         """Refuse what says how a grid is shown in a modality that it is not shown in.
@@ -148,4 +145,3 @@ class DataConfig(Config):
                 refuse_unused(spec, ("picture",), "modality: text shows no picture", key)
             if spec.modality == "image" and hides_text:
                 refuse_unused(spec, ("form",), "modality: image shows no text", key)
->>>>>>> part-a
