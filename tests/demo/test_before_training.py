@@ -1,5 +1,7 @@
 """A mistake anywhere in a demo is answered before its first training."""
 
+import sys
+
 import pytest
 
 import helpers
@@ -37,6 +39,13 @@ def test_class_names_too_long_for_the_gpt2(long_named, capsys, tmp_path):
     assert "n_positions: 256" in line
 
 
+@pytest.mark.parametrize("part", ["encoder", "lm", "mm"])
+def test_a_logger_that_is_not_installed(capsys, tmp_path, monkeypatch, part):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    line = refused(capsys, tmp_path, f"--{part}.train.wandb", "project")
+    assert f"{part}.train.wandb: Weights & Biases is not installed" in line
+
+
 @pytest.mark.parametrize(
     ("option", "value", "says"),
     [
@@ -52,6 +61,7 @@ def test_class_names_too_long_for_the_gpt2(long_named, capsys, tmp_path):
         ("mm.pool", 4, "mm.pool: 4 must divide the 6 patches"),
         ("mm.projector_from", "./none", "mm.projector_from: ./none: no such run"),
         ("eval.grid.rows", 5, "eval.grid."),
+        ("eval.split", "train", "eval.split must be test or val"),
         ("eval.grid.palette", 11, "eval.grid.palette: 11"),
         ("probe.grid", "{rows: 5, cols: 5}", "probe.grid."),
         ("probe.grid.palette", 11, "probe.grid.palette: 11"),

@@ -77,6 +77,41 @@ def test_a_run_of_each_kind_has_its_sections(runs, name, capsys):
         assert f"{results['results'][0]['accuracy']:.1%} count, text" in page
 
 
+def test_the_parts_of_a_suite_are_not_mixed(mm_run, tmp_path, monkeypatch):
+    """Each part has grids that are counted from 0, and baselines of its own."""
+    parts = [
+        {"name": name, "n_images": n, "grid": {"rows": 1, "cols": 2, "palette": palette}, **more}
+        for name, n, palette, more in (
+            ("two", 8, 2, {}),
+            ("seen", 6, 4, {"modalities": ["image"]}),
+            ("read", 6, 5, {"modalities": ["text"]}),
+        )
+    ]
+    suite = {"description": "Three parts.", "tiles_per_class": 1, "parts": parts}
+    write_yaml(tmp_path / "three.yaml", suite)
+    monkeypatch.setattr("gpt2v.data.suites.load._FOLDER", tmp_path)
+    out = tmp_path / "out"
+    argv = ["eval", mm_run, "--suite", "three", "--out", out, "--allow", "[trained-pictures]"]
+    assert main([*map(str, argv), *(f"--tiles.{k}={v}" for k, v in TINY_TILES.items())]) == 0
+    assert main(["report", str(out)]) == 0
+    page = (out / "report/index.html").read_text()
+    check_page(page)
+    assert "the records say" not in page
+    two, seen, read = page.split('<p class="eyebrow">')[1:]
+    rows = json.loads((out / "results.json").read_text())["results"]
+    blind = {row["part"]: f"Blind <span>{row['blind_accuracy']:.1%}</span>" for row in rows}
+    for part, name in ((two, "two"), (seen, "seen"), (read, "read")):
+        assert blind[name] in part
+    rates = {(row["part"], row["modality"]): f"{row['accuracy']:.1%}" for row in rows}
+    assert f"GPT-2v names {rates['two', 'text']} of the cells from text" in two
+    assert f"Cells named correctly: {rates['seen', 'image']} from pictures." in seen
+    assert f"Cells named correctly: {rates['read', 'text']} from text." in read
+    assert "the same grids" not in seen + read
+    assert "<h1>Grids as pictures: seen</h1>" in seen
+    assert two.count("<img ") == 6
+    assert "<img " not in seen + read  # only the pictures of the first part are saved
+
+
 def test_several_runs_are_one_page(runs, tmp_path):
     names = ["eval", "probe", "counted", "eval"]
     argv = ["report", *(str(runs / name) for name in names), "--out", str(tmp_path)]

@@ -227,3 +227,24 @@ def test_where_it_is_lost_is_left_out_if_text_is_not_read() -> None:
     shown = Lost().content(run(0.99))
     assert shown is not None
     assert "In the encoder" in str(shown["lost"]["points"])
+
+
+def test_a_gpt2_alone_is_warned_of_too() -> None:
+    run: Any = SimpleNamespace(kinds={"eval"}, rows=[], records=empty_records(), results={})
+    alone = Headline(None, None, rate(0.183), None, None, None, BASELINES)
+    assert sentence(alone, run) == "Cells named correctly: 18.3% from text."
+    assert [line[:50] for line in warnings(run, alone)] == [
+        "From text, the model is below the blind baseline (25.0%)"[:50]
+    ]
+    both = replace(head(rate(0.99), rate(0.9)), lm=rate(0.183))
+    assert warnings(run, both) == []  # it is not what is measured
+
+
+def test_grids_of_the_training_are_not_called_new() -> None:
+    rows = [row("text", 0.99, split="train"), row("image", 0.9, split="train")]
+    run: Any = SimpleNamespace(records=empty_records(), results={"results": rows})
+    (line,) = warnings(run, head(rate(0.99), rate(0.9)))
+    assert "train split, which are not held out" in line
+    for held_out in rows:
+        held_out["split"] = "test"
+    assert warnings(run, head(rate(0.99), rate(0.9))) == []

@@ -56,6 +56,13 @@ def test_what_was_trained_is_no_difference(bank, record):
         ({"picture": {"layout": "multi"}}, ["text", "image"], ["image: picture layout multi"]),
         ({"picture": {"gap": 3}}, ["image"], ["image: picture gap 3"]),
         ({"instructions": {"count": 1.0}}, ["text"], ["text: question count"]),
+        (
+            {"instructions": {"count": 1.0, "row": 1.0, "lookup": 1.0}},
+            ["text"],
+            ["text: question count, row"],
+        ),
+        ({"rows": [2, 5], "cols": 3}, ["text"], ["text: size 2x3, 4x3, 5x3"]),
+        ({"rows": [4, 5], "cols": [2, 3]}, ["text"], ["text: size 4x2, 4x3, 5x2 and 1 more"]),
         ({}, ["text+image"], ["text+image: no grid was shown so"]),
         ({"augment": {"index_bases": [1]}}, ["text"], ["text: wording index base 1"]),
         ({"augment": {"delimiters": [";"]}}, ["text", "image"], ["text: delimiter ;"]),

@@ -40,6 +40,8 @@ class DemoConfig(Config):
             raise ValueError("eval.grid.form must be markdown: the ladder starts from the table")
         if list(self.eval.grid.instructions) != ["lookup"]:
             raise ValueError("eval.grid.instructions must be lookup: it is compared with the probe")
+        if self.eval.split == "train":
+            raise ValueError("eval.split must be test or val: the demo measures new grids")
         return self
 
     @model_validator(mode="after")

@@ -27,6 +27,7 @@ from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import vision_flops
 from gpt2v.train.distributed import from_rank_0, rank, world_size
 from gpt2v.train.loop import Task, fit
+from gpt2v.train.metrics import check_loggers
 from gpt2v.train.stages import stages_of, trained
 from gpt2v.trained.record import record_of
 
@@ -91,6 +92,7 @@ def prepare_encoder(config: EncoderConfig, bank: TileBank) -> tuple[CLIPModel, T
     Raises:
         UserError: tiles, captions, batches or parameter groups do not fit the model.
     """
+    check_loggers(config.train)
     # raises UserError if tiles do not fit the pictures
     scoring_grid(bank, PictureGeometry(config.vision.image_size, config.vision.patch_size))
     slice_of_batch(config.batch_size, 0, 0, world_size() * config.train.accumulate)

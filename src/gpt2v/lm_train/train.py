@@ -29,6 +29,7 @@ from gpt2v.model.files import find_checkpoint, gpt2_config, save_tokenizer
 from gpt2v.model.load import load_model
 from gpt2v.model.packed import Reader
 from gpt2v.train.distributed import rank, rank_0_first
+from gpt2v.train.metrics import check_loggers
 from gpt2v.trained.parts import say_differences
 from gpt2v.trained.record import TrainedOn, record_of
 
@@ -57,6 +58,7 @@ def prepare_lm(config: LMConfig, bank: TileBank | None = None) -> Prepared:
     Raises:
         UserError: data, model and settings do not fit together.
     """
+    check_loggers(config.train)
     bank = (bank or load_bank(config.tiles)) if config.data.has_grids else None
     torch.manual_seed(config.train.seed)
     earlier: TrainedOn | None = None

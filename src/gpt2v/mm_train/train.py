@@ -29,6 +29,7 @@ from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import ProjectedPatches, token_source
 from gpt2v.registry import PROJECTORS, TOKEN_SOURCES
 from gpt2v.train.distributed import rank, rank_0_first
+from gpt2v.train.metrics import check_loggers
 from gpt2v.train.stages import trained
 from gpt2v.trained.compare import recorded
 from gpt2v.trained.parts import say_differences
@@ -58,6 +59,7 @@ def prepare_mm(config: MMConfig, bank: TileBank | None = None) -> Prepared:
     Raises:
         UserError: the parts or the data do not fit the configuration.
     """
+    check_loggers(config.train)
     bank = bank or load_bank(config.tiles)
     torch.manual_seed(config.train.seed)
     model, tokenizer = build_gpt2v(config)

@@ -12,7 +12,7 @@ from gpt2v.config.choice import choose
 from gpt2v.errors import UserError, within
 from gpt2v.messages import say
 from gpt2v.registry import SECTIONS
-from gpt2v.report.read import Run, load_run
+from gpt2v.report.read import Run, by_part, load_run
 from gpt2v.report.section import Section, fill
 from gpt2v.report.verdict import headline, sentence, title, warnings
 from gpt2v.storage.files import write_text
@@ -41,7 +41,7 @@ def write_report(
     paths = [Path(folders)] if isinstance(folders, str | os.PathLike) else list(map(Path, folders))
     chosen = sections_of(sections)
     runs = [load_run(path) for path in paths]
-    page = render(runs, chosen)
+    page = render([part for run in runs for part in by_part(run)], chosen)
     if out is None:
         out = paths[0] / "report" if len(paths) == 1 else Path("runs") / "report"
     path = Path(out) / "index.html"
@@ -64,10 +64,17 @@ def _is_ours(page: Path) -> bool:
 
 
 def render(runs: Sequence[Run], sections: Sequence[Section]) -> str:
-    """The HTML of the page. Equal runs give equal text."""
+    """The HTML of the page. Equal runs give equal text.
+
+    Args:
+        runs: runs, or parts of runs.
+    """
     several = len(runs) > 1
     shown = [_shown(run, sections, f"r{i + 1}-" if several else "") for i, run in enumerate(runs)]
-    what = f"{len(runs)} runs" if several else shown[0]["results"]["kind"]
+    n = len({run.folder for run in runs})
+    what = f"{n} runs" if n > 1 else shown[0]["results"]["kind"]
+    if any(run.part for run in runs):
+        what = f"{what}, in parts"
     if not several and (tiles := runs[0].results.get("tiles")):
         what = f"{what}, {tiles}"
     return fill("page.html.j2", {"title": what, "runs": shown})
@@ -96,7 +103,7 @@ def _shown(run: Run, sections: Sequence[Section], anchor: str) -> dict[str, Any]
     head = headline(run)
     shown = [(section, section.html(run)) for section in sections]
     return {
-        "folder": run.folder.name,
+        "name": f"{run.folder.name}: {run.part}" if run.part else run.folder.name,
         "anchor": anchor,
         "results": run.results,
         "title": title(run),

@@ -9,7 +9,7 @@ Shapes: J questions in a flat list.
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,7 @@ class Run:
     curves: dict[str, list[Row]]  # kind (`lm`, ...) -> lines of that training's metrics.jsonl
     pictures: dict[int, bytes]  # sample index -> PNG file
     missing: tuple[str, ...] = ()  # files of such a run that are not there, below the folder
+    part: str = ""  # of a suite, if this is one of several, see `by_part`
 
     @property
     def kind(self) -> str:
@@ -94,7 +95,8 @@ def load_run(folder: Path) -> Run:
     records, probe_records = dict.fromkeys(EVAL_COLUMNS, np.empty(0, object)), None
     if "eval" in folders:
         path = folders["eval"] / RECORDS
-        records = _table(path, EVAL_COLUMNS)
+        in_parts = any("part" in row for row in results["results"])
+        records = _table(path, (*EVAL_COLUMNS, "part") if in_parts else EVAL_COLUMNS)
         if not len(records["sample"]):
             raise UserError(f"{path}: holds no questions")
     if "probe" in folders and (path := folders["probe"] / RECORDS).exists():
@@ -116,6 +118,32 @@ def load_run(folder: Path) -> Run:
         pictures=_pictures(folders["eval"] / "examples") if "eval" in folders else {},
         missing=tuple(_missing(folder, kind)),
     )
+
+
+def by_part(run: Run) -> list[Run]:
+    """The parts of a suite, each as a run of its own; else the run itself.
+
+    Each part has its own grids, which are counted from 0, and its own baselines.
+    """
+    names = list(dict.fromkeys(row["part"] for row in run.rows if "part" in row))
+    if len(names) < 2:
+        return [run]
+    whole = {key: value for key, value in run.results.items() if key not in ("gap", "gap_ci95")}
+    if unlike := whole.get("not_as_trained"):  # is known for all parts together
+        whole["not_as_trained"] = [f"{line} (in some parts)" for line in unlike]
+    parts = []
+    for name in names:
+        here = run.records["part"] == name
+        parts.append(
+            replace(
+                run,
+                part=name,
+                results={**whole, "results": [row for row in run.rows if row.get("part") == name]},
+                records={key: column[here] for key, column in run.records.items()},
+                pictures=run.pictures if name == names[0] else {},  # others are not saved
+            )
+        )
+    return parts
 
 
 def _missing(folder: Path, kind: str) -> Iterator[str]:

@@ -116,7 +116,11 @@ TITLES = {
 def title(run: Run) -> str:
     """The heading of a run."""
     if "eval" in run.kinds:
-        return "The same grids, as text and as pictures"
+        shown = {row["modality"] for row in run.rows}
+        both = "The same grids, as text and as pictures"
+        words = {"text": "Grids as text", "image": "Grids as pictures"}
+        name = words.get(min(shown), "Grids") if len(shown) == 1 else both
+        return f"{name}: {run.part}" if run.part else name
     return TITLES.get(run.kind, f"Results: {run.kind}")
 
 
@@ -130,7 +134,8 @@ def sentence(head: Headline, run: Run) -> str:
     if "eval" not in run.kinds:
         return _of_rows(run)
     if not head.text or not head.image or not head.gap:
-        rates = [("text", head.text), ("pictures", head.image), ("text, before eyes", head.lm)]
+        lm = "text, before eyes" if head.text or head.image else "text"
+        rates = [("text", head.text), ("pictures", head.image), (lm, head.lm)]
         parts = [f"{percent(rate.value)} from {name}" for name, rate in rates if rate]
         return f"Cells named correctly: {', '.join(parts) or 'not measured'}."
     accuracies = (
@@ -237,7 +242,8 @@ def _overlap(one: Rate, other: Rate) -> bool:
 
 def warnings(run: Run, head: Headline) -> list[str]:
     """What a reader must know to judge the figures."""
-    named = (("text", head.text), ("pictures", head.image))
+    alone = head.lm if head.image is None else None  # a GPT-2
+    named = (("text", head.text or alone), ("pictures", head.image))
     messages = [
         words for name, rate in named if rate and (words := remark(name, rate, head.baselines))
     ]
@@ -248,6 +254,11 @@ def warnings(run: Run, head: Headline) -> list[str]:
                 f"The GPT-2 read text before it got eyes ({percent(head.lm.value)}): MM-Train has "
                 "undone it."
             )
+    if any(row.get("split") == "train" for row in run.results.get("results", ())):
+        messages.append(
+            "These are grids of the train split, which are not held out: the figures say nothing "
+            "about new grids."
+        )
     if unlike := run.results.get("not_as_trained"):
         messages.append(f"Not as in training: {'; '.join(map(str, unlike))}.")
     rates = {("gpt2v", "text"): head.text, ("gpt2v", "image"): head.image, ("lm", "text"): head.lm}

@@ -62,6 +62,16 @@ class Metrics:
             self._wandb.finish()
 
 
+def check_loggers(config: TrainConfig) -> None:
+    """Check that what a training logs to is installed.
+
+    Raises:
+        UserError: it is not.
+    """
+    if config.wandb:
+        _import_wandb()
+
+
 def _truncate(path: Path, done: int) -> None:
     """Delete lines of later steps, and an incomplete last line."""
     if not path.is_file():
@@ -82,12 +92,17 @@ def _tensorboard(folder: Path, done: int) -> Any:
     return SummaryWriter(str(folder), purge_step=done + 1 if done else None)
 
 
-def _wandb(run: Path, project: str) -> Any:
+def _import_wandb() -> Any:
     try:
         import wandb
     except ImportError:
         raise UserError(
             "train.wandb: Weights & Biases is not installed; pip install 'gpt2v[wandb]'"
         ) from None
+    return wandb
+
+
+def _wandb(run: Path, project: str) -> Any:
+    wandb = _import_wandb()
     name = run.resolve().name
     return wandb.init(project=project, name=name, id=name, dir=str(run), resume="allow")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from gpt2v.config.grids import bounds
+from gpt2v.data.data_files import some_of
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.rng import U64
 from gpt2v.data.tiles.bank import TileBank
@@ -214,7 +215,7 @@ def _unseen(record: TrainedOn, measured: Measured, modality: str) -> list[str]:
             continue
         here, there = (set().union(*map(aspects, grids)) for grids in (shown, trained))
         if new := sorted(here - there):
-            found.append(f"{modality}: {what} {new[-1]}")
+            found.append(f"{modality}: {what} {some_of([str(one) for one in new])}")
     return found
 
 
