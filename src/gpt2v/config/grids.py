@@ -8,11 +8,11 @@ that the command does not use is unknown.
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.config.choice import Choice, OneOf, SharesOf
-from gpt2v.config.effect import refuse_unused
+from gpt2v.config.effect import refuse_unused, undecided
 from gpt2v.config.pictures import PictureConfig
 from gpt2v.registry import INSTRUCTIONS, TEXT_FORMS
 
@@ -232,7 +232,9 @@ class HeldOutGridConfig(ViewConfig, SampleSpec):
         return shown + (" (augmented)" if self.augment != AugmentConfig() else "")
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _parts_fit(self, info: ValidationInfo) -> Self:
+        if undecided(self, "form", info):
+            return self
         in_words = getattr(self, "modality", "text") != "image"
         if self.form != "patch-tiled":
             refuse_unused(self, ("patches",), f"form: {self.form} has no patches")

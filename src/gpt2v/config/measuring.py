@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.config.choice import Choice, OneOf
-from gpt2v.config.effect import refuse_unused
+from gpt2v.config.effect import refuse_unused, undecided
 from gpt2v.config.grids import (
     DocumentGridConfig,
     HeldOutGridConfig,
@@ -49,6 +49,8 @@ _Controls = Annotated[list[Annotated[Choice, OneOf(CONTROLS)]], AfterValidator(_
 class _MeasuringConfig(Config):
     """A measurement of a model, which takes what is not given from the run of the model."""
 
+    from_run = True
+
     allow: _Allowed = Field(
         [],
         description="what is refused otherwise: class names that the model was not trained on, "
@@ -64,9 +66,10 @@ class _DrawnConfig(Config):
     seed: int = Field(1, ge=0, description="seed of the samples")
 
     @model_validator(mode="after")
-    def _is_used(self) -> Self:
+    def _is_used(self, info: ValidationInfo) -> Self:
         grid: LadderGridConfig | HeldOutGridConfig = self.grid  # type: ignore[attr-defined]
-        refuse_gap(grid.picture, "grid.picture")
+        if not undecided(grid.picture, "layout", info):
+            refuse_gap(grid.picture, "grid.picture")
         if self.split != "train":
             why = f"split: {self.split} has no offsets, which are for training"
             refuse_unused(grid.augment, ("position_offset",), why, "grid.augment.")

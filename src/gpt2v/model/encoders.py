@@ -9,7 +9,6 @@ Shapes: D width of a hidden state.
 import copy
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,6 @@ from gpt2v.config.choice import Choice
 from gpt2v.config.models import VisionConfig
 from gpt2v.errors import UserError, first_line
 from gpt2v.hub import needed_file
-from gpt2v.messages import say
 from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained, read_config
 from gpt2v.model.preprocessor import read_normalisation
@@ -175,8 +173,6 @@ def load_encoder(
     config = _tower_config(path, key, own)
     whole = config.image_size if image_size is None else None  # else the user decides
     normalisation = read_normalisation(path, key, whole)
-    if normalisation is None and not Path(path).exists():  # or it could not be downloaded
-        say(f"{key}: {path}: has no preprocessor; pixels are normalised as usual for {own.name}")
     mean, std = normalisation or (own.mean, own.std)
     sides = {"image_size": config.image_size, "patch_size": config.patch_size}
     tower = load_pretrained(own.model_class, path, key, own.elsewhere, **sides, **own.load_options)
