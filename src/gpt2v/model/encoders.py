@@ -22,8 +22,9 @@ from transformers import (
 )
 
 from gpt2v.config.choice import Choice
-from gpt2v.config.models import VisionConfig
+from gpt2v.config.models import TextTowerConfig, VisionConfig
 from gpt2v.errors import UserError, first_line
+from gpt2v.hardware.memory import check_blocks_fit
 from gpt2v.hub import needed_file
 from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained, read_config
@@ -97,8 +98,19 @@ def _square_sides(config: PreTrainedConfig) -> dict[str, int]:
     return sides
 
 
+def check_tower(config: VisionConfig | TextTowerConfig, key: str) -> None:
+    """Refuse a new tower that is too large for this machine's memory.
+
+    Raises:
+        UserError: it is; names the keys.
+    """
+    what = f"{key}.num_hidden_layers, hidden_size: a tower of this size"
+    check_blocks_fit(config.num_hidden_layers, config.hidden_size, what)
+
+
 def new_encoder(config: VisionConfig) -> Encoder:
     """A CLIP vision tower with random weights."""
+    check_tower(config, "vision")
     values = config.model_dump()
     tower = CLIPVisionModel(
         CLIPVisionConfig(**values, intermediate_size=4 * config.hidden_size, hidden_act="gelu")
