@@ -138,7 +138,7 @@ def test_offline_is_said_and_nothing_is_asked(tries, offline, capsys, what):
 
 TEXT = CONFIGS / "lm" / "tinystories-tiny.yaml"
 LM, SAMPLES = CONFIGS / "lm" / "grid-tiny.yaml", CONFIGS / "data" / "samples.yaml"
-CIFAR = ["--tiles.source", "cifar10", "--tiles.path"]
+CIFAR = ["--tiles.per_class", "1000", "--tiles.source", "cifar10", "--tiles.path"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ CIFAR = ["--tiles.source", "cifar10", "--tiles.path"]
         ["eval", "gpt-2"],
         ["lm", "train", LM, "--tokenizer.source", "gpt-2"],
         ["lm", "train", LM, "--init", "gpt-2"],
-        ["mm", "train", CONFIGS / "mm" / "tiny.yaml", "--lm", "gpt-2"],
+        ["mm", "train", CONFIGS / "mm" / "tiny.yaml", "--lm", "gpt-2", "--encoder", "null"],
         ["data", "preview", SAMPLES, *CIFAR, "own/gpt-2"],
         ["data", "export", SAMPLES, *CIFAR, "own/gpt-2", "--to", "x", "--format", "llava"],
         ["data", "tokenize", TEXT, "--out", "x", "--data.stages.0.mix.0.corpus", "own/gpt-2"],
@@ -209,7 +209,7 @@ def test_an_encoder_without_its_processor_says_what_it_does(cache, tries, tmp_pa
     assert len(tries) in ((0,) if knows else BUDGET)
     assert len(lines) == (0 if knows else 3)
     if not knows:
-        assert "continues without preprocessor_config.json, if it has one" in lines[1]
+        assert "continues without processor_config.json, if it has one" in lines[1]
 
 
 @pytest.mark.parametrize("streaming", [True, False])

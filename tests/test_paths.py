@@ -9,7 +9,7 @@ from gpt2v.config.models import FeaturesConfig
 from gpt2v.errors import UserError
 from gpt2v.features.store import CacheUnavailable, open_features
 from gpt2v.paths import expanded, expanded_text, user_cache
-from helpers import TINY_TILES, picture_folder, refusal, write_yaml
+from helpers import picture_folder, refusal, write_yaml
 
 
 @pytest.fixture
@@ -66,8 +66,9 @@ def test_a_cache_folder_that_is_not_absolute_is_not_used(home, monkeypatch, caps
 def test_every_option_for_a_path_knows_home(home, capsys):
     from gpt2v.cli.main import main
 
-    tiles = {**TINY_TILES}
-    write_yaml(home / "c.yaml", {"tiles": tiles, "grid": {"rows": 1, "cols": 2}, "n_images": 2})
+    write_yaml(
+        home / "c.yaml", {"tiles": {"size": 16}, "grid": {"rows": 1, "cols": 2}, "n_images": 2}
+    )
     assert main(["data", "preview", "~/c.yaml", "--n=1", "--png=~/sheet.png"]) == 0
     assert (home / "sheet.png").is_file()
     assert main(["data", "export", "~/c.yaml", "--to=~/e", "--format=folder"]) == 0

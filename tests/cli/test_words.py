@@ -32,6 +32,7 @@ def test_a_folder_with_an_odd_name(config, capsys, name):
     """It is found, and written so that the file reproduces the run."""
     picture_folder(Path(name), names=("ant", "bee"), n=10)
     (Path("photos") / "ant").mkdir(parents=True)  # what is left of a comment
+    write_yaml(config, {**CONTENT, "tiles": {"size": 16}})
     words = ["data", "export", str(config), "--format", "folder", "--tiles.source", "folder"]
     assert main([*words, "--to", "e", "--tiles.path", name, "--grid.palette", "2"]) == 0
     written = yaml.safe_load(Path("e/config.yaml").read_text("utf-8"))
@@ -179,7 +180,7 @@ def test_output_that_is_not_in_utf_8(tmp_path, encoding):
     (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
     env = {"PYTHONIOENCODING": encoding}
     done = run(tmp_path, *preview("c.yaml"), **env)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.returncode, done.stderr.count(b"\n")) == (0, 1)  # its font lacks a letter
     assert b"['bee\\u4e2d', 'ant\\u4e2d']" in done.stdout or b"['ant\\u4e2d'," in done.stdout
     export = ["data", "export", "c.yaml", "--format", "folder", "--to", "é"]
     assert run(tmp_path, *export, **env).returncode == 0

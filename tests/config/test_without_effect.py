@@ -31,7 +31,7 @@ OWN = {"name": "b", "pattern": "", "schedule": "linear", "warmup": 3}
 # Class, rest of the configuration, values without effect, and the key and the reason in the line.
 CASES = [
     (LMConfig, TINY_LM, {"tiles.path": "x"}, "path: x has no effect: sprites are drawn"),
-    (EvalConfig, {}, {"tiles.corrupt": "skip"}, "corrupt: skip has no effect: sprites are drawn"),
+    (ExportConfig, {}, {"tiles.corrupt": "skip"}, "corrupt: skip has no effect: sprites are drawn"),
     *(
         (
             kind,
@@ -47,7 +47,7 @@ CASES = [
             (ExportConfig, {}, "cifar10", "seed"),
         )
     ),
-    (EvalConfig, {}, {"grid.patches": 4}, "patches: 4 has no effect: form: markdown"),
+    (ExportConfig, {}, {"grid.patches": 4}, "patches: 4 has no effect: form: markdown"),
     (EvalConfig, {}, {"grid.picture": {"layout": "multi", "gap": 2}}, "gap: 2 has no effect"),
     (LMConfig, TINY_LM, mix({"patches": 3}), "patches: 3 has no effect: form: markdown"),
     (LMConfig, TINY_LM, mix({"picture": {"resize": True}}), "picture.resize: True has no effect"),

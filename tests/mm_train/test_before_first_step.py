@@ -41,13 +41,14 @@ def refused(capsys, tmp_path, kind, values):
 )
 def test_a_mistake_in_the_second_stage_of_a_gpt2(capsys, tmp_path, monkeypatch, mix, says):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "c.txt").write_text("a b c\n<|endoftext|>\n" * 3 + "d e f\n")
+    for name in ("c.txt", "v.txt"):
+        (tmp_path / name).write_text("a b c\n<|endoftext|>\n" * 3 + "d e f\n")
     data = {"batch_size": 4, "stages": [FIRST, {"steps": 1, "mix": mix}]}
     train = {**helpers.TINY_LM["train"], "accumulate": 2}
     values = {**helpers.TINY_LM, "data": data, "train": train}
     if "c.txt" in str(mix):
         for spec in mix:
-            spec["valid"] = "c.txt"
+            spec["valid"] = "v.txt"
             spec["clean"] = False
     assert says in refused(capsys, tmp_path, "lm", values)
 

@@ -151,7 +151,7 @@ def refused(path, *says):
         ({"rescale_offset": True}, "rescale_offset: True: unknown"),
         ({"do_reduce_labels": True}, "do_reduce_labels: True: unknown"),
         ({"crop_pct": 0.875}, "crop_pct: 0.875: unknown"),
-        ({"auto_map": {"AutoImageProcessor": "x.Y"}}, "auto_map: "),
+        ({"auto_map": {"AutoImageProcessor": "x.Y"}}, "auto_map names Python code"),
         ({"do_normalize": "no"}, "do_normalize: 'no' must be true or false"),
         ({"do_rescale": 0}, "do_rescale: 0 must be true or false"),
         ({"rescale_factor": 0}, "rescale_factor: 0 must be a number above 0"),

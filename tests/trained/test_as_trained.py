@@ -17,6 +17,7 @@ from gpt2v.config.measuring import EvalConfig, ProbeConfig, SuiteEvalConfig
 from gpt2v.data.grids.baselines import tally
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.eval.evaluate import evaluation_data
+from gpt2v.model.files import save_pretrained
 from gpt2v.trained.defaults import as_trained, grid_as_trained, grids_of, last_grids
 from gpt2v.trained.record import FILE
 
@@ -144,6 +145,36 @@ def test_a_copy_of_the_folder_has_the_same_test(own, tmp_path, capsys):
             "--out", tmp_path / name,
         )  # fmt: skip
     assert results(tmp_path / "one")["data_hash"] == results(tmp_path / "two")["data_hash"]
+
+
+def test_options_belong_to_what_the_run_has(own, lm, tokenizer, tmp_path, capsys):
+    """Whether an option has an effect is known when the run of the model has told the rest."""
+    words = ["--tiles.decode", "on-the-fly", "--n_images", 6]
+    run_ok(capsys, "eval", own / "mm", *words, "--out", tmp_path / "one")
+    line = helpers.refusal(
+        capsys, "eval", own / "mm", "--tiles.per_class", 20, "--out", tmp_path / "two"
+    )
+    assert "per_class: 20 has no effect: source: folder has its own pictures" in line
+    save_pretrained(tmp_path / "gpt2", lm, tokenizer)  # no run
+    for option, says in (
+        ("--tiles.path=x", "tiles: path: x has no effect: sprites are drawn"),
+        ("--grid.patches=4", "grid: patches: 4 has no effect: form: markdown has no patches"),
+    ):
+        line = helpers.refusal(
+            capsys, "eval", tmp_path / "gpt2", option, "--out", tmp_path / "three"
+        )
+        assert says in line
+    assert not (tmp_path / "two").exists()
+    assert not (tmp_path / "three").exists()
+
+
+def test_offsets_of_a_training_are_not_taken(own, tmp_path, capsys):
+    run = shutil.copytree(own / "lm", tmp_path / "lm")
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("position_offset: 0", "position_offset: 5"))
+    run_ok(capsys, "eval", run, "--modalities=[text]", "--n_images=6", "--out", tmp_path / "e")
+    written = yaml.safe_load((tmp_path / "e" / "config.yaml").read_text())
+    assert written["grid"]["augment"]["position_offset"] == 0
 
 
 def test_a_folder_that_is_gone_is_one_line_with_the_run(own, tmp_path, capsys):

@@ -11,6 +11,7 @@ from gpt2v.config.choice import Choice
 
 # Part of every data hash. Increase it when a default value or a name changes its meaning.
 DATA_VERSION = 1
+MOST = 10**12  # more than any real number of steps or samples
 
 
 class Config(BaseModel):
@@ -20,11 +21,13 @@ class Config(BaseModel):
         elsewhere: keys that do not belong here but that a user may try, with the reason or what to
             do instead; for error messages.
         unhashed: fields that hashes leave out, because they are only names in logs.
+        from_run: whether the run of a model has the fields that are not given.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
     elsewhere: ClassVar[Mapping[str, str]] = {}
     unhashed: ClassVar[tuple[str, ...]] = ()
+    from_run: ClassVar[bool] = False
 
 
 def hash_of(*parts: object) -> str:

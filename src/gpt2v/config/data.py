@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Discriminator, Field, Tag
 
-from gpt2v.config.base import Config
+from gpt2v.config.base import MOST, Config
 from gpt2v.config.effect import refuse_unused
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.pictures import refuse_gap
@@ -29,9 +29,12 @@ class CorpusConfig(Config):
     clean: bool = Field(
         True, description="normalise the text and drop broken and repeated documents"
     )
-    context: int = Field(256, ge=2, description="length of a window in tokens")
+    context: int = Field(256, ge=2, le=1_000_000, description="length of a window in tokens")
     windows: int | None = Field(
-        None, ge=1, description="number of windows per step; none: data.batch_size"
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="number of windows per step; none: data.batch_size",
     )
     weight: float = Field(
         1.0,
@@ -80,7 +83,7 @@ class StageConfig(Config):
     name: str | None = Field(
         None, min_length=1, description="name in logs; none: the number of the stage, from 0"
     )
-    steps: int = Field(ge=1, description="number of training steps in this stage")
+    steps: int = Field(ge=1, le=MOST, description="number of training steps in this stage")
     mix: list[DataSpec] = Field(
         min_length=1, description="data specs; each step uses one at random"
     )
@@ -90,7 +93,9 @@ class DataConfig(Config):
     """Training data: stages, each with a mixture of grids and plain text."""
 
     seed: int = Field(0, ge=0, description="seed of the training data")
-    batch_size: int = Field(32, ge=1, description="number of grids, or windows of text, per step")
+    batch_size: int = Field(
+        32, ge=1, le=1_000_000, description="number of grids, or windows of text, per step"
+    )
     stages: list[StageConfig] = Field(min_length=1, description="stages of the training, in order")
 
     @property

@@ -8,11 +8,11 @@ that the command does not use is unknown.
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
-from gpt2v.config.base import Config
+from gpt2v.config.base import MOST, Config
 from gpt2v.config.choice import Choice, OneOf, SharesOf
-from gpt2v.config.effect import refuse_unused
+from gpt2v.config.effect import refuse_unused, undecided
 from gpt2v.config.pictures import PictureConfig
 from gpt2v.registry import INSTRUCTIONS, TEXT_FORMS
 
@@ -108,6 +108,7 @@ class AugmentConfig(Config):
     position_offset: int = Field(
         0,
         ge=0,
+        le=1_000_000,
         description="training: a random offset from 0 to this is added to the position ids of "
         "each sample, in tokens",
     )
@@ -139,6 +140,7 @@ class QuestionsConfig(Config):
     questions: int | None = Field(
         None,
         ge=1,
+        le=1_000_000,
         description="number of questions per grid; none: all different ones of the instruction "
         "that has the most",
     )
@@ -232,7 +234,9 @@ class HeldOutGridConfig(ViewConfig, SampleSpec):
         return shown + (" (augmented)" if self.augment != AugmentConfig() else "")
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _parts_fit(self, info: ValidationInfo) -> Self:
+        if undecided(self, "form", info):
+            return self
         in_words = getattr(self, "modality", "text") != "image"
         if self.form != "patch-tiled":
             refuse_unused(self, ("patches",), f"form: {self.form} has no patches")
@@ -270,6 +274,7 @@ class GridConfig(DocumentGridConfig):
     n_images: int | None = Field(
         None,
         ge=1,
+        le=MOST,
         description="number of different samples in training, reused in a new order every epoch; "
         "none: every sample is new",
     )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from gpt2v.config.base import Config
+from gpt2v.config.effect import FROM_RUN
 from gpt2v.config.mistakes import first_mistake, impossible_value
 from gpt2v.config.yaml12 import dump_yaml, read_yaml
 from gpt2v.errors import UserError
@@ -113,7 +114,7 @@ def validate(kind: type[C], data: dict[str, Any], origin: str) -> C:
     if fault := impossible_value(data):
         raise UserError(f"{origin}: {fault}")
     try:
-        return kind.model_validate(data)
+        return kind.model_validate(data, context=FROM_RUN if kind.from_run else None)
     except ValidationError as error:
         raise UserError(f"{origin}: {first_mistake(kind, error)}") from None
 

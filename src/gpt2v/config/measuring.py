@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from gpt2v.config.base import Config
+from gpt2v.config.base import MOST, Config
 from gpt2v.config.choice import Choice, OneOf
-from gpt2v.config.effect import refuse_unused
+from gpt2v.config.effect import refuse_unused, undecided
 from gpt2v.config.grids import (
     DocumentGridConfig,
     HeldOutGridConfig,
@@ -17,6 +17,7 @@ from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.pictures import TilesConfig, refuse_gap
 from gpt2v.registry import CONTROLS, METRICS, RUNGS
 
+MOST_SHARDS = 100_000  # their numbers have five digits
 N = TypeVar("N", bound=str)
 E = TypeVar("E", bound="EvalConfig | SuiteEvalConfig")
 
@@ -49,6 +50,8 @@ _Controls = Annotated[list[Annotated[Choice, OneOf(CONTROLS)]], AfterValidator(_
 class _MeasuringConfig(Config):
     """A measurement of a model, which takes what is not given from the run of the model."""
 
+    from_run = True
+
     allow: _Allowed = Field(
         [],
         description="what is refused otherwise: class names that the model was not trained on, "
@@ -64,9 +67,10 @@ class _DrawnConfig(Config):
     seed: int = Field(1, ge=0, description="seed of the samples")
 
     @model_validator(mode="after")
-    def _is_used(self) -> Self:
+    def _is_used(self, info: ValidationInfo) -> Self:
         grid: LadderGridConfig | HeldOutGridConfig = self.grid  # type: ignore[attr-defined]
-        refuse_gap(grid.picture, "grid.picture")
+        if not undecided(grid.picture, "layout", info):
+            refuse_gap(grid.picture, "grid.picture")
         if self.split != "train":
             why = f"split: {self.split} has no offsets, which are for training"
             refuse_unused(grid.augment, ("position_offset",), why, "grid.augment.")
@@ -89,14 +93,23 @@ class PreviewConfig(_DrawnConfig):
 class ExportConfig(PreviewConfig):
     """`gpt2v data export`: samples to write for other tools."""
 
-    n_images: int = Field(1000, ge=1, description="number of samples")
-    shard_size: int = Field(500, ge=1, description="number of samples in a shard")
+    n_images: int = Field(1000, ge=1, le=MOST, description="number of samples")
+    shard_size: int = Field(500, ge=1, le=1_000_000, description="number of samples in a shard")
+
+    @model_validator(mode="after")
+    def _has_few_shards(self) -> Self:
+        if self.n_images > MOST_SHARDS * self.shard_size:
+            raise ValueError(
+                f"n_images {self.n_images} in shards of {self.shard_size} samples are more than "
+                f"{MOST_SHARDS:,} files; increase shard_size"
+            )
+        return self
 
 
 class _HeldOutConfig(_MeasuringConfig, _DrawnConfig):
     """Held-out samples that a model is measured on, with independent questions."""
 
-    n_images: int = Field(1000, ge=2, description="number of grids")
+    n_images: int = Field(1000, ge=2, le=10_000_000, description="number of grids")
     features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 
 
@@ -110,7 +123,9 @@ class EvalConfig(_HeldOutConfig):
     metrics: _Metrics = Field(
         [Choice("accuracy", METRICS)], description="metrics computed from the records"
     )
-    examples: int = Field(24, ge=0, description="number of pictures saved for the report")
+    examples: int = Field(
+        24, ge=0, le=10_000, description="number of pictures saved for the report"
+    )
 
     @model_validator(mode="after")
     def _shows_pictures(self) -> Self:
@@ -135,8 +150,8 @@ class ProbeConfig(_MeasuringConfig):
     tiles: TilesConfig = TilesConfig()
     model: str = Field(description="GPT-2v to measure: a run of `mm train`, or a checkpoint")
     grid: ProbeGridConfig = ProbeGridConfig()
-    n_train: int = Field(4000, ge=10, description="number of training pictures")
-    n_test: int = Field(1000, ge=10, description="number of test pictures")
+    n_train: int = Field(4000, ge=10, le=10_000_000, description="number of training pictures")
+    n_test: int = Field(1000, ge=10, le=10_000_000, description="number of test pictures")
     seed: int = Field(
         1, ge=0, description="seed of the samples; `eval` with this seed has the same test grids"
     )
@@ -155,7 +170,7 @@ class PartConfig(Config):
 
     name: str = Field(description="name of the part in its suite")
     grid: HeldOutGridConfig = Field(HeldOutGridConfig(), description="grids of the part")
-    n_images: int = Field(ge=2, description="number of grids")
+    n_images: int = Field(ge=2, le=10_000_000, description="number of grids")
     modalities: list[Literal["text", "image"]] = Field(
         ["text", "image"], min_length=1, description="how the grids can be shown"
     )
@@ -168,7 +183,7 @@ class SuiteConfig(Config):
     split: Literal["val", "test"] = Field("test", description="split of tiles and grids")
     seed: int = Field(1, ge=0, description="seed of the samples")
     tiles_per_class: int = Field(
-        10, ge=1, description="minimum number of tiles of each class in the split"
+        10, ge=1, le=1_000_000, description="minimum number of tiles of each class in the split"
     )
     parts: list[PartConfig] = Field(min_length=1, description="parts of the suite")
 
@@ -190,7 +205,9 @@ class SuiteEvalConfig(_MeasuringConfig, SuiteTilesConfig):
     metrics: _Metrics = Field(
         [Choice("accuracy", METRICS)], description="metrics computed from the records"
     )
-    examples: int = Field(24, ge=0, description="number of pictures saved for the report")
+    examples: int = Field(
+        24, ge=0, le=10_000, description="number of pictures saved for the report"
+    )
     features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 
     @model_validator(mode="after")
@@ -201,4 +218,4 @@ class SuiteEvalConfig(_MeasuringConfig, SuiteTilesConfig):
 class SuiteExportConfig(SuiteTilesConfig):
     """`gpt2v data export SUITE`: a named suite to write for other tools, part by part."""
 
-    shard_size: int = Field(500, ge=1, description="number of samples in a shard")
+    shard_size: int = Field(500, ge=1, le=1_000_000, description="number of samples in a shard")

@@ -15,16 +15,20 @@ class TokenizerConfig(Config):
         description="'trained' on the texts of this configuration, a folder with tokenizer files, "
         "or a hub id such as gpt2",
     )
-    vocab_size: int = Field(1024, ge=259, description="trained: maximum number of tokens")
+    vocab_size: int = Field(
+        1024, ge=259, le=1_000_000, description="trained: maximum number of tokens"
+    )
 
 
 class GPT2ModelConfig(Config):
     """A GPT-2 with random weights; fields as in `transformers.GPT2Config`."""
 
-    n_layer: int = Field(2, ge=1, description="number of transformer blocks")
-    n_head: int = Field(4, ge=1, description="number of attention heads")
-    n_embd: int = Field(128, ge=8, description="width of the hidden state")
-    n_positions: int = Field(512, ge=8, description="maximum length of a sequence in tokens")
+    n_layer: int = Field(2, ge=1, le=1000, description="number of transformer blocks")
+    n_head: int = Field(4, ge=1, le=1000, description="number of attention heads")
+    n_embd: int = Field(128, ge=8, le=100_000, description="width of the hidden state")
+    n_positions: int = Field(
+        512, ge=8, le=1_000_000, description="maximum length of a sequence in tokens"
+    )
     dropout: float | None = Field(
         0.0,
         ge=0,
@@ -43,11 +47,11 @@ class GPT2ModelConfig(Config):
 class VisionConfig(Config):
     """A CLIP vision tower with random weights; fields as in `transformers.CLIPVisionConfig`."""
 
-    image_size: int = Field(96, ge=8, description="side of the picture in pixels")
-    patch_size: int = Field(16, ge=1, description="side of a patch in pixels")
-    hidden_size: int = Field(128, ge=8, description="width of the hidden state")
-    num_hidden_layers: int = Field(4, ge=1, description="number of transformer blocks")
-    num_attention_heads: int = Field(4, ge=1, description="number of attention heads")
+    image_size: int = Field(96, ge=8, le=4096, description="side of the picture in pixels")
+    patch_size: int = Field(16, ge=1, le=4096, description="side of a patch in pixels")
+    hidden_size: int = Field(128, ge=8, le=100_000, description="width of the hidden state")
+    num_hidden_layers: int = Field(4, ge=1, le=1000, description="number of transformer blocks")
+    num_attention_heads: int = Field(4, ge=1, le=1000, description="number of attention heads")
 
     @model_validator(mode="after")
     def _patches_fit(self) -> Self:
@@ -63,9 +67,9 @@ class VisionConfig(Config):
 class TextTowerConfig(Config):
     """A CLIP text tower with random weights."""
 
-    hidden_size: int = Field(128, ge=8, description="width of the hidden state")
-    num_hidden_layers: int = Field(2, ge=1, description="number of transformer blocks")
-    num_attention_heads: int = Field(4, ge=1, description="number of attention heads")
+    hidden_size: int = Field(128, ge=8, le=100_000, description="width of the hidden state")
+    num_hidden_layers: int = Field(2, ge=1, le=1000, description="number of transformer blocks")
+    num_attention_heads: int = Field(4, ge=1, le=1000, description="number of attention heads")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.config.choice import Choice, OneOf
-from gpt2v.config.effect import refuse_unused
+from gpt2v.config.effect import refuse_unused, undecided
 from gpt2v.registry import TILE_SOURCES
 
 FILES = ("cifar10", "cifar100", "folder")  # sources that are read from files
@@ -63,8 +63,10 @@ class TilesConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _is_used(self) -> Self:
+    def _is_used(self, info: ValidationInfo) -> Self:
         """A source of the user's own may use every field."""
+        if undecided(self, "source", info):
+            return self
         if self.decode == "on-the-fly" and self.source != "folder":
             raise ValueError("decode: on-the-fly needs source: folder")
         if self.source == "sprites":

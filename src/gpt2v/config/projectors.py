@@ -12,7 +12,10 @@ class MLPOptions(Config):
     """Options of the projectors with two layers."""
 
     hidden_size: int | None = Field(
-        None, ge=1, description="width between the two layers; none: width of the GPT-2"
+        None,
+        ge=1,
+        le=1_000_000,
+        description="width between the two layers; none: width of the GPT-2",
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from gpt2v.config.base import Config
+from gpt2v.config.base import MOST, Config
 from gpt2v.config.choice import Choice, OneOf
 from gpt2v.config.data import DataConfig
 from gpt2v.config.effect import refuse_unused
@@ -43,7 +43,7 @@ class GroupConfig(Config):
         None, description="learning rate schedule; none: train.schedule"
     )
     warmup: int | None = Field(
-        None, ge=0, description="steps of linear warm-up; none: train.warmup"
+        None, ge=0, le=MOST, description="steps of linear warm-up; none: train.warmup"
     )
 
     @model_validator(mode="after")
@@ -82,14 +82,16 @@ class TrainConfig(Config):
     schedule: Schedule = Field(
         "cosine", description="learning rate after warm-up; all but constant end at 0"
     )
-    warmup: int = Field(20, ge=0, description="steps of linear warm-up")
+    warmup: int = Field(20, ge=0, le=MOST, description="steps of linear warm-up")
     clip: float | None = Field(
         1.0,
         gt=0,
         allow_inf_nan=True,
         description="maximum norm of the gradient; none: no clipping",
     )
-    accumulate: int = Field(1, ge=1, description="number of micro-batches per step and process")
+    accumulate: int = Field(
+        1, ge=1, le=100_000, description="number of micro-batches per step and process"
+    )
     ema: float | None = Field(
         None,
         gt=0,
@@ -101,15 +103,22 @@ class TrainConfig(Config):
         "fp32", description="bf16: autocast, if the hardware supports it; else fp32"
     )
     compile: bool = Field(False, description="use torch.compile; if it fails, train without")
-    log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
-    eval_every: int = Field(0, ge=0, description="steps between validations; 0: only at the end")
-    eval_grids: int = Field(200, ge=1, description="number of validation grids")
-    eval_windows: int = Field(
-        200, ge=1, description="maximum number of validation windows of each corpus"
+    log_every: int = Field(10, ge=1, le=MOST, description="steps between lines of metrics.jsonl")
+    eval_every: int = Field(
+        0, ge=0, le=MOST, description="steps between validations; 0: only at the end"
     )
-    save_every: int = Field(0, ge=0, description="steps between checkpoints; 0: only at the end")
+    eval_grids: int = Field(200, ge=1, le=10_000_000, description="number of validation grids")
+    eval_windows: int = Field(
+        200, ge=1, le=10_000_000, description="maximum number of validation windows of each corpus"
+    )
+    save_every: int = Field(
+        0, ge=0, le=MOST, description="steps between checkpoints; 0: only at the end"
+    )
     keep: int = Field(
-        2, ge=1, description="number of newest checkpoints to keep; the best one is kept too"
+        2,
+        ge=1,
+        le=1_000_000,
+        description="number of newest checkpoints to keep; the best one is kept too",
     )
     tensorboard: bool = Field(True, description="also write TensorBoard files")
     wandb: str | None = Field(
@@ -186,8 +195,10 @@ class LMConfig(Config):
 class GenerateConfig(Config):
     """`gpt2v lm sample`: how text is generated."""
 
-    n: int = Field(1, ge=1, description="number of samples for each prompt")
-    max_new_tokens: int = Field(200, ge=1, description="maximum number of tokens after the prompt")
+    n: int = Field(1, ge=1, le=1_000_000, description="number of samples for each prompt")
+    max_new_tokens: int = Field(
+        200, ge=1, le=1_000_000, description="maximum number of tokens after the prompt"
+    )
     temperature: float = Field(
         0.8,
         ge=0,
@@ -195,7 +206,10 @@ class GenerateConfig(Config):
         description="divides the logits; 0: always take the most likely token",
     )
     top_k: int | None = Field(
-        None, ge=1, description="choose among this many most likely tokens; none: all tokens"
+        None,
+        ge=1,
+        le=10_000_000,
+        description="choose among this many most likely tokens; none: all tokens",
     )
     top_p: float | None = Field(
         None,
@@ -232,7 +246,10 @@ class EncoderConfig(Config):
     vision: VisionConfig = VisionConfig()
     text: TextTowerConfig = TextTowerConfig()
     projection_dim: int = Field(
-        128, ge=8, description="width of the embeddings that pictures and captions share"
+        128,
+        ge=8,
+        le=100_000,
+        description="width of the embeddings that pictures and captions share",
     )
     scenes: SceneConfig = SceneConfig()
     global_weight: float = Field(
@@ -245,8 +262,8 @@ class EncoderConfig(Config):
         0.25, ge=0, description="weight of the loss that names the object from each single patch"
     )
     data_seed: int = Field(0, ge=0, description="seed of the training data")
-    batch_size: int = Field(64, ge=1, description="number of scenes per step")
-    steps: int = Field(1000, ge=1, description="number of training steps")
+    batch_size: int = Field(64, ge=1, le=1_000_000, description="number of scenes per step")
+    steps: int = Field(1000, ge=1, le=MOST, description="number of training steps")
     train: TrainConfig
 
     @model_validator(mode="after")
@@ -280,7 +297,7 @@ class MMConfig(Config):
         None, description="family of the encoder; none: the one of the checkpoint's type"
     )
     image_size: int | None = Field(
-        None, ge=8, description="side of the pictures in pixels; none: that of the encoder"
+        None, ge=8, le=4096, description="side of the pictures in pixels; none: that of the encoder"
     )
     vision: VisionConfig = Field(
         VisionConfig(),
@@ -292,7 +309,9 @@ class MMConfig(Config):
     class_token: bool = Field(
         False, description="add the encoder's class token as one more vision token"
     )
-    pool: int = Field(1, ge=1, description="each pool x pool patches become one vision token")
+    pool: int = Field(
+        1, ge=1, le=1024, description="each pool x pool patches become one vision token"
+    )
     projector: Annotated[Choice, OneOf(PROJECTORS, "mlp")] = Field(
         Choice("mlp", PROJECTORS, MLPOptions()),
         description="projector from the vision tower's width to the GPT-2's",

@@ -1,7 +1,10 @@
-"""Memory on Linux: the next step reuses the memory that a step frees."""
+"""Memory: what is surely too large for it, and on Linux reuse of what a step frees."""
 
 import ctypes
+import os
 import sys
+
+from gpt2v.errors import UserError
 
 # Parameters of mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -20,3 +23,37 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # some C libraries lack it
     return bool(mallopt and mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def check_fits(n_bytes: int, what: str) -> None:
+    """Refuse what this machine's memory cannot hold.
+
+    Args:
+        what: the keys and the thing, for the message.
+
+    Raises:
+        UserError: `n_bytes` are more than the machine has.
+    """
+    try:
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows and some others cannot tell
+        return
+    if n_bytes > there:
+        raise UserError(
+            f"{what} would need {n_bytes / 2**30:,.0f} GiB of memory; this machine has "
+            f"{there / 2**30:,.0f} GiB"
+        )
+
+
+def check_blocks_fit(n_blocks: int, width: int, what: str) -> None:
+    """Refuse a transformer whose blocks alone are too large, in fp32, for this machine's memory.
+
+    Args:
+        n_blocks: number of blocks, each with MLPs four times as wide.
+        width: of the hidden state.
+        what: the keys, for the message.
+
+    Raises:
+        UserError: it is too large.
+    """
+    check_fits(4 * 12 * n_blocks * width**2, what)

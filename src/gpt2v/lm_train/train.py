@@ -24,6 +24,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer, spec_texts
 from gpt2v.errors import UserError, within
 from gpt2v.hardware.device import place
+from gpt2v.hardware.memory import check_blocks_fit
 from gpt2v.messages import say
 from gpt2v.model.files import find_checkpoint, gpt2_config, save_tokenizer
 from gpt2v.model.load import load_model
@@ -143,6 +144,7 @@ def tokenize(config: LMConfig, out: Path) -> None:
 def new_gpt2(config: GPT2ModelConfig, tokenizer: Tokenizer) -> GPT2LMHeadModel:
     """A GPT-2 with random weights."""
     assert config.dropout is not None, "none needs a GPT-2 to start from"
+    check_blocks_fit(config.n_layer, config.n_embd, "model.n_layer, n_embd: a GPT-2 of this size")
     end = special_id(tokenizer, END_OF_TEXT)
     return GPT2LMHeadModel(
         GPT2Config(

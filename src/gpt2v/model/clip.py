@@ -19,6 +19,7 @@ from transformers import CLIPConfig, CLIPModel
 from gpt2v.config.training import EncoderConfig
 from gpt2v.data.text_pieces import END_OF_TEXT, PAD, n_ids, special_id
 from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.model.encoders import check_tower
 from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
 
 LONGEST_CAPTION = 77  # CLIP's context
@@ -26,6 +27,8 @@ LONGEST_CAPTION = 77  # CLIP's context
 
 def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
     """A CLIPModel with random weights, for our pictures and captions."""
+    check_tower(config.vision, "vision")
+    check_tower(config.text, "text")
     end = special_id(tokenizer, END_OF_TEXT)
     tower = {
         "hidden_act": "gelu",

@@ -9,7 +9,6 @@ Shapes: D width of a hidden state.
 import copy
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,10 +22,10 @@ from transformers import (
 )
 
 from gpt2v.config.choice import Choice
-from gpt2v.config.models import VisionConfig
+from gpt2v.config.models import TextTowerConfig, VisionConfig
 from gpt2v.errors import UserError, first_line
+from gpt2v.hardware.memory import check_blocks_fit
 from gpt2v.hub import needed_file
-from gpt2v.messages import say
 from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained, read_config
 from gpt2v.model.preprocessor import read_normalisation
@@ -99,8 +98,19 @@ def _square_sides(config: PreTrainedConfig) -> dict[str, int]:
     return sides
 
 
+def check_tower(config: VisionConfig | TextTowerConfig, key: str) -> None:
+    """Refuse a new tower that is too large for this machine's memory.
+
+    Raises:
+        UserError: it is; names the keys.
+    """
+    what = f"{key}.num_hidden_layers, hidden_size: a tower of this size"
+    check_blocks_fit(config.num_hidden_layers, config.hidden_size, what)
+
+
 def new_encoder(config: VisionConfig) -> Encoder:
     """A CLIP vision tower with random weights."""
+    check_tower(config, "vision")
     values = config.model_dump()
     tower = CLIPVisionModel(
         CLIPVisionConfig(**values, intermediate_size=4 * config.hidden_size, hidden_act="gelu")
@@ -175,8 +185,6 @@ def load_encoder(
     config = _tower_config(path, key, own)
     whole = config.image_size if image_size is None else None  # else the user decides
     normalisation = read_normalisation(path, key, whole)
-    if normalisation is None and not Path(path).exists():  # or it could not be downloaded
-        say(f"{key}: {path}: has no preprocessor; pixels are normalised as usual for {own.name}")
     mean, std = normalisation or (own.mean, own.std)
     sides = {"image_size": config.image_size, "patch_size": config.patch_size}
     tower = load_pretrained(own.model_class, path, key, own.elsewhere, **sides, **own.load_options)

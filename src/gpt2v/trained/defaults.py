@@ -149,6 +149,7 @@ def as_trained(config: C, model: str) -> Filled[C]:
     except UserError as error:
         raise UserError(f"{error}; set all of {' and '.join(names)}") from None
     if training is None:
+        validate(type(config), config.model_dump(), f"{model} has no run to complete this")
         return Filled(config)
     values: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set}
     taken: dict[str, Any] = {}
@@ -190,6 +191,8 @@ def grid_as_trained(specs: list[GridConfig], given: Config) -> Config:
     words = next((spec for spec in specs if spec.modality != "image"), GridConfig())
     shown = next((spec for spec in specs if spec.modality != "text"), content)
     values = {name: getattr(content, name) for name in kind.model_fields}
+    if "augment" in values:  # offsets are for training
+        values["augment"] = content.augment.model_copy(update={"position_offset": 0})
     for spec, names in ((words, ("form", "patches", "noise")), (shown, ("picture",))):
         values |= {name: getattr(spec, name) for name in names if name in kind.model_fields}
     if "form" in given.model_fields_set and given.form != words.form:  # type: ignore[attr-defined]

@@ -236,7 +236,7 @@ def test_lm_eval_rows_of_an_incomplete_copy_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("gpt2v.data.export.lm_eval_rows.__file__", str(tmp_path / "x" / "rows.py"))
     (tmp_path / "x" / "data" / "test-00001-of-00003.parquet").unlink()
     with pytest.raises(FileNotFoundError, match="data: 2 of 3 files of the test split are here"):
-        image("data", "lookup")
+        image("data", "fewshot", "lookup")
 
 
 @pytest.mark.parametrize("name", [name for name in GRIDS if name != "chained"])

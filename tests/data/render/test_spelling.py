@@ -245,7 +245,7 @@ def test_every_class_is_checked(bank):
         ("猫 と 犬", None),
         ("Ñandú", None),
         ("St. Bernard", None),
-        ("cafe\u0301", r"reads \"cafe\\u0301', '\" as"),
+        ("cafe\u0301", None),
         ("cat!", "reads \"cat!', '\" as"),
         ("🐸", "reads \"🐸', '\" as"),
         ("<pad>", "class name '<pad>' is not kept: 'a <pad>.' becomes 'a .'"),

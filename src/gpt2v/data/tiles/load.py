@@ -17,6 +17,7 @@ from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, SplitTiles, TileBank
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.data.tiles.names import class_names
 from gpt2v.errors import UserError
+from gpt2v.hardware.memory import check_fits
 from gpt2v.progress import track
 from gpt2v.registry import TILE_SOURCES
 
@@ -49,6 +50,8 @@ def sprite_bank(config: TilesConfig) -> TileBank:
     Each split has its own range of variant numbers. So no held-out tile of one bank is in the
     training split of another bank, even if the banks have different numbers of tiles.
     """
+    n_bytes = len(sprites.CLASS_NAMES) * config.per_class * config.size**2 * 3
+    check_fits(n_bytes, f"tiles.per_class: {config.per_class} sprites per class")
     held_out = max(1, round(config.per_class * VAL_SHARE))
     splits = {
         split: _sprites(config, split, i * MAX_SPRITES + np.arange(n))
