@@ -247,6 +247,13 @@ def test_a_link_to_a_file_of_the_folder_is_refused(tmp_path):
     refused("are the same file", lambda: sources_of(config(root)))
 
 
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "c4-train.00000-of-00001.ndjson"])
+def test_json_under_another_name_is_another_format(tmp_path, name):
+    root = folder(tmp_path / "x", **dict.fromkeys([name]))
+    refused("; name it .jsonl if it has one object in each line", read_documents, str(root / name))
+    refused(rf"not read: {name} \(other format\)", read_documents, str(root))
+
+
 @pytest.mark.parametrize("name", ["a.txt.zst", "a.zip", "a.parquet.gz", "a.gz"])
 def test_compressed_files_that_cannot_be_read(tmp_path, name):
     root = folder(tmp_path / "x", **dict.fromkeys([name]))

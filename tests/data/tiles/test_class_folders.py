@@ -130,7 +130,36 @@ def test_folders_for_splits_are_refused(tmp_path, names):
     assert "CLASS/picture.png" in line
 
 
-@pytest.mark.parametrize("name", ["test", "val", "validation", "valid"])
+@pytest.mark.parametrize(
+    "names", [("train_images", "test_images"), ("seg-TRAIN", "seg-test"), ("trainset", "valset")]
+)
+def test_folders_that_differ_only_in_words_for_splits_are_refused(root, tmp_path, names):
+    (tmp_path / "f").mkdir()
+    for name, old in zip(names, ("ant", "bee"), strict=True):
+        (root / old).rename(tmp_path / "f" / name)
+    line = wrong_tiles(config(tmp_path / "f"), "are named like splits, not like classes")
+    assert all(name in line for name in names)
+
+
+def test_classes_may_have_words_for_splits_in_their_names(root, capsys):
+    for old, name in {"ant": "test tube", "bee": "train station", "cow": "dev board"}.items():
+        (root / old).rename(root / name)
+    assert load_bank(config(root)).class_names == ("dev board", "test tube", "train station")
+    assert said(capsys) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["System Volume Information", "#recycle", "@Recycle", "__pycache__", "FOUND.000"]
+)
+def test_folders_of_other_systems_are_no_classes(root, name, capsys):
+    (root / name).mkdir()
+    (root / name / "0.png").write_bytes(picture())
+    (root / "ant" / "Icon\r").write_bytes(b"")
+    assert load_bank(config(root)).class_names == ("ant", "bee", "cow")
+    assert said(capsys) == []
+
+
+@pytest.mark.parametrize("name", ["test", "val", "validation", "valid", "dev", "Evaluation"])
 def test_a_folder_for_a_split_beside_class_folders_is_refused(root, name):
     (root / name).mkdir()
     (root / name / "0.png").write_bytes(picture())
