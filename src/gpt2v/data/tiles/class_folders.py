@@ -15,7 +15,7 @@ from gpt2v.data.data_files import SPLIT_WORDS, some_of, splits_in, without_split
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.names import in_one_form
 from gpt2v.errors import UserError
-from gpt2v.messages import show
+from gpt2v.messages import one_line, show
 
 # Suffixes of pictures. Those in formats that are not read are refused when they are decoded.
 _PICTURES = frozenset({
@@ -85,7 +85,8 @@ def find_classes(root: Path) -> ClassFolders:
         raise UserError(f"tiles.path: {root}: found {len(folders)} class folders, need 2 or more")
     if left_out:
         counts = ", ".join(f"{what} ({n})" for what, n in sorted(Counter(left_out).items()))
-        show(f"tiles.path: {root}: left out, as no pictures of a class: {counts}")
+        line = f"tiles.path: {root}: left out, as no pictures of a class: {counts}"
+        show(one_line(line))
     return ClassFolders(tuple(f.name for f in folders), files, np.array(labels, np.int64))
 
 
