@@ -111,6 +111,18 @@ def test_the_user_s_validation_text_is_used(tmp_path, tokenizer, capsys):
     assert file == [{"train.txt"}, {"valid.txt"}]
 
 
+def test_validation_documents_in_the_training_text_are_counted(tmp_path, tokenizer, capsys):
+    """A copy of a file has another name, and `clean: false` keeps what is there."""
+    root = folder(tmp_path / "x", **dict.fromkeys(["train.txt"]))
+    (root / "valid.txt").write_bytes((root / "train.txt").read_bytes())
+    (root / "train-2.txt").write_text("another one")
+    n_both = len(list(read_documents(str(root / "valid.txt"))))
+    stories(root, tokenizer, tmp_path, clean=False)
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"gpt2v: corpus: {n_both} documents are training text, too; clean: false trains on them"
+    )
+
+
 def test_validation_text_is_never_trained_on(tmp_path, tokenizer):
     root = folder(tmp_path / "x", **dict.fromkeys(["a.txt", "b.txt"]))
     for valid in (root / "b.txt", root):
