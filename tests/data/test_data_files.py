@@ -93,7 +93,10 @@ def test_capital_letters_are_no_way_into_the_training(tmp_path):
         ("testset.txt", "test"),
         ("devset.txt", "validation"),
         ("valdata_2.txt", "validation"),
-        *((f"{name}.txt", None) for name in ("latest", "contest", "Testament", "DevOps", "invalid")),
+        *(
+            (f"{name}.txt", None)
+            for name in ("latest", "contest", "Testament", "DevOps", "invalid")
+        ),
     ],
 )
 def test_other_ways_to_write_a_split(tmp_path, name, split):
@@ -155,6 +158,10 @@ def test_a_set_is_whole_or_refused(tmp_path_factory, total, first, width, tail, 
 )
 def test_sets_that_do_not_fit_together(tmp_path, names, match):
     refused(match, check_shards, paths(tmp_path, *names))
+
+
+def test_years_are_no_sizes_of_sets(tmp_path):
+    check_shards(paths(tmp_path, "top 10 of 2023.txt", "best5of2020.txt", "proof 1 often 2.txt"))
 
 
 def test_a_missing_shard_that_cannot_be_read_is_named(tmp_path):

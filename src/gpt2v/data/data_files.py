@@ -29,8 +29,10 @@ _WORD = re.compile(
     rf"(?:^|(?<={_BESIDE})|(?<=[a-z])(?=[A-Z]))(?P<word>(?i:{'|'.join(_SPLIT_OF)}))"
     rf"(?:(?i:set|data|split)(?={_BESIDE}|[A-Z]|$)|(?={_BESIDE}|$))"
 )
-_SHARD = re.compile(
-    r"(?P<set>.*?)(?P<number>\d+)[-_ ]?of[-_ ]?(?P<total>\d+)(?!\d)(?P<rest>.*)", re.I
+_SHARD = re.compile(  # also `1of3` and `1 of 3`, but not `top 10 of 2023`
+    r"(?P<set>.*?)(?P<number>\d+)(?:[-_]of[-_]|[-_ ]?of[-_ ]?(?=\d{1,3}(?!\d)))(?P<total>\d+)(?!\d)"
+    r"(?P<rest>.*)",
+    re.IGNORECASE,
 )
 _ABOUT = re.compile(r"(readme|licen[cs]e|notice|citation)(\.\w+)?", re.IGNORECASE)
 _POINTER = b"version https://git-lfs.github.com/spec/"
@@ -97,7 +99,9 @@ def split_of(root: Path, path: Path) -> str | None:
     Raises:
         UserError: they name different splits.
     """
-    splits = list(dict.fromkeys(s for part in path.relative_to(root).parts for s in splits_in(part)))
+    splits = list(
+        dict.fromkeys(s for part in path.relative_to(root).parts for s in splits_in(part))
+    )
     if splits[1:]:
         raise UserError(f"{path}: its name says both {splits[0]} and {splits[1]}; rename it")
     return splits[0] if splits else None

@@ -107,12 +107,13 @@ def _check_frames(picture: ImageFile.ImageFile, blob: bytes) -> None:
 def _is_followed(picture: ImageFile.ImageFile, blob: bytes) -> bool:
     """Whether another picture stands behind that of a PPM, PGM or PBM file, not loaded yet."""
     codec, _, start, args = picture.tile[0]
+    largest = args[-1] if isinstance(args, tuple) else None  # value of a sample
     if codec == "ppm_plain":
         return re.search(rb"^\s*P[1-6]\s", blob[start:], re.MULTILINE) is not None
     row = picture.width * len(picture.getbands())  # bytes, or bits
     if args == "1;I":
         row = -(-row // 8)
-    elif codec == "ppm" and args[-1] > 255:
+    elif codec == "ppm" and isinstance(largest, int) and largest > 255:
         row *= 2
     end = blob[start + row * picture.height :]
     return re.match(rb"\s*P[1-6]\s", end) is not None
