@@ -80,6 +80,30 @@ def test_capital_letters_are_no_way_into_the_training(tmp_path):
     assert split_of(tmp_path, tmp_path / "Val" / "a.txt") == "validation"
 
 
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("test(1).txt", "test"),
+        ("[valid] a.txt", "validation"),
+        ("a+train.txt", "train"),
+        ("split=test/a.parquet", "test"),
+        ("TestData.txt", "test"),
+        ("MyTest.txt", "test"),
+        ("HeldOutTestSet.jsonl", "test"),
+        ("testset.txt", "test"),
+        ("devset.txt", "validation"),
+        ("valdata_2.txt", "validation"),
+        *(
+            (f"{name}.txt", None)
+            for name in ("latest", "contest", "Testament", "DevOps", "invalid")
+        ),
+    ],
+)
+def test_other_ways_to_write_a_split(tmp_path, name, split):
+    """They are no splits on the hub, but a file with such a name must not be trained on."""
+    assert split_of(tmp_path, tmp_path / name) == split
+
+
 @pytest.mark.parametrize("name", ["train-test.txt", "test/train.txt", "dev/eval-1.txt"])
 def test_names_that_say_two_splits_are_refused(tmp_path, name):
     refused("its name says both .*; rename it", split_of, tmp_path, tmp_path / name)
@@ -126,12 +150,18 @@ def test_a_set_is_whole_or_refused(tmp_path_factory, total, first, width, tail, 
         (["a-0-of-2.txt", "a-1-of-2.txt.gz"], "different formats"),
         (["a-0-of-2.txt", "a-1-of-2.txt", "a-2-of-2.txt"], "3 files are here, .* names say 2"),
         (["a_1_of_3.txt", "a_3_of_3.txt"], "number 2 is missing: 2 of 3"),
+        (["a_1of3.txt", "a_3of3.txt"], "number 2 is missing: 2 of 3"),
+        (["a (1 of 3).txt", "a (3 of 3).txt"], "number 2 is missing: 2 of 3"),
         (["b/a-0-of-1.txt", "a-1-of-2.txt"], "a-.: number 0 is missing: 1 of 2"),
         (["a-0-of-99999999999999.txt"], "number 00000|number 1 is missing: 1 of 99999999999999"),
     ],
 )
 def test_sets_that_do_not_fit_together(tmp_path, names, match):
     refused(match, check_shards, paths(tmp_path, *names))
+
+
+def test_years_are_no_sizes_of_sets(tmp_path):
+    check_shards(paths(tmp_path, "top 10 of 2023.txt", "best5of2020.txt", "proof 1 often 2.txt"))
 
 
 def test_a_missing_shard_that_cannot_be_read_is_named(tmp_path):

@@ -75,6 +75,22 @@ def test_our_pixels_are_those_of_the_processor_that_wrote_the_file(tower, kind, 
     check_equal(load_encoder(path), made.from_pretrained(folder))
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"do_normalize": None},
+        {"do_rescale": None},
+        {"do_resize": None, "size": {"shortest_edge": 40}},
+        {"do_center_crop": None, "crop_size": 24},
+        {"transformers_version": "5.0.0", "_name_or_path": "openai/clip", "_note": "ours"},
+    ],
+)
+def test_null_switches_a_step_off_and_notes_change_nothing(tower, fields):
+    folder, path = tower
+    write(folder, {"image_processor_type": "CLIPImageProcessor", **USUAL, **WHOLE, **fields})
+    check_equal(load_encoder(path), transformers.CLIPImageProcessorPil.from_pretrained(folder))
+
+
 @pytest.mark.parametrize("size", [SIDE, [SIDE, SIDE], {"shortest_edge": SIDE}])
 @pytest.mark.parametrize("crop_size", [SIDE, [SIDE, SIDE], {"height": SIDE, "width": SIDE}])
 def test_files_of_older_versions(tower, size, crop_size):

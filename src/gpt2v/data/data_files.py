@@ -20,12 +20,20 @@ SPLIT_WORDS = {
     "validation": ("validation", "valid", "dev", "val"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-BESIDE_WORDS = "-._ 0-9"  # characters of which one stands on each side of a word, or nothing does
+BESIDE_WORDS = "-._ 0-9"  # on the hub, one of these stands on each side of a word, or nothing does
 _SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
+# Here every sign that is no letter may stand there, as in `test(1)` and `split=test`, and a word
+# may be part of one, as in `testset` and `MyTestData`: that is no way into the training either.
+_BESIDE = rf"[{BESIDE_WORDS}\W_]"
 _WORD = re.compile(
-    rf"(?:^|(?<=[{BESIDE_WORDS}]))({'|'.join(_SPLIT_OF)})(?=[{BESIDE_WORDS}]|$)", re.IGNORECASE
+    rf"(?:^|(?<={_BESIDE})|(?<=[a-z])(?=[A-Z]))(?P<word>(?i:{'|'.join(_SPLIT_OF)}))"
+    rf"(?:(?i:set|data|split)(?={_BESIDE}|[A-Z]|$)|(?={_BESIDE}|$))"
 )
-_SHARD = re.compile(r"(?P<set>.*?)(?P<number>\d+)[-_]of[-_](?P<total>\d+)(?!\d)(?P<rest>.*)", re.I)
+_SHARD = re.compile(  # also `1of3` and `1 of 3`, but not `top 10 of 2023`
+    r"(?P<set>.*?)(?P<number>\d+)(?:[-_]of[-_]|[-_ ]?of[-_ ]?(?=\d{1,3}(?!\d)))(?P<total>\d+)(?!\d)"
+    r"(?P<rest>.*)",
+    re.IGNORECASE,
+)
 _ABOUT = re.compile(r"(readme|licen[cs]e|notice|citation)(\.\w+)?", re.IGNORECASE)
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _NAMED = 3  # so many names of one kind are listed
@@ -91,11 +99,22 @@ def split_of(root: Path, path: Path) -> str | None:
     Raises:
         UserError: they name different splits.
     """
-    words = [word for part in path.relative_to(root).parts for word in _WORD.findall(part)]
-    splits = list(dict.fromkeys(_SPLIT_OF[word.lower()] for word in words))
+    splits = list(
+        dict.fromkeys(s for part in path.relative_to(root).parts for s in splits_in(part))
+    )
     if splits[1:]:
         raise UserError(f"{path}: its name says both {splits[0]} and {splits[1]}; rename it")
     return splits[0] if splits else None
+
+
+def splits_in(name: str) -> list[str]:
+    """The splits (keys of SPLIT_WORDS) that a name says, in order."""
+    return [_SPLIT_OF[word["word"].lower()] for word in _WORD.finditer(name)]
+
+
+def without_splits(name: str) -> str:
+    """A name without the words for splits in it."""
+    return _WORD.sub("", name)
 
 
 def by_split(root: Path, files: Iterable[Path]) -> dict[str | None, list[Path]]:
@@ -125,11 +144,16 @@ def check_different(files: Sequence[Path]) -> None:
             raise UserError(f"{other} and {path} are the same file; remove one")
 
 
+def is_pointer(start: bytes) -> bool:
+    """Whether a file that begins so is only a pointer of Git LFS to data that are elsewhere."""
+    return start.startswith(_POINTER)
+
+
 def check_here(path: Path) -> None:
     """Raise UserError if the file is only a pointer of Git LFS to data that are elsewhere."""
     with path.open("rb") as file:
-        is_pointer = file.read(len(_POINTER)) == _POINTER
-    if is_pointer:
+        start = file.read(len(_POINTER))
+    if is_pointer(start):
         raise UserError(f"{path}: is a pointer of Git LFS, not the data; run git lfs pull")
 
 

@@ -22,7 +22,7 @@ _READ = {
 }
 # Without effect on a picture in RGB and of the right size.
 _NO_EFFECT = {
-    *("processor_class", "_processor_class", "_valid_processor_keys", "model_input_names"),
+    *("processor_class", "model_input_names"),
     *("do_convert_rgb", "resample", "default_to_square", "data_format", "input_data_format"),
     *("return_tensors", "device", "disable_grouping", "image_seq_length"),
 }
@@ -94,18 +94,26 @@ def _check_known(values: dict[str, Any]) -> None:
             f"expected {', '.join(f'{name}ImageProcessor' for name in PLAIN)}"
         )
     for field, value in values.items():
+        if field.startswith("_") or field == "transformers_version":  # notes of whoever wrote it
+            continue
         if field not in _READ | _NO_EFFECT and value is not None and value is not False:
             raise UserError(f"{field}: {value!r}: unknown; remove it if it does not change pixels")
         if field.startswith("do_") and not isinstance(value, bool | None):
             raise UserError(f"{field}: {value!r} must be true or false")
 
 
+def _does(values: dict[str, Any], step: str) -> bool:
+    """Whether it takes a step, e.g. `do_pad`. As in transformers, null is no, and only padding may
+    be left out.
+    """
+    return bool(values.get(step, step != "do_pad"))
+
+
 def _check_sizes(values: dict[str, Any], side: int) -> None:
     """Raise UserError if a square picture of this side would be resized, cropped or padded."""
     for does, field in _SIZES.items():
         size = values.get(field)
-        unused = values.get(does) is False or (does == "do_pad" and not values.get(does))
-        if size is None or unused:
+        if size is None or not _does(values, does):
             continue
         sides = _sides(size, may_be_edge=field == "size")
         if not sides or any(one != side for one in sides):
@@ -137,7 +145,7 @@ def _sides(size: Any, may_be_edge: bool) -> list[Any]:
 
 def _factor(values: dict[str, Any]) -> float:
     """What pixels from 0 to 255 are multiplied with."""
-    if values.get("do_rescale") is False:
+    if not _does(values, "do_rescale"):
         return 1.0
     factor: Any = values.get("rescale_factor")
     if factor is None:
@@ -149,7 +157,7 @@ def _factor(values: dict[str, Any]) -> float:
 
 def _channels(values: dict[str, Any]) -> tuple[Channels, Channels]:
     """The mean and standard deviation of each channel in the file."""
-    if values.get("do_normalize") is False:
+    if not _does(values, "do_normalize"):
         return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     read = []
     for field in ("image_mean", "image_std"):

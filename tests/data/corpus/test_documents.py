@@ -103,6 +103,15 @@ def test_faults_are_named_with_line_or_byte(tmp_path, monkeypatch, name, content
     refused(write(tmp_path / name, content), match)
 
 
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.string_view(), "dictionary"])
+def test_text_columns_of_other_tools(tmp_path, kind):
+    """polars writes views, pandas categories."""
+    column = pa.array([*TEXTS, None])
+    column = column.dictionary_encode() if kind == "dictionary" else column.cast(kind)
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet")
+    assert read(str(tmp_path / "a.parquet")) == [*TEXTS, ""]
+
+
 def test_parquet_columns_that_hold_no_text(tmp_path):
     path_or_id = str(tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": [1, 2]}), path_or_id)

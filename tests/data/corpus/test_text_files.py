@@ -111,6 +111,18 @@ def test_the_user_s_validation_text_is_used(tmp_path, tokenizer, capsys):
     assert file == [{"train.txt"}, {"valid.txt"}]
 
 
+def test_validation_documents_in_the_training_text_are_counted(tmp_path, tokenizer, capsys):
+    """A copy of a file has another name, and `clean: false` keeps what is there."""
+    root = folder(tmp_path / "x", **dict.fromkeys(["train.txt"]))
+    (root / "valid.txt").write_bytes((root / "train.txt").read_bytes())
+    (root / "train-2.txt").write_text("another one")
+    n_both = len(list(read_documents(str(root / "valid.txt"))))
+    stories(root, tokenizer, tmp_path, clean=False)
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"gpt2v: corpus: {n_both} documents are training text, too; clean: false trains on them"
+    )
+
+
 def test_validation_text_is_never_trained_on(tmp_path, tokenizer):
     root = folder(tmp_path / "x", **dict.fromkeys(["a.txt", "b.txt"]))
     for valid in (root / "b.txt", root):
@@ -245,6 +257,13 @@ def test_a_link_to_a_file_of_the_folder_is_refused(tmp_path):
     (root / "train.txt").symlink_to("test.txt")
     refused("test.txt and .*train.txt are the same file", read_documents, str(root))
     refused("are the same file", lambda: sources_of(config(root)))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "c4-train.00000-of-00001.ndjson"])
+def test_json_under_another_name_is_another_format(tmp_path, name):
+    root = folder(tmp_path / "x", **dict.fromkeys([name]))
+    refused("; name it .jsonl if it has one object in each line", read_documents, str(root / name))
+    refused(rf"not read: {name} \(other format\)", read_documents, str(root))
 
 
 @pytest.mark.parametrize("name", ["a.txt.zst", "a.zip", "a.parquet.gz", "a.gz"])

@@ -164,6 +164,35 @@ def test_matching_leaves_labels_out_of_range():
 # ---- shards ------------------------------------------------------------------------------------
 
 
+def test_pictures_that_are_there_twice_are_said(tmp_path, capsys):
+    """As by a shard that was copied over another: 30 copies, one of them of another class."""
+    write(tmp_path / "test.parquet", PICTURES[90:])
+    write(tmp_path / "train.parquet", PICTURES[:95])
+    before = load_bank(cifar(tmp_path)).counts.sum()
+    assert said(capsys) == [
+        f"gpt2v: tiles.path: {tmp_path}: of 95 training pictures, 5 are left out, as they are in "
+        "the test files"
+    ]
+    table = pq.read_table(tmp_path / "train.parquet").slice(0, 30)
+    labels = table["label"].to_pylist()
+    labels[0] = (labels[0] + 1) % 3
+    table = table.set_column(1, "label", pa.array(labels, pa.int64()))
+    pq.write_table(table, tmp_path / "train-2.parquet")
+    assert load_bank(cifar(tmp_path)).counts.sum() == before + 30
+    (line,) = said(capsys)
+    assert line.endswith(
+        "of 125 training pictures, 5 are left out, as they are in the test files, 30 are copies of "
+        "others, 1 are in a second class"
+    )
+
+
+def test_bytes_may_be_a_column_of_views(tmp_path):
+    """As polars writes them."""
+    write(tmp_path / "test.parquet", PICTURES[90:], types=(pa.binary_view(), pa.uint8()))
+    write(tmp_path / "train.parquet", PICTURES[:90])
+    check_classes(load_bank(cifar(tmp_path)))
+
+
 def test_shards_whose_columns_have_other_types(tmp_path):
     types = itertools.product(
         (pa.binary(), pa.large_binary()), (pa.int64(), pa.uint8(), pa.int16())
@@ -252,7 +281,14 @@ def write_binary(root, names):
     (root / "batches.meta.txt").write_text(names)
 
 
-@pytest.mark.parametrize("lines", ["\n".join(CLASS_NAMES), "\r\n".join([*CLASS_NAMES, "", ""])])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "\n".join(CLASS_NAMES),
+        "\r\n".join([*CLASS_NAMES, "", ""]),
+        "\ufeff" + "\n".join(CLASS_NAMES),
+    ],
+)
 def test_names_of_the_binary_version(tmp_path, capsys, lines):
     write_binary(tmp_path / "b", lines)
     (tmp_path / "b" / "readme.html").write_text("")

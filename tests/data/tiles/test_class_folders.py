@@ -105,6 +105,15 @@ def test_hidden_folders_and_those_of_systems_are_no_classes(root, capsys):
     assert said(capsys)[0].endswith("hidden folders (1)")
 
 
+def test_what_is_left_out_is_one_line_whatever_its_names(root, capsys):
+    (root / "ant" / "a.x\ny").write_text("")
+    for number in range(500):
+        (root / "ant" / f"a.{number}").write_text("")
+    assert n_tiles(root) == 12
+    (line,) = said(capsys)
+    assert len(line) <= 600
+
+
 def test_pictures_deeper_in_a_class_are_refused_and_other_folders_are_counted(root, capsys):
     (root / "ant" / "notes" / "more").mkdir(parents=True)
     (root / "ant" / "notes" / "more" / "a.txt").write_text("")
@@ -130,7 +139,36 @@ def test_folders_for_splits_are_refused(tmp_path, names):
     assert "CLASS/picture.png" in line
 
 
-@pytest.mark.parametrize("name", ["test", "val", "validation", "valid"])
+@pytest.mark.parametrize(
+    "names", [("train_images", "test_images"), ("seg-TRAIN", "seg-test"), ("trainset", "valset")]
+)
+def test_folders_that_differ_only_in_words_for_splits_are_refused(root, tmp_path, names):
+    (tmp_path / "g").mkdir()
+    for name, old in zip(names, ("ant", "bee"), strict=True):
+        (root / old).rename(tmp_path / "g" / name)
+    line = wrong_tiles(config(tmp_path / "g"), "are named like splits, not like classes")
+    assert all(name in line for name in names)
+
+
+def test_classes_may_have_words_for_splits_in_their_names(root, capsys):
+    for old, name in {"ant": "test tube", "bee": "train station", "cow": "dev board"}.items():
+        (root / old).rename(root / name)
+    assert load_bank(config(root)).class_names == ("dev board", "test tube", "train station")
+    assert said(capsys) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["System Volume Information", "#recycle", "@Recycle", "__pycache__", "FOUND.000"]
+)
+def test_folders_of_other_systems_are_no_classes(root, name, capsys):
+    (root / name).mkdir()
+    (root / name / "0.png").write_bytes(picture())
+    (root / "ant" / "Icon\r").write_bytes(b"")
+    assert load_bank(config(root)).class_names == ("ant", "bee", "cow")
+    assert said(capsys) == []
+
+
+@pytest.mark.parametrize("name", ["test", "val", "validation", "valid", "dev", "Evaluation"])
 def test_a_folder_for_a_split_beside_class_folders_is_refused(root, name):
     (root / name).mkdir()
     (root / name / "0.png").write_bytes(picture())

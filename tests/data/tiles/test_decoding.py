@@ -178,6 +178,74 @@ def test_png_files_with_another_gamma_or_other_primary_colours_are_refused(name,
         np.testing.assert_array_equal(decode(told, 16), pixels)
 
 
+@pytest.mark.parametrize(("values", "is_read"), [((1, 13, 0, 1), True), ((12, 13, 0, 1), False)])
+def test_colours_that_a_png_file_names_by_number_come_first(values, is_read):
+    """The chunk cICP, of PNG's third edition."""
+    pixels = noise()
+    blob = with_chunk(file_of(pixels, icc_profile=SRGB), b"cICP", bytes(values))
+    if is_read:
+        np.testing.assert_array_equal(decode(blob, 16), pixels)
+    else:
+        assert "colours by cICP [12, 13, 0, 1]; convert it to sRGB" in why_not(blob)
+
+
+@pytest.mark.parametrize(
+    ("space", "index", "is_read"),
+    [(1, "R98", True), (65535, None, True), (65535, "R03", False), (2, None, False)],
+)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_cameras_name_adobe_rgb_in_exif_data(kind, space, index, is_read):
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: space} | ({0xA005: {1: index}} if index else {})
+    blob = file_of(noise(), kind, exif=exif.tobytes())
+    if is_read:
+        decode(blob, 16)
+    else:
+        assert "colours of Adobe RGB by its EXIF data" in why_not(blob)
+        decode(file_of(noise(), kind, exif=exif.tobytes(), icc_profile=SRGB), 16)
+
+
+@pytest.mark.parametrize("content", [b"nothing of the kind", b"MM\0\x2a", b""])
+def test_damaged_exif_data_change_nothing(content):
+    blob = file_of(noise(), "JPEG", exif=b"Exif\0\0" + content)
+    np.testing.assert_array_equal(decode(blob, 16), decode(file_of(noise(), "JPEG"), 16))
+
+
+def bitmap(profile, kind=b"DEBM"):
+    """A BMP file of version 5, with a colour profile."""
+    pixels = file_of(noise(), "BMP")[54:]
+    header = struct.pack("<IiiHHIIiiII", 124, 16, 16, 1, 24, 0, len(pixels), 0, 0, 0, 0)
+    header += bytes(16) + kind + bytes(48)
+    header += struct.pack("<IIII", 4, 124 + len(pixels), len(profile), 0)
+    size = 14 + 124 + len(pixels) + len(profile)
+    return b"BM" + struct.pack("<IHHI", size, 0, 0, 138) + header + pixels + profile
+
+
+def test_colour_profiles_of_bmp_and_gif_files():
+    np.testing.assert_array_equal(decode(bitmap(SRGB), 16), noise())
+    np.testing.assert_array_equal(decode(bitmap(b"", kind=b"BGRs"), 16), noise())
+    assert "colour profile 'sRGB built-in'" in why_not(bitmap(swapped()))
+    assert "its colour profile cannot be used" in why_not(bitmap(b"profile.icc", kind=b"KNIL"))
+    plain = file_of(Image.fromarray(noise()).convert("P"), "GIF")
+    for profile in (SRGB, swapped()):
+        parts = [profile[i : i + 255] for i in range(0, len(profile), 255)]
+        block = b"".join(bytes([len(part)]) + part for part in parts)
+        at = plain.index(b",", 13 + 768)  # before the picture
+        blob = plain[:at] + b"\x21\xff\x0bICCRGBG1012" + block + b"\0" + plain[at:]
+        if profile == SRGB:
+            np.testing.assert_array_equal(decode(blob, 16), decode(plain, 16))
+        else:
+            assert "colour profile 'sRGB built-in'" in why_not(blob)
+
+
+def test_primary_colours_of_a_tiff_file():
+    white = {318: (0.3127, 0.329)}
+    same = file_of(noise(), "TIFF", tiffinfo={**white, 319: (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)})
+    np.testing.assert_array_equal(decode(same, 16), noise())
+    other = file_of(noise(), "TIFF", tiffinfo={**white, 319: (0.64, 0.33, 0.21, 0.71, 0.15, 0.06)})
+    assert "not those of sRGB" in why_not(other)
+
+
 # ---- bits, frames and sizes --------------------------------------------------------------------
 
 
@@ -210,6 +278,25 @@ def test_animations_and_pages_are_refused_and_one_frame_is_read(kind, options):
     np.testing.assert_array_equal(decode(one, 16), np.asarray(expected))
 
 
+@pytest.mark.parametrize(
+    "blob",
+    [
+        b"P1\n# a comment\n3 2\n010\n1 0 1\n",
+        b"P2 3 2 255 0 1 2 3 4 5\n",
+        b"P3 1 2 15 0 1 2 3 4 5\n",
+        b"P4 3 2\n\x40\xa0",
+        b"P5 3 2 255\n012345",
+        b"P5 3 2 100\n012345",
+        b"P6 1 2 255\n012345",
+    ],
+)
+def test_files_of_the_ppm_family_hold_one_picture(blob):
+    expected = np.asarray(Image.open(io.BytesIO(blob)).convert("RGB").resize((16, 16)))
+    np.testing.assert_array_equal(decode(blob, 16), expected)
+    np.testing.assert_array_equal(decode(blob + b"\n", 16), expected)
+    assert "another picture follows the first" in why_not(blob + blob)
+
+
 def test_a_frame_that_does_not_fill_a_gif_is_refused():
     blob = bytearray(file_of(Image.fromarray(noise()).convert("P"), "GIF"))
     blob[6:10] = struct.pack("<HH", 20, 20)  # the size of the screen
@@ -240,6 +327,11 @@ def test_other_modes_and_formats_are_refused():
     ):
         line = why_not(blob)
         assert "no picture in a format that is read: BMP, GIF, JPEG, PNG" in line
+
+
+def test_a_pointer_of_git_lfs_is_named():
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    assert "a pointer of Git LFS, not the data; run git lfs pull" in why_not(pointer)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM"])

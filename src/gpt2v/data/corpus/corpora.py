@@ -270,5 +270,12 @@ def _labelled(
     for document in read("valid"):
         held_out.add(content_key(document))
         yield "valid", document
+    n_both = 0
     for document in read("train", held_out):
+        n_both += not config.clean and content_key(document) in held_out
         yield "train", document
+    if n_both:  # cleaning leaves them out
+        say(
+            f"{sources['valid'].key}: {n_both} documents are training text, too; clean: false "
+            "trains on them"
+        )

@@ -168,12 +168,20 @@ def _read_parquet(path: Path, field: str, key: str) -> Iterator[str]:
                 there = ", ".join(names)
                 raise UserError(f"{where}: no column '{field}' (columns: {there}); set field")
             dtype = file.schema_arrow.field(field).type
-            if not (pyarrow.types.is_string(dtype) or pyarrow.types.is_large_string(dtype)):
+            if not _is_text(dtype):
                 raise UserError(f"{where}: column '{field}' is {dtype}, expected text")
             for batch in file.iter_batches(batch_size=_ROWS, columns=[field]):
                 yield from (text or "" for text in batch.column(0).to_pylist())
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{where}: not a readable parquet file ({first_line(error)})") from None
+
+
+def _is_text(dtype: pyarrow.DataType) -> bool:
+    """Whether a column holds text: also as polars (views) and pandas (categories) write it."""
+    if pyarrow.types.is_dictionary(dtype):
+        dtype = dtype.value_type
+    kinds = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_string_view)
+    return any(is_kind(dtype) for is_kind in kinds)
 
 
 def _read_hub(name: str, field: str, split: str, key: str) -> Iterator[str]:

@@ -130,10 +130,12 @@ def _alone(path: Path, key: str) -> TextFiles:
     """A file that is named is read, whatever its name says; of a set of shards it is read alone."""
     if not text_kind(path):
         reason = f"expected {_EXPECTED}, or a folder"
-        if path.suffix.lower() in _PACKED:
+        if _is_packed(path):
             reason = (
                 "cannot be read; decompress it first, or use .txt or .jsonl with .gz, .bz2, .xz"
             )
+        elif _is_json_lines(path):
+            reason += "; name it .jsonl if it has one object in each line"
         raise UserError(f"{path}: {reason}")
     if not path.is_file():
         raise UserError(f"{path}: is no regular file")
@@ -169,7 +171,19 @@ def _why_not(path: Path) -> str:
     """Why a file with this name is not read; empty: it is."""
     if text_kind(path):
         return ""
-    return _UNREAD_PACKED if path.suffix.lower() in _PACKED else OTHER_FORMAT
+    return _UNREAD_PACKED if _is_packed(path) else OTHER_FORMAT
+
+
+def _is_packed(path: Path) -> bool:
+    """Whether a file that is not read may be text that is compressed in another way."""
+    last, inner = path.suffix.lower(), Path(path.stem).suffix.lower()
+    return last in _PACKED and (last not in COMPRESSIONS or inner in ("", ".tar", *_FORMATS))
+
+
+def _is_json_lines(path: Path) -> bool:
+    """Whether a file may be what is read as .jsonl, under another name."""
+    name = path.stem if path.suffix.lower() in COMPRESSIONS else path.name
+    return Path(name).suffix.lower() in (".json", ".ndjson", ".jsonlines")
 
 
 def _is_empty(file: Path) -> bool:

@@ -13,6 +13,7 @@ test tiles, but have different training tiles in the validation split.
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data import rng
@@ -27,7 +28,7 @@ from gpt2v.data.data_files import (
     names_below,
     some_of,
 )
-from gpt2v.data.rng import Ints
+from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles import sprites
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, TileBank, sorted_by_class
 from gpt2v.data.tiles.cifar_formats import (
@@ -108,6 +109,7 @@ def cifar_bank(config: TilesConfig) -> TileBank:
     split = np.where(rng.unit(digests) < VAL_SHARE, SPLITS.index("val"), SPLITS.index("train"))
     is_test = np.arange(len(blobs)) < len(data.blobs["test"])
     split[is_test] = SPLITS.index("test")
+    _say_copies(data.where, digests, labels, is_test)
     usable = readable & (is_test | ~np.isin(digests, digests[is_test]))
     splits = {}
     for number, name in enumerate(SPLITS):
@@ -120,6 +122,28 @@ def cifar_bank(config: TilesConfig) -> TileBank:
             digests[own],
         )
     return TileBank(config.source, data.class_names, config.size, splits)
+
+
+def _say_copies(where: str, digests: U64, labels: Ints, is_test: NDArray[np.bool_]) -> None:
+    """Say how many training pictures are also in the test files, or in the files several times.
+
+    Args:
+        digests: (n_pictures,) hash of each picture.
+        labels: (n_pictures,) class of each picture.
+        is_test: (n_pictures,) whether it is in the test files.
+    """
+    train = np.stack([digests[~is_test], labels[~is_test].astype(np.uint64)], axis=1)
+    in_test = np.isin(train[:, 0], digests[is_test])
+    train = train[~in_test]
+    n_pictures, n_pairs = len(np.unique(train[:, 0])), len(np.unique(train, axis=0))
+    found = {
+        "are left out, as they are in the test files": int(in_test.sum()),
+        "are copies of others": len(train) - n_pictures,
+        "are in a second class": n_pairs - n_pictures,
+    }
+    if any(found.values()):
+        told = ", ".join(f"{n} {what}" for what, n in found.items() if n)
+        say_from_first(f"tiles.path: {where}: of {len(in_test)} training pictures, {told}")
 
 
 def _read(config: TilesConfig, version: Version) -> CifarFiles:

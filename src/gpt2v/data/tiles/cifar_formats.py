@@ -140,7 +140,8 @@ def _checked(table: pyarrow.Table, names: Names, where: str, version: Version) -
     img, label = (table.schema.field(name).type for name in ("img", version.label))
     fields = {f.name: f.type for f in img} if pyarrow.types.is_struct(img) else {}
     blob = fields.get("bytes", pyarrow.null())
-    if not (pyarrow.types.is_binary(blob) or pyarrow.types.is_large_binary(blob)):
+    types = pyarrow.types
+    if not (types.is_binary(blob) or types.is_large_binary(blob) or types.is_binary_view(blob)):
         raise UserError(f"tiles.path: {where}: column 'img' is {img}, expected a struct with bytes")
     if not pyarrow.types.is_integer(label):
         raise UserError(
@@ -247,7 +248,7 @@ def read_binary(root: Path, folders: list[Path], version: Version) -> CifarFiles
         if not (folder / name).is_file():
             raise UserError(f"tiles.path: {folder}: {name} is missing from the binary version")
     try:
-        lines = (folder / version.names).read_text("utf-8").splitlines()
+        lines = (folder / version.names).read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UserError(f"tiles.path: {folder / version.names}: not a text file") from None
     class_names = names_of_lines(lines, str(folder / version.names))

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from gpt2v.data.data_files import SPLIT_WORDS, some_of, splits_in, without_splits
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.names import in_one_form
 from gpt2v.errors import UserError
-from gpt2v.messages import show
+from gpt2v.messages import one_line, show
 
 # Suffixes of pictures. Those in formats that are not read are refused when they are decoded.
 _PICTURES = frozenset({
@@ -27,10 +28,12 @@ _PICTURES = frozenset({
 # And files that begin with ._, where macOS keeps properties of files.
 _SYSTEM = frozenset({
     "__macosx", "@eadir", "$recycle.bin", "thumbs.db", "ehthumbs.db", "desktop.ini", "lost+found",
+    "system volume information", "recycler", "found.000", "#recycle", "@recycle", "@tmp",
+    "__pycache__", "icon\r", ".appledouble", ".temporaryitems", ".documentrevisions-v100",
     ".ds_store", ".git", ".gitignore", ".gitattributes", ".gitkeep", ".ipynb_checkpoints",
     ".directory", ".localized", ".trashes", ".spotlight-v100", ".fseventsd", ".cache", ".nomedia",
 })  # fmt: skip
-_SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+_SPLITS = frozenset(word for words in SPLIT_WORDS.values() for word in words)
 _CLASS = "train"  # a vehicle, and a class of CIFAR-100
 
 
@@ -77,11 +80,13 @@ def find_classes(root: Path) -> ClassFolders:
             raise UserError(f"tiles.path: {folder}: this class folder has no picture")
         files += own
         labels += [label] * len(own)
+    _check_all_splits(root, folders)
     if len(folders) < 2:
         raise UserError(f"tiles.path: {root}: found {len(folders)} class folders, need 2 or more")
     if left_out:
         counts = ", ".join(f"{what} ({n})" for what, n in sorted(Counter(left_out).items()))
-        show(f"tiles.path: {root}: left out, as no pictures of a class: {counts}")
+        line = f"tiles.path: {root}: left out, as no pictures of a class: {counts}"
+        show(one_line(line))
     return ClassFolders(tuple(f.name for f in folders), files, np.array(labels, np.int64))
 
 
@@ -116,6 +121,17 @@ def _check_split(root: Path, folder: Path) -> None:
             "class"
         )
     show(f"tiles.path: {folder}: is read as a class named '{folder.name}', not as a split")
+
+
+def _check_all_splits(root: Path, folders: list[Path]) -> None:
+    """Raise UserError if the folders differ only in words for splits, as `train_x` and `test_x`."""
+    splits = {split for folder in folders for split in splits_in(folder.name)}
+    if len(folders) > 1 and splits and len({without_splits(f.name) for f in folders}) == 1:
+        names = some_of([folder.name for folder in folders])
+        raise UserError(
+            f"tiles.path: {root}: {names}: are named like splits, not like classes; expected "
+            f"{root / 'CLASS' / 'picture.png'}. gpt2v makes its own splits"
+        )
 
 
 def _check_nested(root: Path, folder: Path, inner: Path) -> None:

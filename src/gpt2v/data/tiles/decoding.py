@@ -6,13 +6,15 @@ frames, there is no single right conversion.
 """
 
 import io
+import re
 import warnings
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
+from gpt2v.data.data_files import is_pointer
+from gpt2v.data.tiles.colours import other_colours
 from gpt2v.data.tiles.resizing import Pixels
 from gpt2v.errors import first_line
 
@@ -31,13 +33,6 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }  # EXIF orientation -> what turns the picture upright; others are upright
-
-# The colours of PNG files without a profile: those of sRGB, to 1%.
-_GAMMA = 0.45455
-_PRIMARIES = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
-_SAME = (
-    3  # grey levels by which a profile may differ from sRGB: versions of sRGB differ in rounding
-)
 
 
 class Unreadable(Exception):
@@ -60,6 +55,8 @@ def decode(blob: bytes, size: int) -> Pixels:
     except Unreadable:
         raise
     except UnidentifiedImageError:
+        if is_pointer(blob):
+            raise Unreadable("a pointer of Git LFS, not the data; run git lfs pull") from None
         raise Unreadable(f"no picture in a format that is read: {_READ}") from None
     except Exception as error:  # Pillow's readers raise many types, even SyntaxError
         reason = first_line(error).split("<")[0].strip() or type(error).__name__
@@ -78,7 +75,7 @@ def _opened(blob: bytes) -> Image.Image:
     picture = Image.open(io.BytesIO(blob), formats=_FORMATS)
     if not all(picture.size):
         raise Unreadable(f"{picture.width}x{picture.height} pixels")
-    _check_frames(picture)
+    _check_frames(picture, blob)
     is_deep = _is_deep(picture)
     picture.load()
     if picture.mode not in _EXACT or picture.has_transparency_data:
@@ -86,13 +83,14 @@ def _opened(blob: bytes) -> Image.Image:
         raise Unreadable(f"mode {picture.mode}{seen}; convert it to RGB")
     if is_deep:
         raise Unreadable("16 bits in each channel; convert it to 8 bits")
-    _check_colours(picture)
+    if colours := other_colours(picture, blob):
+        raise Unreadable(f"{colours}; convert it to sRGB")
     turn = _UPRIGHT.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     upright: Image.Image = picture if turn is None else picture.transpose(turn)
     return upright.convert("RGB")
 
 
-def _check_frames(picture: ImageFile.ImageFile) -> None:
+def _check_frames(picture: ImageFile.ImageFile, blob: bytes) -> None:
     """Raise Unreadable unless there is one frame, which fills the picture.
 
     The first picture of an MPO file is the photograph; cameras add previews and depth maps.
@@ -102,47 +100,31 @@ def _check_frames(picture: ImageFile.ImageFile) -> None:
         raise Unreadable(f"{n_frames} frames or pages; keep one")
     if picture.format == "GIF" and picture.tile[0][1] != (0, 0, *picture.size):
         raise Unreadable("its frame does not fill it; convert it to RGB")
+    if picture.format == "PPM" and _is_followed(picture, blob):
+        raise Unreadable("another picture follows the first; keep one")
+
+
+def _is_followed(picture: ImageFile.ImageFile, blob: bytes) -> bool:
+    """Whether another picture stands behind that of a PPM, PGM or PBM file, not loaded yet."""
+    codec, _, start, args = picture.tile[0]
+    largest = args[-1] if isinstance(args, tuple) else None  # value of a sample
+    if codec == "ppm_plain":
+        return re.search(rb"^\s*P[1-6]\s", blob[start:], re.MULTILINE) is not None
+    row = picture.width * len(picture.getbands())  # bytes, or bits
+    if args == "1;I":
+        row = -(-row // 8)
+    elif codec == "ppm" and isinstance(largest, int) and largest > 255:
+        row *= 2
+    end = blob[start + row * picture.height :]
+    return re.match(rb"\s*P[1-6]\s", end) is not None
 
 
 def _is_deep(picture: ImageFile.ImageFile) -> bool:
     """Whether the file, not loaded yet, has more than 8 bits where Pillow keeps 8."""
     for codec, _, _, args in picture.tile:
         parts: tuple[Any, ...] = args if isinstance(args, tuple) else (args,)
-        if codec.startswith("ppm"):  # the last part is the largest value of a sample
-            return bool(parts[-1] > 255)
+        if codec.startswith("ppm"):  # the last part is the largest value; one bit has none
+            return isinstance(parts[-1], int) and parts[-1] > 255
         if ";16" in str(parts[0]) and picture.format in ("PNG", "TIFF"):
             return True
     return False
-
-
-def _check_colours(picture: Image.Image) -> None:
-    """Raise Unreadable if the file says that its colours are others than those of sRGB."""
-    info = picture.info
-    if profile := info.get("icc_profile"):
-        name = _other_profile(profile, picture.mode in ("L", "1"))
-        if name is not None:
-            raise Unreadable(f"colour profile '{name}'; convert it to sRGB")
-    elif "srgb" not in info:
-        gamma, primaries = info.get("gamma", _GAMMA), info.get("chromaticity", _PRIMARIES)
-        if not np.allclose([gamma, *primaries], [_GAMMA, *_PRIMARIES], rtol=0.01):
-            raise Unreadable("its gamma or primary colours are not those of sRGB; convert it")
-
-
-@lru_cache(maxsize=64)
-def _other_profile(profile: bytes, is_grey: bool) -> str | None:
-    """The name of an ICC profile that changes colours; None for one of sRGB.
-
-    Raises:
-        PyCMSError: the profile is damaged, or belongs to pictures of another type.
-    """
-    given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    levels = np.arange(0, 256, 15, dtype=np.uint8)
-    grey = np.repeat(levels[:, None, None], 3, axis=2)  # (n_levels, 1, 3)
-    every = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 1, 3)
-    shown = Image.fromarray(grey if is_grey else every)
-    mode = "L" if is_grey and given.profile.xcolor_space.strip() == "GRAY" else "RGB"
-    transform = ImageCms.buildTransform(given, ImageCms.createProfile("sRGB"), mode, "RGB")
-    seen = ImageCms.applyTransform(shown.convert(mode), transform)
-    assert seen is not None
-    change = np.abs(np.asarray(seen, np.int64) - np.asarray(shown, np.int64)).max()
-    return None if change <= _SAME else ImageCms.getProfileDescription(given).strip()
