@@ -15,8 +15,10 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     """A path in which `~` or `~USER` at the beginning is replaced by the home folder.
 
     Raises:
-        UserError: there is no such user, or this user has no home folder.
+        UserError: it is empty, there is no such user, or this user has no home folder.
     """
+    if path == "":  # else it would be the current folder
+        raise UserError("the path is empty")
     try:
         return Path(path).expanduser()
     except RuntimeError:

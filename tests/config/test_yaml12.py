@@ -1,5 +1,6 @@
 """YAML 1.2 with the core schema: what is written is read back, and a mistake is one short line."""
 
+import json
 import math
 
 import pytest
@@ -192,3 +193,36 @@ def test_any_text_is_read_or_refused(text):
         assert exact(read_yaml(dump_yaml(value), "f")) == exact(value) or "nan" in str(value)
     assert len(said) < 400
     assert said.isprintable()
+
+
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_what_ends_a_line_in_yaml_1_1_only(character):
+    """Such characters come along with copied text; behind a # they are part of the comment."""
+    assert read_yaml(f"a: 1  # was{character}b: 2\n", "x") == {"a": 1}
+    assert read_yaml(f"a: b{character}c\nd: 'e{character}f'\n", "x") == {
+        "a": f"b{character}c",
+        "d": f"e{character}f",
+    }
+    assert read_yaml('a: "\\U0010FFFD\\L\\udbff\\udffd' + character + '"', "x") == {
+        "a": f"\U0010fffd\u2028\U0010fffd{character}"
+    }
+    with pytest.raises(UserError, match="x: line 2: not valid YAML: a is given twice"):
+        read_yaml(f"a: 1 # {character}\na: 2", "x")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps({"a": [1, {"b": "c"}]}, indent="\t"),
+        "a:\t[1, {b: c}]\t# comment\n\t\n \t# another\n",
+        "a:\n-\t1\t\n- b:\tc\n",
+    ],
+)
+def test_tabs_between_values(text):
+    assert read_yaml(text, "x") == {"a": [1, {"b": "c"}]}
+
+
+@pytest.mark.parametrize("text", ["a:\n\tb: 1\n", "\ta: 1\n", "a:\n  b: 1\n\tc: 2\n"])
+def test_tabs_are_no_indentation(text):
+    with pytest.raises(UserError, match="a tab; use spaces for the indentation"):
+        read_yaml(text, "x")

@@ -2,7 +2,7 @@
 
 PyYAML reads YAML 1.1, where `010` is 8, `1:30` is 90 and `yes` is true. Here only its parser is
 used; what a scalar means is decided by the core schema
-(https://yaml.org/spec/1.2.2/#103-core-schema). Anchors, aliases and merge keys (`<<`) work. What
+(https://yaml.org/spec/1.2.2/#103-core-schema), and U+0085, U+2028 and U+2029 end no lines. Anchors, aliases and merge keys (`<<`) work. What
 is read is a tree: every alias is a copy.
 """
 
@@ -30,6 +30,24 @@ _PATTERNS = {
 }
 _FIRST = {"int": "-+0123456789", "float": "-+.0123456789"}  # characters that they can begin with
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_OLD_BREAKS = "\x85\u2028\u2029"  # ends of lines in YAML 1.1; characters like others in YAML 1.2
+_BLANK = re.compile("[ \t]*[#\r\n\0]")  # the rest of a line; NUL: the end of the text
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads tabs between tokens, as in JSON with tabs; at the start of a line they are none."""
+
+    def scan_to_next_token(self) -> None:
+        """Skip spaces, tabs, comments and line breaks."""
+        super().scan_to_next_token()
+        while self.peek() == "\t" and self._may_be_tab():
+            self.forward()
+            super().scan_to_next_token()
+
+    def _may_be_tab(self) -> bool:
+        before = self.buffer[self.pointer - self.column : self.pointer]
+        is_rest = _BLANK.match(self.buffer, self.pointer) is not None
+        return bool(self.flow_level or before.strip() or is_rest)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -110,7 +128,9 @@ class _Document:
     """The events of PyYAML's parser, made into values."""
 
     def __init__(self, text: str) -> None:
-        self._events: Iterator[Any] = yaml.parse(text, yaml.SafeLoader)
+        stand_ins = _stand_ins(text)
+        self._meant = {stand_in: break_ for break_, stand_in in stand_ins.items()}
+        self._events: Iterator[Any] = yaml.parse(text.translate(stand_ins), _Loader)
         self._anchors: dict[str, list[Any]] = {}  # name -> [value]; []: its value is not complete
         self._count = 0
 
@@ -136,6 +156,7 @@ class _Document:
             self._anchors[event.anchor] = []
         value: Any
         if isinstance(event, yaml.ScalarEvent):
+            event.value = event.value.translate(self._meant)
             value = _scalar(event)
         elif isinstance(event, yaml.SequenceStartEvent):
             _check_tag(event, "seq")
@@ -205,6 +226,15 @@ class _Document:
             _refuse(event, f"more than {_MOST_VALUES:,} values (an alias counts each time)")
         if depth > _DEEPEST:
             _refuse(event, f"lists and mappings inside each other, more than {_DEEPEST} deep")
+
+
+def _stand_ins(text: str) -> dict[int, int]:
+    """Characters that PyYAML takes for ends of lines -> others that the text does not have."""
+    if not any(break_ in text for break_ in _OLD_BREAKS):
+        return {}
+    private = range(0x10FFFD, 0x100000, -1)  # neither as they are nor as an escape
+    free = (n for n in private if chr(n) not in text and f"{n:08x}" not in text.lower())
+    return dict(zip(map(ord, _OLD_BREAKS), free, strict=False))
 
 
 def _scalar(event: Any) -> Any:

@@ -177,13 +177,14 @@ class GridDataset:
                 sides = (range(*np.add(bounds(size), (0, 1))) for size in (spec.rows, spec.cols))
                 for rows, cols in product(*sides):
                     view.span_of(rows, cols)
+        check_spelling(spec, view, render)
+        with within(self.key):
             needed = max_length(spec, render, view, mode)
             if needed > n_positions:
                 raise UserError(
                     f"rows, cols: a {spec.size} grid ({layout}, {mode}) needs {needed} positions, "
                     f"but the GPT-2 has n_positions: {n_positions}"
                 )
-        check_spelling(spec, view, render)
 
     def first(self) -> Samples:
         """The first sample. Raises UserError if the tiles do not suffice for the spec."""

@@ -6,7 +6,7 @@ Shapes: B samples of a batch.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -166,10 +166,10 @@ class Stream:
                     continue
                 if spec.augment.held_out:
                     raise UserError("augment.held_out: held-out wordings are never trained on")
-                assert self.render is not None, "grids need tiles"
-                for split in ("train", "val"):
-                    data = self.dataset(spec, split)
-                    data.check(self.layout(spec), self.render, n_positions, spec.mode)
+            assert self.render is not None, "grids need tiles"
+            for split in ("train", "val"):
+                data = replace(self.dataset(spec, split), key=key)
+                data.check(self.layout(spec), self.render, n_positions, spec.mode)
 
 
 def training_hash(config: DataConfig, bank: TileBank | None, corpora: Iterable[Corpus] = ()) -> str:

@@ -10,6 +10,7 @@ Shapes: B samples of a batch, T token positions, K text pieces in a row.
 import numpy as np
 from tokenizers import Tokenizer
 
+from gpt2v.data.kept_text import tokens_of
 from gpt2v.data.rng import Ints
 
 END_OF_TEXT = "<|endoftext|>"  # begins, ends and separates documents
@@ -72,9 +73,12 @@ class PieceTable(Strings):
         self._flat: tuple[Ints, Ints, Ints] | None = None
 
     def tokens(self, string: str) -> list[int]:
-        """Token ids of one string, without special tokens around it."""
-        ids: list[int] = self.tokenizer.encode(string, add_special_tokens=False).ids
-        return ids
+        """Token ids of one string, without special tokens around it.
+
+        Raises:
+            UserError: the tokenizer cannot read it.
+        """
+        return tokens_of(self.tokenizer, [string], self.where)[0]
 
     def lengths(self, pieces: Ints) -> Ints:
         """Number of tokens of each piece, same shape."""

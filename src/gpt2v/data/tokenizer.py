@@ -16,8 +16,9 @@ from gpt2v.data.render.text import documents
 from gpt2v.data.render.views import TextView
 from gpt2v.data.text_pieces import SPECIAL_TOKENS, Strings
 from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tokenizer_files import read_tokenizer
 from gpt2v.errors import UserError
-from gpt2v.hub import needed_file, refuse_code
+from gpt2v.hub import HubError, needed_file, refuse_code
 from gpt2v.paths import expanded
 from gpt2v.progress import alive, waited
 
@@ -101,40 +102,31 @@ def load_tokenizer(path_or_id: str, key: str = "tokenizer.source") -> Tokenizer:
         UserError: the folder has other files, or asks for code of its own, or the tokenizer cannot
             be loaded or used.
     """
-    folder = expanded(path_or_id)
-    refuse_code(folder, key)
+    where = f"{key}: {path_or_id}"
+    refuse_code(expanded(path_or_id), key)
     try:
-        if (folder / "tokenizer.json").is_file():
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-            vocab, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
-            tokenizer = Tokenizer(models.BPE.from_file(vocab, merges))
-            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            tokenizer.decoder = decoders.ByteLevel()
-        elif folder.exists():
-            raise UserError(
-                f"{key}: {path_or_id}: expected tokenizer.json, or vocab.json and merges.txt"
-            )
-        else:
-            tokenizer = waited(
-                f"{key}: loading {path_or_id}",
-                lambda: Tokenizer.from_file(str(needed_file(path_or_id, "tokenizer.json"))),
-            )
-    except UserError:
-        raise
-    except Exception as error:  # the library raises bare Exception for every failure
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{key}: {path_or_id}: cannot be loaded: {reason}") from None
+        tokenizer = waited(f"{key}: loading {path_or_id}", lambda: _read(path_or_id))
+    except HubError as error:
+        raise UserError(f"{where}: cannot be loaded: {error}") from None
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if getattr(tokenizer.model, "dropout", None):
         raise UserError(
-            f"{key}: {path_or_id}: has dropout {tokenizer.model.dropout:g}, so that a text has "
+            f"{where}: has dropout {tokenizer.model.dropout:g}, so that a text has "
             "other tokens each time; set dropout to null in its tokenizer.json"
         )
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in SPECIAL_TOKENS])
-    _check_ids(tokenizer, f"{key}: {path_or_id}")
+    _check_ids(tokenizer, where)
     return tokenizer
+
+
+def _read(path_or_id: str) -> Tokenizer:
+    folder = expanded(path_or_id)
+    if not folder.exists():
+        folder = needed_file(path_or_id, "tokenizer.json").parent
+    return read_tokenizer(folder)
 
 
 def _check_ids(tokenizer: Tokenizer, where: str) -> None:

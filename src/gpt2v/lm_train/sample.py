@@ -26,7 +26,7 @@ from transformers import (
 from gpt2v.config.load import load
 from gpt2v.config.training import GenerateConfig, LMConfig
 from gpt2v.data import rng
-from gpt2v.data.kept_text import changed_text
+from gpt2v.data.kept_text import changed_text, tokens_of
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
 from gpt2v.errors import UserError
 from gpt2v.messages import say
@@ -201,7 +201,7 @@ def _prompt_ids(
 ) -> list[int]:
     if any("\ud800" <= c <= "\udfff" for c in prompt):  # how Python represents invalid bytes
         raise UserError(f"prompt {number}: not valid UTF-8")
-    ids: list[int] = tokenizer.encode(prompt, add_special_tokens=False).ids
+    ids = tokens_of(tokenizer, [prompt], f"prompt {number}: the model's tokenizer")[0]
     if special_id(tokenizer, IMAGE) in ids:
         raise UserError(f"prompt {number}: {IMAGE} stands for a picture; prompts here are text")
     change = changed_text(tokenizer, prompt, ids, special=True)

@@ -222,6 +222,19 @@ def test_cuts_fit_the_tokenizer(monkeypatch, bank):
     assert [t for part in parts for t in joins.encode(part).ids] == joins.encode(text).ids
 
 
+@pytest.mark.parametrize("group", [2, 5, 8])
+def test_groups_of_characters_are_not_shifted(monkeypatch, group):
+    """They are counted from the start of the document, not of a part."""
+    text = "".join(Random(0).choices("acgt", k=3001))
+    grouped = train_tokenizer([text], 300)
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    groups = pre_tokenizers.FixedLength(group)
+    grouped.pre_tokenizer = pre_tokenizers.Sequence([groups, to_bytes])
+    monkeypatch.setattr(module, "_PART", 1001)
+    parts = list(module._parts(text, grouped))
+    assert [t for part in parts for t in grouped.encode(part).ids] == grouped.encode(text).ids
+
+
 def test_a_long_document_is_tokenized_in_several_calls(tokenizer, tmp_path, monkeypatch):
     """So a signal is answered between them."""
     monkeypatch.setattr(module, "_PART", 1000)

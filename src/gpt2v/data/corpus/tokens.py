@@ -44,7 +44,9 @@ _PLACES = [
     re.compile(r, re.DOTALL) for r in (r"(?<=\S)(?=\n\S)", r"(?<=\S)(?=\s)", r"\b(?=.)", r"(?=.)")
 ]
 _REACH, _TRIES = 1 << 16, 20  # characters that are searched for such a place, and places to try
-_CONTEXT = 200  # characters on each side of a cut that its tokens may depend on
+# Characters on each side of a cut that its tokens may depend on. Both numbers must give the same:
+# a tokenizer that groups, say, three digits each counts from the start of what it is given.
+_CONTEXTS = (200, 199)
 
 
 class TokenMeta(Config):
@@ -225,17 +227,22 @@ def _cut(document: str, start: int, at: int, tokenizer: Tokenizer) -> int | None
     for places in _PLACES:
         found = places.finditer(document, at, at + _REACH)
         for place in (match.start() for match in islice(found, _TRIES)):
-            before = document[max(start, place - _CONTEXT) : place]
-            after = document[place : place + _CONTEXT]
-            whole, first, second = (
-                encoding.ids
-                for encoding in tokenizer.encode_batch_fast(
-                    [before + after, before, after], add_special_tokens=False
-                )
-            )
-            if whole == first + second:
+            if all(_splits(document, start, place, n, tokenizer) for n in _CONTEXTS):
                 return place
     return None
+
+
+def _splits(document: str, start: int, place: int, context: int, tokenizer: Tokenizer) -> bool:
+    """Whether the tokens around a place stay the same if the document is cut there."""
+    before = document[max(start, place - context) : place]
+    after = document[place : place + context]
+    whole, first, second = (
+        encoding.ids
+        for encoding in tokenizer.encode_batch_fast(
+            [before + after, before, after], add_special_tokens=False
+        )
+    )
+    return bool(whole == first + second)
 
 
 def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> TokenFile:

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpt2v.config.grids import LARGEST, SampleSpec
 from gpt2v.data.grids.samples import Samples, draw_samples
-from gpt2v.data.kept_text import changed_text, quoted
+from gpt2v.data.kept_text import changed_text, quoted, tokens_of
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.text import (
     answer_pieces,
@@ -157,13 +157,13 @@ def _check_kept(table: PieceTable, rows: Ints) -> None:
 def _check_joined(table: PieceTable, rows: Ints, names: tuple[str, ...]) -> None:
     """The tokens of each row of pieces (n_rows, K) must be those of its text."""
     texts = [table.text(row) for row in rows]
-    encoded = table.tokenizer.encode_batch(texts, add_special_tokens=False)
+    encoded = tokens_of(table.tokenizer, texts, table.where)
     tokens, _ = table.end_to_end(rows.reshape(-1))
     ends = np.cumsum(table.lengths(rows).sum(1)).tolist()
     for row, whole, start, end in zip(rows, encoded, [0, *ends], ends, strict=False):
         ids = tokens[start:end].tolist()
-        if ids != whole.ids:
-            raise _joined(table, row, ids, whole.ids, names)
+        if ids != whole:
+            raise _joined(table, row, ids, whole, names)
 
 
 def _joined(
