@@ -67,7 +67,11 @@ def test_added_tokens_of_the_settings(parts, tokenizer, with_json):
         ("tokenizer_config.json", {"added_tokens_decoder": {"1": 2}}, "in an unknown way"),
         ("tokenizer_config.json", {"add_prefix_space": True}, "puts a space before every text"),
         ("tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer"}, "CLIPTokenizer does not"),
-        ("tokenizer_config.json", {"tokenizer_class": "Qwen2TokenizerFast"}, "with a tokenizer.jso"),
+        (
+            "tokenizer_config.json",
+            {"tokenizer_class": "Qwen2TokenizerFast"},
+            "with a tokenizer.jso",
+        ),
     ],
 )
 def test_what_is_not_done_is_refused(parts, name, content, fault):
