@@ -1,7 +1,8 @@
 """Numbers that no machine can hold, or that no real run has, are one line before any work."""
 
-import helpers
 import pytest
+
+import helpers
 
 LM = {**helpers.TINY_LM, "tiles": {"size": 16}}
 

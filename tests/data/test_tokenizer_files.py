@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from gpt2v.cli.main import main
 from gpt2v.data.text_pieces import IMAGE, special_id
-from gpt2v.data.tokenizer import load_tokenizer, train_tokenizer
+from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from helpers import TINY_LM, refusal, write_yaml
 
