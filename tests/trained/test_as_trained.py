@@ -247,3 +247,21 @@ def test_every_checkpoint_has_the_record_and_the_results_the_names(own):
             assert f'"{FILE}"' in (checkpoint / "MANIFEST.json").read_text()
             assert str(own) not in (checkpoint / FILE).read_text()
     assert np.isin(["text", "image"], [grid["modality"] for grid in record["grids"]]).all()
+
+
+def test_offsets_of_a_training_are_left_out(own, tmp_path, capsys):
+    """They are for training samples only, and the user has not given them to the measurement."""
+    values = yaml.safe_load((own / "lm.yaml").read_text())
+    values["data"]["stages"][0]["mix"][0] = {**OWN, "augment": {"position_offset": 9}}
+    config = helpers.write_yaml(tmp_path / "lm.yaml", values)
+    run_ok(capsys, "lm", "train", config, "--out", tmp_path / "lm")
+    words = ["--n_images", 4, "--modalities", "[text]"]
+    run_ok(capsys, "eval", tmp_path / "lm", *words, "--out", tmp_path / "a")
+    assert results(tmp_path / "a")["not_as_trained"] == []
+    back = ["--suite", tmp_path / "a" / "config.yaml", "--out", tmp_path / "b"]
+    run_ok(capsys, "eval", tmp_path / "lm", *back)
+    assert results(tmp_path / "a")["data_hash"] == results(tmp_path / "b")["data_hash"]
+    run_ok(capsys, "eval", tmp_path / "lm", *words, "--split", "train", "--out", tmp_path / "c",
+           "--allow", "[trained-pictures]")  # fmt: skip
+    kept = load(EvalConfig, tmp_path / "c" / "config.yaml", {})
+    assert kept.grid.augment.position_offset == 9

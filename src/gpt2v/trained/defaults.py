@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from gpt2v.config.base import Config
 from gpt2v.config.data import DataConfig
-from gpt2v.config.grids import GridConfig, ProbeGridConfig, ViewConfig
+from gpt2v.config.grids import AugmentConfig, GridConfig, ProbeGridConfig, ViewConfig
 from gpt2v.config.load import read_mapping, validate
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.tiles.bank import TileBank
@@ -157,6 +157,8 @@ def as_trained(config: C, model: str) -> Filled[C]:
         if name == "grid" and not training.last:
             continue
         base = _tiles(training, given) if name == "tiles" else grid_as_trained(training.last, given)
+        if name == "grid" and getattr(config, "split", "test") != "train":
+            base = _held_out(base)
         values[name] = filled(given, base, f"{name}.", taken)
     whole = validate(type(config), values, f"{training.run / CONFIG}, as trained")
     return Filled(whole, training.run, taken, whole != config)
@@ -197,6 +199,17 @@ def grid_as_trained(specs: list[GridConfig], given: Config) -> Config:
         values |= {"patches": fresh.patches, "noise": fresh.noise}
         values["augment"] = content.augment.model_copy(update={"delimiters": ["|"]})
     return kind.model_construct(**values)
+
+
+def _held_out(grid: C) -> C:
+    """The same grids without what only training samples have."""
+    augment = getattr(grid, "augment", None)
+    if augment is None:
+        return grid
+    offset = AugmentConfig.model_fields["position_offset"].get_default()
+    return grid.model_copy(
+        update={"augment": augment.model_copy(update={"position_offset": offset})}
+    )
 
 
 def filled(given: Config, base: Config, key: str, taken: dict[str, Any]) -> dict[str, Any]:
