@@ -79,13 +79,6 @@ CASES = [
     (GenerateConfig, {}, {"temperature": 1e-9, "top_p": 0.5}, "top_p: 0.5 has no effect"),
     (MMConfig, MM, {"features": {"mode": "off", "path": "x"}}, "path: x has no effect: mode: off"),
     (EvalConfig, {}, {"features": {"mode": "off", "max_gb": 9.0}}, "max_gb: 9.0 has no effect"),
-    (LMConfig, TINY_LM, {"train.eval_windows": 7}, "train.eval_windows: 7 has no effect: no stage"),
-    (
-        LMConfig,
-        TINY_LM,
-        {"train.eval_grids": 7, **mix({"corpus": "x.txt"})},
-        "train.eval_grids: 7 has no effect: no stage has grids",
-    ),
     (
         EncoderConfig,
         TINY_ENCODER,

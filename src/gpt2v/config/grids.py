@@ -8,7 +8,7 @@ that the command does not use is unknown.
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.config.choice import Choice, OneOf, SharesOf
@@ -113,11 +113,11 @@ class AugmentConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _fits(self, info: ValidationInfo) -> Self:
         for name in ("delimiters", "index_bases"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} must name each choice once")
-        if self.held_out and not self.paraphrase:
+        if self.held_out and not self.paraphrase and not self._awaits("paraphrase", info):
             raise ValueError("held_out needs paraphrase: true")
         return self
 
@@ -232,7 +232,9 @@ class HeldOutGridConfig(ViewConfig, SampleSpec):
         return shown + (" (augmented)" if self.augment != AugmentConfig() else "")
 
     @model_validator(mode="after")
-    def _parts_fit(self) -> Self:
+    def _parts_fit(self, info: ValidationInfo) -> Self:
+        if self._awaits("form", info):
+            return self
         in_words = getattr(self, "modality", "text") != "image"
         if self.form != "patch-tiled":
             refuse_unused(self, ("patches",), f"form: {self.form} has no patches")

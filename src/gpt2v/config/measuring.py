@@ -1,6 +1,6 @@
 """Configurations of previews, exports, evaluations, probes, ladders and suites."""
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -48,6 +48,8 @@ _Controls = Annotated[list[Annotated[Choice, OneOf(CONTROLS)]], AfterValidator(_
 
 class _MeasuringConfig(Config):
     """A measurement of a model, which takes what is not given from the run of the model."""
+
+    filled_later: ClassVar[bool] = True
 
     allow: _Allowed = Field(
         [],

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.config.choice import Choice, OneOf
@@ -63,8 +63,10 @@ class TilesConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _is_used(self) -> Self:
+    def _is_used(self, info: ValidationInfo) -> Self:
         """A source of the user's own may use every field."""
+        if self._awaits("source", info):
+            return self
         if self.decode == "on-the-fly" and self.source != "folder":
             raise ValueError("decode: on-the-fly needs source: folder")
         if self.source == "sprites":
@@ -112,10 +114,10 @@ class PictureConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _scale_is_a_range(self) -> Self:
+    def _scale_is_a_range(self, info: ValidationInfo) -> Self:
         if self.scale[0] > self.scale[1]:
             raise ValueError("scale must be [smallest, largest]")
-        if self.jitter and self.scale[0] == 1:
+        if self.jitter and self.scale[0] == 1 and not self._awaits("scale", info):
             raise ValueError(
                 "jitter needs a scale below 1: tiles that fill their cells cannot move"
             )

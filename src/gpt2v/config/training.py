@@ -150,14 +150,6 @@ def _check_groups(data: DataConfig, train: TrainConfig) -> None:
         )
 
 
-def _check_validation(data: DataConfig, train: TrainConfig) -> None:
-    """Refuse a size of a validation that has no data."""
-    if not data.corpora:
-        refuse_unused(train, ("eval_windows",), "no stage has plain text", "train.")
-    if not data.has_grids:
-        refuse_unused(train, ("eval_grids",), "no stage has grids", "train.")
-
-
 def _check_rates(train: TrainConfig) -> None:
     """Refuse a schedule or a warm-up for all groups, if every group that trains has its own."""
     every = [*train.groups, *(group for own in train.stage_groups.values() for group in own)]
@@ -197,7 +189,6 @@ class LMConfig(Config):
     @model_validator(mode="after")
     def _is_used(self) -> Self:
         _check_rates(self.train)
-        _check_validation(self.data, self.train)
         self.data.check_views(hides_text=False)
         if self.model.dropout is None and self.init is None:
             raise ValueError("model.dropout: none needs init")
@@ -343,7 +334,6 @@ class MMConfig(Config):
     @model_validator(mode="after")
     def _is_used(self) -> Self:
         _check_rates(self.train)
-        _check_validation(self.data, self.train)
         hides_text = self.vision_tokens in ("patches", "cell-embeddings")
         self.data.check_views(hides_text)
         if self.encoder is None and self.image_size is not None:

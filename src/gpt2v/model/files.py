@@ -126,7 +126,7 @@ def read_config(path: str, key: str) -> dict[str, Any]:
     except UserError:
         raise
     except ValueError:  # also bytes that are not UTF-8
-        raise UserError(f"{key}: {path}: config.json: is not a JSON file") from None
+        raise UserError(f"{key}: {path}: cannot be loaded: '{file}' is not a JSON file") from None
     except Exception as error:  # hub, file and format errors have no common type
         raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
     return _checked(config, f"{key}: {path}: config.json")
