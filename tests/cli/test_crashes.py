@@ -164,6 +164,15 @@ def test_a_pipe_that_is_not_the_output(cache, words, capsys, monkeypatch):
     assert "BrokenPipeError: [Errno 32] Broken pipe; this is" in crash(capsys, words)
 
 
+def test_a_reader_that_has_gone_is_no_error(words, tmp_path):
+    command = [sys.executable, "-m", "gpt2v", *words[:-1], "400", "--png", str(tmp_path / "p.png")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_the_traceback_can_be_hidden(cache, words, capsys, monkeypatch):
     fail(monkeypatch, ValueError("x"))
     monkeypatch.setenv("GPT2V_DEBUG", "0")

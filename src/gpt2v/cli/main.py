@@ -10,6 +10,7 @@ import argparse
 import errno
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -105,12 +106,15 @@ def _check_folder() -> None:
 
 
 def _output_is_read() -> bool:
-    """Whether standard output still takes what is written, or is closed; false: e.g. `| head`."""
-    try:
-        print(end="", flush=True)
-    except BrokenPipeError:
+    """Whether standard output is no pipe whose reader has closed it, as `| head` does."""
+    if not hasattr(select, "poll"):  # Windows
         return False
-    return True
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError):  # closed, or no file, as in a notebook
+        return True
 
 
 def _drop_output() -> None:
