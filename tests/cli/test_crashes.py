@@ -141,6 +141,44 @@ def test_a_cache_that_cannot_be_written(cache, words, capsys, monkeypatch, tmp_p
     assert "ValueError; no crash report could be written: ZeroDiv" in crash(capsys, words)
 
 
+def test_what_cannot_be_told_leaves_the_rest(cache, words, capsys, monkeypatch):
+    monkeypatch.setattr("gpt2v.cli.crashes.versions", lambda: 1 / 0)
+    monkeypatch.setattr("gpt2v.cli.crashes.os.getcwd", lambda: [][0])  # it was removed meanwhile
+    fail(monkeypatch, ValueError("x"), "gpt2v.cli.data.load")
+    monkeypatch.setattr("gpt2v.cli.main._check_folder", lambda: None)
+    text = file_of(crash(capsys, words)).read_text()
+    assert "folder: cannot be told: IndexError" in text
+    assert "versions: cannot be told: ZeroDivisionError" in text
+    assert "ValueError: x" in text
+
+
+@pytest.mark.parametrize("code", [None, 0, 3, "bye"])
+def test_a_command_that_is_left_by_exit(cache, words, capsys, monkeypatch, code):
+    """It would end without a word, with status 0."""
+    fail(monkeypatch, SystemExit(code))
+    assert f"RuntimeError: SystemExit: {code}; this is a mistake in" in crash(capsys, words)
+
+
+def test_a_pipe_that_is_not_the_output(cache, words, capsys, monkeypatch):
+    fail(monkeypatch, BrokenPipeError(32, "Broken pipe"))
+    assert "BrokenPipeError: [Errno 32] Broken pipe; this is" in crash(capsys, words)
+
+
+def test_a_reader_that_has_gone_is_no_error(words, tmp_path):
+    command = [sys.executable, "-m", "gpt2v", *words[:-1], "400", "--png", str(tmp_path / "p.png")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_the_traceback_can_be_hidden(cache, words, capsys, monkeypatch):
+    fail(monkeypatch, ValueError("x"))
+    monkeypatch.setenv("GPT2V_DEBUG", "0")
+    crash(capsys, words)
+
+
 def test_the_traceback_can_be_shown(cache, words, capsys, monkeypatch):
     fail(monkeypatch, ValueError("x"))
     monkeypatch.setenv("GPT2V_DEBUG", "1")

@@ -10,6 +10,7 @@ import pytest
 import helpers
 from gpt2v.errors import UserError
 from gpt2v.model.encoders import load_encoder
+from gpt2v.model.files import load_gpt2
 from gpt2v.run_layout import checkpoints_of
 from helpers import refusal, write_yaml
 
@@ -108,3 +109,18 @@ def test_a_data_set_s_code_is_not_run(tmp_path, ran):
     with pytest.raises(RuntimeError, match="script"):
         datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "cache"))
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+@pytest.mark.parametrize("named", ["someone/attention", "flash_attention_2"])
+def test_an_attention_that_a_checkpoint_names_is_not_used(key, named, lm_run, tmp_path):
+    """transformers would download code of the hub by this name; ours is chosen by the device."""
+    folder = shutil.copytree(checkpoints_of(lm_run)[-1], tmp_path / "lm")
+    with_code(folder, tmp_path / "ran", "config.json", **{key: named})
+    assert load_gpt2(str(folder), "lm")[0].config._attn_implementation == "sdpa"
+    tower = tmp_path / "clip"
+    path = helpers.tower_checkpoint("clip", tower)
+    values = json.loads((tower / "config.json").read_text())
+    values["vision_config"][key] = named
+    (tower / "config.json").write_text(json.dumps(values))
+    assert load_encoder(path).tower.config._attn_implementation == "sdpa"

@@ -77,6 +77,31 @@ CASES = [
     (EncoderConfig, TINY_ENCODER, {"train.eval_windows": 7}, "train.eval_windows: 7 has no effect"),
     (GenerateConfig, {}, {"temperature": 0, "top_k": 5}, "top_k: 5 has no effect: temperature: 0"),
     (GenerateConfig, {}, {"temperature": 1e-9, "top_p": 0.5}, "top_p: 0.5 has no effect"),
+    (MMConfig, MM, {"features": {"mode": "off", "path": "x"}}, "path: x has no effect: mode: off"),
+    (EvalConfig, {}, {"features": {"mode": "off", "max_gb": 9.0}}, "max_gb: 9.0 has no effect"),
+    (
+        EncoderConfig,
+        TINY_ENCODER,
+        {"global_weight": 0, "region_weight": 0, "patch_weight": 0},
+        "global_weight, region_weight, patch_weight: one must be above 0",
+    ),
+    (
+        LMConfig,
+        TINY_LM,
+        {"train.groups": [{"name": "a", "pattern": "wte"}, {"name": "a", "pattern": ""}]},
+        "train.groups: two groups have the name a",
+    ),
+    (
+        MMConfig,
+        MM,
+        {"train.groups": [], "train.stage_groups": {"0": [{"name": "total", "pattern": ""}]}},
+        "train.stage_groups.0: the whole gradient has the name total",
+    ),
+    *(
+        (EncoderConfig, TINY_ENCODER, {"scenes.layouts": [{"scale": scale}]}, f"0.scale{says}")
+        for scale, says in (([-1.0, 1.0], ".0: Input"), ([1.0, 9.0], ".1: Input"))
+    ),
+    (EncoderConfig, TINY_ENCODER, {"scenes.layouts": [{"scale": [0.9, 0.5]}]}, "scale must be ["),
     (
         EvalConfig,
         {},

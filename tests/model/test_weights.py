@@ -25,6 +25,7 @@ from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.mm_train.export import export_llava
 from gpt2v.mm_train.train import build_gpt2v
+from gpt2v.model.encoders import load_encoder
 from gpt2v.model.files import load_gpt2, load_pretrained, save_tokenizer
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v, load_model
@@ -169,6 +170,22 @@ def test_names_without_prefix_and_old_buffers_are_read(tokenizer, tmp_path):
     assert torch.equal(lm.transformer.h[1].mlp.c_fc.weight, saved["h.1.mlp.c_fc.weight"])
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64])
+def test_buffers_of_older_versions_may_hold_integers(dtype, tokenizer, tmp_path):
+    """Masks of GPT-2s, and the position ids of OpenAI's CLIPs."""
+    path = gpt2(tmp_path / "lm", tokenizer)
+    mask = torch.ones(1, 1, 8, 8, dtype=dtype)
+    rewrite(tmp_path / "lm", lambda t: t.update({"transformer.h.0.attn.bias": mask}))
+    assert load_gpt2(path, "lm")
+    path = helpers.tower_checkpoint("clip", tmp_path / "clip")
+    ids = {
+        f"{part}_model.embeddings.position_ids": torch.arange(9)[None].to(dtype)
+        for part in ("text", "vision")
+    }
+    rewrite(tmp_path / "clip", lambda t: t.update(ids))
+    assert load_encoder(path)
+
+
 # ---- what does not belong together is refused ----------------------------------------------------
 
 
@@ -241,6 +258,57 @@ def test_pickled_weights_are_never_loaded(tokenizer, tmp_path):
     torch.save({"x": Trap()}, tmp_path / "pytorch_model.bin")
     assert "its weights are in pytorch_model.bin, a pickle" in line(tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["model.fp16.safetensors", "model.gguf", "tf_model.h5"])
+def test_weights_in_another_file_are_named(name, tokenizer, tmp_path):
+    gpt2(tmp_path, tokenizer)
+    (tmp_path / "model.safetensors").rename(tmp_path / name)
+    assert line(tmp_path).endswith(f"has no model.safetensors, only {name}, which is not read")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_pointer_of_git_lfs_is_named(name, tokenizer, tmp_path):
+    gpt2(tmp_path, tokenizer)
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    assert f"{name}: is a pointer of Git LFS, not the data; run git lfs pull" in line(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", '"x"'])
+def test_a_configuration_is_a_mapping(content, tokenizer, tmp_path):
+    gpt2(tmp_path, tokenizer)
+    (tmp_path / "config.json").write_text(content)
+    assert "config.json: must hold a mapping" in line(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"model_type": None}, "config.json: has no model_type; a GPT-2's is gpt2"),
+        ({"activation_function": "foo"}, "config.json names 'foo', which transformers does not"),
+        ({"quantization_config": {}}, "config.json: quantization_config: quantised weights"),
+    ],
+)
+def test_a_wrong_field_of_a_configuration_is_named(fields, says, tokenizer, tmp_path):
+    gpt2(tmp_path, tokenizer)
+    change(tmp_path, **fields)
+    assert says in line(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ([], "vision_config: must be a mapping, not []"),
+        (None, "vision_config: must be a mapping, not None"),
+        ({"quantization_config": {"quant_method": "x"}}, "vision_config.quantization_config: "),
+    ],
+)
+def test_a_wrong_part_of_a_configuration_is_named(part, says, tmp_path):
+    path = helpers.tower_checkpoint("clip", tmp_path)
+    change(tmp_path, vision_config=part)
+    with pytest.raises(UserError) as caught:
+        load_encoder(path)
+    assert f"encoder: {path}: config.json: {says}" in str(caught.value)
 
 
 def test_an_image_gpt_has_the_same_names_but_is_refused(tokenizer, tmp_path):

@@ -16,6 +16,7 @@ from gpt2v.config.load import load
 from gpt2v.config.measuring import EvalConfig, ProbeConfig, SuiteEvalConfig
 from gpt2v.data.grids.baselines import tally
 from gpt2v.data.tiles.load import load_bank
+from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import evaluation_data
 from gpt2v.model.files import save_pretrained
 from gpt2v.trained.defaults import as_trained, grid_as_trained, grids_of, last_grids
@@ -278,3 +279,91 @@ def test_every_checkpoint_has_the_record_and_the_results_the_names(own):
             assert f'"{FILE}"' in (checkpoint / "MANIFEST.json").read_text()
             assert str(own) not in (checkpoint / FILE).read_text()
     assert np.isin(["text", "image"], [grid["modality"] for grid in record["grids"]]).all()
+
+
+def test_offsets_of_a_training_are_left_out(own, tmp_path, capsys):
+    """They are for training samples only, and the user has not given them to the measurement."""
+    values = yaml.safe_load((own / "lm.yaml").read_text())
+    values["data"]["stages"][0]["mix"][0] = {**OWN, "augment": {"position_offset": 9}}
+    config = helpers.write_yaml(tmp_path / "lm.yaml", values)
+    run_ok(capsys, "lm", "train", config, "--out", tmp_path / "lm")
+    words = ["--n_images", 4, "--modalities", "[text]"]
+    run_ok(capsys, "eval", tmp_path / "lm", *words, "--out", tmp_path / "a")
+    assert results(tmp_path / "a")["not_as_trained"] == []
+    back = ["--suite", tmp_path / "a" / "config.yaml", "--out", tmp_path / "b"]
+    run_ok(capsys, "eval", tmp_path / "lm", *back)
+    assert results(tmp_path / "a")["data_hash"] == results(tmp_path / "b")["data_hash"]
+    run_ok(capsys, "eval", tmp_path / "lm", *words, "--split", "train", "--out", tmp_path / "c",
+           "--allow", "[trained-pictures]")  # fmt: skip
+    kept = load(EvalConfig, tmp_path / "c" / "config.yaml", {})
+    assert kept.grid.augment.position_offset == 9
+
+
+@pytest.fixture
+def trained_on(tmp_path):
+    """Writes the configuration of a run with one grid; returns the run."""
+
+    def write(grid, tiles=None):
+        (tmp_path / "run" / "checkpoints").mkdir(parents=True, exist_ok=True)
+        data = {"stages": [{"steps": 1, "mix": [grid]}]}
+        helpers.write_yaml(tmp_path / "run" / "config.yaml", {"tiles": tiles or {}, "data": data})
+        return str(tmp_path / "run")
+
+    return write
+
+
+FOLDER = {"source": "folder", "path": "x"}
+TILED = {"form": "patch-tiled", "patches": 3}
+MOVED = {"modality": "image", "picture": {"scale": [0.5, 0.9], "jitter": 2}}
+GAP = {"modality": "image", "picture": {"gap": 2}}
+
+
+@pytest.mark.parametrize(
+    ("grid", "tiles", "given"),
+    [
+        ({}, FOLDER, {"tiles.path": "y"}),
+        ({}, FOLDER, {"tiles.corrupt": "skip"}),
+        ({}, FOLDER, {"tiles.decode": "on-the-fly"}),
+        (TILED, None, {"grid.noise": 0.25}),
+        (TILED, None, {"grid.patches": 4}),
+        (MOVED, None, {"grid.picture.jitter": 3}),
+        ({"augment": {"paraphrase": True}}, None, {"grid.augment.held_out": True}),
+    ],
+)
+def test_an_option_is_judged_with_what_the_training_says(grid, tiles, given, trained_on):
+    run = trained_on(grid, tiles)
+    config = load(EvalConfig, None, given)
+    config = as_trained(config, run).config
+    (key,) = given
+    value = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    assert value == given[key]
+    # A training on other data, and a model without a run: it has no effect there.
+    for model in (trained_on({}), "none"):
+        with pytest.raises(UserError, match=key.rpartition(".")[2]) as caught:
+            as_trained(load(EvalConfig, None, given), model)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("grid", "given"),
+    [(GAP, {"layout": "multi"}), (MOVED, {"scale": [1.0, 1.0]}), (MOVED, {"layout": "multi"})],
+)
+def test_another_picture_leaves_out_what_belongs_to_that_of_the_training(grid, given, trained_on):
+    (name,) = given
+    config = load(EvalConfig, None, {f"grid.picture.{name}": given[name]})
+    assert getattr(as_trained(config, trained_on(grid)).config.grid.picture, name) == given[name]
+
+
+def test_grids_that_no_training_had_fit_together(trained_on):
+    run = trained_on({"corpus": "x.txt"})
+    with pytest.raises(UserError, match="patches: 4 has no effect: form: markdown"):
+        as_trained(load(EvalConfig, None, {"grid.patches": 4}), run)
+
+
+def test_a_complete_configuration_fits_together(trained_on):
+    whole = EvalConfig().model_dump()
+    whole["grid"]["patches"] = 4
+    with pytest.raises(UserError, match="patches: 4 has no effect: form: markdown"):
+        as_trained(load(EvalConfig, None, whole), trained_on(TILED))

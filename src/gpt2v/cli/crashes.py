@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,7 +37,7 @@ _LESS_MEMORY = (
 def say_crash(error: BaseException) -> None:
     """Print one line about a crash, and write its file. Raises nothing."""
     try:
-        if os.environ.get(DEBUG):
+        if os.environ.get(DEBUG, "0") not in ("", "0"):
             for line in traceback.format_exception(error):
                 show(line.rstrip("\n"))
         say(f"{_fault(error)}; {_written(error)}")
@@ -129,12 +129,26 @@ def _write(folder: Path, text: str) -> Path:
 
 
 def _report(error: BaseException) -> Iterator[str]:
-    yield f"time: {time.strftime('%Y-%m-%d %H:%M:%S')}\ncommand: {command_line()}\n"
-    yield f"folder: {os.getcwd()}\nimports: {imported()}\n"
-    yield f"versions: {versions()}\n\n"
-    yield "".join(traceback.format_exception(error))
-    config = _config(error.__traceback__)
-    yield "\nno configuration was read\n" if config is None else f"\nconfig.yaml:\n{dump(config)}"
+    """The parts of the file; one that cannot be told does not prevent the others."""
+    parts: dict[str, Callable[[], object]] = {
+        "time: ": lambda: time.strftime("%Y-%m-%d %H:%M:%S"),
+        "command: ": command_line,
+        "folder: ": os.getcwd,
+        "imports: ": imported,
+        "versions: ": versions,
+        "\n": lambda: "".join(traceback.format_exception(error)),
+        "config.yaml:\n": lambda: _config_text(error.__traceback__),
+    }
+    for name, part in parts.items():
+        try:
+            yield f"{name}{part()}\n"
+        except Exception as other:
+            yield f"{name}cannot be told: {type(other).__name__}\n"
+
+
+def _config_text(trace: TracebackType | None) -> str:
+    config = _config(trace)
+    return "no configuration was read" if config is None else dump(config)
 
 
 def _config(trace: TracebackType | None) -> Config | None:

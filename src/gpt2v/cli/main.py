@@ -10,6 +10,7 @@ import argparse
 import errno
 import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -59,7 +60,10 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         _say("stopped")
         return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader of the output has closed it, e.g. `head`
+    except BrokenPipeError as error:
+        if _output_is_read():  # another pipe, e.g. of a library
+            say_crash(error)
+            return 1
         _drop_output()
         return 141
     except OSError as error:
@@ -83,8 +87,13 @@ def _command(argv: Sequence[str]) -> None:
         _check_folder()
         words = take_imports(list(argv))
         words, fields = take_fields(words)
-        args, rest = _parser().parse_known_args(words)
-        args.command(args, overrides_of(args, texts_of([*rest, *fields])))
+        args, rest = _parser().parse_known_args(words)  # --help and --version end here
+        overrides = overrides_of(args, texts_of([*rest, *fields]))
+        try:
+            args.command(args, overrides)
+        except SystemExit as exit:  # e.g. quit() in a file of the user: it would end without a word
+            ended = RuntimeError(f"SystemExit: {exit.code}")
+            raise ended.with_traceback(exit.__traceback__) from exit
     finally:
         print(end="", flush=True)  # an error of standard output is one line, too
 
@@ -94,6 +103,18 @@ def _check_folder() -> None:
         os.getcwd()
     except FileNotFoundError:
         raise UserError("the current folder has been removed; change to another one") from None
+
+
+def _output_is_read() -> bool:
+    """Whether standard output is no pipe whose reader has closed it, as `| head` does."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError):  # closed, or no file, as in a notebook
+        return True
 
 
 def _drop_output() -> None:

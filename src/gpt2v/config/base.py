@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationInfo
 
 from gpt2v.config.choice import Choice
 
@@ -21,13 +21,18 @@ class Config(BaseModel):
         elsewhere: keys that do not belong here but that a user may try, with the reason or what to
             do instead; for error messages.
         unhashed: fields that hashes leave out, because they are only names in logs.
-        from_run: whether the run of a model has the fields that are not given.
+        filled_later: whether what a user does not give is taken from elsewhere, not the default.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
     elsewhere: ClassVar[Mapping[str, str]] = {}
     unhashed: ClassVar[tuple[str, ...]] = ()
-    from_run: ClassVar[bool] = False
+    filled_later: ClassVar[bool] = False
+
+    def _awaits(self, name: str, info: ValidationInfo) -> bool:
+        """Whether a field will get its value later, so that others cannot be compared with it."""
+        later = bool(info.context and info.context.get("filled_later"))
+        return later and name not in self.model_fields_set
 
 
 def hash_of(*parts: object) -> str:

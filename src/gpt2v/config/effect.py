@@ -7,27 +7,15 @@ such as a run's config.yaml, have a value for everything.
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from pydantic import ValidationInfo
-
 from gpt2v.config.base import Config
 from gpt2v.errors import UserError
 
 C = TypeVar("C", bound=Config)
 
-FROM_RUN = {"from_run": True}  # pydantic's context for a configuration that a run completes
-
 
 def has_default(config: Config, name: str) -> bool:
     """Whether a field equals its default."""
     return bool(getattr(config, name) == type(config).model_fields[name].get_default())
-
-
-def undecided(config: Config, name: str, info: ValidationInfo) -> bool:
-    """Whether a field is not given yet, because the run of a model has its value.
-
-    Then it cannot be told which other fields have no effect: the complete configuration tells.
-    """
-    return info.context == FROM_RUN and name not in config.model_fields_set
 
 
 def refuse_unused(config: Config, names: tuple[str, ...], why: str, prefix: str = "") -> None:

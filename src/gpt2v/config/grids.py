@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, 
 
 from gpt2v.config.base import MOST, Config
 from gpt2v.config.choice import Choice, OneOf, SharesOf
-from gpt2v.config.effect import refuse_unused, undecided
+from gpt2v.config.effect import refuse_unused
 from gpt2v.config.pictures import PictureConfig
 from gpt2v.registry import INSTRUCTIONS, TEXT_FORMS
 
@@ -114,11 +114,11 @@ class AugmentConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> Self:
+    def _fits(self, info: ValidationInfo) -> Self:
         for name in ("delimiters", "index_bases"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise ValueError(f"{name} must name each choice once")
-        if self.held_out and not self.paraphrase:
+        if self.held_out and not self.paraphrase and not self._awaits("paraphrase", info):
             raise ValueError("held_out needs paraphrase: true")
         return self
 
@@ -235,7 +235,7 @@ class HeldOutGridConfig(ViewConfig, SampleSpec):
 
     @model_validator(mode="after")
     def _parts_fit(self, info: ValidationInfo) -> Self:
-        if undecided(self, "form", info):
+        if self._awaits("form", info):
             return self
         in_words = getattr(self, "modality", "text") != "image"
         if self.form != "patch-tiled":

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from gpt2v.config.base import Config
-from gpt2v.config.effect import FROM_RUN
 from gpt2v.config.mistakes import first_mistake, impossible_value
 from gpt2v.config.yaml12 import dump_yaml, read_yaml
 from gpt2v.errors import UserError
@@ -80,10 +79,11 @@ def load(
         UserError: the file or a value is wrong; one line with the file, the key and what is
             allowed.
     """
+    later = kind.filled_later
     if path is None:
-        return validate(kind, merge({}, overrides, "command line"), "command line")
+        return validate(kind, merge({}, overrides, "command line"), "command line", later)
     data = {key: value for key, value in read_mapping(path).items() if key not in beside}
-    return validate(kind, merge(data, overrides, str(path)), str(path))
+    return validate(kind, merge(data, overrides, str(path)), str(path), later)
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
@@ -105,18 +105,23 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     return data
 
 
-def validate(kind: type[C], data: dict[str, Any], origin: str) -> C:
+def validate(kind: type[C], data: dict[str, Any], origin: str, filled_later: bool = False) -> C:
     """Validate a mapping.
+
+    Args:
+        origin: name of the file, for messages; may be empty.
+        filled_later: whether what is not given is still to come, so that it is not compared.
 
     Raises:
         UserError: a value is wrong; one line about the first mistake.
     """
+    prefix = f"{origin}: " if origin else ""
     if fault := impossible_value(data):
-        raise UserError(f"{origin}: {fault}")
+        raise UserError(f"{prefix}{fault}")
     try:
-        return kind.model_validate(data, context=FROM_RUN if kind.from_run else None)
+        return kind.model_validate(data, context={"filled_later": filled_later})
     except ValidationError as error:
-        raise UserError(f"{origin}: {first_mistake(kind, error)}") from None
+        raise UserError(f"{prefix}{first_mistake(kind, error)}") from None
 
 
 def dump(config: Config) -> str:

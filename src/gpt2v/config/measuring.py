@@ -1,12 +1,12 @@
 """Configurations of previews, exports, evaluations, probes, ladders and suites."""
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from gpt2v.config.base import MOST, Config
 from gpt2v.config.choice import Choice, OneOf
-from gpt2v.config.effect import refuse_unused, undecided
+from gpt2v.config.effect import refuse_unused
 from gpt2v.config.grids import (
     DocumentGridConfig,
     HeldOutGridConfig,
@@ -50,7 +50,7 @@ _Controls = Annotated[list[Annotated[Choice, OneOf(CONTROLS)]], AfterValidator(_
 class _MeasuringConfig(Config):
     """A measurement of a model, which takes what is not given from the run of the model."""
 
-    from_run = True
+    filled_later: ClassVar[bool] = True
 
     allow: _Allowed = Field(
         [],
@@ -67,10 +67,9 @@ class _DrawnConfig(Config):
     seed: int = Field(1, ge=0, description="seed of the samples")
 
     @model_validator(mode="after")
-    def _is_used(self, info: ValidationInfo) -> Self:
+    def _is_used(self) -> Self:
         grid: LadderGridConfig | HeldOutGridConfig = self.grid  # type: ignore[attr-defined]
-        if not undecided(grid.picture, "layout", info):
-            refuse_gap(grid.picture, "grid.picture")
+        refuse_gap(grid.picture, "grid.picture")
         if self.split != "train":
             why = f"split: {self.split} has no offsets, which are for training"
             refuse_unused(grid.augment, ("position_offset",), why, "grid.augment.")

@@ -5,6 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from gpt2v.config.base import Config
+from gpt2v.config.effect import refuse_unused
 
 
 class TokenizerConfig(Config):
@@ -95,3 +96,9 @@ class FeaturesConfig(Config):
         allow_inf_nan=True,
         description="auto, require: maximum size of a cache in GB; .inf: any size",
     )
+
+    @model_validator(mode="after")
+    def _is_used(self) -> Self:
+        if self.mode == "off":
+            refuse_unused(self, ("path", "max_gb"), "mode: off uses no cache")
+        return self

@@ -6,7 +6,7 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.config.choice import Choice, OneOf
-from gpt2v.config.effect import refuse_unused, undecided
+from gpt2v.config.effect import refuse_unused
 from gpt2v.registry import TILE_SOURCES
 
 FILES = ("cifar10", "cifar100", "folder")  # sources that are read from files
@@ -65,7 +65,7 @@ class TilesConfig(Config):
     @model_validator(mode="after")
     def _is_used(self, info: ValidationInfo) -> Self:
         """A source of the user's own may use every field."""
-        if undecided(self, "source", info):
+        if self._awaits("source", info):
             return self
         if self.decode == "on-the-fly" and self.source != "folder":
             raise ValueError("decode: on-the-fly needs source: folder")
@@ -114,10 +114,10 @@ class PictureConfig(Config):
     )
 
     @model_validator(mode="after")
-    def _scale_is_a_range(self) -> Self:
+    def _scale_is_a_range(self, info: ValidationInfo) -> Self:
         if self.scale[0] > self.scale[1]:
             raise ValueError("scale must be [smallest, largest]")
-        if self.jitter and self.scale[0] == 1:
+        if self.jitter and self.scale[0] == 1 and not self._awaits("scale", info):
             raise ValueError(
                 "jitter needs a scale below 1: tiles that fill their cells cannot move"
             )

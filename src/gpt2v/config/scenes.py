@@ -1,6 +1,8 @@
 """Captioned scenes, the training data of the encoder."""
 
-from pydantic import Field
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
 
 from gpt2v.config.base import Config
 
@@ -9,7 +11,7 @@ class LayoutConfig(Config):
     """One type of scene: a square lattice of cells, which hold objects."""
 
     lattice: int = Field(3, ge=1, le=8, description="number of cells along each side")
-    scale: list[float] = Field(
+    scale: list[Annotated[float, Field(ge=0.1, le=4)]] = Field(
         [1.0, 1.0],
         min_length=2,
         max_length=2,
@@ -17,6 +19,12 @@ class LayoutConfig(Config):
     )
     occupancy: float = Field(1.0, gt=0, le=1, description="chance that a cell holds an object")
     weight: float = Field(1.0, gt=0, description="relative chance that a step uses this layout")
+
+    @model_validator(mode="after")
+    def _scale_is_a_range(self) -> Self:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale must be [smallest, largest]")
+        return self
 
 
 class SceneConfig(Config):

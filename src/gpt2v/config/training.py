@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpt2v.config.base import MOST, Config
 from gpt2v.config.choice import Choice, OneOf
@@ -55,6 +55,18 @@ class GroupConfig(Config):
         return self
 
 
+def _named_apart(groups: list[GroupConfig]) -> list[GroupConfig]:
+    names = [group.name for group in groups]
+    for name in names:
+        if names.count(name) > 1 or name == "total":
+            taken = "two groups have" if name != "total" else "the whole gradient has"
+            raise ValueError(f"{taken} the name {name}; logs and clipping need different names")
+    return groups
+
+
+_Groups = Annotated[list[GroupConfig], AfterValidator(_named_apart)]
+
+
 def _by_name(groups: Any) -> Any:
     """Turn the numbers of stages, which YAML reads as integers, into strings."""
     if not isinstance(groups, dict):
@@ -69,11 +81,11 @@ class TrainConfig(Config):
     """Settings of the training loop."""
 
     seed: int = Field(0, ge=0, description="seed of random weights and dropout")
-    groups: list[GroupConfig] = Field(
+    groups: _Groups = Field(
         [], description="parameter groups; for each parameter the first match is used"
     )
     stage_groups: Annotated[
-        dict[str, Annotated[list[GroupConfig], Field(min_length=1)]], BeforeValidator(_by_name)
+        dict[str, Annotated[_Groups, Field(min_length=1)]], BeforeValidator(_by_name)
     ] = Field(
         {},
         description="parameter groups of single stages, by the stage's name or number; such stages "
@@ -278,6 +290,10 @@ class EncoderConfig(Config):
     def _is_used(self) -> Self:
         _check_rates(self.train)
         refuse_unused(self.train, ("eval_windows",), "the encoder reads no text", "train.")
+        if not (self.global_weight or self.region_weight or self.patch_weight):
+            raise ValueError(
+                "global_weight, region_weight, patch_weight: one must be above 0, or nothing trains"
+            )
         return self
 
 

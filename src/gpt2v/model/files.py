@@ -1,5 +1,6 @@
 """Checkpoints as Hugging Face directories: weights, configuration and tokenizer together."""
 
+import json
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,15 +10,16 @@ from tokenizers import Tokenizer
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
-    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
+from gpt2v.data.data_files import check_here
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, n_ids
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.errors import UserError, first_line
+from gpt2v.errors import UserError, first_line, within
 from gpt2v.hub import looks_local, needed_file, refuse_auto_map, refuse_code
+from gpt2v.messages import shown
 from gpt2v.model.families import OTHER_PARTS
 from gpt2v.model.weights import check_loaded, weight_files
 from gpt2v.paths import expanded
@@ -28,6 +30,7 @@ from gpt2v.storage.manifest import verify
 from gpt2v.train import checkpoints
 
 M = TypeVar("M", bound=PreTrainedModel)
+_PARTS = ("text_config", "vision_config")  # configurations of the parts of a model
 
 
 def save_pretrained(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer) -> None:
@@ -114,20 +117,31 @@ def read_config(path: str, key: str) -> dict[str, Any]:
         UserError: it cannot be read, the checkpoint needs Python code of its own, or its weights
             are quantised.
     """
-    config: dict[str, Any]
     try:
-        folder = needed_file(path, "config.json").parent
-        refuse_code(folder, key)
-        config, _ = PreTrainedConfig.get_config_dict(folder)
+        file = needed_file(path, "config.json")
+        refuse_code(file.parent, key)
+        with within(f"{key}: "):
+            check_here(file)
+        config = json.loads(file.read_text("utf-8"))
     except UserError:
         raise
+    except ValueError:  # also bytes that are not UTF-8
+        raise UserError(f"{key}: {path}: cannot be loaded: '{file}' is not a JSON file") from None
     except Exception as error:  # hub, file and format errors have no common type
         raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
-    refuse_auto_map(config, f"{key}: {path}: config.json")
-    if config.get("quantization_config"):
-        raise UserError(
-            f"{key}: {path}: config.json: quantization_config: quantised weights cannot be used"
-        )
+    return _checked(config, f"{key}: {path}: config.json")
+
+
+def _checked(config: Any, where: str) -> dict[str, Any]:
+    """A configuration, unless it is none, or that of a model that cannot be opened."""
+    if not isinstance(config, dict):
+        raise UserError(f"{where}: must hold a mapping of keys to values, not {shown(config)}")
+    refuse_auto_map(config, where)
+    for key, part in {"": config, **{f"{name}.": config.get(name) for name in _PARTS}}.items():
+        if key.removesuffix(".") in config and not isinstance(part, dict):
+            raise UserError(f"{where}: {key[:-1]}: must be a mapping, not {shown(part)}")
+        if part and part.get("quantization_config") is not None:
+            raise UserError(f"{where}: {key}quantization_config: quantised weights cannot be used")
     return config
 
 
@@ -164,11 +178,15 @@ def load_pretrained(
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # reported below, by name
                 dtype=torch.float32,
+                # Not what config.json says, which may need a GPU, or be code of the hub.
+                attn_implementation="sdpa" if kind._supports_sdpa else "eager",
                 **options,
             ),
         )
     except Exception as error:  # hub, file and format errors have no common type
         reason = first_line(error)
+        if isinstance(error, KeyError):  # the message is only the name
+            reason = f"config.json names {reason}, which transformers does not have"
         raise UserError(f"{key}: {path}: cannot be loaded as {kind.__name__}: {reason}") from None
     for name, saved, expected in sorted(loading["mismatched_keys"]):
         raise UserError(
@@ -193,6 +211,8 @@ def gpt2_config(path: str, key: str) -> GPT2Config:
     """
     values = read_config(path, key)
     model_type = values.get("model_type")
+    if model_type is None:
+        raise UserError(f"{key}: {path}: config.json: has no model_type; a GPT-2's is gpt2")
     if model_type != "gpt2":  # others have weights with the same names, but compute other logits
         raise UserError(
             f"{key}: {path}: cannot be loaded as GPT2LMHeadModel: it is a {model_type} checkpoint"

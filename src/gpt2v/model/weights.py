@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from gpt2v.errors import UserError, first_line
+from gpt2v.data.data_files import check_here
+from gpt2v.errors import UserError, first_line, within
 from gpt2v.hub import HubError, model_file
 from gpt2v.train.finite import check_finite
 
@@ -23,6 +24,7 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 _MERGE = f"holds an adapter ({ADAPTER}); merge it into its model and save that"
 _PICKLED = re.compile(r".*\.(bin|pt|pth|ckpt|pkl)|pytorch_model\.bin\.index\.json")
+_OTHER_WEIGHTS = re.compile(r".*\.(safetensors|gguf|h5|msgpack|onnx)")
 _FLOATS = ("F64", "F32", "F16", "BF16")  # safetensors' names; loaded as fp32
 # Buffers in checkpoints of older versions, which are made again and not loaded.
 _BUFFERS = re.compile(r"(^|\.)(attn\.(masked_)?bias|crossattention\.bias|position_ids)$")
@@ -47,7 +49,7 @@ def weight_files(path: str, key: str) -> list[Path]:
         raise UserError(f"{key}: {path}: {_MERGE}")
     for file in files:
         for name, dtype in _dtypes(file, key):
-            if dtype not in _FLOATS:
+            if dtype not in _FLOATS and not _BUFFERS.search(name):
                 raise UserError(
                     f"{key}: {file}: {name} is of type {dtype}; quantised weights cannot be used, "
                     f"only {', '.join(_FLOATS)}"
@@ -68,14 +70,15 @@ def _files(path: str, key: str) -> list[Path]:
 
 
 def _no_weights(folder: Path) -> str:
-    files = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    files = sorted(file.name for file in folder.glob("*") if file.is_file())
     pickled = next(filter(_PICKLED.fullmatch, files), None)
     if pickled is not None:
         return (
             f"its weights are in {pickled}, a pickle, which can run code and is never loaded; "
             f"save them as {WEIGHTS}"
         )
-    return f"has no {WEIGHTS}"
+    other = next(filter(_OTHER_WEIGHTS.fullmatch, files), None)
+    return f"has no {WEIGHTS}" + (f", only {other}, which is not read" if other else "")
 
 
 def _shards(path: str, index: Path, key: str) -> list[Path]:
@@ -100,6 +103,8 @@ def _shards(path: str, index: Path, key: str) -> list[Path]:
 
 def _dtypes(file: Path, key: str) -> Iterator[tuple[str, str]]:
     """Name and type of each tensor in a file, without reading its values."""
+    with within(f"{key}: "):
+        check_here(file)
     try:
         with safe_open(file, "pt") as content:
             for name in content.keys():  # noqa: SIM118 (it is no mapping)

@@ -213,11 +213,12 @@ def _is_number(value: object) -> bool:
 def _table(path: Path, columns: tuple[str, ...]) -> Table:
     """The named columns of a parquet file; lists stay lists, and a missing row or column is -1."""
     try:
-        present = pq.read_schema(path).names
-        missing = [name for name in columns if name not in present]
-        if missing:
-            raise UserError(f"{path}: has no column '{missing[0]}'")
-        table = pq.read_table(path, columns=list(columns), partitioning=None)
+        with path.open("rb") as content:  # pyarrow takes only names in UTF-8
+            present = pq.read_schema(content).names
+            missing = [name for name in columns if name not in present]
+            if missing:
+                raise UserError(f"{path}: has no column '{missing[0]}'")
+            table = pq.read_table(content, columns=list(columns))
     except FileNotFoundError:
         raise UserError(f"{path}: not found; a report needs the evaluation's records") from None
     except (OSError, pa.ArrowException) as error:

@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 
 from gpt2v.config.base import Config
 from gpt2v.config.data import DataConfig
-from gpt2v.config.grids import GridConfig, ProbeGridConfig, ViewConfig
+from gpt2v.config.grids import AugmentConfig, GridConfig, ProbeGridConfig, ViewConfig
 from gpt2v.config.load import read_mapping, validate
-from gpt2v.config.pictures import TilesConfig
+from gpt2v.config.pictures import PictureConfig, TilesConfig
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError, within
@@ -143,24 +143,36 @@ def as_trained(config: C, model: str) -> Filled[C]:
     """
     names = [name for name in ("tiles", "grid") if name in type(config).model_fields]
     if all(name in config.model_fields_set and _complete(getattr(config, name)) for name in names):
+        _check_whole(config)
         return Filled(config)
     try:
         training = training_of(model)
     except UserError as error:
         raise UserError(f"{error}; set all of {' and '.join(names)}") from None
     if training is None:
-        validate(type(config), config.model_dump(), f"{model} has no run to complete this")
+        _check_whole(config)
         return Filled(config)
-    values: dict[str, Any] = {name: getattr(config, name) for name in config.model_fields_set}
+    values = config.model_dump(exclude_unset=True)
     taken: dict[str, Any] = {}
     for name in names:
         given = getattr(config, name)
         if name == "grid" and not training.last:
             continue
         base = _tiles(training, given) if name == "tiles" else grid_as_trained(training.last, given)
+        if name == "grid" and getattr(config, "split", "test") != "train":
+            base = _held_out(base)
         values[name] = filled(given, base, f"{name}.", taken)
     whole = validate(type(config), values, f"{training.run / CONFIG}, as trained")
     return Filled(whole, training.run, taken, whole != config)
+
+
+def _check_whole(config: Config) -> None:
+    """Check a configuration in which what is not given has its default.
+
+    Raises:
+        UserError: its values do not fit together.
+    """
+    validate(type(config), config.model_dump(exclude_unset=True), "")
 
 
 def _complete(given: Config) -> bool:
@@ -183,23 +195,37 @@ def _tiles(training: Training, given: TilesConfig) -> TilesConfig:
 def grid_as_trained(specs: list[GridConfig], given: Config) -> Config:
     """The grids of a stage, as a configuration of the class of `given`; see above.
 
-    A probe needs one size, so it gets the largest one. If another text form is given, what belongs
-    to the form of the training is left out.
+    A probe needs one size, so it gets the largest one. If another text form, layout or scale is
+    given, what belongs to that of the training is left out.
     """
     kind = type(given)
     content = specs[0].largest if issubclass(kind, ProbeGridConfig) else specs[0]
     words = next((spec for spec in specs if spec.modality != "image"), GridConfig())
     shown = next((spec for spec in specs if spec.modality != "text"), content)
     values = {name: getattr(content, name) for name in kind.model_fields}
-    if "augment" in values:  # offsets are for training
-        values["augment"] = content.augment.model_copy(update={"position_offset": 0})
     for spec, names in ((words, ("form", "patches", "noise")), (shown, ("picture",))):
         values |= {name: getattr(spec, name) for name in names if name in kind.model_fields}
     if "form" in given.model_fields_set and given.form != words.form:  # type: ignore[attr-defined]
         fresh = ViewConfig()
         values |= {"patches": fresh.patches, "noise": fresh.noise}
         values["augment"] = content.augment.model_copy(update={"delimiters": ["|"]})
+    own = getattr(given, "picture", PictureConfig())
+    if "layout" in own.model_fields_set and own.layout == "multi":
+        values["picture"] = values["picture"].model_copy(update={"gap": 0})
+    if "scale" in own.model_fields_set and own.scale[0] == 1:
+        values["picture"] = values["picture"].model_copy(update={"jitter": 0})
     return kind.model_construct(**values)
+
+
+def _held_out(grid: C) -> C:
+    """The same grids without what only training samples have."""
+    augment = getattr(grid, "augment", None)
+    if augment is None:
+        return grid
+    offset = AugmentConfig.model_fields["position_offset"].get_default()
+    return grid.model_copy(
+        update={"augment": augment.model_copy(update={"position_offset": offset})}
+    )
 
 
 def filled(given: Config, base: Config, key: str, taken: dict[str, Any]) -> dict[str, Any]:

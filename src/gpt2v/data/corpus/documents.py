@@ -162,7 +162,7 @@ def _text_of(row: Any, field: str, where: str) -> str:
 def _read_parquet(path: Path, field: str, key: str) -> Iterator[str]:
     where = f"{key}: {path}"
     try:
-        with pq.ParquetFile(path) as file:
+        with path.open("rb") as content, pq.ParquetFile(content) as file:
             names = file.schema_arrow.names
             if field not in names:
                 there = ", ".join(names)

@@ -73,7 +73,8 @@ def read_parquet(root: Path, files: dict[str, list[Path]], version: Version) -> 
         read[part] = []
         for file in files[part]:
             try:
-                table = pq.read_table(file, partitioning=None)
+                with file.open("rb") as content:  # pyarrow takes only names in UTF-8
+                    table = pq.read_table(content)
             except (pyarrow.ArrowException, OSError) as error:
                 raise UserError(
                     f"tiles.path: {file}: not a readable parquet file ({first_line(error)})"
