@@ -85,7 +85,8 @@ class LmEvalFormat(Format):
         names = " or ".join(f"`{prefix}_{modality}`" for modality in groups)
         use = (
             f"`lm_eval --include_path DIR --tasks` {names} runs it, the tasks in words with "
-            "`--model hf`, those with pictures with `--model hf-multimodal`.\n\n"
+            "`--model hf`, those with pictures with `--model hf-multimodal`. Give the folder of "
+            "one export: others can have tasks of the same names, of which lm_eval keeps one.\n\n"
             f"`--num_fewshot K` puts K solved examples before each question, K at most {fewest}, "
             "always the same ones. They come from another split (`fewshot/`), each from a grid of "
             "its own, and none from a grid that is asked about. They are in words, also before a "

@@ -85,6 +85,8 @@ def _is_adobe_rgb(picture: Image.Image) -> bool:
     """Whether EXIF data name Adobe RGB, as cameras do that write no profile (DCF 2.0)."""
     try:
         exif = picture.getexif()
+        if not exif:
+            return False
         space = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace)
         interop = exif.get_ifd(ExifTags.IFD.Interop).get(ExifTags.Interop.InteropIndex)
     except Exception:  # damaged EXIF data raise many types; viewers do without them
