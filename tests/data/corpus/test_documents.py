@@ -1,6 +1,8 @@
 """Every format returns the documents that were written; errors name the line or byte."""
 
 import json
+import os
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -148,3 +150,11 @@ def test_hub_data_sets_are_streamed(monkeypatch):
     assert asked == [("some/stories", {"split": "validation", "streaming": True})]
     with pytest.raises(UserError, match="some/stories: row 2: no column 'story'"):
         next(stream)
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    """Python opens such files; pyarrow itself takes only names in UTF-8."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.parquet"))
+    with path.open("wb") as file:
+        pq.write_table(pa.table({"text": TEXTS}), file)
+    assert read(str(path)) == read(str(tmp_path)) == TEXTS
