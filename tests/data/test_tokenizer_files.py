@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 
 from gpt2v.cli.main import main
 from gpt2v.data.text_pieces import IMAGE, special_id
-from gpt2v.data.tokenizer import load_tokenizer, train_tokenizer
+from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from helpers import TINY_LM, refusal, write_yaml
 
@@ -67,7 +67,11 @@ def test_added_tokens_of_the_settings(parts, tokenizer, with_json):
         ("tokenizer_config.json", {"added_tokens_decoder": {"1": 2}}, "in an unknown way"),
         ("tokenizer_config.json", {"add_prefix_space": True}, "puts a space before every text"),
         ("tokenizer_config.json", {"tokenizer_class": "CLIPTokenizer"}, "CLIPTokenizer does not"),
-        ("tokenizer_config.json", {"tokenizer_class": "Qwen2TokenizerFast"}, "with a tokenizer.jso"),
+        (
+            "tokenizer_config.json",
+            {"tokenizer_class": "Qwen2TokenizerFast"},
+            "with a tokenizer.jso",
+        ),
     ],
 )
 def test_what_is_not_done_is_refused(parts, name, content, fault):

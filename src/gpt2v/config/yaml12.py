@@ -2,8 +2,8 @@
 
 PyYAML reads YAML 1.1, where `010` is 8, `1:30` is 90 and `yes` is true. Here only its parser is
 used; what a scalar means is decided by the core schema
-(https://yaml.org/spec/1.2.2/#103-core-schema), and U+0085, U+2028 and U+2029 end no lines. Anchors, aliases and merge keys (`<<`) work. What
-is read is a tree: every alias is a copy.
+(https://yaml.org/spec/1.2.2/#103-core-schema), and U+0085, U+2028 and U+2029 end no lines. Anchors,
+aliases and merge keys (`<<`) work. What is read is a tree: every alias is a copy.
 """
 
 import re

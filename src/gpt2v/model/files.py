@@ -16,7 +16,7 @@ from transformers import (
 
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, n_ids
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.errors import UserError, first_line
+from gpt2v.errors import UserError, first_line, within
 from gpt2v.hub import looks_local, needed_file, refuse_auto_map, refuse_code
 from gpt2v.model.families import OTHER_PARTS
 from gpt2v.model.weights import check_loaded, weight_files
@@ -85,7 +85,8 @@ def find_checkpoint(model: str, key: str) -> str:
     Raises:
         UserError: a local path has no checkpoint, or its files do not match its manifest.
     """
-    path = restored(expanded(model))
+    with within(f"{key}: "):
+        path = restored(expanded(model))
     if not path.exists():
         if looks_local(model):
             raise UserError(f"{key}: {model}: no such run or checkpoint")
