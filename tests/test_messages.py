@@ -19,6 +19,16 @@ def test_what_can_be_shown_stays_as_it_is():
     assert one_line("a\nb\x1b[31m\u2028\udcff") == "a\\nb\\x1b[31m\\u2028\\udcff"
 
 
+def test_what_looks_like_a_space_or_like_nothing_is_shown():
+    """In text that was copied from a page, or in names of files of macOS."""
+    line = one_line("\xa0lr Shot\u202fPM\u3000a\u200bb\ufeff\xad")
+    assert line == "\\xa0lr Shot\\u202fPM\\u3000a\\u200bb\\ufeff\\xad"
+    assert (
+        one_line("\u0645\u06cc\u200c\u062e\u0648 क्\u200dष")
+        == "\u0645\u06cc\u200c\u062e\u0648 क्\u200dष"
+    )
+
+
 def test_a_long_line_loses_its_middle(capsys):
     say("begin " + "x" * 10**6 + " end")
     line = capsys.readouterr().err

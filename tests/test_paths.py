@@ -9,7 +9,7 @@ from gpt2v.config.models import FeaturesConfig
 from gpt2v.errors import UserError
 from gpt2v.features.store import CacheUnavailable, open_features
 from gpt2v.paths import expanded, expanded_text, user_cache
-from helpers import picture_folder, refusal, write_yaml
+from helpers import TINY_LM, picture_folder, refusal, write_yaml
 
 
 @pytest.fixture
@@ -98,3 +98,24 @@ def test_models_in_a_home_folder(home, key, capsys):
         find_checkpoint("~/m", key)
     with pytest.raises(UserError, match="no such user"):
         find_checkpoint("~no-such-user/m", key)
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["eval", "", "--suite", "c.yaml"], "model: is empty"),
+        (["eval", "m", "--suite=c.yaml", "--out="], "--out: is empty"),
+        (["lm", "train", "c.yaml", "--out", ""], "--out: is empty"),
+        (["lm", "train", "c.yaml", "--out=r", "--init="], "init: the path is empty"),
+        (
+            ["lm", "train", "c.yaml", "--out=r", "--tokenizer.source="],
+            "tokenizer.source: the path is empty",
+        ),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, capsys, words, fault):
+    """It comes from a variable of the shell that is not set."""
+    monkeypatch.chdir(tmp_path)
+    write_yaml(tmp_path / "c.yaml", TINY_LM)
+    assert refusal(capsys, *words).endswith(fault)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]

@@ -13,9 +13,11 @@ from contextlib import suppress
 
 LONGEST = 600  # characters of a line
 _LONGEST_VALUE = 100  # characters of a value that is quoted in a line
-# Line breaks, what a terminal obeys, what changes the direction of text, and halves of characters.
+# Line breaks, what a terminal obeys, what changes the direction of text, halves of characters, and
+# what looks like a space or like nothing. Words of some languages need U+200C and U+200D.
 _UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x1f\x7f-\xa0\xad\u2000-\u200b\u200e\u200f\u2028-\u202f\u205f-\u2064\u2066-\u2069"
+    "\u3000\ufeff\ud800-\udfff]"
 )
 _values = reprlib.Repr()
 _values.maxstring = _values.maxlong = _values.maxother = _LONGEST_VALUE

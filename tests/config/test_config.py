@@ -22,6 +22,7 @@ from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.demo.config import demo_config, presets
 from gpt2v.errors import UserError
+from gpt2v.messages import one_line
 
 ROOT = helpers.REPO / "configs"
 KINDS: dict[str, type[Config]] = {
@@ -320,3 +321,19 @@ def test_a_key_that_is_given_twice_is_refused(tmp_path):
     file.write_text("n_images: 10\ngrid:\n  rows: 3\n  rows: 4\n")
     with pytest.raises(UserError, match=r"eval\.yaml: line 4: .*rows is given twice"):
         load(EvalConfig, file, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("dat: {}\n", "dat: unknown key; the keys here are"),
+        ("\xa0data: {}\n", "\\xa0data: unknown key; the keys here are"),
+        ("data: 1\n", "data: must be a mapping of keys to values, not 1"),
+    ],
+)
+def test_the_mistake_itself_is_named(tmp_path, text, fault):
+    """A misspelt key is not reported as the one that is missing."""
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load(LMConfig, tmp_path / "c.yaml", {})
+    assert fault in one_line(str(caught.value))

@@ -10,7 +10,7 @@ from gpt2v.cli.main import main
 from gpt2v.data.text_pieces import IMAGE, special_id
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
-from helpers import TINY_LM, refusal, write_yaml
+from helpers import TINY_ENCODER, TINY_LM, refusal, write_yaml
 
 USER = "<|user|>"
 
@@ -144,4 +144,16 @@ def test_a_text_that_cannot_be_read(tmp_path, capsys, monkeypatch, made, fault):
     line = refusal(capsys, "lm", "train", config, "--out", "out")
     assert line.startswith(f"gpt2v: {config}: tokenizer.source: t: ")
     assert fault in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_caption_that_cannot_be_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t").mkdir()
+    without_unknown(models.WordLevel({"a": 0}), pre_tokenizers.Whitespace()).save(
+        "t/tokenizer.json"
+    )
+    config = write_yaml(tmp_path / "c.yaml", {**TINY_ENCODER, "tokenizer": {"source": "t"}})
+    line = refusal(capsys, "encoder", "train", config, "--out", "out")
+    assert "tokenizer.source: t: cannot read 'a picture of" in line
     assert not (tmp_path / "out").exists()

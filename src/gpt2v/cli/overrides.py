@@ -39,7 +39,8 @@ class _Once(argparse.Action):
         given = namespace.__dict__.setdefault("_given", set())
         if option is not None and self.dest in given:
             raise UserError(f"{option}: given twice")
-        if values == "":  # e.g. of a variable of the shell that is not set
+        is_field = self.dest.startswith(_FIELD)  # for its type to decide
+        if values == "" and not is_field:  # e.g. a variable of the shell that is not set
             raise UserError(f"{option or self.dest}: is empty")
         given.add(self.dest)
         setattr(namespace, self.dest, values)

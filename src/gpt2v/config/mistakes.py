@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from gpt2v.config.base import Config
 from gpt2v.messages import one_line, shown
 
+_WORDS = {"model_type": "must be a mapping of keys to values"}  # pydantic would name a class
 _HINTS = {  # by the type of pydantic's error
     "bool_type": "; write true or false",
     "string_type": "; put it in quotes",
@@ -16,8 +17,14 @@ _HINTS = {  # by the type of pydantic's error
 
 
 def first_mistake(kind: type[BaseModel], error: ValidationError) -> str:
-    """A message about the first mistake that pydantic found, and the number of others."""
-    first = error.errors(include_url=False)[0]
+    """A message about the first mistake that pydantic found, and the number of others.
+
+    An unknown key comes before one that is missing, which may be the same one, misspelt.
+    """
+    errors = error.errors(include_url=False)
+    first = errors[0]
+    if first["type"] == "missing":
+        first = next((one for one in errors if one["type"] == "extra_forbidden"), first)
     loc = [part for part in first["loc"] if not _is_tag(part) and part != "[key]"]
     key = one_line(".".join(str(part) for part in loc), 200)
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
@@ -27,7 +34,8 @@ def first_mistake(kind: type[BaseModel], error: ValidationError) -> str:
         instead = getattr(model, "elsewhere", {}).get(str(loc[-1]))
         fault = f"has no meaning here: {instead}" if instead else "unknown key"
         return f"{key}: {fault}; the keys here are {known}{more}"
-    message = one_line(first["msg"].removeprefix("Value error, "), 400)
+    words = _WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
+    message = one_line(words, 400)
     given = first.get("input")
     is_clear = first["type"] in ("missing", "value_error", "too_short")  # without the value
     value = "" if is_clear else f", not {shown(given)}"

@@ -4,6 +4,7 @@ The trained tokenizer splits numbers into digits. Class names, digits and bars a
 """
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -17,7 +18,7 @@ from gpt2v.data.render.views import TextView
 from gpt2v.data.text_pieces import SPECIAL_TOKENS, Strings
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tokenizer_files import read_tokenizer
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, within
 from gpt2v.hub import HubError, needed_file, refuse_code
 from gpt2v.paths import expanded
 from gpt2v.progress import alive, waited
@@ -103,9 +104,11 @@ def load_tokenizer(path_or_id: str, key: str = "tokenizer.source") -> Tokenizer:
             be loaded or used.
     """
     where = f"{key}: {path_or_id}"
-    refuse_code(expanded(path_or_id), key)
+    with within(f"{key}: "):
+        folder = expanded(path_or_id)
+    refuse_code(folder, key)
     try:
-        tokenizer = waited(f"{key}: loading {path_or_id}", lambda: _read(path_or_id))
+        tokenizer = waited(f"{key}: loading {path_or_id}", lambda: _read(folder, path_or_id))
     except HubError as error:
         raise UserError(f"{where}: cannot be loaded: {error}") from None
     except UserError as error:
@@ -122,8 +125,7 @@ def load_tokenizer(path_or_id: str, key: str = "tokenizer.source") -> Tokenizer:
     return tokenizer
 
 
-def _read(path_or_id: str) -> Tokenizer:
-    folder = expanded(path_or_id)
+def _read(folder: Path, path_or_id: str) -> Tokenizer:
     if not folder.exists():
         folder = needed_file(path_or_id, "tokenizer.json").parent
     return read_tokenizer(folder)

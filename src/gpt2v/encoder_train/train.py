@@ -11,7 +11,7 @@ from transformers import CLIPModel
 from gpt2v import runs
 from gpt2v.config.base import hash_of
 from gpt2v.config.training import EncoderConfig
-from gpt2v.data.kept_text import changed_text, quoted
+from gpt2v.data.kept_text import changed_text, quoted, tokens_of
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption, scene_caption
 from gpt2v.data.stream import slice_of_batch
@@ -168,17 +168,16 @@ class _EncoderTask:
 
 def _check_captions(config: EncoderConfig, bank: TileBank, tokenizer: Tokenizer) -> None:
     """Raise UserError if a caption is changed, or exceeds the text tower's context."""
-    names = bank.class_names
+    names, end = bank.class_names, special_id(tokenizer, END_OF_TEXT)
+    where = f"tokenizer.source: {config.tokenizer.source}"
     for caption in (scene_caption([]), *map(object_caption, names), scene_caption(list(names))):
-        ids = tokenizer.encode(caption, add_special_tokens=False).ids
+        ids, ended = tokens_of(tokenizer, [caption, caption + END_OF_TEXT], where)
         change = changed_text(tokenizer, caption, ids)
-        if change is None and tokenizer.encode(
-            caption + END_OF_TEXT, add_special_tokens=False
-        ).ids != [*ids, special_id(tokenizer, END_OF_TEXT)]:
+        if change is None and ended != [*ids, end]:
             change = f"{END_OF_TEXT} after {quoted(caption)} is joined with it"
         if change is not None:
             raise UserError(
-                f"tokenizer.source: {config.tokenizer.source}: does not keep captions: {change}; "
+                f"{where}: does not keep captions: {change}; "
                 "choose another tokenizer, or rename the class"
             )
     n_objects = max(layout.lattice**2 for layout in config.scenes.layouts)

@@ -88,7 +88,8 @@ def find_checkpoint(model: str, key: str) -> str:
     Raises:
         UserError: a local path has no checkpoint, or its files do not match its manifest.
     """
-    path = restored(expanded(model))
+    with within(f"{key}: "):
+        path = restored(expanded(model))
     if not path.exists():
         if looks_local(model):
             raise UserError(f"{key}: {model}: no such run or checkpoint")

@@ -32,7 +32,7 @@ from gpt2v.data.corpus.tokens import (
 )
 from gpt2v.data.corpus.windows import Windows
 from gpt2v.data.data_files import some_of
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, within
 from gpt2v.messages import say
 from gpt2v.paths import expanded
 from gpt2v.progress import alive
@@ -67,7 +67,8 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
             or the corpus is too short.
     """
     token_bytes(tokenizer)  # raises UserError if bits per byte cannot be measured
-    path = expanded(config.corpus)
+    with within("corpus: "):
+        path = expanded(config.corpus)
     name = path.name
     if _is_pair(path):
         if config.valid is not None:
