@@ -337,10 +337,7 @@ def _encoder_command(folder: Path, draw: Random) -> list[str]:
 def _check_encoder(folder: Path, words: list[str]) -> str:
     """Pixels must be those of transformers' processor, features those of its tower."""
     ours = load_encoder(str(folder))
-    config = transformers.CLIPConfig.from_pretrained(folder)
-    tower = transformers.CLIPVisionModel.from_pretrained(
-        folder, config=config.vision_config, dtype=torch.float32
-    ).eval()
+    tower = transformers.CLIPVisionModel.from_pretrained(folder, dtype=torch.float32).eval()
     side = ours.tower.config.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     mine = normalise(pixels[None], torch.device("cpu"), ours.mean, ours.std)
