@@ -13,9 +13,10 @@ from typing import Any
 import yaml
 
 ODD_VALUES: tuple[Any, ...] = (
-    None, True, False, -1, 0, 1, 2, 3, 7, 2.5, 1e-3, -0.5, math.inf, math.nan, 2**62, 2**63, -(10**40),
-    "", " ", "x", "é☃", "no", "010", "1:30", "2024-02-30", "1e3", "null", "~nobody/x", "../x",
-    "a\nb", "\x1b[31m", "x" * 5000, [], {}, [1], [[]], {"a": 1}, {"name": "x"}, [3, 2], ["x", "x"],
+    None, True, False, -1, 0, 1, 2, 3, 7, 2.5, 1e-3, -0.5, math.inf, math.nan, 2**62, 2**63,
+    -(10**40), "", " ", "x", "é☃", "no", "010", "1:30", "2024-02-30", "1e3", "null", "~nobody/x",
+    "../x", "a\nb", "\x1b[31m", "x" * 5000, [], {}, [1], [[]], {"a": 1}, {"name": "x"}, [3, 2],
+    ["x", "x"],
 )  # fmt: skip
 ODD_LINES = (
     "{{ rows }}", "x: {{ rows }}", "\tx: 1", "? [a, b]\n: 1", "x: &a [*a]", "x: *nothing", "---",
