@@ -27,8 +27,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from gpt2v.config.data import DataConfig, StageConfig
 from gpt2v.config.grids import GridConfig
+from gpt2v.config.loop import TrainConfig
 from gpt2v.config.pictures import TilesConfig
-from gpt2v.config.training import TrainConfig
 from gpt2v.curriculum.fit import batch_loss
 from gpt2v.data.corpus.windows import TextBatch
 from gpt2v.data.render.batches import Renderer

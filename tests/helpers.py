@@ -34,8 +34,9 @@ from gpt2v import extensions
 from gpt2v.cli.main import main
 from gpt2v.config.base import Config
 from gpt2v.config.grids import SampleSpec
+from gpt2v.config.loop import TrainConfig
 from gpt2v.config.pictures import TilesConfig
-from gpt2v.config.training import LMConfig, MMConfig, TrainConfig
+from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.data.corpus.cleaning import CleaningReport
 from gpt2v.data.corpus.tokens import TokenFile, TokenWriter, open_tokens
 from gpt2v.data.grids import instructions

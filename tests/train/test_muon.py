@@ -7,7 +7,7 @@ from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.pytorch_utils import Conv1D
 
-from gpt2v.config.training import GroupConfig
+from gpt2v.config.loop import GroupConfig
 from gpt2v.train.muon import Muon, matrix_layout, orthogonalise
 from gpt2v.train.optim import Optimizers
 from helpers import train_config

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpt2v.config.training import GroupConfig, TrainConfig
+from gpt2v.config.loop import GroupConfig, TrainConfig
 from gpt2v.errors import UserError
 from gpt2v.train.optim import Optimizers, group_parameters, lr_factor
 from helpers import train_config

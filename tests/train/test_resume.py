@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gpt2v.config.training import GroupConfig
+from gpt2v.config.loop import GroupConfig
 from gpt2v.errors import Stopped, UserError
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.train import checkpoints

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from gpt2v.config.training import GroupConfig
+from gpt2v.config.loop import GroupConfig
 from gpt2v.errors import UserError
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.train import checkpoints

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gpt2v.config.training import TrainConfig
+from gpt2v.config.loop import TrainConfig
 from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.compilation import compile_modules, failed
 from gpt2v.hardware.precision import has_bf16

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gpt2v.config.training import TrainConfig
+from gpt2v.config.loop import TrainConfig
 from gpt2v.errors import UserError
 from gpt2v.run_layout import METRICS
 from gpt2v.storage.files import write_text, writing

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gpt2v.config.training import GroupConfig, Schedule, TrainConfig
+from gpt2v.config.loop import GroupConfig, Schedule, TrainConfig
 from gpt2v.errors import UserError
 from gpt2v.train.muon import Muon, matrix_layout
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from gpt2v.config.training import GroupConfig, TrainConfig
+from gpt2v.config.loop import GroupConfig, TrainConfig
 from gpt2v.train.optim import Optimizers, group_parameters
 
 
