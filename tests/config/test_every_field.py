@@ -76,7 +76,7 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
                 "eval": {**MEASURED, "tiles": tiles, "split": split},
                 "probe": {**PROBE, "tiles": tiles},
             }
-            for tiles, split, encoder in ((TILES, "test", None), (FILES, "train", "x"))
+            for tiles, split, encoder in ((TILES, "test", None), (FILES, "val", "x"))
         ],
     ),
 ]
@@ -88,7 +88,12 @@ FIXED = {
     ],
     EncoderConfig: ["train.stage_groups", "train.eval_windows"],
     ProbeConfig: ["grid.picture.layout"],
-    DemoConfig: ["eval.grid.form", "eval.grid.noise", "eval.grid.patches"],
+    DemoConfig: [
+        "eval.grid.form",
+        "eval.grid.noise",
+        "eval.grid.patches",
+        "eval.grid.augment.position_offset",
+    ],
 }
 for _name, _kind in (("lm", LMConfig), ("encoder", EncoderConfig), ("probe", ProbeConfig)):
     FIXED[DemoConfig] += [f"{_name}.{key}" for key in FIXED[_kind]]

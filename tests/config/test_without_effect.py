@@ -77,8 +77,6 @@ CASES = [
     (EncoderConfig, TINY_ENCODER, {"train.eval_windows": 7}, "train.eval_windows: 7 has no effect"),
     (GenerateConfig, {}, {"temperature": 0, "top_k": 5}, "top_k: 5 has no effect: temperature: 0"),
     (GenerateConfig, {}, {"temperature": 1e-9, "top_p": 0.5}, "top_p: 0.5 has no effect"),
-    (MMConfig, MM, {"features": {"mode": "off", "path": "x"}}, "path: x has no effect: mode: off"),
-    (EvalConfig, {}, {"features": {"mode": "off", "max_gb": 9.0}}, "max_gb: 9.0 has no effect"),
     (
         EncoderConfig,
         TINY_ENCODER,

@@ -41,8 +41,8 @@ def refused(capsys, tmp_path, kind, values):
 )
 def test_a_mistake_in_the_second_stage_of_a_gpt2(capsys, tmp_path, monkeypatch, mix, says):
     monkeypatch.chdir(tmp_path)
-    for name in ("c.txt", "v.txt"):
-        (tmp_path / name).write_text("a b c\n<|endoftext|>\n" * 3 + "d e f\n")
+    for name, words in (("c.txt", "a b c"), ("v.txt", "g h i")):
+        (tmp_path / name).write_text(f"{words}\n<|endoftext|>\n" * 3 + f"{words} d e f\n")
     data = {"batch_size": 4, "stages": [FIRST, {"steps": 1, "mix": mix}]}
     train = {**helpers.TINY_LM["train"], "accumulate": 2}
     values = {**helpers.TINY_LM, "data": data, "train": train}

@@ -219,7 +219,8 @@ def test_a_push_that_fails_ends_with_one_line_and_the_export_stays(run, hub, tmp
 
 
 def test_invalid_push_options_are_refused_before_anything_is_written(run, hub, tmp_path, capsys):
-    for name in ("tiny", "me/ti ny", "a/b/c", "/x", ""):
+    for name in ("tiny", "me/ti ny", "a/b/c", "/x"):
         assert "expected OWNER/NAME" in refused(capsys, tmp_path, run, "--push", name)
+    assert "--push: is empty" in refused(capsys, tmp_path, run, "--push", "")
     assert "--public: " in refused(capsys, tmp_path, run, "--public")
     assert Hub.calls == []

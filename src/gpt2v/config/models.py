@@ -5,7 +5,6 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from gpt2v.config.base import Config
-from gpt2v.config.effect import refuse_unused
 
 
 class TokenizerConfig(Config):
@@ -96,9 +95,3 @@ class FeaturesConfig(Config):
         allow_inf_nan=True,
         description="auto, require: maximum size of a cache in GB; .inf: any size",
     )
-
-    @model_validator(mode="after")
-    def _is_used(self) -> Self:
-        if self.mode == "off":
-            refuse_unused(self, ("path", "max_gb"), "mode: off uses no cache")
-        return self
