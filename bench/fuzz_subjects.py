@@ -9,6 +9,7 @@ Shapes: B samples of a batch, T token positions.
 """
 
 import gzip
+import io
 import json
 import math
 import re
@@ -272,7 +273,8 @@ def _check_text(folder: Path, words: list[str]) -> str:
             lines = content.decode("utf-8-sig").split("\n")
             expected += [json.loads(line)["text"] or "" for line in lines if line.strip()]
         elif name.endswith(".parquet"):
-            expected += [text or "" for text in pq.read_table(path)["text"].to_pylist()]
+            table = pq.read_table(io.BytesIO(content))
+            expected += [text or "" for text in table["text"].to_pylist()]
     wanted = sorted(clean(expected, CleaningReport()))
     if sorted(got) != wanted:
         extra = [d for d in got if d not in wanted][:1] or [d for d in wanted if d not in got][:1]

@@ -19,13 +19,14 @@ from transformers import (
 import helpers
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.load import validate
-from gpt2v.config.training import MMConfig
+from gpt2v.config.training import EncoderConfig, MMConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import ImageView
 from gpt2v.errors import UserError
 from gpt2v.mm_train.train import build_gpt2v
+from gpt2v.model.clip import new_clip
 from gpt2v.model.encoders import load_encoder, resample_positions
 from gpt2v.model.files import load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
@@ -358,3 +359,13 @@ def test_a_projector_is_taken_from_another_gpt2v_if_it_fits(lm_path, tokenizer, 
 
 def test_geometry_counts_patches():
     assert PictureGeometry(32, 8).n_patches == 16
+
+
+def test_a_part_whose_type_is_no_text_is_refused(lm_path, tokenizer, tmp_path):
+    clip = new_clip(EncoderConfig.model_validate(helpers.TINY_ENCODER), tokenizer)
+    clip.save_pretrained(tmp_path / "clip")
+    file = tmp_path / "clip" / "config.json"
+    config = json.loads(file.read_text())
+    config["vision_config"]["model_type"] = None
+    file.write_text(json.dumps(config))
+    refused("encoder: .*model_type: None must be text", str(tmp_path / "clip"), lm_path)

@@ -10,6 +10,7 @@ import pytest
 from gpt2v.cli.main import main
 from gpt2v.registry import SECTIONS
 from gpt2v.report.section import Section
+from gpt2v.run_layout import mark
 from helpers import TINY_TILES, forget_imports, refusal, write_yaml
 
 MEASURED = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
@@ -170,3 +171,32 @@ def test_what_is_no_run_is_one_line(runs, tmp_path, capsys, spoil, says):
     assert says in refusal(capsys, "report", run)
     assert not (run / "report").exists()
     assert "no such run directory" in refusal(capsys, "report", Path(__file__))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seconds", "long"),
+        ("seconds", ["a"]),
+        ("seconds", {"eval": None}),
+        ("n_images", "many"),
+        ("results.0.n_questions", [1]),
+        ("results.0.instruction", ["lookup"]),
+        ("results.0.modality", {"text": 1}),
+    ],
+)
+def test_a_value_of_another_type_is_named(tmp_path, capsys, key, value):
+    row = {"modality": "text", "accuracy": 0.5, "n_questions": 9}
+    results = {"kind": "probe", "seconds": 1.5, "results": [row]}
+    node, *parts = results, *key.split(".")
+    for part in parts[:-1]:
+        node = node[int(part) if part.isdigit() else part]
+    node[parts[-1]] = value
+    run = tmp_path / "run"
+    run.mkdir()
+    mark(run)
+    (run / "results.json").write_text(json.dumps(results))
+    line = refusal(capsys, "report", run, "--out", tmp_path / "page")
+    shown = key.replace("results.0", "results[0]")
+    assert f"{run}/results.json: {shown}: must be" in line
+    assert not (tmp_path / "page").exists()

@@ -154,6 +154,8 @@ def _tower_config(path: str, key: str, family: Family) -> PreTrainedConfig:
     except Exception as error:  # hub, file and format errors have no common type
         raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
     try:
+        if not isinstance(config.model_type, str):
+            raise ValueError(f"vision_config.model_type: {config.model_type} must be text")
         sides = _square_sides(config)
     except ValueError as error:
         raise UserError(f"{key}: {path}/config.json: {error}") from None

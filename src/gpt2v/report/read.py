@@ -38,6 +38,7 @@ EVAL_COLUMNS = (
     "model", "modality", "sample", "instruction", "row", "col",
     "truth", "prediction", "exact", "palette", "choices",
 )  # fmt: skip
+_TEXTS = ("modality", "instruction", "questions", "part", "rung", "model", "split", "control")
 PROBE_COLUMNS = ("sample", "row", "col", "truth", "prediction", "palette_prediction")
 
 
@@ -180,8 +181,8 @@ def _results(path: Path) -> Row:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(f"{path}: results: must be a list of rows")
     for number, row in enumerate(rows):
-        _check_numbers(path, f"results[{number}].", row)
-    _check_numbers(path, "", results)
+        _check_values(path, f"results[{number}].", row)
+    _check_values(path, "", results)
     return dict(results)
 
 
@@ -192,9 +193,18 @@ def _check_keys(path: Path, rows: list[Row], keys: tuple[str, ...]) -> None:
                 raise UserError(f"{path}: results[{number}]: has no key '{key}'")
 
 
-def _check_numbers(path: Path, prefix: str, row: Row) -> None:
+def _check_values(path: Path, prefix: str, row: Row) -> None:
+    """Raise UserError if a value that a section shows or computes with is of another type."""
     for key, value in row.items():
         at = f"{path}: {prefix}{key}"
+        if key in _TEXTS and not isinstance(value, str | None):
+            raise UserError(f"{at}: must be text, not {value!r}")
+        if key.startswith("n_") and not (value is None or _is_number(value)):
+            raise UserError(f"{at}: must be a number, not {value!r}")
+        if key == "seconds":
+            each = value.values() if isinstance(value, dict) else [value]
+            if not all(map(_is_number, each)):
+                raise UserError(f"{at}: must be a number, or a number for each stage")
         is_rate = key.endswith("accuracy") or key in ("gap", "chance")
         if is_rate and not _is_number(value) and value is not None:
             raise UserError(f"{at}: must be a number, not {value!r}")
