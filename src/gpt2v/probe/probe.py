@@ -23,6 +23,7 @@ from gpt2v.config.choice import choose
 from gpt2v.config.measuring import ProbeConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.cells import Grids
+from gpt2v.data.render.spans import ImageSpan
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError, within
@@ -60,8 +61,8 @@ def collect(
     return np.concatenate(features), data.grids(np.arange(len(data)))
 
 
-def check_probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig) -> None:
-    """Refuse grids that cannot be probed.
+def check_probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig) -> ImageSpan:
+    """The map from the patches of a picture to its cells; refuses grids that cannot be probed.
 
     Raises:
         UserError: some cell has no patch, a grid does not fit the pictures, or it cannot be drawn
@@ -74,6 +75,7 @@ def check_probe(model: GPT2vModel, bank: TileBank, config: ProbeConfig) -> None:
         span = model.geometry.span(n_rows, n_cols, bank.size, spec.picture)
         if len(set(span.cell.tolist())) < n_rows * n_cols:
             raise UserError(f"rows, cols: some cells of a {spec.size} grid have no patch")
+    return span
 
 
 def probe(
@@ -96,10 +98,9 @@ def probe(
     """
     started = time.monotonic()
     spec, n_classes = config.grid, len(bank.class_names)
-    check_probe(model, bank, config)
+    span = check_probe(model, bank, config)
     runs.write_config(run, config)
     n_rows, n_cols = spec.largest_shape
-    span = model.geometry.span(n_rows, n_cols, bank.size, spec.picture)
     sets = [probe_data(config, bank, split) for split in ("train", "test")]
     sources = [picture_source(model, [data], config.features) for data in sets]
     (train_x, train), (test_x, test) = (

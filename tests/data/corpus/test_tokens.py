@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from gpt2v.data.corpus import parts as splitting
 from gpt2v.data.corpus import tokens as module
 from gpt2v.data.corpus.cleaning import CleaningReport
 from gpt2v.data.corpus.tokens import open_tokens, token_bytes, tokenizer_hash
@@ -59,7 +60,7 @@ def test_documents_come_back(tokenizer, tmp_path_factory, documents, size):
     folder = tmp_path_factory.mktemp("tokens") / "t"
     with pytest.MonkeyPatch.context() as patch:  # many batches, many parts
         patch.setattr(module, "_BATCH", size)
-        patch.setattr(module, "_PART", size)
+        patch.setattr(splitting, "_PART", size)
         written = write_tokens(folder, documents, tokenizer, "given")
     same_documents(written, tokenizer, documents)
     same_documents(open_tokens(folder, tokenizer), tokenizer, documents)
@@ -67,10 +68,10 @@ def test_documents_come_back(tokenizer, tmp_path_factory, documents, size):
 
 @pytest.mark.parametrize("size", [1, 2, 7, 40])
 def test_the_parts_of_a_long_document_have_its_tokens(monkeypatch, size):
-    monkeypatch.setattr(module, "_PART", size)
+    monkeypatch.setattr(splitting, "_PART", size)
     text = "one line\nand\n\n\nmore \n  of\t\n\nthem\n\n" * 30
     spaced = train_tokenizer([text], 400)  # has tokens of several line ends
-    parts = list(module._parts(text, spaced))
+    parts = list(splitting.parts_of(text, spaced))
     assert len(parts) > 10
     assert "".join(parts) == text
     tokens = [token for part in parts for token in spaced.encode(part).ids]
@@ -203,8 +204,8 @@ def test_a_tokenizer_without_bytes_is_refused_before_anything_is_written(tmp_pat
 def test_a_long_line_is_cut_where_its_tokens_allow(monkeypatch, letters):
     text = "".join(Random(0).choices(letters, k=5000))
     trained = train_tokenizer([text], 320)
-    monkeypatch.setattr(module, "_PART", 100)
-    parts = list(module._parts(text, trained))
+    monkeypatch.setattr(splitting, "_PART", 100)
+    parts = list(splitting.parts_of(text, trained))
     assert len(parts) > 30
     assert "".join(parts) == text
     assert [t for part in parts for t in trained.encode(part).ids] == trained.encode(text).ids
@@ -216,8 +217,8 @@ def test_cuts_fit_the_tokenizer(monkeypatch, bank):
     joins = train_tokenizer([text], 300)
     joins.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     joins.add_tokens([".\ntwo"])
-    monkeypatch.setattr(module, "_PART", 20)
-    parts = list(module._parts(text, joins))
+    monkeypatch.setattr(splitting, "_PART", 20)
+    parts = list(splitting.parts_of(text, joins))
     assert len(parts) > 20
     assert [t for part in parts for t in joins.encode(part).ids] == joins.encode(text).ids
 
@@ -230,14 +231,14 @@ def test_groups_of_characters_are_not_shifted(monkeypatch, group):
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     groups = pre_tokenizers.FixedLength(group)
     grouped.pre_tokenizer = pre_tokenizers.Sequence([groups, to_bytes])
-    monkeypatch.setattr(module, "_PART", 1001)
-    parts = list(module._parts(text, grouped))
+    monkeypatch.setattr(splitting, "_PART", 1001)
+    parts = list(splitting.parts_of(text, grouped))
     assert [t for part in parts for t in grouped.encode(part).ids] == grouped.encode(text).ids
 
 
 def test_a_long_document_is_tokenized_in_several_calls(tokenizer, tmp_path, monkeypatch):
     """So a signal is answered between them."""
-    monkeypatch.setattr(module, "_PART", 1000)
+    monkeypatch.setattr(splitting, "_PART", 1000)
     monkeypatch.setattr(module, "_BATCH", 3000)
     assert list(module._batches([1000] * 7)) == [(0, 3), (3, 6), (6, 7)]
     assert list(module._batches([])) == []

@@ -10,11 +10,9 @@ Shapes: V words of the vocabulary.
 
 import hashlib
 import json
-import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +23,7 @@ from tokenizers import Tokenizer, decoders
 
 from gpt2v.config.base import Config
 from gpt2v.data.corpus.cleaning import CleaningReport
+from gpt2v.data.corpus.parts import parts_of
 from gpt2v.data.kept_text import changed_text
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id
@@ -36,17 +35,7 @@ Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
 _TOKENS, _OFFSETS, META = "tokens.bin", "offsets.npy", "meta.json"
 _BATCH = 1 << 19  # characters that are tokenized at once
-_PART = 1 << 18  # characters of a long document that are tokenized at once
 _DECODED = 100_000  # characters of the first documents that are decoded again, as a check
-# Where a long document may be cut, the best places first: before a line, a space, other characters
-# than letters, and anywhere.
-_PLACES = [
-    re.compile(r, re.DOTALL) for r in (r"(?<=\S)(?=\n\S)", r"(?<=\S)(?=\s)", r"\b(?=.)", r"(?=.)")
-]
-_REACH, _TRIES = 1 << 16, 20  # characters that are searched for such a place, and places to try
-# Characters on each side of a cut that its tokens may depend on. Both numbers must give the same:
-# a tokenizer that groups, say, three digits each counts from the start of what it is given.
-_CONTEXTS = (200, 199)
 
 
 class TokenMeta(Config):
@@ -125,7 +114,7 @@ class TokenWriter:
         Raises:
             UserError: the tokenizer changes the text.
         """
-        self._waiting.append(list(_parts(document, self._tokenizer)))
+        self._waiting.append(list(parts_of(document, self._tokenizer)))
         self._n_waiting += len(document)
         if self._n_waiting >= _BATCH or len(self._waiting) >= 1000:
             self._flush()
@@ -208,41 +197,6 @@ def _batches(sizes: list[int]) -> Iterator[tuple[int, int]]:
         if held >= _BATCH or after == len(sizes):
             yield first, after
             first, held = after, 0
-
-
-def _parts(document: str, tokenizer: Tokenizer) -> Iterator[str]:
-    """A long document in parts; their joined tokens are those of the document."""
-    start, at = 0, _PART
-    while at < len(document):
-        cut = _cut(document, start, at, tokenizer)
-        if cut is not None:
-            yield document[start:cut]
-            start = cut
-        at = start + _PART if cut is not None else at + _REACH
-    yield document[start:]
-
-
-def _cut(document: str, start: int, at: int, tokenizer: Tokenizer) -> int | None:
-    """The first good place near `at` to cut a document that was cut at `start`."""
-    for places in _PLACES:
-        found = places.finditer(document, at, at + _REACH)
-        for place in (match.start() for match in islice(found, _TRIES)):
-            if all(_splits(document, start, place, n, tokenizer) for n in _CONTEXTS):
-                return place
-    return None
-
-
-def _splits(document: str, start: int, place: int, context: int, tokenizer: Tokenizer) -> bool:
-    """Whether the tokens around a place stay the same if the document is cut there."""
-    before = document[max(start, place - context) : place]
-    after = document[place : place + context]
-    whole, first, second = (
-        encoding.ids
-        for encoding in tokenizer.encode_batch_fast(
-            [before + after, before, after], add_special_tokens=False
-        )
-    )
-    return bool(whole == first + second)
 
 
 def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> TokenFile:
