@@ -266,7 +266,8 @@ def test_keys_are_equal_where_the_pictures_are(bank, drawing, split, seed, same_
     pixels = pictures.pixels.reshape(len(keys), -1)
     same = (pixels[:, None] == pixels).all(-1)
     assert same[equal].all()
-    if picture.scale[0] == picture.scale[1] and not picture.jitter:
+    # The strength of tile noise is drawn, too, and can be too weak to change a pixel.
+    if picture.scale[0] == picture.scale[1] and not picture.jitter and not varying.noise:
         assert equal[same].all()  # else two draws may give the same picture
     salted = picture_keys(samples, varied, picture, salt=1)
     np.testing.assert_array_equal(equal, salted[:, None] == salted)
