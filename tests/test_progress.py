@@ -97,6 +97,11 @@ CALLS = {  # module and patch that makes a call deaf
     "checksums": ("gpt2v.storage.manifest", "module.sha256 = deaf"),
     "factorisation": ("gpt2v.probe.probe", "module.RidgeProblem = deaf"),
     "loading of a model": ("transformers", "module.GPT2LMHeadModel.from_pretrained = deaf"),
+    "weights of an export": (
+        "transformers",
+        "module.LlavaForConditionalGeneration.save_pretrained = deaf",
+    ),
+    "a parquet file": ("gpt2v.data.tiles.cifar_formats", "module.pq.read_table = deaf"),
 }
 
 
@@ -107,11 +112,19 @@ def argv(lm_run, mm_run, tmp_path):
     lm = write_yaml(tmp_path / "lm.yaml", TINY_LM)
     probe = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_train": 20, "n_test": 10}
     config = write_yaml(tmp_path / "probe.yaml", {**probe, "model": str(mm_run)})
+    for part in ("train", "test"):
+        path = tmp_path / "cifar" / f"{part}-00000-of-00001.parquet"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"PAR1")
+    tiles = {"source": "cifar10", "path": str(tmp_path / "cifar")}
+    cifar = write_yaml(tmp_path / "cifar.yaml", {"tiles": tiles})
     return {
         "training of a tokenizer": ["lm", "train", lm, "--out", "out"],
         "checksums": ["lm", "sample", lm_run],
         "factorisation": ["probe", config, "--out", "out"],
         "loading of a model": ["lm", "sample", lm_run],
+        "weights of an export": ["mm", "export", mm_run, "--to", "out"],
+        "a parquet file": ["data", "preview", cifar],
     }
 
 

@@ -129,7 +129,8 @@ def waited(label: str, call: Callable[[], T]) -> T:
 
     The call runs in a thread. So the main thread can print that it works, and answer signals while
     it does. After a signal the call goes on, without use, until the process ends; the process then
-    ends without waiting for it (`stopping.end_at_once`). So it must not write files.
+    ends without waiting for it (`stopping.end_at_once`). What it writes must be in a folder that is
+    not in place yet.
 
     Args:
         label: the name of the work.

@@ -18,9 +18,10 @@ from gpt2v.config.measuring import (
     PreviewConfig,
     ProbeConfig,
 )
+from gpt2v.config.pictures import TileAugmentConfig
 from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
-from gpt2v.demo.config import demo_config, presets
+from gpt2v.demo.config import SUB_RUNS, demo_config, presets
 from gpt2v.errors import UserError
 from gpt2v.messages import one_line
 
@@ -55,8 +56,9 @@ def test_there_are_files_for_every_class_of_configurations():
 def test_every_preset_builds_and_shares_its_tiles(preset, tmp_path):
     tiles = {"tiles.source": "folder", "tiles.path": "pictures"}
     config = demo_config(preset, tiles, tmp_path)
-    sub_runs = (config.encoder, config.lm, config.mm, config.eval, config.probe)
-    assert all(sub_run.tiles == config.tiles for sub_run in sub_runs)
+    assert all(getattr(config, name).tiles == config.tiles for name in SUB_RUNS if name != "eval")
+    assert config.eval.tiles.augment == TileAugmentConfig()
+    assert config.eval.tiles.model_copy(update={"augment": config.tiles.augment}) == config.tiles
     assert config.tiles.path == "pictures"
     assert config.mm.lm == str(tmp_path / "lm")
 

@@ -24,7 +24,7 @@ from gpt2v.config.measuring import (
     SuiteEvalConfig,
     SuiteExportConfig,
 )
-from gpt2v.config.pictures import PictureConfig
+from gpt2v.config.pictures import PictureConfig, TileAugmentConfig
 from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
 from gpt2v.data.suites.load import suite_names
 from gpt2v.demo.config import DemoConfig, demo_config, presets
@@ -81,18 +81,22 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
     ),
 ]
 # Fields that can have only one value, given the rest of the configuration.
+AUGMENTED = [f"tiles.augment.{name}" for name in TileAugmentConfig.model_fields]
 FIXED = {
     LMConfig: [
         "data.stages.*.mix.*.modality",
         *(f"data.stages.*.mix.*.picture.{name}" for name in PictureConfig.model_fields),
     ],
     EncoderConfig: ["train.stage_groups", "train.eval_windows"],
+    SuiteEvalConfig: AUGMENTED,
+    SuiteExportConfig: AUGMENTED,
     ProbeConfig: ["grid.picture.layout"],
     DemoConfig: [
         "eval.grid.form",
         "eval.grid.noise",
         "eval.grid.patches",
         "eval.grid.augment.position_offset",
+        *(f"eval.{key}" for key in AUGMENTED),
     ],
 }
 for _name, _kind in (("lm", LMConfig), ("encoder", EncoderConfig), ("probe", ProbeConfig)):

@@ -26,6 +26,8 @@ def mix(*specs):
     return {"data.stages.0.mix": list(specs)}
 
 
+ONLY_TEXT = [{"steps": 1, "mix": [{"corpus": "x.txt"}]}]
+FLIPPED = {"tiles.augment.flip": True}
 FROZEN = {"name": "a", "pattern": "^vision", "lr": 0}
 OWN = {"name": "b", "pattern": "", "schedule": "linear", "warmup": 3}
 # Class, rest of the configuration, values without effect, and the key and the reason in the line.
@@ -75,6 +77,27 @@ CASES = [
         "train.warmup: 7 has no effect: every group has its own",
     ),
     (EncoderConfig, TINY_ENCODER, {"train.eval_windows": 7}, "train.eval_windows: 7 has no effect"),
+    (LMConfig, TINY_LM, {"train.eval_windows": 7}, "train.eval_windows: 7 has no effect: no stage"),
+    (LMConfig, TINY_LM, {"data.stages": ONLY_TEXT}, "train.eval_grids: 60 has no effect: no stage"),
+    (MMConfig, MM, {"train.eval_windows": 7}, "train.eval_windows: 7 has no effect: no stage"),
+    (
+        SuiteEvalConfig,
+        {"suite": "grid-3x3-v1"},
+        FLIPPED,
+        "tiles.augment.flip: True has no effect: a suite shows tiles as they are",
+    ),
+    *(
+        (kind, rest, FLIPPED, "tiles.augment.flip: True has no effect: split: test shows tiles")
+        for kind, rest in ((EvalConfig, {}), (ExportConfig, {}), (LadderConfig, MEASURED))
+    ),
+    *(
+        (EvalConfig, {}, {"modalities": ["image"], **values}, f"{key} has no effect: modalities")
+        for key, values in (
+            ("grid.form: csv", {"grid.form": "csv"}),
+            ("grid.form: patch-tiled", {"grid.form": "patch-tiled", "grid.patches": 3}),
+            ("grid.augment.delimiters: [';']", {"grid.augment.delimiters": [";"]}),
+        )
+    ),
     (GenerateConfig, {}, {"temperature": 0, "top_k": 5}, "top_k: 5 has no effect: temperature: 0"),
     (GenerateConfig, {}, {"temperature": 1e-9, "top_p": 0.5}, "top_p: 0.5 has no effect"),
     (
@@ -117,7 +140,7 @@ CASES = [
             kind,
             rest,
             {"grid.augment.position_offset": 9},
-            "grid.augment.position_offset: 9 has no effect: split: test has no offsets",
+            "grid.augment.position_offset: 9 has no effect: split: test shows no offsets",
         )
         for kind, rest in ((EvalConfig, {}), (ExportConfig, {}), (LadderConfig, MEASURED))
     ),
@@ -142,6 +165,9 @@ EFFECTIVE = [
     (EvalConfig, {}, {"split": "train", "grid.augment.position_offset": 9}),
     (EvalConfig, {}, {"tiles": {"source": "folder", "path": "x", "corrupt": "skip"}}),
     (EvalConfig, {}, {"tiles": {"per_class": 20, "seed": 3}}),
+    (EvalConfig, {}, {"split": "train", **FLIPPED}),
+    (ProbeConfig, MEASURED, FLIPPED),
+    (EvalConfig, {}, {"modalities": ["text+image"], "grid.form": "csv"}),
 ]
 
 

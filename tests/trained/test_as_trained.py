@@ -12,7 +12,7 @@ import helpers
 from gpt2v.cli.main import main
 from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import HeldOutGridConfig, ProbeGridConfig
-from gpt2v.config.load import load
+from gpt2v.config.load import load, validate
 from gpt2v.config.measuring import EvalConfig, ProbeConfig, SuiteEvalConfig
 from gpt2v.data.grids.baselines import tally
 from gpt2v.data.tiles.load import load_bank
@@ -176,6 +176,31 @@ def test_offsets_of_a_training_are_not_taken(own, tmp_path, capsys):
     run_ok(capsys, "eval", run, "--modalities=[text]", "--n_images=6", "--out", tmp_path / "e")
     written = yaml.safe_load((tmp_path / "e" / "config.yaml").read_text())
     assert written["grid"]["augment"]["position_offset"] == 0
+
+
+FLIP = {"augment": {"flip": True}}
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_augmentation_of_a_training_is_taken_for_training_tiles_only(split, trained_on):
+    filled = as_trained(load(EvalConfig, None, {"split": split}), trained_on({}, FLIP))
+    assert filled.config.tiles.augment.flip == (split == "train")
+    assert ("flip" in filled.said) == (split == "train")
+    assert validate(EvalConfig, filled.config.model_dump(), "") == filled.config
+
+
+def test_a_text_form_is_not_taken_for_pictures_alone(trained_on):
+    run = trained_on({"augment": {"delimiters": [";"]}})
+    for modalities in (["image"], ["text", "image"], ["text+image"]):
+        filled = as_trained(load(EvalConfig, None, {"modalities": modalities}), run)
+        delimiters = ["|"] if modalities == ["image"] else [";"]
+        assert filled.config.grid.augment.delimiters == delimiters
+        assert validate(EvalConfig, filled.config.model_dump(), "") == filled.config
+    run = trained_on({"form": "csv"})
+    assert as_trained(load(EvalConfig, None, {}), run).config.grid.form == "csv"
+    filled = as_trained(load(EvalConfig, None, {"modalities": ["image"]}), run)
+    assert filled.config.grid.form == "markdown"
+    assert filled.said == ""
 
 
 def test_a_folder_that_is_gone_is_one_line_with_the_run(own, tmp_path, capsys):

@@ -5,7 +5,9 @@ such as a run's config.yaml, have a value for everything.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
+
+from pydantic import model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.errors import UserError
@@ -34,6 +36,25 @@ def refuse_unused(config: Config, names: tuple[str, ...], why: str, prefix: str 
             refuse_unused(value, tuple(type(value).model_fields), why, f"{prefix}{name}.")
         elif not has_default(config, name):
             raise ValueError(f"{prefix}{name}: {value} has no effect: {why}; leave it out")
+
+
+class EffectConfig(Config):
+    """A configuration in which some values leave other fields without effect."""
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        """Dotted keys of the fields that have no effect, each with the reason."""
+        return {}
+
+    @model_validator(mode="after")
+    def _is_used(self) -> Self:
+        for key, why in self.without_effect.items():
+            config: Config = self
+            above, _, name = key.rpartition(".")
+            for part in filter(None, above.split(".")):
+                config = getattr(config, part)
+            refuse_unused(config, (name,), why, f"{above}." if above else "")
+        return self
 
 
 def settled(config: C, true: Mapping[str, Any], key: str, source: str) -> C:

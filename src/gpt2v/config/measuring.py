@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from gpt2v.config.base import MOST, Config
 from gpt2v.config.choice import Choice, OneOf
-from gpt2v.config.effect import refuse_unused
+from gpt2v.config.effect import EffectConfig
 from gpt2v.config.grids import (
     DocumentGridConfig,
     HeldOutGridConfig,
@@ -17,6 +17,7 @@ from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.pictures import TilesConfig, refuse_gap
 from gpt2v.registry import CONTROLS, METRICS, RUNGS
 
+WORDS = ("grid.form", "grid.patches", "grid.noise", "grid.augment.delimiters")  # of a text view
 MOST_SHARDS = 100_000  # their numbers have five digits
 N = TypeVar("N", bound=str)
 E = TypeVar("E", bound="EvalConfig | SuiteEvalConfig")
@@ -47,7 +48,7 @@ _Rungs = Annotated[list[Annotated[Choice, OneOf(RUNGS)]], AfterValidator(_each_o
 _Controls = Annotated[list[Annotated[Choice, OneOf(CONTROLS)]], AfterValidator(_each_once)]
 
 
-class _MeasuringConfig(Config):
+class _MeasuringConfig(EffectConfig):
     """A measurement of a model, which takes what is not given from the run of the model."""
 
     filled_later: ClassVar[bool] = True
@@ -59,20 +60,28 @@ class _MeasuringConfig(Config):
     )
 
 
-class _DrawnConfig(Config):
+class _DrawnConfig(EffectConfig):
     """Samples: their tiles, split and seed."""
 
     tiles: TilesConfig = TilesConfig()
     split: Literal["train", "val", "test"] = Field("test", description="split of tiles and grids")
     seed: int = Field(1, ge=0, description="seed of the samples")
 
+    @property
+    def without_effect(self) -> dict[str, str]:
+        if self.split == "train":
+            return super().without_effect
+        shows = f"split: {self.split} shows"
+        return {
+            **super().without_effect,
+            "grid.augment.position_offset": f"{shows} no offsets; only training has them",
+            "tiles.augment": f"{shows} tiles as they are; only training changes them",
+        }
+
     @model_validator(mode="after")
-    def _is_used(self) -> Self:
+    def _has_gaps_between_cells(self) -> Self:
         grid: LadderGridConfig | HeldOutGridConfig = self.grid  # type: ignore[attr-defined]
         refuse_gap(grid.picture, "grid.picture")
-        if self.split != "train":
-            why = f"split: {self.split} has no offsets, which are for training"
-            refuse_unused(grid.augment, ("position_offset",), why, "grid.augment.")
         return self
 
 
@@ -125,6 +134,13 @@ class EvalConfig(_HeldOutConfig):
     examples: int = Field(
         24, ge=0, le=10_000, description="number of pictures saved for the report"
     )
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        keys = super().without_effect
+        if self.modalities == ["image"]:
+            keys |= dict.fromkeys(WORDS, "modalities: [image] shows no text")
+        return keys
 
     @model_validator(mode="after")
     def _shows_pictures(self) -> Self:
@@ -187,11 +203,16 @@ class SuiteConfig(Config):
     parts: list[PartConfig] = Field(min_length=1, description="parts of the suite")
 
 
-class SuiteTilesConfig(Config):
+class SuiteTilesConfig(EffectConfig):
     """A named suite with the tiles to draw it from."""
 
     suite: str = Field(description="name of the suite; `gpt2v data suites` lists them")
     tiles: TilesConfig = TilesConfig()
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        why = "a suite shows tiles as they are; only training changes them"
+        return {**super().without_effect, "tiles.augment": why}
 
 
 class SuiteEvalConfig(_MeasuringConfig, SuiteTilesConfig):

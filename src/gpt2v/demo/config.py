@@ -23,7 +23,7 @@ SUB_RUNS = ("encoder", "lm", "mm", "eval", "probe")  # those with a configuratio
 
 
 class DemoConfig(Config):
-    """The configurations of all sub-runs, which share `tiles`."""
+    """The configurations of all sub-runs. They share `tiles`, in the evaluation not augmented."""
 
     tiles: TilesConfig
     encoder: EncoderConfig
@@ -88,12 +88,14 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
         for name in SPRITES_ONLY:  # of the preset's own sprites
             content["tiles"].pop(name, None)
     data = merge(content, overrides, origin)
-    for name in SUB_RUNS:
+    for name in ("tiles", *SUB_RUNS):
         if not isinstance(data[name], dict):
             raise UserError(f"{origin}: {name}: expected keys with values, not {shown(data[name])}")
+    for name in SUB_RUNS:
         if "tiles" in data[name]:
             raise UserError(f"{origin}: {name}.tiles: set tiles, which all sub-runs share")
         data[name]["tiles"] = data["tiles"]
+    data["eval"]["tiles"] = {key: value for key, value in data["tiles"].items() if key != "augment"}
     data["mm"].setdefault("lm", str(out / "lm"))
     data["mm"].setdefault("encoder", str(out / "encoder"))
     data["probe"].setdefault("model", str(out / "mm"))

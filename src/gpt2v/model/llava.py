@@ -8,6 +8,7 @@ empty patches beside it.
 """
 
 import copy
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ from gpt2v.errors import UserError
 from gpt2v.model.encoders import family_of
 from gpt2v.model.files import wrap_tokenizer
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.progress import waited
 from gpt2v.registry import PROJECTORS, TOKEN_SOURCES
 
 # LLaVA's activation between the two layers of its projector, for each of our projectors.
@@ -156,7 +158,8 @@ def llava_processor(model: GPT2vModel, tokenizer: Tokenizer) -> LlavaProcessor:
 
 def save_llava(folder: Path, model: GPT2vModel, tokenizer: Tokenizer) -> None:
     """Write weights, configuration, processor, tokenizer and a model card into the folder."""
-    llava_model(model, tokenizer).save_pretrained(folder)
+    llava = llava_model(model, tokenizer)
+    waited("mm export: writing the weights", partial(llava.save_pretrained, folder))
     llava_processor(model, tokenizer).save_pretrained(folder)
     _check_processor(folder, tokenizer)
     (folder / "README.md").write_text(model_card(model), encoding="utf-8")

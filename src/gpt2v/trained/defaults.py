@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 
 from gpt2v.config.base import Config
 from gpt2v.config.data import DataConfig
-from gpt2v.config.grids import AugmentConfig, GridConfig, ProbeGridConfig, ViewConfig
+from gpt2v.config.effect import EffectConfig
+from gpt2v.config.grids import GridConfig, ProbeGridConfig, ViewConfig
 from gpt2v.config.load import read_mapping, validate
 from gpt2v.config.pictures import PictureConfig, TilesConfig
 from gpt2v.data.tiles.bank import TileBank
@@ -21,7 +22,7 @@ from gpt2v.errors import UserError, within
 from gpt2v.run_layout import CHECKPOINTS, CONFIG
 from gpt2v.runs import restored
 
-C = TypeVar("C", bound=Config)
+C = TypeVar("C", bound=EffectConfig)
 
 _FILES = ("path", "per_class", "seed", "decode", "corrupt")  # where tiles of one source come from
 _ALWAYS_SAID = ("source", "path", "size", "rows", "cols", "palette")
@@ -159,9 +160,10 @@ def as_trained(config: C, model: str) -> Filled[C]:
         if name == "grid" and not training.last:
             continue
         base = _tiles(training, given) if name == "tiles" else grid_as_trained(training.last, given)
-        if name == "grid" and getattr(config, "split", "test") != "train":
-            base = _held_out(base)
         values[name] = filled(given, base, f"{name}.", taken)
+    for key in config.without_effect:
+        _leave_out(values, key)
+        taken = {name: taken[name] for name in taken if not f"{name}.".startswith(f"{key}.")}
     whole = validate(type(config), values, f"{training.run / CONFIG}, as trained")
     return Filled(whole, training.run, taken, whole != config)
 
@@ -217,15 +219,12 @@ def grid_as_trained(specs: list[GridConfig], given: Config) -> Config:
     return kind.model_construct(**values)
 
 
-def _held_out(grid: C) -> C:
-    """The same grids without what only training samples have."""
-    augment = getattr(grid, "augment", None)
-    if augment is None:
-        return grid
-    offset = AugmentConfig.model_fields["position_offset"].get_default()
-    return grid.model_copy(
-        update={"augment": augment.model_copy(update={"position_offset": offset})}
-    )
+def _leave_out(values: dict[str, Any], key: str) -> None:
+    """Remove a dotted key from nested mappings, if it is there."""
+    *above, name = key.split(".")
+    for part in above:
+        values = values.get(part, {})
+    values.pop(name, None)
 
 
 def filled(given: Config, base: Config, key: str, taken: dict[str, Any]) -> dict[str, Any]:

@@ -160,6 +160,9 @@ def test_a_tokenized_folder_equals_the_file(text_file, tokenizer, tmp_path):
         next(corpus_texts(config(out)))
     with pytest.raises(UserError, match="leave valid out"):
         open_corpus(config(out, valid=text_file), tokenizer)
+    for options in ({"field": "story"}, {"clean": False}):
+        with pytest.raises(UserError, match=r"(field: story|clean: False) has no effect: .*tokens"):
+            open_corpus(config(out, **options), tokenizer)
     with pytest.raises(UserError, match="tokenized with another tokenizer"):
         open_corpus(config(out), train_tokenizer(TEXTS, 300))
     (out / "valid" / "meta.json").unlink()

@@ -15,6 +15,7 @@ from pathlib import Path, PurePath
 from tokenizers import Tokenizer
 
 from gpt2v.config.data import CorpusConfig
+from gpt2v.config.effect import has_default
 from gpt2v.data.corpus.cleaning import HELD_OUT, CleaningReport, clean, content_key, hold_out
 from gpt2v.data.corpus.compressed import COMPRESSIONS
 from gpt2v.data.corpus.documents import read_documents
@@ -70,6 +71,13 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
     with within("corpus: "):
         path = expanded(config.corpus)
     name = path.name
+    if _is_pair(path) or _is_tokens(path):
+        for option in ("field", "clean"):
+            if not has_default(config, option):
+                raise UserError(
+                    f"{option}: {getattr(config, option)} has no effect: {path} holds tokens, not "
+                    "text; leave it out"
+                )
     if _is_pair(path):
         if config.valid is not None:
             raise UserError(f"valid: {path} holds validation tokens of its own; leave valid out")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError, first_line
 from gpt2v.hub import HubError, load_dataset
 from gpt2v.messages import say_from_first
+from gpt2v.progress import waited
 
 PARTS = ("test", "train")
 _SIDE = 32  # side of a picture in the binary version, in pixels
@@ -74,7 +76,7 @@ def read_parquet(root: Path, files: dict[str, list[Path]], version: Version) -> 
         for file in files[part]:
             try:
                 with file.open("rb") as content:  # pyarrow takes only names in UTF-8
-                    table = pq.read_table(content)
+                    table = waited(f"tiles: reading {file}", partial(pq.read_table, content))
             except (pyarrow.ArrowException, OSError) as error:
                 raise UserError(
                     f"tiles.path: {file}: not a readable parquet file ({first_line(error)})"
@@ -100,7 +102,8 @@ def read_hub(name: str, version: Version, failed: str) -> CifarFiles:
         for part in PARTS:
             rows = load_dataset(name, split=part)
             names = tuple(getattr(rows.features.get(version.label), "names", None) or ())
-            read[part] = rows.with_format("arrow")[:], names
+            every = partial(rows.with_format("arrow").__getitem__, slice(None))
+            read[part] = waited(f"tiles: reading {name} ({part})", every), names
     except HubError as error:
         raise UserError(
             f"tiles.path: {name}: {failed}{error.reason}; a folder needs {version.expected}"
