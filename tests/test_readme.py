@@ -14,27 +14,19 @@ from gpt2v.data.tiles.sprites import CLASS_NAMES, draw_sprites
 from helpers import forget_imports
 
 ROOT = Path(__file__).parents[1]
+FEW_TILES = ["--tiles.per_class", "20"]
 SMALL = {  # options that make each command small
-    "data preview": ["--tiles.per_class", "20"],
-    "data export": ["--tiles.per_class", "20", "--n_images", "4"],
+    "data preview": FEW_TILES,
+    "data export": [*FEW_TILES, "--n_images", "4"],
     "data suites": [],
-    "encoder train": [
-        "--tiles.per_class",
-        "20",
-        "--train.eval_grids",
-        "4",
-        "--steps",
-        "2",
-        "--batch_size",
-        "4",
-    ],
-    "lm train": ["--tiles.per_class", "20", "--data.batch_size", "4"],
+    "encoder train": [*FEW_TILES, "--train.eval_grids", "4", "--steps", "2", "--batch_size", "4"],
+    "lm train": [*FEW_TILES, "--data.batch_size", "4"],
     "lm sample": ["--max_new_tokens", "4"],
-    "mm train": ["--tiles.per_class", "20", "--data.batch_size", "4"],
+    "mm train": [*FEW_TILES, "--data.batch_size", "4"],
     "mm export": [],
-    "eval": ["--tiles.per_class", "20", "--n_images", "4", "--examples", "2"],
-    "probe": ["--tiles.per_class", "20", "--n_train", "20", "--n_test", "10"],
-    "ablate tokens": ["--tiles.per_class", "20", "--n_images", "4"],
+    "eval": [*FEW_TILES, "--n_images", "4", "--examples", "2"],
+    "probe": [*FEW_TILES, "--n_train", "20", "--n_test", "10"],
+    "ablate tokens": [*FEW_TILES, "--n_images", "4"],
     "report": [],
     "demo": [],
 }
