@@ -232,6 +232,20 @@ def test_samples_show_right_and_wrong(made: Path, page: str) -> None:
     assert page.count('<td class="wrong">') >= marked
 
 
+def test_pictures_of_single_cells_are_shown_in_the_grid_s_order(run: Path, tmp_path: Path) -> None:
+    """As an evaluation with `layout: multi` saves them; cell 10 comes after cell 9."""
+    folder = run / "eval/examples"
+    whole = {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    for name, content in whole.items():
+        (folder / name).unlink()
+        for cell in range(12):
+            (folder / f"{name[:-4]}-{cell}.png").write_bytes(content + bytes([cell]))
+    assert load_run(run).pictures[0] == [whole["0.png"] + bytes([cell]) for cell in range(12)]
+    page = write_report([run], tmp_path / "page").read_text()
+    assert page.count('<div class="cells" style="--cols: 3">') == 6
+    assert page.count('alt="Cell 11 of grid') == 6
+
+
 def test_class_names_are_escaped(tmp_path: Path) -> None:
     names = ["<script>alert('$x')</script>", *CLASSES[1:]]
     page = write_report(make_run(tmp_path / "run", classes=names)).read_text()

@@ -8,6 +8,7 @@ Shapes: J questions in a flat list.
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +56,7 @@ class Run:
     probe_records: Table | None
     ladder: list[Row]  # rows of the ladder
     curves: dict[str, list[Row]]  # kind (`lm`, ...) -> lines of that training's metrics.jsonl
-    pictures: dict[int, bytes]  # sample index -> PNG file
+    pictures: dict[int, list[bytes]]  # sample index -> PNG files: one, or one of each cell
     missing: tuple[str, ...] = ()  # files of such a run that are not there, below the folder
     part: str = ""  # of a suite, if this is one of several, see `by_part`
 
@@ -278,19 +279,22 @@ def _lines(path: Path) -> list[Row]:
     return rows
 
 
-def _pictures(folder: Path) -> dict[int, bytes]:
-    """The PNG files `<sample>.png` in `folder`, by sample index."""
-    pictures: dict[int, bytes] = {}
+def _pictures(folder: Path) -> dict[int, list[bytes]]:
+    """The PNG files `<sample>.png`, or `<sample>-<cell>.png`, in `folder`, by sample index."""
+    pictures: dict[tuple[int, int], bytes] = {}
     for path in folder.glob("*.png"):
-        if path.stem.isdecimal():
+        if name := re.fullmatch(r"(\d{1,9})(?:-(\d{1,4}))?", path.stem, re.ASCII):
             try:
                 content = path.read_bytes()
             except OSError as error:
                 raise UserError(f"{path}: cannot be read ({reason(error)})") from None
             if not content.startswith(PNG_SIGNATURE):
                 raise UserError(f"{path}: is not a PNG picture")
-            pictures[int(path.stem)] = content
-    return dict(sorted(pictures.items()))
+            pictures[int(name[1]), int(name[2] or 0)] = content
+    by_sample: dict[int, list[bytes]] = {}
+    for (sample, _), content in sorted(pictures.items()):
+        by_sample.setdefault(sample, []).append(content)
+    return by_sample
 
 
 def _one_line(error: Exception) -> str:

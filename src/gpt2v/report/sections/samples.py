@@ -51,7 +51,10 @@ def _samples(run: Run) -> list[dict[str, Any]]:
         rows.append(
             {
                 "index": sample,
-                "uri": "data:image/png;base64," + base64.b64encode(run.pictures[sample]).decode(),
+                "uris": [
+                    "data:image/png;base64," + base64.b64encode(png).decode()
+                    for png in run.pictures[sample]
+                ],
                 "palette": next((p[0] for p in palettes if len(p)), None) or [],
                 "twin": twin,
                 "line_em": round(0.63 * len(twin[0]) * longest, 2),
