@@ -115,7 +115,7 @@ def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEv
 
 def _probe(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(ProbeConfig, args.config, overrides)
-    from gpt2v.probe.probe import probe_model
+    from gpt2v.probing.probe import probe_model
 
     _measure(config, probe_model, args)
 
