@@ -181,6 +181,7 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
         pixel_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        image_tokens: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutput:
         """Logits of one sequence per row, as a stock `LlavaForConditionalGeneration` computes them.
@@ -191,6 +192,10 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
             pixel_values: (P, 3, S, S) all pictures, in the order of their placeholders.
             attention_mask: (B, T), or additive (B, 1, T, T).
             position_ids: (B, T).
+            image_tokens: (M, 2) for each placeholder, in order: its picture, and the number of the
+                vision token that replaces it, in the order of `vision_tokens`. A grid that does not
+                fill its picture has no placeholders for the rest. None: there is one for each
+                vision token.
             kwargs: further arguments of `GPT2LMHeadModel`.
 
         Raises:
@@ -201,7 +206,9 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
         tokens = embeds.new_empty(0, 0, embeds.shape[-1])
         if pixel_values is not None:
             tokens = self.vision_tokens(pixel_values)
-            if self.config.class_token:
+            if image_tokens is not None:
+                tokens = tokens[image_tokens[:, 0], image_tokens[:, 1]][None]
+            elif self.config.class_token:
                 tokens = torch.cat([tokens[:, -1:], tokens[:, :-1]], dim=1)
         n_tokens, n_placeholders = tokens.shape[0] * tokens.shape[1], int(is_image.sum())
         if n_tokens != n_placeholders:

@@ -4,7 +4,7 @@ Shapes: B samples of a batch, Q questions about a grid, J questions in a flat li
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -57,6 +57,11 @@ class Samples(Grids):
             if value.ndim in batch and value.shape != batch[value.ndim] and value.size == 1:
                 whole = np.broadcast_to(value, batch[value.ndim])
                 object.__setattr__(self, entry.name, whole)
+
+    def one(self, i: int) -> Self:
+        """Sample number i of the batch, as a batch of its own."""
+        parts = {entry.name: getattr(self, entry.name)[i : i + 1].copy() for entry in fields(self)}
+        return type(self)(**parts)
 
     @property
     def asked(self) -> list[tuple[int, Asked, tuple[Ints, Ints]]]:
