@@ -27,6 +27,7 @@ SMALL = {  # options that make each command small
     "eval": [*FEW_TILES, "--n_images", "4", "--examples", "2"],
     "probe": [*FEW_TILES, "--n_train", "20", "--n_test", "10"],
     "ablate tokens": [*FEW_TILES, "--n_images", "4"],
+    "ask": [],
     "report": [],
     "demo": [],
 }

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpt2v import plot
+    import gpt2v.plot as plot
     from gpt2v.api.measuring import evaluate, ladder, probe
     from gpt2v.api.reading import read_records, read_results
     from gpt2v.api.tiles import load_bank

@@ -141,9 +141,9 @@ def _axes(ax: Axes | None) -> tuple[Figure, Axes]:
     if ax is None:
         figure = Figure(figsize=(5, 4), layout="constrained")
         return figure, figure.add_subplot()
-    figure = ax.get_figure(root=True)
-    assert figure is not None, "the axes have been removed from their figure"
-    return figure, ax
+    root = ax.get_figure(root=True)
+    assert root is not None, "the axes have been removed from their figure"
+    return root, ax
 
 
 def _legend(axes: Axes) -> tuple[list[Any], list[str]]:

@@ -164,4 +164,4 @@ def _train(
             write_config(run, settled(config))  # it must be the same
         else:
             train(config, run)
-    return Training(run, read_results(run), place)
+    return Training(run.resolve(), read_results(run), place)

@@ -50,6 +50,7 @@ class OneGrid:
         modality: how the model sees it.
         pixels: the user's pictures, (P, S, S, 3); None: they are drawn from tiles.
         known: whether it is known what its cells hold, and so what is right.
+        note: what a user should know; empty: nothing.
     """
 
     samples: Samples
@@ -58,6 +59,7 @@ class OneGrid:
     modality: Modality
     pixels: Pixels | None = None
     known: bool = True
+    note: str = ""
 
     @property
     def palette(self) -> list[str]:

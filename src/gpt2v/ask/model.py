@@ -24,6 +24,7 @@ from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.examples import Example, examples_of
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
+from gpt2v.messages import say
 from gpt2v.model.files import quietly
 from gpt2v.model.load import LoadedModel
 from gpt2v.model.load import load_model as load
@@ -209,6 +210,8 @@ class Model(LoadedModel):
             grid = replace(grid, samples=samples)
         if not grid.n_questions:
             raise UserError("question: is missing; only a sample has questions of its own")
+        if grid.note:
+            say(grid.note)
         (example,) = examples_of(grid.samples, grid.spec, grid.bank, pictured=False)
         return grid, example.questions
 
@@ -241,7 +244,8 @@ class Model(LoadedModel):
             inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
             more = start + torch.arange(ids.shape[1], device=self.lm.device)
             inputs["position_ids"] = torch.cat([inputs["position_ids"], more], dim=1)
-        return write_line(self, inputs, self.tokenizer, self.lm.config.n_positions)
+        model = self.lm if self.gpt2v is None else self.gpt2v
+        return write_line(model, inputs, self.tokenizer)
 
     def _check_length(self, batch: Batch) -> None:
         needed, most = int(batch.position_ids.max()) + 1, self.lm.config.n_positions

@@ -14,7 +14,6 @@ from gpt2v.config.grids import Modality, bounds
 from gpt2v.data.render.examples import Example
 from gpt2v.data.rng import Ints
 from gpt2v.errors import UserError
-from gpt2v.messages import say
 
 if TYPE_CHECKING:
     from gpt2v.ask.model import Model
@@ -52,13 +51,19 @@ def one_grid(
         if classes is not None and classes.shape != shape:
             sizes = [f"{rows}x{cols}" for rows, cols in (shape, classes.shape)]
             raise UserError(f"image: shows a {sizes[0]} grid, but text a {sizes[1]} one")
-    listed = _palette(model, classes, palette)
+    listed, note = _palette(model, classes, palette), ""
+    fewest, most = bounds(spec.palette)
+    if palette is None and classes is None and not fewest <= len(listed) <= most:
+        note = (
+            f"palette: all {len(listed)} objects, but the model was trained with {spec.palette} in "
+            "the prompt; name those that the picture may show"
+        )
     cells = np.full(shape, listed[0]) if classes is None else classes
     samples = own_samples(cells, listed, spec.augment.index_bases[0])
     given: Modality = "text"
     if pixels is not None:
         given = "image" if classes is None else "text+image"
-    return OneGrid(samples, spec, bank, given, pixels, known=classes is not None)
+    return OneGrid(samples, spec, bank, given, pixels, known=classes is not None, note=note)
 
 
 def _palette(model: "Model", classes: Ints | None, given: Sequence[str] | None) -> list[int]:
@@ -77,16 +82,11 @@ def _palette(model: "Model", classes: Ints | None, given: Sequence[str] | None) 
         if not listed or len(set(listed)) < len(listed):
             raise UserError("palette: must name each object once")
         return listed
-    fewest, most = bounds(model.spec.palette)
     if classes is None:
-        if not fewest <= len(names) <= most:
-            say(
-                f"palette: all {len(names)} objects, but the model was trained with "
-                f"{model.spec.palette} in the prompt; name those that the picture may show"
-            )
         return list(range(len(names)))
     here = list(dict.fromkeys(classes.reshape(-1).tolist()))
     others = [label for label in range(len(names)) if label not in here]
+    fewest, _ = bounds(model.spec.palette)
     return sorted(here + others[: max(0, fewest - len(here))])
 
 

@@ -1,36 +1,48 @@
 """Greedy decoding: what a model writes after a question, up to the end of the line."""
 
-from typing import Any
-
 import torch
 from tokenizers import Tokenizer
+from transformers import GenerationConfig, GPT2LMHeadModel
 
 from gpt2v.ask.inputs import Inputs
-from gpt2v.data.text_pieces import END_OF_TEXT, special_id
+from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
+from gpt2v.errors import UserError
+from gpt2v.model.gpt2v import GPT2vModel
+
+_NEWLINE = "\n"
 
 
 @torch.no_grad()
-def write_line(model: Any, inputs: Inputs, tokenizer: Tokenizer, n_positions: int) -> str:
+def write_line(model: GPT2LMHeadModel | GPT2vModel, inputs: Inputs, tokenizer: Tokenizer) -> str:
     """The likeliest continuation of one sequence, token by token, without its line break.
 
-    Args:
-        model: called as `model(**inputs)`; gives logits (1, T, V).
-        inputs: one sequence.
-        n_positions: maximum number of token positions.
+    Placeholders and padding are no text, so they are never written.
+
+    Raises:
+        UserError: the sequence leaves no position free.
     """
-    end, written = special_id(tokenizer, END_OF_TEXT), []
-    while int(inputs["position_ids"].max()) + 1 < n_positions:
-        best = model(**inputs).logits[0, -1].argmax()
-        if int(best) == end:
-            break
-        written.append(int(best))
-        if "\n" in tokenizer.decode(written):
-            break
-        following = {
-            "input_ids": best,
-            "attention_mask": torch.ones_like(best),
-            "position_ids": inputs["position_ids"][0, -1] + 1,
-        }
-        longer = {k: torch.cat([inputs[k], v.view(1, 1)], dim=1) for k, v in following.items()}
-        inputs = inputs | longer
-    return str(tokenizer.decode(written)).partition("\n")[0].strip()
+    if isinstance(model, GPT2vModel):
+        lm = model.language_model
+        pictures = inputs.get("pixel_values"), inputs.get("image_tokens")
+        embeds = model.input_embeds(inputs["input_ids"], *pictures)
+    else:
+        lm = model
+        embeds = lm.get_input_embeddings()(inputs["input_ids"])
+    free = lm.config.n_positions - embeds.shape[1]
+    if free < 1:
+        raise UserError(
+            f"question: grid and question need {embeds.shape[1]} positions, so there is none for "
+            f"an answer; the GPT-2 has n_positions: {lm.config.n_positions}"
+        )
+    end, pad, image = (special_id(tokenizer, token) for token in (END_OF_TEXT, PAD, IMAGE))
+    lm.generation_config = GenerationConfig()  # else it would fill in what is left open here
+    config = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=free,
+        suppress_tokens=[image, pad],
+        eos_token_id=[end, *tokenizer.encode(_NEWLINE).ids],
+        pad_token_id=pad,
+    )
+    mask = inputs["attention_mask"]
+    (written,) = lm.generate(inputs_embeds=embeds, attention_mask=mask, generation_config=config)
+    return str(tokenizer.decode(written.tolist())).partition(_NEWLINE)[0].strip()

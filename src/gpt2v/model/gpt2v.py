@@ -201,6 +201,23 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
         Raises:
             ValueError: the number of placeholders is not the number of vision tokens.
         """
+        embeds = self.input_embeds(input_ids, pixel_values, image_tokens)
+        output: CausalLMOutput = self.language_model(
+            inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids, **kwargs
+        )
+        return output
+
+    def input_embeds(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None = None,
+        image_tokens: Tensor | None = None,
+    ) -> Tensor:
+        """The language model's input embeddings (B, T, D); for the arguments see `forward`.
+
+        Raises:
+            ValueError: the number of placeholders is not the number of vision tokens.
+        """
         embeds = self.get_input_embeddings()(input_ids)
         is_image = (input_ids == self.config.image_token_id)[..., None]
         tokens = embeds.new_empty(0, 0, embeds.shape[-1])
@@ -213,11 +230,8 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
         n_tokens, n_placeholders = tokens.shape[0] * tokens.shape[1], int(is_image.sum())
         if n_tokens != n_placeholders:
             raise ValueError(f"{n_placeholders} image tokens stand for {n_tokens} vision tokens")
-        embeds = embeds.masked_scatter(is_image, tokens.to(embeds.dtype))
-        output: CausalLMOutput = self.language_model(
-            inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids, **kwargs
-        )
-        return output
+        whole: Tensor = embeds.masked_scatter(is_image, tokens.to(embeds.dtype))
+        return whole
 
 
 AutoConfig.register(GPT2vConfig.model_type, GPT2vConfig, exist_ok=True)
