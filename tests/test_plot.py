@@ -1,7 +1,4 @@
-"""Figures: what they show, and that they leave pyplot alone.
-
-Shapes: L layers, H heads, R rows, C columns.
-"""
+"""Figures: what they show, and that they leave pyplot alone."""
 
 import subprocess
 import sys

@@ -4,7 +4,7 @@ They need no display and leave pyplot's state alone; a notebook shows a figure t
 with, and `figure.savefig("cells.png")` writes it. With `ax=...` a figure is drawn into given axes,
 e.g. of `pyplot.subplots`. The numbers are counted as in the report.
 
-Shapes: L layers, H heads, R rows, C columns.
+Shapes: R rows of a grid, C columns of a grid.
 """
 
 import os
@@ -92,7 +92,7 @@ def attention(
         head: number of a head; None: the mean of all heads.
         ax: where to draw.
     """
-    weights = attention.weights  # (L, H, R, C)
+    weights = attention.weights
     chosen = weights if layer is None else weights[layer][None]
     chosen = chosen if head is None else chosen[:, head][:, None]
     figure, axes = _axes(ax)

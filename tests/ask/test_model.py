@@ -1,7 +1,4 @@
-"""A model is asked about samples, own pictures and own words.
-
-Shapes: L layers, H heads, T token positions, M vision tokens.
-"""
+"""A model is asked about samples, own pictures and own words."""
 
 import dataclasses
 
@@ -219,6 +216,7 @@ def test_a_short_sequence_is_padded_on_the_right(blind):
     ("shown", "says"),
     [
         ({}, "nothing is shown: give image, text or sample"),
+        ({"text": "| cat |", "modality": "text"}, "modality: is for a sample"),
         ({"image": np.zeros((48, 48, 3), np.uint8)}, "image: runs/x is a GPT-2 without vision"),
         ({"text": "| cat | zebra |"}, "text: no object 'zebra'; the model knows airplane, "),
         ({"text": "| cat | dog |\n| cat |"}, "text: row 1 has 1 cells, but row 0 has 2"),

@@ -1,7 +1,6 @@
 """Where a model looks: the attention of an answer's position over the picture.
 
-Shapes: L layers, H heads, R rows of patches, C columns of patches, T token positions,
-M vision tokens.
+Shapes: P pictures, S side of a picture in pixels.
 """
 
 from collections.abc import Iterator
@@ -26,9 +25,9 @@ class Attention:
 
     Attributes:
         question: its words.
-        weights: (L, H, R, C) attention on each patch of the picture. All positions of a head sum to
+        weights: (n_layers, n_heads, n_rows, n_cols) attention on each patch of the picture. All positions of a head sum to
             1; what is missing here goes to the words (and to the class token).
-        cells: (R, C) cell of each patch, counted in raster order.
+        cells: (n_rows, n_cols) cell of each patch, counted in raster order.
         pixels: (height, width, 3) what the model sees of the grid.
     """
 
@@ -39,7 +38,7 @@ class Attention:
 
     @property
     def by_cell(self) -> NDArray[np.float32]:
-        """(L, H, n_cells) attention on all patches of each cell."""
+        """(n_layers, n_heads, n_cells) attention on all patches of each cell."""
         n_cells = int(self.cells.max()) + 1
         return np.stack(
             [self.weights[:, :, self.cells == cell].sum(-1) for cell in range(n_cells)], axis=-1
@@ -59,8 +58,8 @@ def eager(lm: GPT2LMHeadModel) -> Iterator[None]:
 
 def on_patches(
     question: str,
-    weights_LHT: torch.Tensor,
-    is_image_T: torch.Tensor,
+    weights: torch.Tensor,
+    is_image: torch.Tensor,
     images: ImageTokens,
     pixels: Pixels,
     geometry: PictureGeometry,
@@ -69,14 +68,14 @@ def on_patches(
     """Arrange the attention on placeholders as the patches of the picture.
 
     Args:
-        weights_LHT: attention of one position of one sequence.
-        is_image_T: which positions are placeholders.
+        weights: (n_layers, n_heads, n_tokens) attention of one position of one sequence.
+        is_image: (n_tokens,) which positions are placeholders.
         images: what they stand for.
         pixels: (P, S, S, 3) of the grid, or of each cell.
         geometry: of a picture.
         n_cols: number of columns of the grid.
     """
-    of_patches = weights_LHT[:, :, is_image_T].float().cpu().numpy()  # (L, H, M)
+    of_patches = weights[:, :, is_image].float().cpu().numpy()
     side = geometry.image_size // geometry.patch_size
     real = images.patch >= 0  # no class token
     row, col = np.divmod(images.patch[real], side)
@@ -85,12 +84,12 @@ def on_patches(
         down, across = np.divmod(images.picture[real], n_cols)
         row, col = row + down * n_down, col + across * n_across
     shape = int(row.max()) + 1, int(col.max()) + 1
-    weights = np.zeros((*of_patches.shape[:2], *shape), np.float32)
-    weights[:, :, row, col] = of_patches[:, :, real]
+    arranged = np.zeros((*of_patches.shape[:2], *shape), np.float32)
+    arranged[:, :, row, col] = of_patches[:, :, real]
     cells = np.zeros(shape, np.int64)
     cells[row, col] = images.cell[real]
     height, width = n_down * geometry.patch_size, n_across * geometry.patch_size
     n_cols = n_cols if len(pixels) > 1 else 1
     seen = pixels[:, :height, :width].reshape(-1, n_cols, height, width, 3)
     whole = seen.transpose(0, 2, 1, 3, 4).reshape(-1, n_cols * width, 3)
-    return Attention(question, weights, cells, whole)
+    return Attention(question, arranged, cells, whole)

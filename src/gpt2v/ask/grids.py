@@ -1,6 +1,6 @@
 """One grid that a model is asked about, whether it comes from a data set, from words or pictures.
 
-Shapes: P pictures, S side of a picture in pixels, Q questions about a grid.
+Shapes: P pictures, S side of a picture in pixels.
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """The input of a model as plain tensors: one sequence for each question, up to its `A:`.
 
-Shapes: B sequences, T token positions, P pictures, M vision tokens, S side of a picture in pixels.
+Shapes: B samples of a batch, T token positions, P pictures, M vision tokens,
+S side of a picture in pixels.
 """
 
 import numpy as np

@@ -1,8 +1,12 @@
-"""A trained model that answers questions about single grids."""
+"""A trained model that answers questions about single grids.
+
+Shapes: B samples of a batch, T token positions, V words of the vocabulary, P pictures,
+M vision tokens, S side of a picture in pixels.
+"""
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Unpack
 
@@ -52,7 +56,7 @@ class Model(LoadedModel):
         filled: the tiles and grids of the model's training.
     """
 
-    filled: Filled[EvalConfig] | None = None
+    filled: Filled[EvalConfig] = field(kw_only=True)
 
     def __fspath__(self) -> str:
         return self.name
@@ -134,11 +138,11 @@ class Model(LoadedModel):
         grid, (words,) = self._asked(self.grid(**shown), question)
         render, batch = self._rendered(grid)
         if batch.images is None or batch.pixels is None or self.gpt2v is None:
-            raise UserError("attention: the grid must be shown as a picture; give modality='image'")
+            raise UserError("attention: needs a grid that is shown as a picture")
         inputs = inputs_of([batch], render, self.gpt2v, self.lm.device)
         with torch.no_grad(), eager(self.lm):
             maps = self(**inputs, output_attentions=True).attentions
-        last = torch.stack([layer[0, :, -1] for layer in maps])  # (L, H, T)
+        last = torch.stack([layer[0, :, -1] for layer in maps])  # (n_layers, n_heads, T)
         is_image = inputs["input_ids"][0] == self.table.image_id
         n_cols = int(grid.samples.cols[0])
         geometry = self.gpt2v.token_geometry
@@ -160,7 +164,6 @@ class Model(LoadedModel):
         Raises:
             UserError: the tiles of the training cannot be loaded.
         """
-        assert self.filled is not None
         bank = self.filled.bank(self.filled.config.tiles)
         data = GridDataset(self.spec, bank, seed, "test", key="grid.")
         return data[0]
@@ -168,7 +171,6 @@ class Model(LoadedModel):
     @property
     def spec(self) -> HeldOutGridConfig:
         """The grids of the model's training, in its last stage."""
-        assert self.filled is not None
         return self.filled.config.grid
 
     @cached_property
@@ -188,7 +190,6 @@ class Model(LoadedModel):
     @cached_property
     def bank(self) -> TileBank:
         """The names of the objects, and the size of their tiles; without tiles."""
-        assert self.filled is not None
         recorded = self.trained_on and self.trained_on.tile_size
         return TileBank("own", self.class_names, recorded or self.filled.config.tiles.size, {})
 

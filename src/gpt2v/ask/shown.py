@@ -33,12 +33,17 @@ def one_grid(
         UserError: nothing is shown, or the model cannot see it.
     """
     if sample is not None:
-        seen = modality or ("text" if model.gpt2v is None else "image")
-        if seen != "text":
+        for key, given in (("image", image), ("text", text), ("palette", palette)):
+            if given is not None:
+                raise UserError(f"{key}: a sample has its own")
+        shown_as: Modality = modality or ("text" if model.gpt2v is None else "image")
+        if shown_as != "text":
             _check_eyes(model, "modality")
-        return OneGrid(sample.samples, sample.spec, sample.bank, seen)
+        return OneGrid(sample.samples, sample.spec, sample.bank, shown_as)
     if image is None and text is None:
         raise UserError("nothing is shown: give image, text or sample")
+    if modality is not None:
+        raise UserError("modality: is for a sample; image and text are shown as they are")
     spec, bank = model.spec, model.bank
     classes = None if text is None else read_table(text, model.class_names)
     shape, pixels = (0, 0), None
@@ -60,10 +65,10 @@ def one_grid(
         )
     cells = np.full(shape, listed[0]) if classes is None else classes
     samples = own_samples(cells, listed, spec.augment.index_bases[0])
-    given: Modality = "text"
+    seen: Modality = "text"
     if pixels is not None:
-        given = "image" if classes is None else "text+image"
-    return OneGrid(samples, spec, bank, given, pixels, known=classes is not None, note=note)
+        seen = "image" if classes is None else "text+image"
+    return OneGrid(samples, spec, bank, seen, pixels, known=classes is not None, note=note)
 
 
 def _palette(model: "Model", classes: Ints | None, given: Sequence[str] | None) -> list[int]:
