@@ -25,8 +25,9 @@ class Attention:
 
     Attributes:
         question: its words.
-        weights: (n_layers, n_heads, n_rows, n_cols) attention on each patch of the picture. All positions of a head sum to
-            1; what is missing here goes to the words (and to the class token).
+        weights: (n_layers, n_heads, n_rows, n_cols) attention on each patch of the picture. All
+            positions of a head sum to 1; what is missing here goes to the words (and to the class
+            token).
         cells: (n_rows, n_cols) cell of each patch, counted in raster order.
         pixels: (height, width, 3) what the model sees of the grid.
     """
