@@ -59,8 +59,19 @@ class Samples(Grids):
                 object.__setattr__(self, entry.name, whole)
 
     def one(self, i: int) -> Self:
-        """Sample number i of the batch, as a batch of its own."""
-        parts = {entry.name: getattr(self, entry.name)[i : i + 1].copy() for entry in fields(self)}
+        """Sample number i as a batch of its own, which does not depend on the others."""
+        n_questions = int((self.instruction[i] != NOT_ASKED).sum())
+        cells = slice(int(self.rows[i])), slice(int(self.cols[i]))
+        own = {
+            "classes": cells,
+            "tiles": cells,
+            "palette": (slice(int(self.n_objects[i])),),
+        }
+        parts = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            questions = (slice(n_questions),) if value.ndim == 2 else ()
+            parts[entry.name] = value[(slice(i, i + 1), *own.get(entry.name, questions))].copy()
         return type(self)(**parts)
 
     @property
