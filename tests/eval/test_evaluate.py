@@ -127,7 +127,7 @@ def test_validation_counts_every_grid_once(lm_run, bank, table):
     """60 grids in passes of 50 and 10: each question has the same weight."""
     from transformers import GPT2LMHeadModel
 
-    from gpt2v.model.files import find_checkpoint
+    from gpt2v.model.found import find_checkpoint
 
     lm = GPT2LMHeadModel.from_pretrained(find_checkpoint(str(lm_run), "lm")).eval()
     stream = Stream(helpers.lm_config().data, Renderer(bank, table))

@@ -15,7 +15,8 @@ from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
 from gpt2v.hardware.device import place
-from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained, read_config
+from gpt2v.model.files import load_gpt2, load_pretrained
+from gpt2v.model.found import find_checkpoint, read_config
 from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer

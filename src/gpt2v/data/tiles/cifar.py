@@ -44,7 +44,6 @@ from gpt2v.errors import UserError, first_line, within
 from gpt2v.hub import looks_local
 from gpt2v.messages import say_from_first
 from gpt2v.paths import expanded
-from gpt2v.registry import TILE_SOURCES
 
 _VERSIONS = {
     "cifar10": Version(
@@ -67,8 +66,6 @@ _VERSIONS = {
 }
 
 
-@TILE_SOURCES.register("cifar100")
-@TILE_SOURCES.register("cifar10")
 def cifar_bank(config: TilesConfig) -> TileBank:
     """The tiles of CIFAR-10 or CIFAR-100, from a folder or from the hub.
 

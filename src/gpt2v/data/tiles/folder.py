@@ -17,10 +17,8 @@ from gpt2v.data.tiles.decoding import Unreadable
 from gpt2v.data.tiles.image_files import PictureFiles, Pixels, decode_all, refuse_or_skip
 from gpt2v.errors import UserError
 from gpt2v.paths import expanded
-from gpt2v.registry import TILE_SOURCES
 
 
-@TILE_SOURCES.register("folder")
 def folder_bank(config: TilesConfig) -> TileBank:
     """A tile for each image file directly in the folder of each class.
 
