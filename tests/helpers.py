@@ -306,7 +306,9 @@ def repainted(bank: TileBank, paint: Callable[[np.ndarray, np.ndarray], np.ndarr
     """The same tiles with other pixels, which `paint` makes from a split's pixels and labels."""
 
     def other(own: SplitTiles) -> SplitTiles:
-        return dataclasses.replace(own, draw=lambda: paint(np.asarray(own.pixels), own.labels))
+        return dataclasses.replace(
+            own, draw=lambda: paint(np.asarray(own.pixels), own.labels), recipe=None
+        )
 
     return dataclasses.replace(bank, splits={k: other(own) for k, own in bank.splits.items()})
 

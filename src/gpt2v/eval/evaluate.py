@@ -198,7 +198,8 @@ def evaluate(
         if pairs:
             gap = gap_between(pairs)
     write_parquet(run / RECORDS, pa.concat_tables(tables))
-    save_examples(parts[0].data, config.examples, run / "examples")
+    if set(config.modalities) != {"text"}:
+        save_examples(parts[0].data, config.examples, run / "examples")
     comparison.say()
     hashes = [part.data.hash for part in parts]
     suite: dict[str, Any] = {}

@@ -16,6 +16,7 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.tiles import sprites
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, SplitTiles, TileBank
 from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.data.tiles.kept import keeping
 from gpt2v.data.tiles.names import class_names
 from gpt2v.errors import UserError
 from gpt2v.hardware.memory import check_fits
@@ -78,4 +79,6 @@ def _sprites(config: TilesConfig, split: str, variants: Ints) -> SplitTiles:
 
     pairs = zip(labels.tolist(), np.tile(variants, n_classes).tolist(), strict=True)
     sources = [f"sprites/{config.seed}/{label}/{variant}" for label, variant in pairs]
-    return SplitTiles(np.full(n_classes, len(variants)), sources, draw)
+    recipe = ("sprites", sprites.VERSION, config.size, config.seed, int(variants[0]))
+    own = SplitTiles(np.full(n_classes, len(variants)), sources, draw, recipe=recipe)
+    return keeping(own, config.size)
