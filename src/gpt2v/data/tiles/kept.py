@@ -40,10 +40,11 @@ class _NotMade(Exception):
 def keeping(own: SplitTiles, size: int) -> SplitTiles:
     """The same tiles, whose pixels are kept in the cache. `size` is their side in pixels."""
 
+    def make() -> Arrays:
+        return {"pixels": np.asarray(own.draw())}
+
     def draw() -> Pixels:
-        return kept(own.content, len(own.labels), size, lambda: {"pixels": np.asarray(own.draw())})[
-            "pixels"
-        ]
+        return kept(own.content, len(own.labels), size, make)["pixels"]
 
     return replace(own, draw=draw)
 
@@ -94,12 +95,7 @@ def _opened(entry: Path) -> Arrays:
     if not names:
         raise UserError(fault or f"{entry}: has no manifest")
     try:
-        return {
-            Path(name).stem: np.load(entry / name, mmap_mode="r", allow_pickle=False).view(
-                np.ndarray
-            )
-            for name in names
-        }
+        mapped = {name: np.load(entry / name, mmap_mode="r", allow_pickle=False) for name in names}
     except (OSError, ValueError) as error:
         raise UserError(f"{entry}: cannot be read: {error}") from None
     return {Path(name).stem: array.view(np.ndarray) for name, array in mapped.items()}
