@@ -63,18 +63,3 @@ def test_an_evaluation_of_pictures_draws_their_split_only(drawn, mm_run, tmp_pat
         run("eval", mm_run, "--n_images", "4", "--examples", "2", *where)
         assert (tmp_path / split / "examples").is_dir()
     assert drawn == ["test", "val"]
-
-
-@pytest.mark.parametrize(
-    ("option", "said"),
-    [
-        ("examples=5", "examples: 5 has no effect"),
-        ("grid.picture.gap=2", "grid.picture.gap: 2 has"),
-    ],
-)
-def test_what_only_pictures_use_is_refused_for_text(option, said, capsys, tmp_path, lm_run):
-    argv = ["eval", str(lm_run), "--modalities", "[text]", f"--{option}"]
-    assert main([*argv, "--out", str(tmp_path / "e")]) == 2
-    line = capsys.readouterr().err
-    assert said in line
-    assert "modalities: [text] shows no pictures; leave it out" in line

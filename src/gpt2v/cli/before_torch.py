@@ -21,11 +21,15 @@ def check_model(model: str, key: str) -> None:
     """Check that there is such a model: a run with a checkpoint, a checkpoint, or a hub id.
 
     Raises:
-        UserError: there is none, or its config.json cannot be used.
+        UserError: there is none, its config.json cannot be used, or its run needs files of the
+            user that were not imported.
     """
-    from gpt2v.model.found import find_checkpoint, read_config
+    from gpt2v.model.found import check_run_imports, find_checkpoint, read_config
 
-    read_config(find_checkpoint(model, key, whole=False), key)
+    path = find_checkpoint(model, key, whole=False)
+    if key != "encoder":  # a vision tower needs none
+        check_run_imports(path)
+    read_config(path, key)
 
 
 def check_measured(
@@ -41,7 +45,8 @@ def check_measured(
     filled = as_trained(config, model)
     if isinstance(filled.config, SuiteEvalConfig):
         chosen_parts(filled.config)
-    check_tiles(filled.config.tiles)
+    with within(filled.origin_of_tiles):
+        check_tiles(filled.config.tiles)
 
 
 def check_lm(config: LMConfig) -> None:

@@ -6,7 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from gpt2v.config.base import MOST, Config
 from gpt2v.config.choice import Choice, OneOf
-from gpt2v.config.effect import EffectConfig, refuse_unused
+from gpt2v.config.effect import EffectConfig
 from gpt2v.config.grids import (
     DocumentGridConfig,
     HeldOutGridConfig,
@@ -86,12 +86,9 @@ class _DrawnConfig(EffectConfig):
 
 
 def _with_pictures(config: E) -> E:
-    """An evaluation, checked to show pictures if it requires their features or saves some."""
-    if config.modalities == ["text"]:
-        if config.features.mode == "require":
-            raise ValueError("features.mode: require, but modalities: [text] shows no pictures")
-        if config.examples:  # 0 is what holds
-            refuse_unused(config, ("examples",), "modalities: [text] shows no pictures")
+    """An evaluation, checked to have pictures if it requires their features."""
+    if config.features.mode == "require" and set(config.modalities) == {"text"}:
+        raise ValueError("features.mode: require, but modalities: [text] shows no pictures")
     return config
 
 
@@ -146,8 +143,6 @@ class EvalConfig(_HeldOutConfig):
         keys = super().without_effect
         if self.modalities == ["image"]:
             keys |= dict.fromkeys(WORDS, "modalities: [image] shows no text")
-        if self.modalities == ["text"]:
-            keys["grid.picture"] = "modalities: [text] shows no pictures"
         return keys
 
     @model_validator(mode="after")

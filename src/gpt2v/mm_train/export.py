@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from gpt2v.errors import UserError, first_line, within
-from gpt2v.model.found import find_checkpoint, read_config
+from gpt2v.model.found import check_run_imports, find_checkpoint, read_config
 from gpt2v.paths import expanded
 from gpt2v.progress import waited
 from gpt2v.runs import restored
@@ -83,7 +83,9 @@ def check_export(run: str, to: Path, overwrite: bool) -> None:
 def _check_run(run: str) -> None:
     if not restored(expanded(run)).exists():  # a hub id is never a GPT-2v of ours
         raise UserError(f"run: {run}: no such run or checkpoint")
-    read_config(find_checkpoint(run, "run", whole=False), "run")
+    path = find_checkpoint(run, "run", whole=False)
+    check_run_imports(path)
+    read_config(path, "run")
 
 
 def check_push(name: str | None, public: bool) -> None:

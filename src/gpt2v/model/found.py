@@ -1,10 +1,12 @@
 """Find a checkpoint by the name that a user gives, and read its config.json. Needs no torch."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from gpt2v.data.data_files import check_here
 from gpt2v.errors import UserError, first_line, within
+from gpt2v.extensions import check_imports
 from gpt2v.hub import looks_local, needed_file, refuse_auto_map, refuse_code
 from gpt2v.messages import shown
 from gpt2v.paths import expanded
@@ -43,6 +45,16 @@ def find_checkpoint(model: str, key: str, whole: bool = True) -> str:
     if fault:
         raise UserError(f"{key}: {fault}")
     return str(path)
+
+
+def check_run_imports(path: str) -> None:
+    """Check that the files are imported that the run of a checkpoint was made with.
+
+    Raises:
+        UserError: one is not, or has changed.
+    """
+    for folder in (Path(path), *list(Path(path).parents)[:2]):  # checkpoint, checkpoints/, run
+        check_imports(folder)
 
 
 def read_config(path: str, key: str) -> dict[str, Any]:

@@ -121,6 +121,11 @@ class Filled(Generic[C]):
         what = ", ".join(f"{key} {value}" for key, value in self.taken.items())
         return f"{self.run}: measured as trained: {what}" if self.differs else ""
 
+    @property
+    def origin_of_tiles(self) -> str:
+        """Before messages about the path of the tiles: where it was taken from, or empty."""
+        return f"{self.run / CONFIG}: " if self.run and "tiles.path" in self.taken else ""
+
     def bank(self, tiles: TilesConfig) -> "TileBank":
         """The tiles of the configuration.
 
@@ -129,8 +134,7 @@ class Filled(Generic[C]):
         """
         from gpt2v.data.tiles.load import load_bank  # every command reads this file
 
-        origin = f"{self.run / CONFIG}: " if self.run and "tiles.path" in self.taken else ""
-        with within(origin):
+        with within(self.origin_of_tiles):
             return load_bank(tiles)
 
 
