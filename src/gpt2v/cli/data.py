@@ -125,8 +125,7 @@ def _tokenize(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(LMConfig, args.config, overrides)
     with within(f"{args.config}: "):
         check_lm(config)
-    with importing():
-        from gpt2v.lm_train.train import tokenize
+        with importing():
+            from gpt2v.lm_train.train import tokenize
 
-    with within(f"{args.config}: "):
         tokenize(config, Path(args.out))

@@ -5,12 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gpt2v.cli.before_torch import (
-    check_encoder,
-    check_lm,
-    check_mm,
-    check_model,
-)
+from gpt2v.cli.before_torch import check_encoder, check_lm, check_mm, check_model
 from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
 from gpt2v.cli.running import no_fields, quiet, run_options, shared_run
 from gpt2v.config.base import Config

@@ -1,4 +1,4 @@
-"""Memory: what is surely too large for it, and on Linux reuse of what a step frees."""
+"""Memory: what is surely too large for it, reuse of what a step frees, and imports."""
 
 import ctypes
 import gc
