@@ -93,6 +93,12 @@ def restored(run: Path) -> Path:
     return run
 
 
+def check_there(run: Path) -> None:
+    """Raise UserError if there is no directory of a run."""
+    if not restored(run).is_dir():
+        raise UserError(f"{run}: no such run directory")
+
+
 def _check_resumable(run: Path) -> None:
     if not RUNS.is_ours(run):
         raise UserError(f"{run}: has no run.json of gpt2v; it cannot be continued")

@@ -30,8 +30,9 @@ from gpt2v.features.sources import (
 )
 from gpt2v.features.store import FEATURES, KEYS, META, open_features
 from gpt2v.mm_train.train import train_mm
-from gpt2v.model.files import find_checkpoint, load_pretrained
+from gpt2v.model.files import load_pretrained
 from gpt2v.model.flops import stream_flops
+from gpt2v.model.found import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import ProjectedPatches

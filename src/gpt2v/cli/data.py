@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gpt2v.cli.before_torch import check_lm
 from gpt2v.cli.overrides import (
     Overrides,
     Parser,
@@ -17,6 +18,7 @@ from gpt2v.config.measuring import ExportConfig, PreviewConfig, SuiteExportConfi
 from gpt2v.config.option_values import choice_of
 from gpt2v.config.training import LMConfig
 from gpt2v.errors import UserError, within
+from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text
 from gpt2v.registry import EXECUTORS, FORMATS
 
@@ -121,7 +123,9 @@ def _suites(args: argparse.Namespace, overrides: Overrides) -> None:
 
 def _tokenize(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(LMConfig, args.config, overrides)
-    from gpt2v.lm_train.train import tokenize
-
     with within(f"{args.config}: "):
+        check_lm(config)
+        with importing():
+            from gpt2v.lm_train.train import tokenize
+
         tokenize(config, Path(args.out))

@@ -4,11 +4,13 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gpt2v.cli.before_torch import check_demo
 from gpt2v.cli.overrides import Overrides, describe_fields, describe_names
 from gpt2v.cli.running import quiet, run_options
 from gpt2v.config.load import load
 from gpt2v.demo.config import SUB_RUNS, DemoConfig, demo_config
 from gpt2v.errors import within
+from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text
 from gpt2v.registry import TILE_SOURCES
 from gpt2v.run_layout import CONFIG, is_finished
@@ -38,13 +40,17 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
     tiles = {"tiles.source": args.tiles, "tiles.path": args.tiles_path}
     given = {key: value for key, value in tiles.items() if value}
     config = demo_config(preset, {**given, **overrides}, Path(args.out))
-    from gpt2v.demo.run import run_demo, settled_demo
-    from gpt2v.report import write_report
-
-    quiet()
     with new_run(args.out, args.overwrite, args.resume) as run:
         if (run / CONFIG).is_file():
             load(DemoConfig, run / CONFIG, {})  # refuses a run that is not a demo
+        if not is_finished(run):
+            with within(f"preset {preset}: "):
+                check_demo(config, tuple(str(run / name) for name in SUB_RUNS))
+        with importing():
+            from gpt2v.demo.run import run_demo, settled_demo
+            from gpt2v.report import write_report
+
+        quiet()
         if is_finished(run):
             write_config(run, settled_demo(config))
             if not (run / "report" / "index.html").is_file():  # stopped before its last step

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gpt2v.cli.before_torch import check_measured
 from gpt2v.cli.overrides import (
     Overrides,
     Parser,
@@ -13,15 +14,17 @@ from gpt2v.cli.overrides import (
     describe_names,
 )
 from gpt2v.cli.running import no_fields, quiet, run_directory, run_options
-from gpt2v.config.base import Config
 from gpt2v.config.load import load, read_mapping
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.data.suites.load import is_suite, suite_names
 from gpt2v.errors import UserError, within
+from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text
 from gpt2v.registry import SECTIONS
-from gpt2v.runs import new_run
+from gpt2v.runs import check_there, new_run
+
+_Measuring = Callable[[Any, Path], Any]
 
 
 def add_commands(commands: Any) -> None:
@@ -77,10 +80,12 @@ def _say_defaults(parser: Parser) -> None:
 
 def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
     config = eval_config(args.suite, overrides)
-    from gpt2v.eval.evaluate import evaluate_model
-
-    quiet()
     with new_run(args.out, args.overwrite) as run, within(f"{args.suite or 'command line'}: "):
+        check_measured(config, args.model)
+        with importing():
+            from gpt2v.eval.evaluate import evaluate_model
+
+        quiet()
         results = evaluate_model(args.model, config, run)
     for row in results["results"]:
         low, high = row["ci95"]
@@ -114,29 +119,44 @@ def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEv
 
 
 def _probe(args: argparse.Namespace, overrides: Overrides) -> None:
-    config = load(ProbeConfig, args.config, overrides)
-    from gpt2v.probing.probe import probe_model
+    def part() -> _Measuring:
+        from gpt2v.probing.probe import probe_model
 
-    _measure(config, probe_model, args)
+        return probe_model
+
+    _measure(args, load(ProbeConfig, args.config, overrides), part)
 
 
 def _ablate_tokens(args: argparse.Namespace, overrides: Overrides) -> None:
-    config = load(LadderConfig, args.config, overrides)
-    from gpt2v.ablate.ladder import climb_model
+    def part() -> _Measuring:
+        from gpt2v.ablate.ladder import climb_model
 
-    _measure(config, climb_model, args)
+        return climb_model
+
+    _measure(args, load(LadderConfig, args.config, overrides), part)
 
 
-def _measure(config: Config, measure: Callable[[Any, Path], Any], args: argparse.Namespace) -> None:
-    quiet()
+def _measure(
+    args: argparse.Namespace,
+    config: ProbeConfig | LadderConfig,
+    part: Callable[[], _Measuring],
+) -> None:
+    """Measure; `part` imports torch, and returns the measurement."""
     with new_run(run_directory(args), args.overwrite) as run, within(f"{args.config}: "):
+        check_measured(config, config.model)
+        with importing():
+            measure = part()
+        quiet()
         measure(config, run)
     print(f"run: {run}")
 
 
 def _report(args: argparse.Namespace, overrides: Overrides) -> None:
     no_fields(overrides, "the report")
-    from gpt2v.report import write_report
+    for run in args.run:
+        check_there(Path(run))
+    with importing():
+        from gpt2v.report import write_report
 
     sections = read_yaml(args.sections, "--sections") if args.sections else None
     print(f"report: {write_report(args.run, args.out, sections)}")

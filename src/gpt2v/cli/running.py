@@ -1,12 +1,14 @@
 """What commands that write a run directory have in common."""
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gpt2v.cli.overrides import Overrides
 from gpt2v.errors import UserError
+from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text
 from gpt2v.runs import new_run
 
@@ -34,11 +36,15 @@ def run_directory(args: argparse.Namespace) -> Path:
 @contextmanager
 def shared_run(args: argparse.Namespace) -> Iterator[Path]:
     """The run directory. One process makes it; the others that torchrun started wait for it."""
-    from gpt2v.train.distributed import from_rank_0
-
     with ExitStack() as stack:
         run = new_run(run_directory(args), args.overwrite, args.resume)
-        from_rank_0(lambda: str(stack.enter_context(run)))
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:  # a mistake is told without torch
+            stack.enter_context(run)
+        else:
+            with importing():
+                from gpt2v.train.distributed import from_rank_0, processes
+            stack.enter_context(processes())
+            from_rank_0(lambda: str(stack.enter_context(run)))
         yield run_directory(args)
 
 
@@ -50,6 +56,7 @@ def no_fields(overrides: Overrides, command: str) -> None:
 
 def quiet() -> None:
     """Hide transformers' progress bars, and its warnings about things that are intended here."""
-    from gpt2v.model.files import quiet_transformers
+    with importing():
+        from gpt2v.model.files import quiet_transformers
 
     quiet_transformers()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo
 from gpt2v.config.choice import Choice
 
 # Part of every data hash. Increase it when a default value or a name changes its meaning.
-DATA_VERSION = 1
+DATA_VERSION = 2
 MOST = 10**12  # more than any real number of steps or samples
 
 

@@ -132,7 +132,10 @@ class EvalConfig(_HeldOutConfig):
         [Choice("accuracy", METRICS)], description="metrics computed from the records"
     )
     examples: int = Field(
-        24, ge=0, le=10_000, description="number of pictures saved for the report"
+        24,
+        ge=0,
+        le=10_000,
+        description="number of pictures saved for the report, if some are shown",
     )
 
     @property
@@ -226,7 +229,10 @@ class SuiteEvalConfig(_MeasuringConfig, SuiteTilesConfig):
         [Choice("accuracy", METRICS)], description="metrics computed from the records"
     )
     examples: int = Field(
-        24, ge=0, le=10_000, description="number of pictures saved for the report"
+        24,
+        ge=0,
+        le=10_000,
+        description="number of pictures saved for the report, if some are shown",
     )
     features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 
