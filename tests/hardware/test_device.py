@@ -20,7 +20,7 @@ def attention(model):
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", "eager"), ("meta", "sdpa")])
 def test_placing_sets_the_attention_of_every_part(gpt2v, monkeypatch, device, expected):
-    monkeypatch.setattr(devices, "best_device", lambda: torch.device(device))
+    monkeypatch.setattr(devices, "chosen_device", lambda: torch.device(device))
     model = devices.place(copy.deepcopy(gpt2v))
     assert attention(model) == {expected}
     assert {p.device.type for p in model.parameters()} == {device}

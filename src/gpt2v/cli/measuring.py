@@ -12,16 +12,24 @@ from gpt2v.cli.overrides import (
     describe_fields,
     describe_names,
 )
-from gpt2v.cli.running import no_fields, quiet, run_directory, run_options
+from gpt2v.cli.running import (
+    hardware_options,
+    measuring_run,
+    no_fields,
+    on_hardware,
+    quiet,
+    run_options,
+    say_run,
+)
 from gpt2v.config.base import Config
 from gpt2v.config.load import load, read_mapping
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.config.origins import told
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.data.suites.load import is_suite, suite_names
-from gpt2v.errors import UserError, within
+from gpt2v.errors import UserError
 from gpt2v.paths import expanded_text
 from gpt2v.registry import SECTIONS
-from gpt2v.runs import new_run
 
 
 def add_commands(commands: Any) -> None:
@@ -33,16 +41,22 @@ def add_commands(commands: Any) -> None:
         type=expanded_text,
         help="a named suite, or a YAML file (default: 1,000 3x3 grids)",
     )
-    run_options(evaluate, "runs/eval")
+    run_options(evaluate, "runs/eval-MODEL-SUITE, with a number if it exists")
+    hardware_options(evaluate)
     _say_defaults(evaluate)
-    describe_fields(evaluate, EvalConfig)
+    kinds: dict[str, type[Config]] = {
+        "for own grids": EvalConfig,
+        "with --suite NAME": SuiteEvalConfig,
+    }
+    describe_fields(evaluate, kinds, skip=["suite"])
     evaluate.set_defaults(command=_eval)
 
     probe = config_command(
         commands, "probe", ProbeConfig, _probe, "fit linear probes on the patch embeddings"
     )
     _say_defaults(probe)
-    run_options(probe, None)
+    run_options(probe, "runs/probe-MODEL-CONFIG, with a number if it exists")
+    hardware_options(probe)
     ablate = commands.add_parser(
         "ablate", help="replace parts of the input of a GPT-2v"
     ).add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
@@ -50,7 +64,8 @@ def add_commands(commands: Any) -> None:
         ablate, "tokens", LadderConfig, _ablate_tokens, "measure the ladder from text to picture"
     )
     _say_defaults(tokens)
-    run_options(tokens, None)
+    run_options(tokens, "runs/ladder-MODEL-CONFIG, with a number if it exists")
+    hardware_options(tokens)
 
     report = commands.add_parser("report", help="write the HTML report of one or more runs")
     report.add_argument("run", type=expanded_text, nargs="+", help="finished runs, of any command")
@@ -77,11 +92,15 @@ def _say_defaults(parser: Parser) -> None:
 
 def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
     config = eval_config(args.suite, overrides)
-    from gpt2v.eval.evaluate import evaluate_model
+    with on_hardware(args):
+        from gpt2v.eval.evaluate import evaluate_model
 
-    quiet()
-    with new_run(args.out, args.overwrite) as run, within(f"{args.suite or 'command line'}: "):
-        results = evaluate_model(args.model, config, run)
+        quiet()
+        with (
+            measuring_run(args, "eval", args.model, args.suite) as run,
+            told(args.suite or "command line", overrides),
+        ):
+            results = evaluate_model(args.model, config, run)
     for row in results["results"]:
         low, high = row["ci95"]
         print(
@@ -89,6 +108,7 @@ def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
             f"{row['accuracy']:.4f} [{low:.4f}, {high:.4f}]  blind {row['blind_accuracy']:.3f}, "
             f"bag {row['bag_accuracy']:.3f}"
         )
+    say_run(args, run)
 
 
 def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEvalConfig:
@@ -115,23 +135,34 @@ def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEv
 
 def _probe(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(ProbeConfig, args.config, overrides)
-    from gpt2v.probe.probe import probe_model
+    with on_hardware(args):
+        from gpt2v.probe.probe import probe_model
 
-    _measure(config, probe_model, args)
+        _measure("probe", config, probe_model, args, overrides)
 
 
 def _ablate_tokens(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(LadderConfig, args.config, overrides)
-    from gpt2v.ablate.ladder import climb_model
+    with on_hardware(args):
+        from gpt2v.ablate.ladder import climb_model
 
-    _measure(config, climb_model, args)
+        _measure("ladder", config, climb_model, args, overrides)
 
 
-def _measure(config: Config, measure: Callable[[Any, Path], Any], args: argparse.Namespace) -> None:
+def _measure(
+    kind: str,
+    config: ProbeConfig | LadderConfig,
+    measure: Callable[[Any, Path], Any],
+    args: argparse.Namespace,
+    overrides: Overrides,
+) -> None:
     quiet()
-    with new_run(run_directory(args), args.overwrite) as run, within(f"{args.config}: "):
+    with (
+        measuring_run(args, kind, config.model, args.config) as run,
+        told(args.config, overrides),
+    ):
         measure(config, run)
-    print(f"run: {run}")
+    say_run(args, run)
 
 
 def _report(args: argparse.Namespace, overrides: Overrides) -> None:

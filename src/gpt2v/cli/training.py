@@ -6,12 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
-from gpt2v.cli.running import no_fields, quiet, run_options, shared_run
+from gpt2v.cli.running import (
+    hardware_options,
+    no_fields,
+    on_hardware,
+    quiet,
+    run_options,
+    shared_run,
+)
 from gpt2v.config.base import Config
 from gpt2v.config.load import load
 from gpt2v.config.mistakes import impossible_value
+from gpt2v.config.origins import told
 from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
-from gpt2v.errors import UserError, within
+from gpt2v.errors import UserError
 from gpt2v.paths import expanded_text
 from gpt2v.run_layout import is_finished
 from gpt2v.runs import write_config
@@ -27,13 +35,16 @@ def add_commands(commands: Any) -> None:
         sub = commands.add_parser(group, help=text).add_subparsers(
             required=True, metavar="COMMAND", parser_class=Parser
         )
-        run_options(config_command(sub, "train", kind, command, text), None, resume=True)
+        train = config_command(sub, "train", kind, command, text)
+        run_options(train, "runs/CONFIG", resume=True)
+        hardware_options(train)
         if group == "lm":
             sample = sub.add_parser("sample", help="generate text that continues prompts")
             sample.add_argument("run", type=expanded_text, help="a run, a checkpoint or a hub id")
             sample.add_argument(
                 "--prompt", action="append", help="text to continue; can be given several times"
             )
+            hardware_options(sample)
             describe_fields(sample, GenerateConfig)
             sample.set_defaults(command=_lm_sample)
         if group == "mm":
@@ -54,29 +65,33 @@ def add_commands(commands: Any) -> None:
 
 def _lm_train(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(LMConfig, args.config, overrides)
-    from gpt2v.lm_train.train import settled_lm, train_lm
+    with on_hardware(args):
+        from gpt2v.lm_train.train import settled_lm, train_lm
 
-    _train(config, train_lm, args, settled_lm)
+        _train(config, train_lm, args, overrides, settled_lm)
 
 
 def _encoder_train(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(EncoderConfig, args.config, overrides)
-    from gpt2v.encoder_train.train import train_encoder
+    with on_hardware(args):
+        from gpt2v.encoder_train.train import train_encoder
 
-    _train(config, train_encoder, args)
+        _train(config, train_encoder, args, overrides)
 
 
 def _mm_train(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(MMConfig, args.config, overrides)
-    from gpt2v.mm_train.train import settled_mm, train_mm
+    with on_hardware(args):
+        from gpt2v.mm_train.train import settled_mm, train_mm
 
-    _train(config, train_mm, args, settled_mm)
+        _train(config, train_mm, args, overrides, settled_mm)
 
 
 def _train(
     config: Config,
     train: Callable[[Any, Path], Any],
     args: argparse.Namespace,
+    overrides: Overrides,
     settled: Callable[[Any], Config] = lambda config: config,
 ) -> None:
     """Train, or say that this is done.
@@ -87,7 +102,7 @@ def _train(
     from gpt2v.train.distributed import processes, rank
 
     quiet()
-    with processes(), shared_run(args) as run, within(f"{args.config}: "):
+    with processes(), shared_run(args) as run, told(args.config, overrides):
         if args.resume and is_finished(run):
             write_config(run, settled(config))
             print(f"run: {run} is finished already")
@@ -102,10 +117,11 @@ def _lm_sample(args: argparse.Namespace, overrides: Overrides) -> None:
     for prompt in args.prompt or []:
         if fault := impossible_value(prompt, "--prompt"):
             raise UserError(fault)
-    from gpt2v.lm_train.sample import sample
+    with on_hardware(args):
+        from gpt2v.lm_train.sample import sample
 
-    quiet()
-    sample(args.run, args.prompt or [], settings)
+        quiet()
+        sample(args.run, args.prompt or [], settings)
 
 
 def _mm_export(args: argparse.Namespace, overrides: Overrides) -> None:
