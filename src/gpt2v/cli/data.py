@@ -67,6 +67,7 @@ def add_commands(commands: Any) -> None:
     suites.add_argument(
         "name", nargs="?", help="name of a suite, to list its parts, baselines and hash"
     )
+    suites.words["name"] = _suite_names
     describe_fields(suites, SuiteTilesConfig, skip=["suite"])
     suites.set_defaults(command=_suites)
 
@@ -120,6 +121,12 @@ def _suites(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(SuiteTilesConfig, None, {**overrides, "suite": args.name})
     for line in suite_table(config):
         print(line)
+
+
+def _suite_names() -> list[str]:
+    from gpt2v.data.suites.load import suite_names
+
+    return suite_names()
 
 
 def _tokenize(args: argparse.Namespace, overrides: Overrides) -> None:

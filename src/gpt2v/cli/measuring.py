@@ -41,6 +41,7 @@ def add_commands(commands: Any) -> None:
         type=expanded_text,
         help="a named suite, or a YAML file (default: 1,000 3x3 grids)",
     )
+    evaluate.words["--suite"] = suite_names
     run_options(evaluate, "runs/eval-MODEL-SUITE, with a number if it exists")
     hardware_options(evaluate)
     _say_defaults(evaluate)

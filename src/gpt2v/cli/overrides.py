@@ -53,7 +53,7 @@ class _Help(argparse.Action):
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
-        parser.print_help() if values is None else print(parser.help_of_fields(values))
+        print(parser.help_of_fields(values)) if values else parser.print_help()
         parser.exit()
 
 
@@ -65,6 +65,7 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         kinds: the classes of the command's configuration, each after when it is used.
+        words: argument -> makes the words that it takes, for completion.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -74,6 +75,7 @@ class Parser(argparse.ArgumentParser):
         self.formatter_class = argparse.RawDescriptionHelpFormatter
         self.notes: list[Callable[[], str]] = []
         self.kinds: Mapping[str, type[Config]] = {}
+        self.words: dict[str, Callable[[], Sequence[str]]] = {}
         self.skip: Sequence[str] = ()
         self._help = self.add_argument(
             "-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="show this help"
@@ -135,6 +137,7 @@ def whole_number(text: str) -> int:
 def describe_names(parser: Parser, option: str, registry: Registry) -> None:
     """List in the help the registered names that an option accepts."""
     parser.notes.append(lambda: f"{option}: {', '.join(registry.names())}")
+    parser.words[option] = registry.names
 
 
 def describe_fields(

@@ -46,6 +46,7 @@ def hardware_options(parser: Parser) -> None:
         metavar="N",
         help="number of threads on a CPU (default: OMP_NUM_THREADS, or all cores)",
     )
+    parser.words["--device"] = lambda: ("auto", "cpu", "cuda", "mps")
 
 
 def _device(text: str) -> str:

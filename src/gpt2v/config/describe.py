@@ -149,9 +149,9 @@ def _typed(value: Any) -> str:
     if isinstance(value, bool | None):
         return {None: "none", True: "true", False: "false"}[value]
     if isinstance(value, list):
-        return ",".join(map(_typed, value)) or "none"
+        return ",".join(map(_typed, value)) or "[]"
     if isinstance(value, dict):
-        return ",".join(k if v == 1 else f"{k}: {v:g}" for k, v in value.items()) or "none"
+        return ",".join(k if v == 1 else f"{k}: {v:g}" for k, v in value.items()) or "{}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -117,13 +117,13 @@ def _single(text: str, types: set[type], origin: str) -> Any:
 
 
 def _listed(text: str, field: _Accepted, origin: str) -> Any:
-    """A list with commas; what is a list, a mapping or none in YAML stays so."""
+    """A list with commas; what is a value of the field in YAML stays so."""
     try:
         value = read_yaml(text, origin)
     except UserError:  # e.g. `&`, which is a word here
         value = text
-    is_none = value is None and NoneType in field.types
-    if isinstance(value, list | dict) or is_none or not (field.only_words or "," in text):
+    is_value = isinstance(value, list) or type(value) in field.types & {dict, NoneType}
+    if is_value or not (field.only_words or "," in text):
         return value
     words = [word.strip() for word in text.split(",")]
     if not all(words):  # the comma itself is meant, or there is one too many
