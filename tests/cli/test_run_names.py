@@ -9,7 +9,7 @@ from threading import Barrier
 import pytest
 
 from gpt2v.cli.main import main
-from gpt2v.cli.running import measuring_run, say_run
+from gpt2v.cli.running import measuring_run
 from gpt2v.errors import UserError
 from gpt2v.runs import new_numbered_run, write_results
 from helpers import TINY_LM, TINY_TILES, refusal, write_yaml
@@ -58,12 +58,18 @@ def test_a_directory_is_named_after_what_is_measured(kind, model, of, name):
 def test_the_second_run_has_a_number_and_says_why(capsys):
     names = [str(finished("runs/e")) for _ in range(3)]
     assert names == ["runs/e", "runs/e-2", "runs/e-3"]
-    say_run(args(), Path("runs/e-3"))
-    assert capsys.readouterr().out == "run: runs/e-3 (runs/e exists; --out chooses another)\n"
-    say_run(args(), Path("runs/e"))
-    say_run(args(out="runs/e-3"), Path("runs/e-3"))
-    say_run(args(), Path("runs/other-3"))
-    assert "exists" not in capsys.readouterr().out
+    for said in ("", " (runs/eval-tiny exists; --out chooses another)"):
+        with measuring_run(args(), "eval", "runs/tiny", None) as run:
+            write_results(run, "eval", 0.0)
+        assert capsys.readouterr().out == f"run: {run}{said}\n"
+    with measuring_run(args(), "eval", "runs/tiny-2", None) as run:
+        assert run == Path("runs/eval-tiny-2-2")  # that of tiny is there
+    with measuring_run(args(), "eval", "runs/x-2", None):
+        pass
+    with measuring_run(args(out="runs/y"), "eval", "runs/x-2", None):
+        pass
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert lines == ["run: runs/eval-x-2", "run: runs/y"]
 
 
 def test_what_is_there_already_stays():

@@ -19,7 +19,6 @@ from gpt2v.cli.running import (
     on_hardware,
     quiet,
     run_options,
-    say_run,
 )
 from gpt2v.config.base import Config
 from gpt2v.config.load import load, read_mapping
@@ -101,15 +100,17 @@ def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
             measuring_run(args, "eval", args.model, args.suite) as run,
             told(args.suite or "command line", overrides),
         ):
-            results = evaluate_model(args.model, config, run)
-    for row in results["results"]:
+            _show(evaluate_model(args.model, config, run)["results"])
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
         low, high = row["ci95"]
         print(
             f"{row.get('part', ''):12} {row['instruction']:11} {row['modality']:6} "
             f"{row['accuracy']:.4f} [{low:.4f}, {high:.4f}]  blind {row['blind_accuracy']:.3f}, "
             f"bag {row['bag_accuracy']:.3f}"
         )
-    say_run(args, run)
 
 
 def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEvalConfig:
@@ -163,7 +164,6 @@ def _measure(
         told(args.config, overrides),
     ):
         measure(config, run)
-    say_run(args, run)
 
 
 def _report(args: argparse.Namespace, overrides: Overrides) -> None:

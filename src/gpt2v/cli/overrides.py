@@ -77,6 +77,7 @@ class Parser(argparse.ArgumentParser):
         self.kinds: Mapping[str, type[Config]] = {}
         self.words: dict[str, Callable[[], Sequence[str]]] = {}
         self.skip: Sequence[str] = ()
+        self._typed: list[str] = []
         self._help = self.add_argument(
             "-h", "--help", action=_Help, nargs=0, default=argparse.SUPPRESS, help="show this help"
         )
@@ -84,10 +85,15 @@ class Parser(argparse.ArgumentParser):
     def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
         """Add an argument; an option can also be typed with `_` for `-`."""
         action = super().add_argument(*args, **kwargs)
-        for option in action.option_strings:
-            for spelling in (option.replace("_", "-"), "--" + option[2:].replace("-", "_")):
-                self._option_string_actions.setdefault(spelling, action)
+        for name in (option[2:] for option in action.option_strings if option.startswith("--")):
+            for spelling in (name.replace("_", "-"), name.replace("-", "_")):
+                self._option_string_actions.setdefault(f"--{spelling}", action)
         return action
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse words, and keep them for messages."""
+        self._typed = [word.partition("=")[0] for word in args or ()]
+        return super().parse_known_args(args, namespace)
 
     def add_fields(self, kinds: Mapping[str, type[Config]], skip: Sequence[str]) -> None:
         """Make every field of the classes an option, and list the fields in the help."""
@@ -124,6 +130,11 @@ class Parser(argparse.ArgumentParser):
         print(self.format_help(), end="", file=file)
 
     def error(self, message: str) -> NoReturn:
+        """Raise a UserError that names an option as it was typed."""
+        name, _, fault = message.removeprefix("argument ").partition(": ")
+        known = self._option_string_actions
+        typed = [word for word in self._typed if word in known and known.get(name) == known[word]]
+        message = f"{typed[0]}: {fault}" if typed else message
         raise UserError(f"{message} (see {self.prog} --help)")
 
 

@@ -88,29 +88,24 @@ def shared_run(args: argparse.Namespace) -> Iterator[Path]:
         yield run_directory(args)
 
 
+@contextmanager
 def measuring_run(
     args: argparse.Namespace, kind: str, model: str, of: str | None
-) -> AbstractContextManager[Path]:
-    """The run directory of a measurement: `--out`, or one with a name of its own.
+) -> Iterator[Path]:
+    """The run directory of a measurement: `--out`, or one with a name of its own, which is printed.
 
     Args:
         kind: eval, ...
         model: a run, a checkpoint or a hub id.
         of: what is measured, the name of a suite or a YAML file; none: nothing with a name.
     """
-    if args.out is not None:
-        return new_run(args.out, args.overwrite)
-    names = [kind, _name_of_model(model), _name_of_file(of)]
-    out = Path(RUNS_FOLDER) / "-".join(filter(None, names))
-    return new_run(out, overwrite=True) if args.overwrite else new_numbered_run(out)
-
-
-def say_run(args: argparse.Namespace, run: Path) -> None:
-    """Print where a run is, and why it has a number."""
-    number = re.search(r"-\d+$", run.name)
-    first = run.with_name(run.name.removesuffix(number[0])) if number else run
-    numbered = args.out is None and first != run and first.exists()
-    print(f"run: {run}" + (f" ({first} exists; --out chooses another)" if numbered else ""))
+    names = filter(None, [kind, _name_of_model(model), _name_of_file(of)])
+    out = Path(args.out) if args.out else Path(RUNS_FOLDER) / "-".join(names)
+    named = args.out or args.overwrite
+    with new_run(out, args.overwrite) if named else new_numbered_run(out) as run:
+        yield run
+    note = f" ({out} exists; --out chooses another)" if run != out else ""
+    print(f"run: {run}{note}")
 
 
 def _name_of_model(model: str) -> str:

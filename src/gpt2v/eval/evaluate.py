@@ -68,7 +68,7 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
     config = filled.config
     if set(config.modalities) != {"text"} and loaded.gpt2v is None:
         raise UserError(
-            f"modalities: {model} is a GPT-2 without vision tower; use --modalities '[text]'"
+            f"modalities: {model} is a GPT-2 without vision tower; use --modalities text"
         )
     bank = filled.bank(config.tiles)
     parts = parts_of(config, bank)
