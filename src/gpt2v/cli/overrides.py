@@ -103,7 +103,7 @@ class Parser(argparse.ArgumentParser):
             if name not in skip and f"--{name}" not in self._option_string_actions:
                 self.add_argument(f"--{name}", dest=_FIELD + name, help=argparse.SUPPRESS)
         self._help.nargs, self._help.metavar = "?", "FIELD"
-        self._help.help = "show this help; with FIELD, only of fields that begin so: --help train"
+        self._help.help = "show this help, or only that of fields whose names begin with FIELD"
 
     def blocks(self) -> list[Block]:
         """What the help tells about the fields."""
