@@ -10,6 +10,7 @@ from gpt2v.errors import UserError
 
 KEYS = [Option("n_images", "--n-images"), Option("grid", "--grid"), Option("tiles.path", "--path")]
 KEYS += [Option("grid.rows", "--grid.rows"), Option("metrics", "--metrics"), "seed"]
+KEYS += [Option("projector.size", "--projector.size")]
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,8 @@ KEYS += [Option("grid.rows", "--grid.rows"), Option("metrics", "--metrics"), "se
         ("grid.cols: wrong", "--grid: cols: wrong"),
         ("grid.rows: wrong", "--grid.rows: wrong"),
         ("metrics.1: wrong", "--metrics: wrong"),
+        ("projector: size: wrong", "--projector.size: wrong"),
+        ("projector: no such", "c.yaml: projector: no such"),
         ("grid must be square", "c.yaml: grid must be square"),
     ],
 )

@@ -25,13 +25,17 @@ def with_origin(message: str, origin: str, keys: Iterable[str] = ()) -> str:
     """A message that also tells where the value comes from.
 
     Args:
-        message: `KEY: what is wrong`.
+        message: `KEY: what is wrong`; of an option of something registered, `KEY: OPTION: ...`.
         origin: name of the file; empty: there is none.
         keys: of the fields that were not read from the file; those that are an `Option` replace
             the KEY that they set.
     """
     key, colon, fault = message.partition(": ")
-    setting = [k for k in keys if isinstance(k, Option) and f"{key}.".startswith(f"{k}.")]
+    options = [one for one in keys if isinstance(one, Option)]
+    inner_key, inner_colon, inner_fault = fault.partition(": ")
+    if inner_colon and f"{key}.{inner_key}" in options:  # `projector: hidden_size: ...`
+        key, fault = f"{key}.{inner_key}", inner_fault
+    setting = [option for option in options if f"{key}.".startswith(f"{option}.")]
     if not (colon and setting):
         return f"{origin}: {message}" if origin else message
     option = max(setting, key=len)
