@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt2v.cli.before_torch import check_model
 from gpt2v.cli.overrides import Overrides, whole_number
-from gpt2v.cli.running import no_fields
+from gpt2v.cli.running import hardware_options, no_fields, on_hardware
 from gpt2v.errors import UserError
+from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded, expanded_text
 from gpt2v.storage.files import reason
 
@@ -52,6 +54,7 @@ def add_commands(commands: Any) -> None:
         "--free", action="store_true", help="take any --question, and let the model write"
     )
     ask.add_argument("--json", action="store_true", help="print JSON")
+    hardware_options(ask)
     ask.set_defaults(command=_ask)
 
 
@@ -67,10 +70,12 @@ def _ask(args: argparse.Namespace, overrides: Overrides) -> None:
     text = None if args.text is None else _text(args.text)
     with _named_as_options():
         image = None if args.image is None else _pixels(args.image)
-        from gpt2v.ask.model import load_model
-
-        model = load_model(args.model)
-        answers, sample = _answers(model, args, image, text)
+        check_model(args.model, "model")
+        with importing():
+            from gpt2v.ask.model import load_model
+        with on_hardware(args):
+            model = load_model(args.model)
+            answers, sample = _answers(model, args, image, text)
     if args.json:
         print(json.dumps(_content(args.model, sample, answers), ensure_ascii=False, indent=1))
         return

@@ -13,16 +13,25 @@ from gpt2v.cli.overrides import (
     describe_fields,
     describe_names,
 )
-from gpt2v.cli.running import no_fields, quiet, run_directory, run_options
+from gpt2v.cli.running import (
+    hardware_options,
+    measuring_run,
+    no_fields,
+    on_hardware,
+    quiet,
+    run_options,
+)
+from gpt2v.config.base import Config
 from gpt2v.config.load import load, read_mapping
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.config.origins import told
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.data.suites.load import is_suite, suite_names
-from gpt2v.errors import UserError, within
+from gpt2v.errors import UserError
 from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text
 from gpt2v.registry import SECTIONS
-from gpt2v.runs import check_there, new_run
+from gpt2v.runs import check_there
 
 _Measuring = Callable[[Any, Path], Any]
 
@@ -36,16 +45,23 @@ def add_commands(commands: Any) -> None:
         type=expanded_text,
         help="a named suite, or a YAML file (default: 1,000 3x3 grids)",
     )
-    run_options(evaluate, "runs/eval")
+    evaluate.words["--suite"] = suite_names
+    run_options(evaluate, "runs/eval-MODEL-SUITE, with a number if it exists")
+    hardware_options(evaluate)
     _say_defaults(evaluate)
-    describe_fields(evaluate, EvalConfig)
+    kinds: dict[str, type[Config]] = {
+        "for own grids": EvalConfig,
+        "with --suite NAME": SuiteEvalConfig,
+    }
+    describe_fields(evaluate, kinds, skip=["suite"])
     evaluate.set_defaults(command=_eval)
 
     probe = config_command(
         commands, "probe", ProbeConfig, _probe, "fit linear probes on the patch embeddings"
     )
     _say_defaults(probe)
-    run_options(probe, None)
+    run_options(probe, "runs/probe-MODEL-CONFIG, with a number if it exists")
+    hardware_options(probe)
     ablate = commands.add_parser(
         "ablate", help="replace parts of the input of a GPT-2v"
     ).add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
@@ -53,7 +69,8 @@ def add_commands(commands: Any) -> None:
         ablate, "tokens", LadderConfig, _ablate_tokens, "measure the ladder from text to picture"
     )
     _say_defaults(tokens)
-    run_options(tokens, None)
+    run_options(tokens, "runs/ladder-MODEL-CONFIG, with a number if it exists")
+    hardware_options(tokens)
 
     report = commands.add_parser("report", help="write the HTML report of one or more runs")
     report.add_argument("run", type=expanded_text, nargs="+", help="finished runs, of any command")
@@ -80,14 +97,19 @@ def _say_defaults(parser: Parser) -> None:
 
 def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
     config = eval_config(args.suite, overrides)
-    with new_run(args.out, args.overwrite) as run, within(f"{args.suite or 'command line'}: "):
-        check_measured(config, args.model)
+    origin = args.suite or "command line"
+    with measuring_run(args, "eval", args.model, args.suite) as run:
+        with told(origin, overrides):
+            check_measured(config, args.model)
         with importing():
             from gpt2v.eval.evaluate import evaluate_model
-
         quiet()
-        results = evaluate_model(args.model, config, run)
-    for row in results["results"]:
+        with on_hardware(args), told(origin, overrides):
+            _show(evaluate_model(args.model, config, run)["results"])
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
         low, high = row["ci95"]
         print(
             f"{row.get('part', ''):12} {row['instruction']:11} {row['modality']:6} "
@@ -124,7 +146,7 @@ def _probe(args: argparse.Namespace, overrides: Overrides) -> None:
 
         return probe_model
 
-    _measure(args, load(ProbeConfig, args.config, overrides), part)
+    _measure("probe", args, overrides, load(ProbeConfig, args.config, overrides), part)
 
 
 def _ablate_tokens(args: argparse.Namespace, overrides: Overrides) -> None:
@@ -133,22 +155,25 @@ def _ablate_tokens(args: argparse.Namespace, overrides: Overrides) -> None:
 
         return climb_model
 
-    _measure(args, load(LadderConfig, args.config, overrides), part)
+    _measure("ladder", args, overrides, load(LadderConfig, args.config, overrides), part)
 
 
 def _measure(
+    kind: str,
     args: argparse.Namespace,
+    overrides: Overrides,
     config: ProbeConfig | LadderConfig,
     part: Callable[[], _Measuring],
 ) -> None:
     """Measure; `part` imports torch, and returns the measurement."""
-    with new_run(run_directory(args), args.overwrite) as run, within(f"{args.config}: "):
-        check_measured(config, config.model)
+    with measuring_run(args, kind, config.model, args.config) as run:
+        with told(args.config, overrides):
+            check_measured(config, config.model)
         with importing():
             measure = part()
         quiet()
-        measure(config, run)
-    print(f"run: {run}")
+        with on_hardware(args), told(args.config, overrides):
+            measure(config, run)
 
 
 def _report(args: argparse.Namespace, overrides: Overrides) -> None:

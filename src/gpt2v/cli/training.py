@@ -7,12 +7,20 @@ from typing import Any, TypeVar
 
 from gpt2v.cli.before_torch import check_encoder, check_lm, check_mm, check_model
 from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
-from gpt2v.cli.running import no_fields, quiet, run_options, shared_run
+from gpt2v.cli.running import (
+    hardware_options,
+    no_fields,
+    on_hardware,
+    quiet,
+    run_options,
+    shared_run,
+)
 from gpt2v.config.base import Config
 from gpt2v.config.load import load
 from gpt2v.config.mistakes import impossible_value
+from gpt2v.config.origins import told
 from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
-from gpt2v.errors import UserError, within
+from gpt2v.errors import UserError
 from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text
 from gpt2v.run_layout import is_finished
@@ -33,13 +41,16 @@ def add_commands(commands: Any) -> None:
         sub = commands.add_parser(group, help=text).add_subparsers(
             required=True, metavar="COMMAND", parser_class=Parser
         )
-        run_options(config_command(sub, "train", kind, command, text), None, resume=True)
+        train = config_command(sub, "train", kind, command, text)
+        run_options(train, "runs/CONFIG", resume=True)
+        hardware_options(train)
         if group == "lm":
             sample = sub.add_parser("sample", help="generate text that continues prompts")
             sample.add_argument("run", type=expanded_text, help="a run, a checkpoint or a hub id")
             sample.add_argument(
                 "--prompt", action="append", help="text to continue; can be given several times"
             )
+            hardware_options(sample)
             describe_fields(sample, GenerateConfig)
             sample.set_defaults(command=_lm_sample)
         if group == "mm":
@@ -64,7 +75,7 @@ def _lm_train(args: argparse.Namespace, overrides: Overrides) -> None:
 
         return train_lm, settled_lm
 
-    _train(args, load(LMConfig, args.config, overrides), check_lm, parts)
+    _train(args, overrides, load(LMConfig, args.config, overrides), check_lm, parts)
 
 
 def _encoder_train(args: argparse.Namespace, overrides: Overrides) -> None:
@@ -73,7 +84,7 @@ def _encoder_train(args: argparse.Namespace, overrides: Overrides) -> None:
 
         return train_encoder, lambda config: config
 
-    _train(args, load(EncoderConfig, args.config, overrides), check_encoder, parts)
+    _train(args, overrides, load(EncoderConfig, args.config, overrides), check_encoder, parts)
 
 
 def _mm_train(args: argparse.Namespace, overrides: Overrides) -> None:
@@ -82,11 +93,12 @@ def _mm_train(args: argparse.Namespace, overrides: Overrides) -> None:
 
         return train_mm, settled_mm
 
-    _train(args, load(MMConfig, args.config, overrides), check_mm, parts)
+    _train(args, overrides, load(MMConfig, args.config, overrides), check_mm, parts)
 
 
 def _train(
     args: argparse.Namespace,
+    overrides: Overrides,
     config: C,
     check: Callable[[C], None],
     parts: Callable[[], tuple[_Training, _Settled]],
@@ -98,20 +110,22 @@ def _train(
         parts: imports torch; returns the training, and what fills in the parts of a configuration
             that the models decide which the training starts from.
     """
-    with shared_run(args) as run, within(f"{args.config}: "):
+    with shared_run(args) as run:
         is_done = args.resume and is_finished(run)
-        if not is_done:
-            check(config)
+        with told(args.config, overrides):
+            if not is_done:
+                check(config)
         with importing():
             from gpt2v.train.distributed import rank
 
             train, settled = parts()
         quiet()
-        if is_done:
-            write_config(run, settled(config))
-            print(f"run: {run} is finished already")
-            return
-        train(config, run)
+        with on_hardware(args), told(args.config, overrides):
+            if is_done:
+                write_config(run, settled(config))
+                print(f"run: {run} is finished already")
+                return
+            train(config, run)
         if rank() == 0:
             print(f"run: {run}")
 
@@ -124,9 +138,9 @@ def _lm_sample(args: argparse.Namespace, overrides: Overrides) -> None:
     check_model(args.run, "model")
     with importing():
         from gpt2v.lm_train.sample import sample
-
     quiet()
-    sample(args.run, args.prompt or [], settings)
+    with on_hardware(args):
+        sample(args.run, args.prompt or [], settings)
 
 
 def _mm_export(args: argparse.Namespace, overrides: Overrides) -> None:

@@ -21,12 +21,15 @@ class Config(BaseModel):
         elsewhere: keys that do not belong here but that a user may try, with the reason or what to
             do instead; for error messages.
         unhashed: fields that hashes leave out, because they are only names in logs.
+        only_default: dotted keys of fields that can have only their default here, as those below
+            them, with `*` for numbers of lists; `--help` leaves them out.
         filled_later: whether what a user does not give is taken from elsewhere, not the default.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
     elsewhere: ClassVar[Mapping[str, str]] = {}
     unhashed: ClassVar[tuple[str, ...]] = ()
+    only_default: ClassVar[tuple[str, ...]] = ()
     filled_later: ClassVar[bool] = False
 
     def _awaits(self, name: str, info: ValidationInfo) -> bool:

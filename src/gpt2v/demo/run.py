@@ -24,6 +24,7 @@ from gpt2v.encoder_train.train import scenes_hash, train_encoder
 from gpt2v.errors import UserError, within
 from gpt2v.eval.evaluate import Part, Scorers, evaluate, evaluation_data
 from gpt2v.features.sources import picture_source
+from gpt2v.hardware.device import hardware_facts
 from gpt2v.lm_train.train import settled_lm, train_lm
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.load import load_gpt2v, load_model
@@ -110,6 +111,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     everywhere = probed["results"][0]
     seconds["total"] = round(sum(seconds.values()), 1)
     results = {
+        "hardware": hardware_facts(),
         "preset": preset,
         "tiles": bank.name,
         "data_hash": measured["data_hash"],

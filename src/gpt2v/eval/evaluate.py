@@ -25,6 +25,7 @@ from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
 from gpt2v.eval.records import record_table
 from gpt2v.features.sources import picture_source
+from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.load import load_model
 from gpt2v.model.scoring import Records, Scorer, score_all
 from gpt2v.registry import METRICS
@@ -66,7 +67,7 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
     config = filled.config
     if set(config.modalities) != {"text"} and loaded.gpt2v is None:
         raise UserError(
-            f"modalities: {model} is a GPT-2 without vision tower; use --modalities '[text]'"
+            f"modalities: {model} is a GPT-2 without vision tower; use --modalities text"
         )
     bank = filled.bank(config.tiles)
     parts = parts_of(config, bank)
@@ -210,6 +211,7 @@ def evaluate(
         run,
         "eval",
         started,
+        hardware=hardware_facts(),
         seed=parts[0].data.seed,
         data_hash=hashes[0] if len(hashes) == 1 else hash_of(*hashes),
         results=rows,

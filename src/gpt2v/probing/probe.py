@@ -28,6 +28,7 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError, within
 from gpt2v.features.sources import picture_source
+from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v
 from gpt2v.model.vision_tokens import ProjectedPatches
@@ -157,6 +158,7 @@ def probe(
         run,
         "probe",
         started,
+        hardware=hardware_facts(),
         seed=config.seed,
         data_hash=hash_of(*(data.hash for data in sets)),
         results=[{**site, **row, "n_train": config.n_train} for row in rows],

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gpt2v.errors import UserError
+from gpt2v.errors import Taken, UserError
 from gpt2v.messages import say
 from gpt2v.storage.files import check_writable, reason
 from gpt2v.storage.folders import remove_unfinished
@@ -37,8 +37,8 @@ def owned(path: Path, wait: bool = False) -> Iterator[None]:
         wait: wait for another process that owns it, instead of an error.
 
     Raises:
-        UserError: another process owns it, or a folder above it; or the folder above it cannot be
-            written.
+        Taken: another process owns it.
+        UserError: another process owns a folder above it, or that cannot be written.
     """
     whole = resolved(path)
     if not whole.name:
@@ -115,7 +115,7 @@ def _acquire(lock: "FileLock", path: Path, wait: bool) -> None:
     except Timeout:
         who = _described(_read_owner(resolved(path)))
         if not wait:
-            raise UserError(f"{path}: is in use by {who}") from None
+            raise Taken(f"{path}: is in use by {who}") from None
         say(f"{path}: waiting for {who}")
         lock.acquire(timeout=-1, poll_interval=0.2)
 
