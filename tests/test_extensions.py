@@ -187,7 +187,7 @@ OWN_DATA = '''
 import numpy as np
 from gpt2v.config.base import Config
 from gpt2v.data.tiles.bank import SPLITS, SplitTiles, TileBank
-from gpt2v.probe.controls import CONTROLS
+from gpt2v.probing.controls import CONTROLS
 from gpt2v.registry import TEXT_FORMS, TILE_SOURCES
 from gpt2v.data.text_pieces import EMPTY
 

@@ -87,6 +87,28 @@ def test_every_option_for_a_path_knows_home(home, capsys):
     assert not Path("~").exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "fault"), [("~no-such-user/x", "no such user"), ("~/x", "HOME is not set")]
+)
+@pytest.mark.parametrize("what", ["folder", "cifar10", "corpus", "valid"])
+def test_data_in_a_home_folder_that_is_not_known(
+    tmp_path, monkeypatch, capsys, homeless, what, path, fault
+):
+    monkeypatch.chdir(tmp_path)
+    if what in ("folder", "cifar10"):
+        file = write_yaml(tmp_path / "c.yaml", {"tiles": {"source": what, "path": path}})
+        said = refusal(capsys, "data", "preview", file)
+    else:
+        mix = {"corpus": "a.txt", "context": 8, what: path}
+        data = {"batch_size": 4, "stages": [{"steps": 1, "mix": [mix]}]}
+        (tmp_path / "a.txt").write_text("the cat saw the dog and the bird\n" * 9)
+        train = {k: v for k, v in TINY_LM["train"].items() if k != "eval_grids"}
+        file = write_yaml(tmp_path / "lm.yaml", {**TINY_LM, "data": data, "train": train})
+        said = refusal(capsys, "data", "tokenize", file, "--out", "r")
+    assert f"{path}: the home folder " in said
+    assert said.endswith(fault)
+
+
 @pytest.mark.parametrize("key", ["lm", "encoder", "projector_from"])
 def test_models_in_a_home_folder(home, key, capsys):
     from gpt2v.model.found import find_checkpoint

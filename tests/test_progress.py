@@ -5,11 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from gpt2v import progress, stopping
+from gpt2v.data import tokenizer
 from gpt2v.errors import Stopped, UserError
 from gpt2v.progress import alive, waited
 from gpt2v.storage import manifest
@@ -40,6 +43,16 @@ def test_lines_appear_while_the_call_goes_on(capsys, monkeypatch):
     with alive(lambda: "tokens: 3 MB"):
         shown.wait()
     assert "tokens: 3 MB so far" in capsys.readouterr().out
+
+
+def test_a_training_of_a_tokenizer_shows_that_it_works(capfd, monkeypatch):
+    """Whatever its library is doing: of text without spaces it took 50 s for a megabyte."""
+    monkeypatch.setattr(progress, "_PLAIN_EVERY", 0.01)
+
+    slow = SimpleNamespace(train_from_iterator=lambda *_: time.sleep(0.3))
+    monkeypatch.setattr(tokenizer, "Tokenizer", lambda model: slow)
+    assert tokenizer.train_tokenizer(["a b"] * 9, 300) is slow
+    assert "tokenizer: training on 0 MB, 0 s so far" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -95,7 +108,7 @@ CALLS = {  # module and patch that makes a call deaf
         "module.Tokenizer = lambda model: type('T', (), {'train_from_iterator': deaf})()",
     ),
     "checksums": ("gpt2v.storage.manifest", "module.sha256 = deaf"),
-    "factorisation": ("gpt2v.probe.probe", "module.RidgeProblem = deaf"),
+    "factorisation": ("gpt2v.probing.probe", "module.RidgeProblem = deaf"),
     "loading of a model": ("transformers", "module.GPT2LMHeadModel.from_pretrained = deaf"),
     "weights of an export": (
         "transformers",

@@ -14,19 +14,20 @@ from gpt2v.data.tiles.sprites import CLASS_NAMES, draw_sprites
 from helpers import forget_imports
 
 ROOT = Path(__file__).parents[1]
-FEW_TILES = ["--tiles.per_class", "20"]
+TRAIN = ["--tiles.per_class", "20", "--train.eval_grids", "4"]
 SMALL = {  # options that make each command small
-    "data preview": FEW_TILES,
-    "data export": [*FEW_TILES, "--n_images", "4"],
+    "data preview": ["--tiles.per_class", "20"],
+    "data export": ["--tiles.per_class", "20", "--n_images", "4"],
     "data suites": [],
-    "encoder train": [*FEW_TILES, "--train.eval_grids", "4", "--steps", "2", "--batch_size", "4"],
-    "lm train": [*FEW_TILES, "--data.batch_size", "4"],
+    "encoder train": [*TRAIN, "--steps", "2", "--batch_size", "4"],
+    "lm train": [*TRAIN, "--data.batch_size", "4", "--train.eval_windows", "2"],
     "lm sample": ["--max_new_tokens", "4"],
-    "mm train": [*FEW_TILES, "--data.batch_size", "4"],
+    "mm train": [*TRAIN, "--data.batch_size", "4"],
     "mm export": [],
-    "eval": [*FEW_TILES, "--n_images", "4", "--examples", "2"],
-    "probe": [*FEW_TILES, "--n_train", "20", "--n_test", "10"],
-    "ablate tokens": [*FEW_TILES, "--n_images", "4"],
+    "eval": ["--tiles.per_class", "20", "--n_images", "4", "--examples", "2"],
+    "probe": ["--tiles.per_class", "20", "--n_train", "20", "--n_test", "10"],
+    "ablate tokens": ["--tiles.per_class", "20", "--n_images", "4"],
+    "ask": [],
     "report": [],
     "demo": [],
 }
@@ -40,13 +41,9 @@ def commands() -> list[list[str]]:
 
 
 def short_stages(config: Path) -> list[str]:
-    """Options for two steps in each stage, few validation data, and a local file as corpus."""
+    """Options for two steps in each stage, and a local file instead of a hub data set."""
     words = []
-    stages = yaml.safe_load(config.read_text())["data"]["stages"]
-    kinds = {"corpus" in spec for stage in stages for spec in stage["mix"]}
-    for is_corpus, name, n in ((False, "eval_grids", "4"), (True, "eval_windows", "2")):
-        words += [f"--train.{name}", n] if is_corpus in kinds else []
-    for i, stage in enumerate(stages):
+    for i, stage in enumerate(yaml.safe_load(config.read_text())["data"]["stages"]):
         words += [f"--data.stages.{i}.steps", "2"]
         for j, spec in enumerate(stage["mix"]):
             if "corpus" in spec:

@@ -200,7 +200,9 @@ TOKEN_SOURCES = Registry(
 RUNGS = Registry(
     "rung", "gpt2v.ablate.rungs", "`rungs` of `ablate tokens`", needs=("title", "layout")
 )
-CONTROLS = Registry("control", "gpt2v.probe.controls", "`controls` of `probe`", reserved=("none",))
+CONTROLS = Registry(
+    "control", "gpt2v.probing.controls", "`controls` of `probe`", reserved=("none",)
+)
 METRICS = Registry("metric", "gpt2v.eval.metrics", "`metrics` of `eval`")
 SECTIONS = Registry(
     "report section",

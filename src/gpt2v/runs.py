@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,19 @@ def versions() -> dict[str, str]:
     return {"gpt2v": __version__, "python": platform.python_version(), **installed}
 
 
+_call: ContextVar[str | None] = ContextVar("_call", default=None)  # of a function, no command
+
+
+@contextmanager
+def called_as(call: str) -> Iterator[None]:
+    """In this block `command_line` is a call of a Python function."""
+    token = _call.set(call)
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
 def command_line() -> str:
-    """The command of this process, as the user would type it."""
-    return shlex.join(["gpt2v", *sys.argv[1:]])
+    """The command of this process, as the user would type it, or the function that was called."""
+    return _call.get() or shlex.join(["gpt2v", *sys.argv[1:]])

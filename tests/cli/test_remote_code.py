@@ -93,6 +93,17 @@ def test_an_encoder_with_code_is_refused(file, tmp_path, ran):
     assert not ran.exists()
 
 
+def test_an_encoder_that_only_its_code_can_open_is_refused(tmp_path, ran):
+    """transformers would ask on the terminal whether to run it."""
+    folder = tmp_path / "clip"
+    helpers.tower_checkpoint("clip", folder)
+    maps = {"auto_map": {"AutoConfig": "own.Config", "AutoModel": "own.Model"}}
+    with_code(folder, ran, "config.json", model_type="of-its-own", **maps)
+    with pytest.raises(UserError, match=r"encoder: .*config\.json: auto_map names Python code"):
+        load_encoder(str(folder))
+    assert not ran.exists()
+
+
 def test_code_that_generates_is_refused(lm_run, tmp_path, ran, capsys):
     folder = shutil.copytree(checkpoints_of(lm_run)[-1], tmp_path / "lm")
     (folder / "custom_generate").mkdir()

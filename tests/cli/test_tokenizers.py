@@ -3,14 +3,19 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from tokenizers import normalizers
 
+from gpt2v.cli.main import main
+from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.model import llava
 from gpt2v.model.files import save_tokenizer
 from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
 
+GAP_STAGE = {"steps": 1, "mix": [{"rows": 1, "cols": 2}]}
 GRID = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 2}
 
 
@@ -138,6 +143,29 @@ def test_ids_without_embeddings(changed, capsys, how, model):
     assert not (changed / "out").exists()
 
 
+def gap(parts):
+    """Ids that no token has, below the last one."""
+    vocabulary = parts["model"]["vocab"]
+    vocabulary["ÿ"] = max(vocabulary.values()) + 100
+
+
+@pytest.mark.parametrize("how", [gap], indirect=True)
+@pytest.mark.parametrize("command", ["lm", "encoder"])
+def test_ids_with_gaps_have_embeddings(changed, how, command):
+    """As many rows as the largest id needs, which are more than there are tokens."""
+    if command == "lm":
+        content = {**TINY_LM, "data": {"batch_size": 4, "stages": [GAP_STAGE]}}
+    else:
+        content = {**TINY_ENCODER}
+    config = write_yaml(changed / "c.yaml", {**content, "tokenizer": {"source": "tokenizer"}})
+    assert main([command, "train", str(config), "--out", "out"]) == 0
+    tokens = load_tokenizer("tokenizer").get_vocab()
+    weights = load_file(sorted(Path("out/checkpoints").iterdir())[-1] / "model.safetensors")
+    words = "wte.weight" if command == "lm" else "token_embedding.weight"
+    (rows,) = {len(value) for name, value in weights.items() if name.endswith(words)}
+    assert rows > max(tokens.values()) > len(tokens)
+
+
 def own_image(parts):
     """The image and the padding have each other's ids."""
     exchanged = {"<image>": "<pad>", "<pad>": "<image>"}
@@ -167,8 +195,8 @@ def test_an_export_that_reads_other_tokens(mm_run, tmp_path, capsys, monkeypatch
     """E.g. because transformers loads another class of tokenizer, with parts of its own."""
     real = llava.AutoTokenizer.from_pretrained
 
-    def other(folder):
-        wrapped = real(folder)
+    def other(folder, **options):
+        wrapped = real(folder, **options)
         wrapped.backend_tokenizer.normalizer = normalizers.Lowercase()
         return wrapped
 

@@ -26,7 +26,6 @@ def mix(*specs):
     return {"data.stages.0.mix": list(specs)}
 
 
-ONLY_TEXT = [{"steps": 1, "mix": [{"corpus": "x.txt"}]}]
 FLIPPED = {"tiles.augment.flip": True}
 FROZEN = {"name": "a", "pattern": "^vision", "lr": 0}
 OWN = {"name": "b", "pattern": "", "schedule": "linear", "warmup": 3}
@@ -77,9 +76,6 @@ CASES = [
         "train.warmup: 7 has no effect: every group has its own",
     ),
     (EncoderConfig, TINY_ENCODER, {"train.eval_windows": 7}, "train.eval_windows: 7 has no effect"),
-    (LMConfig, TINY_LM, {"train.eval_windows": 7}, "train.eval_windows: 7 has no effect: no stage"),
-    (LMConfig, TINY_LM, {"data.stages": ONLY_TEXT}, "train.eval_grids: 60 has no effect: no stage"),
-    (MMConfig, MM, {"train.eval_windows": 7}, "train.eval_windows: 7 has no effect: no stage"),
     (
         SuiteEvalConfig,
         {"suite": "grid-3x3-v1"},

@@ -90,7 +90,8 @@ def assert_same(one, other):
     assert type(one) is type(other)
     if dataclasses.is_dataclass(one):
         for part in dataclasses.fields(one):
-            assert_same(getattr(one, part.name), getattr(other, part.name))
+            if part.name != "bank":  # its tiles are compared as pictures
+                assert_same(getattr(one, part.name), getattr(other, part.name))
         if hasattr(one, "pixels"):
             assert_same(one.pixels, other.pixels)
     elif isinstance(one, np.ndarray):

@@ -74,8 +74,7 @@ def test_a_mistake_in_any_part(capsys, tmp_path, option, value, says):
 
 def test_a_corpus_of_a_later_part_that_is_not_there(capsys, tmp_path):
     mix = "[{corpus: ./none.txt, context: 32}]"
-    words = ["--mm.data.stages.0.mix", mix, "--mm.train.eval_grids", "200"]
-    line = refused(capsys, tmp_path, *words)
+    line = refused(capsys, tmp_path, "--mm.data.stages.0.mix", mix)
     assert "mm." in line
     assert "corpus: none.txt: no such file or folder" in line or "./none.txt" in line
 

@@ -322,6 +322,17 @@ def test_towers_for_other_pictures_are_refused(name, values, says, lm_path, tmp_
     refused(f"encoder: .*{says}", path, lm_path)
 
 
+@pytest.mark.parametrize("n_channels", [1, 4])
+@pytest.mark.parametrize("name", list(N_CLASS))
+def test_whole_towers_for_other_channels_are_refused(
+    name, n_channels, lm_path, tmp_path, monkeypatch
+):
+    """Their weights agree with their config.json."""
+    monkeypatch.setitem(helpers.TOWER, "num_channels", n_channels)
+    path = helpers.tower_checkpoint(name, tmp_path)
+    refused(f"encoder: .*num_channels: {n_channels} must be 3", path, lm_path)
+
+
 @pytest.mark.parametrize(
     ("values", "key"),
     [

@@ -86,6 +86,32 @@ def test_an_evaluation_is_on_the_pictures_of_the_training(own, tmp_path, capsys,
     assert (row["blind_accuracy"], row["bag_accuracy"]) == (baselines.blind, baselines.bag)
 
 
+@pytest.mark.parametrize("command", ["eval", "probe"])
+def test_the_defaults_are_not_measured_even_if_they_fit(own, tmp_path, capsys, command):
+    """Sprites in grids of the training's size and cells."""
+    fits = {"rows": 1, "cols": 2, "palette": 2}
+    if command == "eval":
+        file = helpers.write_yaml(tmp_path / "e.yaml", {"grid": fits, "tiles": {"size": 16}})
+        argv = ["eval", own / "mm", "--suite", file, "--n_images", 6]
+    else:
+        values = {"model": str(own / "mm"), "n_train": 20, "n_test": 10, "grid": fits}
+        argv = ["probe", helpers.write_yaml(tmp_path / "p.yaml", {**values, "tiles": {"size": 16}})]
+    run_ok(capsys, *argv, "--out", tmp_path / "out")
+    records = pq.read_table(tmp_path / "out" / "records.parquet").to_pandas()
+    assert set(records.truth) <= {"ant", "bee", "cow"}
+
+
+def test_other_objects_are_refused_even_if_their_grids_fit(own, tmp_path, capsys):
+    sprites = {"source": "sprites", "per_class": 20, "size": 16}
+    content = {"grid": {"rows": 1, "cols": 2, "palette": 2}, "tiles": sprites, "n_images": 6}
+    file = helpers.write_yaml(tmp_path / "e.yaml", content)
+    argv = ["eval", own / "mm", "--suite", file, "--out", tmp_path / "out"]
+    assert "not trained on the class 'airplane'" in helpers.refusal(capsys, *argv)
+    assert not (tmp_path / "out").exists()
+    run_ok(capsys, *argv, "--allow", "[other-classes]")
+    assert results(tmp_path / "out")["class_names"][0] == "airplane"
+
+
 def test_its_configuration_is_complete_and_gives_the_same(own, tmp_path, capsys):
     one, two = tmp_path / "one", tmp_path / "two"
     run_ok(capsys, "eval", own / "mm", "--n_images", 6, "--out", one)

@@ -120,7 +120,7 @@ def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEv
 
 def _probe(args: argparse.Namespace, overrides: Overrides) -> None:
     def part() -> _Measuring:
-        from gpt2v.probe.probe import probe_model
+        from gpt2v.probing.probe import probe_model
 
         return probe_model
 

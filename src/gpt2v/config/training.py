@@ -44,14 +44,6 @@ def _check_groups(data: DataConfig, train: TrainConfig) -> None:
         )
 
 
-def _check_validation(data: DataConfig, train: TrainConfig) -> None:
-    """Refuse amounts of validation data of a kind that no stage has."""
-    if not data.has_grids:
-        refuse_unused(train, ("eval_grids",), "no stage has grids", "train.")
-    if not data.corpora:
-        refuse_unused(train, ("eval_windows",), "no stage has text", "train.")
-
-
 class LMConfig(Config):
     """`gpt2v lm train`: pre-train a GPT-2 on grids as text, on plain text, or on both."""
 
@@ -75,9 +67,8 @@ class LMConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _data_fit_training(self) -> Self:
+    def _has_groups(self) -> Self:
         _check_groups(self.data, self.train)
-        _check_validation(self.data, self.train)
         return self
 
     @model_validator(mode="after")
@@ -231,9 +222,8 @@ class MMConfig(Config):
     train: TrainConfig
 
     @model_validator(mode="after")
-    def _data_fit_training(self) -> Self:
+    def _has_groups(self) -> Self:
         _check_groups(self.data, self.train)
-        _check_validation(self.data, self.train)
         return self
 
     @model_validator(mode="after")

@@ -27,7 +27,7 @@ from gpt2v.features.sources import picture_source
 from gpt2v.lm_train.train import settled_lm, train_lm
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.load import load_gpt2v, load_model
-from gpt2v.probe.probe import probe
+from gpt2v.probing.probe import probe
 from gpt2v.report import write_report
 from gpt2v.run_layout import FINISHED, RUNS, has_checkpoint, is_finished, mark
 from gpt2v.storage.files import writing

@@ -1,5 +1,7 @@
 """Checkpoints as Hugging Face directories: weights, configuration and tokenizer together."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -178,6 +180,20 @@ def add_rows(lm: GPT2LMHeadModel, size: int) -> None:
     lm.resize_token_embeddings(size, mean_resizing=False)
     for layer in (lm.get_input_embeddings(), lm.get_output_embeddings()):  # may be the same rows
         layer.weight[rows:] = layer.weight[:rows].mean(0)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """`quiet_transformers` in this block only, for functions that a user's own program calls."""
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    quiet_transformers()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def quiet_transformers() -> None:

@@ -173,7 +173,7 @@ def _check_processor(folder: Path, tokenizer: Tokenizer) -> None:
     wordings = [wording for instruction in ALL for wording in instruction.every_wording]
     lines = [*PROMPTS, *HELD_OUT_PROMPTS, *PALETTE_ENDS, *wordings]
     text = f"{IMAGE}\n" + "".join(f"| {line}\n{line} 12\n" for line in lines) + END_OF_TEXT
-    theirs = AutoTokenizer.from_pretrained(folder)(text)["input_ids"]
+    theirs = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)(text)["input_ids"]
     ours = tokenizer.encode(text, add_special_tokens=False).ids
     if theirs != ours:
         at = next(

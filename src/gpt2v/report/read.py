@@ -112,7 +112,7 @@ def load_run(folder: Path) -> Run:
         probe_records=probe_records,
         ladder=_rows(folders, "ladder", ("rung", "accuracy")),
         curves={
-            name: _lines(folders[name] / METRICS)
+            name: read_lines(folders[name] / METRICS)
             for name in TRAININGS
             if name in folders and (folders[name] / METRICS).exists()
         },
@@ -259,7 +259,12 @@ def _classes(records: Table) -> list[str]:
     return [*names, *sorted(seen - names.keys() - {None})]
 
 
-def _lines(path: Path) -> list[Row]:
+def read_lines(path: Path) -> list[Row]:
+    """The lines of a metrics.jsonl; each has a `step`.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     rows: list[Row] = []
     try:
         text = path.read_text(encoding="utf-8")

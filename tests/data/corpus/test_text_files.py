@@ -192,6 +192,30 @@ def test_everything_that_is_left_out_is_said_in_one_line(tmp_path, tokenizer, ca
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("sub/g.txt", "sub (sub-folder)"),
+        ("e.txt.zst", "e.txt.zst (compressed in a way that is not read)"),
+        ("c.csv", "c.csv (other format)"),
+    ],
+)
+def test_one_thing_that_is_left_out_is_said(tmp_path, tokenizer, capsys, name, reason):
+    root = folder(tmp_path / "x", **dict.fromkeys(["a.txt", name]))
+    train, valid = stories(root, tokenizer, tmp_path)
+    assert train | valid == {"a.txt"}
+    assert said(capsys) == [f"gpt2v: corpus: {root}: reads a.txt; left out: {reason}"]
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [("gz", gzip.compress), ("bz2", bz2.compress)])
+def test_compressed_text_beside_plain_text_is_read(tmp_path, tokenizer, suffix, compress):
+    root = folder(
+        tmp_path / "x", **{"a.txt": None, f"b.txt.{suffix}": compress(text("b", 5).encode())}
+    )
+    train, valid = stories(root, tokenizer, tmp_path)
+    assert train | valid == {"a.txt", "b"}
+
+
 def test_what_was_read_and_left_out_is_in_the_metadata(tmp_path, tokenizer):
     names = ["train.txt", "dev.txt", "test.txt", "notes.md"]
     root = folder(tmp_path / "x", **dict.fromkeys(names))

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -184,6 +185,16 @@ def test_pictures_that_are_there_twice_are_said(tmp_path, capsys):
         "of 125 training pictures, 5 are left out, as they are in the test files, 30 are copies of "
         "others, 1 are in a second class"
     )
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_name_that_is_not_utf_8(tmp_path, part):
+    """Python opens such files; pyarrow itself takes only names in UTF-8."""
+    write(tmp_path / "train-0.parquet", PICTURES[:90])
+    write(tmp_path / "test-0.parquet", PICTURES[90:])
+    other = os.fsdecode(os.fsencode(tmp_path / part) + b"-\xe9.parquet")
+    (tmp_path / f"{part}-0.parquet").rename(other)
+    check_classes(load_bank(cifar(tmp_path)))
 
 
 def test_bytes_may_be_a_column_of_views(tmp_path):

@@ -8,6 +8,7 @@ frames, there is no single right conversion.
 import io
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,11 +51,20 @@ def decode(blob: bytes, size: int) -> Pixels:
     Raises:
         Unreadable: the file is damaged, is not an image, or does not convert to RGB exactly.
     """
+    return decode_as(lambda picture: fit(picture, size), blob)
+
+
+def decode_as(convert: Callable[[Image.Image], Pixels], blob: bytes) -> Pixels:
+    """Decode the bytes of an image file, and convert the upright RGB picture in it.
+
+    Raises:
+        Unreadable: the file is damaged, is not an image, or does not convert to RGB exactly.
+    """
     try:
         with warnings.catch_warnings():  # about metadata that are not needed here
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return fit(_opened(blob), size)
+            return convert(_opened(blob))
     except Unreadable:
         raise
     except UnidentifiedImageError:

@@ -31,7 +31,7 @@ from gpt2v.features.sources import picture_source
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v
 from gpt2v.model.vision_tokens import ProjectedPatches
-from gpt2v.probe.ridge import RidgeProblem
+from gpt2v.probing.ridge import RidgeProblem
 from gpt2v.progress import progress, waited
 from gpt2v.registry import CONTROLS
 from gpt2v.run_layout import RECORDS
