@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpt2v.cli.before_torch import check_model
 from gpt2v.cli.overrides import Overrides, whole_number
 from gpt2v.cli.running import no_fields
 from gpt2v.errors import UserError
+from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded, expanded_text
 from gpt2v.storage.files import reason
 
@@ -67,7 +69,9 @@ def _ask(args: argparse.Namespace, overrides: Overrides) -> None:
     text = None if args.text is None else _text(args.text)
     with _named_as_options():
         image = None if args.image is None else _pixels(args.image)
-        from gpt2v.ask.model import load_model
+        check_model(args.model, "model")
+        with importing():
+            from gpt2v.ask.model import load_model
 
         model = load_model(args.model)
         answers, sample = _answers(model, args, image, text)
