@@ -100,6 +100,7 @@ PATHS = {
     "lm train lm.yaml --out used": "used: is not empty and is not a run",
     "lm train text.yaml": "corpus: ./no.txt: no such file or folder",
     "data tokenize text.yaml --out to": "corpus: ./no.txt: no such file or folder",
+    "ask ./no": "model: ./no: no such run or checkpoint",
     "lm sample ./no": "model: ./no: no such run or checkpoint",
     "encoder train encoder.yaml --tokenizer.source ./no": "tokenizer.source: ./no: cannot be",
     "mm train mm.yaml": "lm: ./lm: no such run or checkpoint",

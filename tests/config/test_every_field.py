@@ -247,7 +247,7 @@ def test_hashes_tell_the_order_of_parts_and_strings_from_numbers():
     parts = [("a", "b"), ("b", "a"), ("ab",), (["a", "b"],), ("1",), (1,), (None,), ("a", None)]
     assert len({hash_of(*given) for given in parts}) == len(parts)
     assert (
-        hash_of("tiles", GridConfig(rows=2), 3) == "88146fb5a5ace828"
+        hash_of("tiles", GridConfig(rows=2), 3) == "aa5f8653e369695d"
     )  # the same on every machine
 
 
