@@ -1,6 +1,7 @@
 """`--device` and `--threads` of every command that runs a model."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,19 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_device_that_is_not_there_is_told_before_anything_is_loaded(folder, capsys, command):
-    """The models are not there either, and are not looked for."""
+def test_a_device_that_is_not_there_is_told_before_anything_is_loaded(
+    folder, lm_run, mm_run, capsys, command
+):
+    """The weights of the models are damaged, and are not read."""
     write_yaml(folder / "c.yaml", COMMANDS[command])
+    for name, run in (("lm", lm_run), ("mm", mm_run)):
+        shutil.copytree(run, folder / "runs" / name)
+    for weights in folder.rglob("*.safetensors"):
+        weights.write_bytes(b"")
     said = refusal(capsys, *command.split(), "--device", "cuda:99")
     assert said.startswith("gpt2v: --device: cuda:99: is not there; this machine has cpu")
-    assert [path.name for path in folder.iterdir()] == ["c.yaml"]
+    assert sorted(path.name for path in folder.iterdir()) == ["c.yaml", "runs"]
+    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["lm", "mm"]
 
 
 def test_a_mistake_in_the_configuration_comes_first(folder, capsys):
