@@ -13,11 +13,11 @@ EVAL = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 4, "exa
 COMMANDS = {
     "lm train c.yaml": TINY_LM,
     "encoder train c.yaml": TINY_ENCODER,
-    "mm train c.yaml": {**TINY_MM, "lm": "runs/lm"},
-    "lm sample runs/lm": {},
-    "eval runs/mm --suite c.yaml": EVAL,
-    "probe c.yaml": {"model": "runs/mm"},
-    "ablate tokens c.yaml": {"model": "runs/mm"},
+    "mm train c.yaml": {**TINY_MM, "lm": "model"},
+    "lm sample model": {},
+    "eval model --suite c.yaml": EVAL,
+    "probe c.yaml": {"model": "model"},
+    "ablate tokens c.yaml": {"model": "model"},
     "demo --preset smoke": {},
 }
 
@@ -30,11 +30,13 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_device_that_is_not_there_is_told_before_anything_is_loaded(folder, capsys, command):
-    """The models are not there either, and are not looked for."""
+    """There are no weights, which nothing misses."""
     write_yaml(folder / "c.yaml", COMMANDS[command])
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text('{"model_type": "gpt2"}')
     said = refusal(capsys, *command.split(), "--device", "cuda:99")
     assert said.startswith("gpt2v: --device: cuda:99: is not there; this machine has cpu")
-    assert [path.name for path in folder.iterdir()] == ["c.yaml"]
+    assert sorted(path.name for path in folder.iterdir()) == ["c.yaml", "model"]
 
 
 def test_a_mistake_in_the_configuration_comes_first(folder, capsys):
