@@ -1,7 +1,6 @@
 """`--device` and `--threads` of every command that runs a model."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,11 @@ EVAL = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 4, "exa
 COMMANDS = {
     "lm train c.yaml": TINY_LM,
     "encoder train c.yaml": TINY_ENCODER,
-    "mm train c.yaml": {**TINY_MM, "lm": "runs/lm"},
-    "lm sample runs/lm": {},
-    "eval runs/mm --suite c.yaml": EVAL,
-    "probe c.yaml": {"model": "runs/mm"},
-    "ablate tokens c.yaml": {"model": "runs/mm"},
+    "mm train c.yaml": {**TINY_MM, "lm": "model"},
+    "lm sample model": {},
+    "eval model --suite c.yaml": EVAL,
+    "probe c.yaml": {"model": "model"},
+    "ablate tokens c.yaml": {"model": "model"},
     "demo --preset smoke": {},
 }
 
@@ -30,19 +29,14 @@ def folder(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_device_that_is_not_there_is_told_before_anything_is_loaded(
-    folder, lm_run, mm_run, capsys, command
-):
-    """The weights of the models are damaged, and are not read."""
+def test_a_device_that_is_not_there_is_told_before_anything_is_loaded(folder, capsys, command):
+    """There are no weights, which nothing misses."""
     write_yaml(folder / "c.yaml", COMMANDS[command])
-    for name, run in (("lm", lm_run), ("mm", mm_run)):
-        shutil.copytree(run, folder / "runs" / name)
-    for weights in folder.rglob("*.safetensors"):
-        weights.write_bytes(b"")
+    (folder / "model").mkdir()
+    (folder / "model" / "config.json").write_text('{"model_type": "gpt2"}')
     said = refusal(capsys, *command.split(), "--device", "cuda:99")
     assert said.startswith("gpt2v: --device: cuda:99: is not there; this machine has cpu")
-    assert sorted(path.name for path in folder.iterdir()) == ["c.yaml", "runs"]
-    assert sorted(path.name for path in (folder / "runs").iterdir()) == ["lm", "mm"]
+    assert sorted(path.name for path in folder.iterdir()) == ["c.yaml", "model"]
 
 
 def test_a_mistake_in_the_configuration_comes_first(folder, capsys):

@@ -91,7 +91,7 @@ PATHS = {
     "eval model --suite palette-v1 --parts [a]": "parts: palette-v1 has no part a, but ",
     "eval model --out used": "used: is not empty and is not a run",
     "eval model --grid.instructions {look:1}": "--grid.instructions: look:1: no such instruction",
-    "eval model --metrics [accurate]": "--metrics: no such metric: 'accurate'",
+    "eval model --metrics accurate": "--metrics: no such metric: 'accurate'",
     "eval model --tiles.source folder --tiles.path ./no": "tiles.path: no: no such folder",
     "probe measured.yaml": "model: runs/mm: no such run or checkpoint",
     "ablate tokens measured.yaml": "model: runs/mm: no such run or checkpoint",

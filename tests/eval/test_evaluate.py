@@ -85,7 +85,7 @@ def test_a_saved_gpt2_is_measured_on_text_and_has_learnt(lm_run, tmp_path):
     assert row["model"] == "lm"
     assert not (tmp_path / "examples").exists()
     assert row["accuracy"] > 0.4
-    with pytest.raises(UserError, match=r"without vision tower; use --modalities '\[text\]'"):
+    with pytest.raises(UserError, match=r"without vision tower; use --modalities text"):
         evaluate_model(str(lm_run), CONFIG, tmp_path)
 
 

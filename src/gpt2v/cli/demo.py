@@ -54,19 +54,20 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
         if not is_finished(run):
             with told(origin, overrides):
                 check_demo(config, tuple(str(run / name) for name in SUB_RUNS))
-        with importing():
-            from gpt2v.demo.run import run_demo, settled_demo
-            from gpt2v.report import write_report
+        with on_hardware(args):
+            with importing():
+                from gpt2v.demo.run import run_demo, settled_demo
+                from gpt2v.report import write_report
 
-        quiet()
-        if is_finished(run):
-            write_config(run, settled_demo(config))
-            if not (run / "report" / "index.html").is_file():  # stopped before its last step
-                write_report(run)
-            print(f"run: {run} is finished already")
-            return
-        with on_hardware(args), told(origin, overrides):
-            done = run_demo(config, preset, run)
+            quiet()
+            if is_finished(run):
+                write_config(run, settled_demo(config))
+                if not (run / "report" / "index.html").is_file():  # stopped before its last step
+                    write_report(run)
+                print(f"run: {run} is finished already")
+                return
+            with told(origin, overrides):
+                done = run_demo(config, preset, run)
     print(
         f"text {done['text_accuracy']:.1%}, image {done['image_accuracy']:.1%}, "
         f"probe {done['probe_palette_accuracy']:.1%} of {done['n_questions']} questions about "

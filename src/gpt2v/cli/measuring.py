@@ -101,10 +101,10 @@ def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
     with measuring_run(args, "eval", args.model, args.suite) as run:
         with told(origin, overrides):
             check_measured(config, args.model)
-        with importing():
-            from gpt2v.eval.evaluate import evaluate_model
-        quiet()
         with on_hardware(args), told(origin, overrides):
+            with importing():
+                from gpt2v.eval.evaluate import evaluate_model
+            quiet()
             _show(evaluate_model(args.model, config, run)["results"])
 
 
@@ -169,10 +169,10 @@ def _measure(
     with measuring_run(args, kind, config.model, args.config) as run:
         with told(args.config, overrides):
             check_measured(config, config.model)
-        with importing():
-            measure = part()
-        quiet()
         with on_hardware(args), told(args.config, overrides):
+            with importing():
+                measure = part()
+            quiet()
             measure(config, run)
 
 

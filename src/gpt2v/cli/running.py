@@ -69,7 +69,8 @@ def on_hardware(args: argparse.Namespace) -> AbstractContextManager[None]:
     Raises:
         UserError: the device is not there.
     """
-    from gpt2v.hardware.device import hardware  # imports torch
+    with importing():
+        from gpt2v.hardware.device import hardware  # imports torch
 
     return hardware(args.device, args.threads)
 

@@ -115,12 +115,12 @@ def _train(
         with told(args.config, overrides):
             if not is_done:
                 check(config)
-        with importing():
-            from gpt2v.train.distributed import rank
-
-            train, settled = parts()
-        quiet()
         with on_hardware(args), told(args.config, overrides):
+            with importing():
+                from gpt2v.train.distributed import rank
+
+                train, settled = parts()
+            quiet()
             if is_done:
                 write_config(run, settled(config))
                 print(f"run: {run} is finished already")
@@ -136,10 +136,10 @@ def _lm_sample(args: argparse.Namespace, overrides: Overrides) -> None:
         if fault := impossible_value(prompt, "--prompt"):
             raise UserError(fault)
     check_model(args.run, "model")
-    with importing():
-        from gpt2v.lm_train.sample import sample
-    quiet()
     with on_hardware(args):
+        with importing():
+            from gpt2v.lm_train.sample import sample
+        quiet()
         sample(args.run, args.prompt or [], settings)
 
 
