@@ -112,7 +112,8 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> None:
 
 def _suites(args: argparse.Namespace, overrides: Overrides) -> None:
     from gpt2v.data.suites.load import load_suite, suite_names
-    from gpt2v.data.suites.table import aligned, suite_table
+    from gpt2v.data.suites.table import suite_table
+    from gpt2v.messages import aligned
 
     if args.name is None:
         if overrides:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v.cli.before_torch import check_measured
+from gpt2v.cli.found import show
 from gpt2v.cli.overrides import (
     Overrides,
     Parser,
@@ -105,17 +106,7 @@ def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
             with importing():
                 from gpt2v.eval.evaluate import evaluate_model
             quiet()
-            _show(evaluate_model(args.model, config, run)["results"])
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        low, high = row["ci95"]
-        print(
-            f"{row.get('part', ''):12} {row['instruction']:11} {row['modality']:6} "
-            f"{row['accuracy']:.4f} [{low:.4f}, {high:.4f}]  blind {row['blind_accuracy']:.3f}, "
-            f"bag {row['bag_accuracy']:.3f}"
-        )
+            show(evaluate_model(args.model, config, run))
 
 
 def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEvalConfig:
@@ -173,7 +164,7 @@ def _measure(
             with importing():
                 measure = part()
             quiet()
-            measure(config, run)
+            show(measure(config, run))
 
 
 def _report(args: argparse.Namespace, overrides: Overrides) -> None:
