@@ -24,8 +24,9 @@ from gpt2v.config.yaml12 import read_yaml
 from gpt2v.demo.config import SUB_RUNS, demo_config, presets
 from gpt2v.errors import UserError
 from gpt2v.messages import one_line
+from gpt2v.packaged import CONFIGS
 
-ROOT = helpers.REPO / "configs"
+ROOT = CONFIGS.root
 KINDS: dict[str, type[Config]] = {
     "lm": LMConfig,
     "mm": MMConfig,

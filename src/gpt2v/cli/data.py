@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v.cli.overrides import (
+    CONFIG_HELP,
     Overrides,
     Parser,
     config_command,
@@ -17,6 +18,7 @@ from gpt2v.config.measuring import ExportConfig, PreviewConfig, SuiteExportConfi
 from gpt2v.config.option_values import choice_of
 from gpt2v.config.training import LMConfig
 from gpt2v.errors import UserError, within
+from gpt2v.packaged import CONFIGS
 from gpt2v.paths import expanded_text
 from gpt2v.registry import EXECUTORS, FORMATS
 
@@ -42,7 +44,7 @@ def add_commands(commands: Any) -> None:
         ExportConfig,
         _export,
         "write samples for other tools; rerun to continue a stopped export",
-        "YAML file, or the name of a suite",
+        f"{CONFIG_HELP}, or the name of a suite",
     )
     export.add_argument("--to", type=expanded_text, required=True, help="folder for the files")
     export.add_argument("--format", required=True, help="format of the files, see below")
@@ -91,7 +93,7 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> None:
     config: ExportConfig | SuiteExportConfig
     if is_suite(args.config):
         config = load(SuiteExportConfig, None, {**overrides, "suite": args.config})
-    elif not Path(args.config).suffix and not Path(args.config).exists():
+    elif not Path(args.config).suffix and not CONFIGS.path(args.config).exists():
         raise UserError(
             f"{args.config}: no such file or suite; the suites are {', '.join(suite_names())}"
         )

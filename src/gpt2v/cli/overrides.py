@@ -14,6 +14,7 @@ from gpt2v.config.option_values import values_of
 from gpt2v.errors import UserError
 from gpt2v.extensions import import_file
 from gpt2v.messages import shown
+from gpt2v.packaged import EXAMPLES
 from gpt2v.paths import expanded, expanded_text
 from gpt2v.registry import Registry
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Overrides = dict[str, Any]  # dotted key -> value
 Texts = dict[str, str]  # dotted key -> text, as it was typed
+
+CONFIG_HELP = "YAML file, or one that comes with gpt2v (see gpt2v configs)"
 
 _FIELD = "field "  # prefix of the argparse names of fields
 _WRITING = """\
@@ -108,7 +111,7 @@ def config_command(
     kind: type[Config],
     command: Callable[[argparse.Namespace, Overrides], None],
     text: str,
-    config: str = "YAML file",
+    config: str = CONFIG_HELP,
 ) -> Parser:
     """Add a command that takes a configuration and has its fields as options.
 
@@ -142,7 +145,7 @@ def take_imports(words: list[str]) -> list[str]:
         file = file if equals else next(queue, "")
         if not file:
             raise UserError("--import: needs a file")
-        import_file(expanded(file))
+        import_file(EXAMPLES.path(expanded_text(file)))
     return rest
 
 
