@@ -1,4 +1,4 @@
-"""docs/architecture.md draws the floors of pyproject.toml, and walks through functions that exist."""
+"""docs/architecture.md draws the floors of pyproject.toml; its walks name functions that exist."""
 
 import ast
 import re

@@ -33,11 +33,10 @@ def test_everything_else_is_a_path(path):
 
 
 def test_an_unknown_name_is_answered_with_those_beside_it():
-    with pytest.raises(UserError, match=r"^gpt2v:mm/tin: no such configuration in gpt2v; choose") as e:
+    with pytest.raises(UserError, match=r"^gpt2v:mm/tin: no such .* gpt2v:mm/tiny, ") as caught:
         CONFIGS.path("gpt2v:mm/tin")
-    assert "gpt2v:mm/tiny" in str(e.value)
-    assert "gpt2v:lm" not in str(e.value)
-    with pytest.raises(UserError, match="gpt2v:lm/grid-tiny, .*gpt2v:mm/tiny"):
+    assert "gpt2v:lm" not in str(caught.value)
+    with pytest.raises(UserError, match=r"gpt2v:lm/grid-tiny, .*gpt2v:mm/tiny"):
         CONFIGS.path("gpt2v:../../x")
 
 

@@ -15,7 +15,7 @@ from gpt2v.errors import UserError
 from gpt2v.extensions import import_file
 from gpt2v.messages import shown
 from gpt2v.packaged import EXAMPLES
-from gpt2v.paths import expanded, expanded_text
+from gpt2v.paths import expanded_text
 from gpt2v.registry import Registry
 
 if TYPE_CHECKING:
