@@ -1,8 +1,10 @@
 """A projector, instruction, token source, rung, metric, report section and executor of your own.
 
-They are in one file outside the package. Every command can import it:
+They are in one file, as one of your own could be. Every command can import it:
 
     gpt2v mm train CONFIG --import gpt2v:own_parts --projector gated
+
+Shapes: V words of the vocabulary, D width of a hidden state.
 """
 
 from collections.abc import Iterator, Sequence
