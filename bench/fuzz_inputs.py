@@ -37,7 +37,7 @@ import gpt2v.encoder_train.train
 import gpt2v.eval.evaluate
 import gpt2v.lm_train.train
 import gpt2v.mm_train.train
-import gpt2v.probe.probe
+import gpt2v.probing.probe
 import gpt2v.report  # noqa: F401
 from fuzz_subjects import SUBJECTS, good_models
 from gpt2v.cli.main import main as gpt2v_main

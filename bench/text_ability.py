@@ -29,7 +29,8 @@ from gpt2v.eval.evaluate import evaluation_data, summarise
 from gpt2v.eval.records import record_table
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.train import train_mm
-from gpt2v.model.files import find_checkpoint, quiet_transformers
+from gpt2v.model.files import quiet_transformers
+from gpt2v.model.found import find_checkpoint
 from gpt2v.model.load import load_model
 from gpt2v.model.losses import window_loss
 from gpt2v.model.packed import Reader

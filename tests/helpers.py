@@ -302,11 +302,19 @@ def hashes_of(bank: TileBank) -> dict[str, str]:
     return {split: bank.content_hash(split) for split in SPLITS}
 
 
+def by_pixels(bank: TileBank) -> TileBank:
+    """The same tiles, whose hashes are made of their pixels."""
+    splits = {name: dataclasses.replace(own, recipe=None) for name, own in bank.splits.items()}
+    return dataclasses.replace(bank, splits=splits)
+
+
 def repainted(bank: TileBank, paint: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> TileBank:
     """The same tiles with other pixels, which `paint` makes from a split's pixels and labels."""
 
     def other(own: SplitTiles) -> SplitTiles:
-        return dataclasses.replace(own, draw=lambda: paint(np.asarray(own.pixels), own.labels))
+        return dataclasses.replace(
+            own, draw=lambda: paint(np.asarray(own.pixels), own.labels), recipe=None
+        )
 
     return dataclasses.replace(bank, splits={k: other(own) for k, own in bank.splits.items()})
 

@@ -55,7 +55,7 @@ def run(*argv):
 def help_of(capsys, *argv):
     with pytest.raises(SystemExit):
         main([*argv, *IMPORT, "--help"])
-    return capsys.readouterr().out
+    return " ".join(capsys.readouterr().out.split())  # without its line breaks
 
 
 def gated(place, lm_run, out="gated"):
@@ -80,14 +80,11 @@ def test_a_projector_trains_and_opens_again(place, lm_run, capsys):
     assert weights[0].read_bytes() == weights[1].read_bytes()
     shown = help_of(capsys, "mm", "train")
     assert "mlp, pixel-shuffle, gated" in shown
-    assert (
-        "--projector.bias  option of gated: bias of the gates before training (default 0.0)"
-        in shown
-    )
+    assert "--projector.bias gated: bias of the gates before training (number; default: 0)" in shown
     wrong = ("mm", "train", place / "mm.yaml", "--out", "w", *IMPORT)
     said = refusal(capsys, *wrong, "--projector.slope", "1")
-    assert "mm.yaml: projector: slope: unknown key; the keys here are bias" in said
-    assert "projector: bias: Input should be a valid number" in refusal(
+    assert "--projector.slope: unknown key; the keys here are bias" in said
+    assert "--projector.bias: Input should be a valid number" in refusal(
         capsys, *wrong, "--projector.bias", "high"
     )
     assert "projector: hidden: the projector 'linear' has no options" in refusal(
@@ -187,7 +184,7 @@ OWN_DATA = '''
 import numpy as np
 from gpt2v.config.base import Config
 from gpt2v.data.tiles.bank import SPLITS, SplitTiles, TileBank
-from gpt2v.probe.controls import CONTROLS
+from gpt2v.probing.controls import CONTROLS
 from gpt2v.registry import TEXT_FORMS, TILE_SOURCES
 from gpt2v.data.text_pieces import EMPTY
 
@@ -681,7 +678,7 @@ def test_an_encoder_family_is_chosen_with_options(place, lm_run, capsys):
         run("eval", number, "--tiles", json.dumps(TINY_TILES), "--n_images", "2", "--grid",
             "{rows: 1, cols: 2}", "--out", f"e{number}")  # fmt: skip
     out = help_of(capsys, "mm", "train")
-    assert "--encoder_family.grey  option of grey-clip" in out
+    assert "--encoder_family.grey grey-clip: " in out
     argv = ("mm", "train", mm, "--out", "x", "--encoder_family")
     assert "encoder_family: no such encoder family: 'vgg'" in refusal(capsys, *argv, "vgg")
     assert "encoder_family: needs an encoder" in refusal(

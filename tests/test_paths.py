@@ -111,7 +111,7 @@ def test_data_in_a_home_folder_that_is_not_known(
 
 @pytest.mark.parametrize("key", ["lm", "encoder", "projector_from"])
 def test_models_in_a_home_folder(home, key, capsys):
-    from gpt2v.model.files import find_checkpoint
+    from gpt2v.model.found import find_checkpoint
 
     with pytest.raises(UserError, match=f"{key}: ~/none: no such run"):
         find_checkpoint("~/none", key)

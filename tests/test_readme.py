@@ -34,6 +34,7 @@ SMALL = {  # options that make each command small
     "eval": ["--tiles.per_class", "20", "--n_images", "4", "--examples", "2"],
     "probe": ["--tiles.per_class", "20", "--n_train", "20", "--n_test", "10"],
     "ablate tokens": ["--tiles.per_class", "20", "--n_images", "4"],
+    "ask": [],
     "report": [],
     "demo": [],
 }

@@ -466,7 +466,7 @@ def test_other_commands_do_not_touch_what_a_run_replaces(tmp_path, capsys):
 def test_a_damaged_mark_does_no_harm(tmp_path, sub_runs):
     finished(tmp_path / "old")
     run = finished(tmp_path / "r")
-    (run / "run.json").write_text(f'{{"format": 2, "gpt2v": "0", "sub_runs": {sub_runs}}}')
+    (run / "run.json").write_text(f'{{"format": 3, "gpt2v": "0", "sub_runs": {sub_runs}}}')
     replace(run, False)
     assert kind(run) == "new"
     assert kind(tmp_path / "old") == "old"

@@ -9,6 +9,7 @@ import sys
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
 
+from gpt2v.hardware.memory import importing
 from gpt2v.stopping import end_with_torchrun, let_signals_end_at_once
 
 
@@ -18,8 +19,9 @@ def main() -> int:
     atexit.register(_end_by_ctrl_c, stopped_by)  # the first one is called last
     end_with_torchrun()
     let_signals_end_at_once()  # also after the command, while Python ends
-    from gpt2v.cli.crashes import report_all_crashes
-    from gpt2v.cli.main import main as run  # takes a moment
+    with importing():
+        from gpt2v.cli.crashes import report_all_crashes
+        from gpt2v.cli.main import main as run  # takes a moment
 
     report_all_crashes()
     status = run()

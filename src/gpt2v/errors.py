@@ -8,6 +8,10 @@ class UserError(Exception):
     """A user's mistake; its message is the one line that the user sees."""
 
 
+class Taken(UserError):
+    """A folder is in use or holds something that stays; another one may do."""
+
+
 class Stopped(BaseException):
     """A signal stopped the command; `signum` is the signal. No Exception, as KeyboardInterrupt."""
 

@@ -13,9 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Protocol, TextIO, TypeVar, cast
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-
 from gpt2v.messages import show
 from gpt2v.stopping import abandon
 
@@ -79,6 +76,10 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Reporter]:
     if not sys.stderr.isatty():
         yield _Plain(label, total, done)
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -87,8 +88,6 @@ def progress(label: str, total: int, done: int = 0) -> Iterator[Reporter]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[remark]}"),
     )
-    from rich.console import Console
-
     console = Console(file=cast(TextIO, _Terminal(sys.stderr)), force_terminal=True)
     with RichProgress(*columns, console=console) as bar:
         task = bar.add_task(label, total=total, completed=done, rate="", remark="")

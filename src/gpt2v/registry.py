@@ -200,7 +200,9 @@ TOKEN_SOURCES = Registry(
 RUNGS = Registry(
     "rung", "gpt2v.ablate.rungs", "`rungs` of `ablate tokens`", needs=("title", "layout")
 )
-CONTROLS = Registry("control", "gpt2v.probe.controls", "`controls` of `probe`", reserved=("none",))
+CONTROLS = Registry(
+    "control", "gpt2v.probing.controls", "`controls` of `probe`", reserved=("none",)
+)
 METRICS = Registry("metric", "gpt2v.eval.metrics", "`metrics` of `eval`")
 SECTIONS = Registry(
     "report section",
@@ -214,7 +216,7 @@ ENCODER_FAMILIES = Registry(
     "the type of the checkpoint, or `encoder_family` of `mm train`",
     needs=("name", "model_types", "model", "config"),
 )
-TILE_SOURCES = Registry("tile source", "gpt2v.data.tiles.load", "`tiles.source`")
+TILE_SOURCES = Registry("tile source", "gpt2v.config.tile_sources", "`tiles.source`")
 EXECUTORS = Registry("executor", "gpt2v.execute.executors", "`--executor` of `data export`")
 FORMATS = Registry(
     "export format", "gpt2v.data.export.formats", "`--format` of `data export`", takes_options=False

@@ -17,7 +17,7 @@ from gpt2v.storage.replacing import FolderKind
 
 MARK, CONFIG, FINISHED = "run.json", "config.yaml", "results.json"
 METRICS, RECORDS, CHECKPOINTS = "metrics.jsonl", "records.parquet", "checkpoints"
-_FORMAT = 2  # increase it when older runs can no longer be continued
+_FORMAT = 3  # increase it when older runs can no longer be continued
 _OURS = re.compile(
     r"run\.json|config\.yaml|results\.json|metrics\.jsonl|records\.parquet"
     r"|imports/(imports\.json|[0-9a-f]{12}-[^/]+\.py)"

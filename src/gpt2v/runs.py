@@ -1,20 +1,22 @@
 """Run directories: they have one owner, and are kept until their successor is finished."""
 
 import importlib.metadata
+import itertools
 import math
 import platform
 import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from gpt2v import __version__
 from gpt2v.config.base import Config
 from gpt2v.config.load import difference, dump
-from gpt2v.errors import UserError
+from gpt2v.errors import Taken, UserError
 from gpt2v.extensions import check_imports
 from gpt2v.messages import say
 from gpt2v.run_layout import CONFIG, FINISHED, RUNS, has_log, has_this_format, mark
@@ -61,7 +63,10 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
                 yield path
             return
         if there:
-            advice = "choose another --out, or add --overwrite, or (for a training) --resume"
+            advice = (
+                "add --resume to continue a training, --overwrite to replace it, or choose another "
+                "--out"
+            )
             RUNS.check_replaceable(path, overwrite or resume, advice)
         with RUNS.replacing(path, there):
             with writing(path):
@@ -69,6 +74,24 @@ def new_run(out: str | Path, overwrite: bool = False, resume: bool = False) -> I
                 check_writable(path)
             mark(path)
             yield path
+
+
+@contextmanager
+def new_numbered_run(out: Path) -> Iterator[Path]:
+    """Own a new directory for a run: `out`, or if that is taken `out`-2, or -3, ...
+
+    Two processes at once get two directories.
+
+    Raises:
+        UserError: as `new_run`.
+    """
+    with ExitStack() as stack:
+        for number in itertools.count(1):
+            path = out if number == 1 else out.with_name(f"{out.name}-{number}")
+            with suppress(Taken):
+                stack.enter_context(new_run(path))
+                break
+        yield path
 
 
 def _remove_worthless(path: Path) -> None:
@@ -90,6 +113,12 @@ def restored(run: Path) -> Path:
             except UserError as error:
                 say(f"{error}; the earlier run is in {replaced(path)[0]}")
     return run
+
+
+def check_there(run: Path) -> None:
+    """Raise UserError if there is no directory of a run."""
+    if not restored(run).is_dir():
+        raise UserError(f"{run}: no such run directory")
 
 
 def _check_resumable(run: Path) -> None:
@@ -166,6 +195,19 @@ def versions() -> dict[str, str]:
     return {"gpt2v": __version__, "python": platform.python_version(), **installed}
 
 
+_call: ContextVar[str | None] = ContextVar("_call", default=None)  # of a function, no command
+
+
+@contextmanager
+def called_as(call: str) -> Iterator[None]:
+    """In this block `command_line` is a call of a Python function."""
+    token = _call.set(call)
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
 def command_line() -> str:
-    """The command of this process, as the user would type it."""
-    return shlex.join(["gpt2v", *sys.argv[1:]])
+    """The command of this process, as the user would type it, or the function that was called."""
+    return _call.get() or shlex.join(["gpt2v", *sys.argv[1:]])

@@ -235,9 +235,9 @@ def test_commands_that_do_not_exist(capsys, argv):
 def test_unknown_preset_and_missing_tiles_of_the_demo(folder, capsys):
     assert "no such preset" in refusal(capsys, "demo", "--preset", "tiny", "--out", "d")
     line = refusal(capsys, "demo", "--tiles", "mnist", "--out", "d")
-    assert "tiles.source: no such tile source: 'mnist'; choose from" in line
+    assert "--tiles: no such tile source: 'mnist'; choose from" in line
     line = refusal(capsys, "demo", "--tiles", "cifar10", "--tiles-path", "none", "--out", "d")
-    assert "tiles.path: none: no such folder" in line
+    assert "--tiles-path: none: no such folder" in line
     assert "tiles.path: missing" in refusal(capsys, "demo", "--tiles", "folder", "--out", "d")
     line = refusal(capsys, "demo", "--preset", "smoke", "--lm.data.sed", "1", "--out", "d")
     assert "lm.data.sed: unknown key" in line
@@ -375,7 +375,7 @@ def test_pictures_of_ones_own_train(folder, folder_yaml):
 def test_broken_tiles(folder, folder_yaml, capsys):
     def line(*options):
         refused = refusal(capsys, "lm", "train", folder_yaml, "--out", "run", *options)
-        assert "folder.yaml" in refused
+        assert any(name in refused for name in options or ["folder.yaml"])
         assert not (folder / "run").exists()
         return refused
 

@@ -26,7 +26,7 @@ from gpt2v.model.files import load_weights
 from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer, score_all
-from gpt2v.probe.probe import collect
+from gpt2v.probing.probe import collect
 from gpt2v.registry import METRICS
 from gpt2v.report import write_report
 from gpt2v.run_layout import checkpoints_of

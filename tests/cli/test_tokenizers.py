@@ -195,8 +195,8 @@ def test_an_export_that_reads_other_tokens(mm_run, tmp_path, capsys, monkeypatch
     """E.g. because transformers loads another class of tokenizer, with parts of its own."""
     real = llava.AutoTokenizer.from_pretrained
 
-    def other(folder):
-        wrapped = real(folder)
+    def other(folder, **options):
+        wrapped = real(folder, **options)
         wrapped.backend_tokenizer.normalizer = normalizers.Lowercase()
         return wrapped
 

@@ -59,6 +59,9 @@ def test_null_is_none_where_that_is_possible(config, capsys):
         (["--seed", "1", "--seed", "2"], "--seed: given twice"),
         (["--grid.rows=1", "--grid.rows", "2"], "--grid.rows: given twice"),
         (["--png", "a", "--png=b"], "--png: given twice"),
+        (["--tiles.per-class=1", "--tiles.per_class=2"], "--tiles.per_class: given twice"),
+        (["--grid.augment.index-bases"], "--grid.augment.index-bases: needs a value"),
+        (["--seed"], "--seed: expected one argument (see gpt2v data preview --help)"),
         (["--seed", "1_000"], "seed: Input should be a valid integer, not '1_000'"),
         (["--seed", "٣"], "seed: Input should be a valid integer, not '٣'"),
         (["--seed="], "seed: Input should be a valid integer, not ''"),
@@ -210,3 +213,17 @@ def test_a_current_folder_that_was_removed(tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == ("gpt2v: the current folder has been removed; change to another one\n")
+
+
+# ---- dashes ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--tiles-path", "--tiles_path"])
+def test_dashes_and_underscores_are_the_same_in_every_option(config, capsys, option):
+    said = refusal(capsys, "demo", "--tiles", "folder", option, "none", "--out", "d")
+    assert said.startswith("gpt2v: --tiles-path: none: no such folder")
+
+
+def test_two_dashes_alone_are_no_option(config, capsys):
+    said = refusal(capsys, "data", "preview", "--", "--help")
+    assert "--help: cannot read the configuration" in said

@@ -1,14 +1,8 @@
 """Configurations are merged and validated, a mistake is one line, and all files are valid."""
 
-from typing import get_origin
-
 import pytest
-from pydantic.fields import FieldInfo
 
-import helpers
 from gpt2v.config.base import Config
-from gpt2v.config.data import DataConfig
-from gpt2v.config.describe import describe, registries_of
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.load import dump, load, merge, validate
 from gpt2v.config.measuring import (
@@ -285,37 +279,6 @@ def test_configurations_cannot_be_changed():
     config = GridConfig()
     with pytest.raises(ValueError, match="frozen"):
         config.rows = 4
-
-
-@pytest.mark.parametrize("kind", KINDS.values())
-def test_help_has_a_line_for_every_field_that_is_a_real_option(kind):
-    lines = describe(kind)
-    for line in lines:
-        key = line.split()[0].removeprefix("--")
-        nodes: list[type[Config]] = [kind]
-        fields: list[FieldInfo] = []
-        for part in key.split("."):
-            if part.isdigit():
-                continue
-            if part == "NAME":  # of a stage: any string is allowed
-                assert [get_origin(field.annotation) for field in fields] == [dict]
-                continue
-            if fields and not nodes:  # an option of what the field names
-                (registry,) = registries_of(fields[0])
-                options = [entry.options for entry in registry.values() if entry.options]
-                assert any(part in one.model_fields for one in options), f"{key}: no such option"
-                continue
-            fields = [n.model_fields[part] for n in nodes if part in n.model_fields]
-            assert fields, f"{key}: no such field"
-            nodes = [n for field in fields for n in helpers.configs_in(field.annotation)]
-        assert not nodes, f"{key} is no leaf"
-    assert len(lines) == len({line.split()[0] for line in lines})
-
-
-def test_help_shows_defaults_as_they_would_be_typed():
-    lines = {line.split()[0]: line for line in describe(DataConfig)}
-    assert "(default 32)" in lines["--batch_size"]
-    assert "(required)" in lines["--stages.0.steps"]
 
 
 def test_a_key_that_is_given_twice_is_refused(tmp_path):

@@ -63,13 +63,13 @@ def test_a_logger_that_is_not_installed(capsys, tmp_path, monkeypatch, part):
         ("eval.grid.rows", 5, "eval.grid."),
         ("eval.split", "train", "eval.split must be test or val"),
         ("eval.grid.palette", 11, "eval.grid.palette: 11"),
-        ("probe.grid", "{rows: 5, cols: 5}", "probe.grid."),
+        ("probe.grid", "{rows: 5, cols: 5}", "probe.grid: rows, cols"),
         ("probe.grid.palette", 11, "probe.grid.palette: 11"),
     ],
 )
 def test_a_mistake_in_any_part(capsys, tmp_path, option, value, says):
     line = refused(capsys, tmp_path, f"--{option}", value)
-    assert f"preset smoke: {says}" in line
+    assert line.startswith((f"gpt2v: --{says}", f"gpt2v: preset smoke: {says}"))
 
 
 def test_a_corpus_of_a_later_part_that_is_not_there(capsys, tmp_path):

@@ -30,12 +30,13 @@ from gpt2v.features.sources import (
 )
 from gpt2v.features.store import FEATURES, KEYS, META, open_features
 from gpt2v.mm_train.train import train_mm
-from gpt2v.model.files import find_checkpoint, load_pretrained
+from gpt2v.model.files import load_pretrained
 from gpt2v.model.flops import stream_flops
+from gpt2v.model.found import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import ProjectedPatches
-from gpt2v.probe.probe import collect
+from gpt2v.probing.probe import collect
 from gpt2v.storage.cache import cache_folder
 
 SPEC = GridConfig(rows=[1, 2], cols=2, modality="image")

@@ -1,6 +1,8 @@
 """Devices: all parts of a model use the same attention, which affects nothing but speed."""
 
 import copy
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from gpt2v.config.grids import GridConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
+from gpt2v.errors import UserError
 from gpt2v.hardware import device as devices
 from gpt2v.model.packed import Reader
 
@@ -20,7 +23,7 @@ def attention(model):
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", "eager"), ("meta", "sdpa")])
 def test_placing_sets_the_attention_of_every_part(gpt2v, monkeypatch, device, expected):
-    monkeypatch.setattr(devices, "best_device", lambda: torch.device(device))
+    monkeypatch.setattr(devices, "chosen_device", lambda: torch.device(device))
     model = devices.place(copy.deepcopy(gpt2v))
     assert attention(model) == {expected}
     assert {p.device.type for p in model.parameters()} == {device}
@@ -44,3 +47,65 @@ def test_a_checkpoint_does_not_fix_the_attention(lm, tmp_path):
     model = devices.place(copy.deepcopy(lm))
     model.save_pretrained(tmp_path)
     assert "attn_implementation" not in (tmp_path / "config.json").read_text()
+
+
+# ---- the user's choice -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """Torch says that there are two CUDA devices; returns those that were made the current one."""
+    current = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.append(str(device)))
+    monkeypatch.setattr(
+        torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda")
+    )
+    return current
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("auto", "cuda"), ("cpu", "cpu"), ("cuda", "cuda"), ("cuda:1", "cuda:1")]
+)
+def test_a_device_is_chosen_in_its_block_only(two_gpus, name, expected):
+    with devices.hardware(name):
+        assert str(devices.chosen_device()) == expected
+        with devices.hardware("cpu"):
+            assert str(devices.chosen_device()) == "cpu"
+    assert str(devices.chosen_device()) == "cuda"
+    assert two_gpus == (["cuda:1"] if name == "cuda:1" else [])
+
+
+@pytest.mark.parametrize("name", ["cuda:2", "mps"])
+def test_a_device_that_is_not_there_is_refused_and_the_others_are_named(two_gpus, name):
+    says = f"^--device: {name}: is not there; this machine has cpu, cuda, cuda:0, cuda:1$"
+    with pytest.raises(UserError, match=says), devices.hardware(name):
+        pytest.fail("ran without its device")
+
+
+def test_one_device_is_too_few_for_several_processes(two_gpus, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"--device: cuda:0: several processes"):
+        devices.hardware("cuda:0").__enter__()
+    with devices.hardware("cuda"):
+        assert str(devices.chosen_device()) == "cuda"
+
+
+def test_threads_are_set_in_the_block_only():
+    before = torch.get_num_threads()
+    with devices.hardware("cpu", before + 1):
+        assert devices.hardware_facts() == {"device": "cpu", "threads": before + 1}
+    assert torch.get_num_threads() == before
+    with devices.hardware():
+        assert torch.get_num_threads() == before
+
+
+def test_models_are_placed_on_the_chosen_device(lm, two_gpus):
+    with devices.hardware("cpu"):
+        assert devices.place(copy.deepcopy(lm)).device.type == "cpu"
+
+
+def test_whether_a_device_is_there_is_told_without_importing_transformers():
+    code = "import sys, gpt2v.hardware.device; sys.exit('transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

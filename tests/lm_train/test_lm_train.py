@@ -17,7 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import helpers
 from gpt2v.cli.main import main
-from gpt2v.model.files import find_checkpoint, load_gpt2
+from gpt2v.model.files import load_gpt2
+from gpt2v.model.found import find_checkpoint
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.train.loop import fit
 from helpers import refusal, write_yaml

@@ -6,7 +6,7 @@ import helpers
 from gpt2v.ablate.ladder import climb_model
 from gpt2v.config.measuring import LadderConfig, ProbeConfig
 from gpt2v.errors import UserError
-from gpt2v.probe import probe as probes
+from gpt2v.probing import probe as probes
 
 GRID = {"rows": 1, "cols": 2}
 PICTURE = {**GRID, "modality": "image"}

@@ -186,7 +186,7 @@ class Hub:
 
 @pytest.fixture
 def hub(monkeypatch):
-    monkeypatch.setattr(export, "HfApi", Hub)
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     monkeypatch.setattr(Hub, "calls", [])
     return monkeypatch
 

@@ -19,7 +19,8 @@ from gpt2v.errors import UserError
 from gpt2v.model.clip import new_clip
 from gpt2v.model.encoders import Encoder
 from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
-from gpt2v.model.files import find_checkpoint, load_pretrained
+from gpt2v.model.files import load_pretrained
+from gpt2v.model.found import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.registry import PROJECTORS

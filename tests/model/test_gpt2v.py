@@ -15,7 +15,8 @@ from gpt2v.errors import UserError
 from gpt2v.mm_train.train import build_gpt2v, train_mm
 from gpt2v.model.clip import normalise
 from gpt2v.model.encoders import new_encoder
-from gpt2v.model.files import find_checkpoint, load_pretrained
+from gpt2v.model.files import load_pretrained
+from gpt2v.model.found import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import CellEmbedding, SplicedText

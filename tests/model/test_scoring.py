@@ -14,7 +14,7 @@ from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.views import TextView
 from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.model.files import find_checkpoint
+from gpt2v.model.found import find_checkpoint
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import accuracy, score
 

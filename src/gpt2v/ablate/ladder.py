@@ -23,6 +23,7 @@ from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import summarise
 from gpt2v.eval.records import record_table
 from gpt2v.features.sources import picture_source
+from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import LoadedModel, load_gpt2v
 from gpt2v.model.packed import Reader
@@ -91,6 +92,7 @@ def climb(
         run,
         "ladder",
         started,
+        hardware=hardware_facts(),
         seed=data.seed,
         data_hash=data.hash,
         results=rows,

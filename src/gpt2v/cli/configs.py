@@ -14,6 +14,7 @@ def add_commands(commands: Any) -> None:
     configs.add_argument(
         "name", nargs="?", help="such as gpt2v:lm/grid-tiny: print it (> mine.yaml copies it)"
     )
+    configs.words["name"] = lambda: [name.removeprefix(PREFIX) for name in CONFIGS.names()]
     configs.set_defaults(command=_configs)
 
 

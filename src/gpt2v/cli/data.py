@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gpt2v.cli.before_torch import check_lm
 from gpt2v.cli.overrides import (
     CONFIG_HELP,
     Overrides,
@@ -11,13 +12,16 @@ from gpt2v.cli.overrides import (
     config_command,
     describe_fields,
     describe_names,
+    typed,
     whole_number,
 )
 from gpt2v.config.load import load
 from gpt2v.config.measuring import ExportConfig, PreviewConfig, SuiteExportConfig, SuiteTilesConfig
 from gpt2v.config.option_values import choice_of
+from gpt2v.config.origins import told
 from gpt2v.config.training import LMConfig
-from gpt2v.errors import UserError, within
+from gpt2v.errors import UserError
+from gpt2v.hardware.memory import importing
 from gpt2v.packaged import CONFIGS
 from gpt2v.paths import expanded_text
 from gpt2v.registry import EXECUTORS, FORMATS
@@ -41,10 +45,11 @@ def add_commands(commands: Any) -> None:
     export = config_command(
         group,
         "export",
-        ExportConfig,
+        {"for own grids": ExportConfig, "for a named suite": SuiteExportConfig},
         _export,
         "write samples for other tools; rerun to continue a stopped export",
         f"{CONFIG_HELP}, or the name of a suite",
+        skip=["suite"],
     )
     export.add_argument("--to", type=expanded_text, required=True, help="folder for the files")
     export.add_argument("--format", required=True, help="format of the files, see below")
@@ -66,6 +71,7 @@ def add_commands(commands: Any) -> None:
     suites.add_argument(
         "name", nargs="?", help="name of a suite, to list its parts, baselines and hash"
     )
+    suites.words["name"] = _suite_names
     describe_fields(suites, SuiteTilesConfig, skip=["suite"])
     suites.set_defaults(command=_suites)
 
@@ -82,7 +88,7 @@ def _preview(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(PreviewConfig, args.config, overrides, beside)
     from gpt2v.data.preview import preview
 
-    with within(f"{args.config}: "):
+    with told(args.config, overrides):
         preview(config, args.n, Path(args.png))
 
 
@@ -99,7 +105,7 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> None:
         )
     else:
         config = load(ExportConfig, args.config, overrides)
-    with within(f"{args.config}: "):
+    with told(args.config, overrides):
         to = Path(args.to).resolve()  # if it is a link, the folder that it leads to
         executor = choice_of(EXECUTORS, args.executor, "--executor")
         export(config, to, args.format, executor, args.workers, args.overwrite)
@@ -112,7 +118,7 @@ def _suites(args: argparse.Namespace, overrides: Overrides) -> None:
 
     if args.name is None:
         if overrides:
-            raise UserError(f"--{next(iter(overrides))}: needs the name of a suite")
+            raise UserError(f"{typed(overrides)}: needs the name of a suite")
         for line in aligned([[name, load_suite(name).description] for name in suite_names()]):
             print(line)
         return
@@ -121,9 +127,17 @@ def _suites(args: argparse.Namespace, overrides: Overrides) -> None:
         print(line)
 
 
+def _suite_names() -> list[str]:
+    from gpt2v.data.suites.load import suite_names
+
+    return suite_names()
+
+
 def _tokenize(args: argparse.Namespace, overrides: Overrides) -> None:
     config = load(LMConfig, args.config, overrides)
-    from gpt2v.lm_train.train import tokenize
+    with told(args.config, overrides):
+        check_lm(config)
+        with importing():
+            from gpt2v.lm_train.train import tokenize
 
-    with within(f"{args.config}: "):
         tokenize(config, Path(args.out))

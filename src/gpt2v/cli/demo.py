@@ -4,21 +4,27 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gpt2v.cli.before_torch import check_demo
 from gpt2v.cli.overrides import Overrides, describe_fields, describe_names
-from gpt2v.cli.running import quiet, run_options
+from gpt2v.cli.running import hardware_options, on_hardware, quiet, run_options
 from gpt2v.config.load import load
+from gpt2v.config.origins import Option, told
 from gpt2v.demo.config import SUB_RUNS, DemoConfig, demo_config
-from gpt2v.errors import within
+from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text
 from gpt2v.registry import TILE_SOURCES
 from gpt2v.run_layout import CONFIG, is_finished
 from gpt2v.runs import new_run, write_config
 
+DEFAULT_RUN = "runs/demo"
+
 
 def add_commands(commands: Any) -> None:
     """Add this command to argparse's group of commands."""
     demo = commands.add_parser("demo", help="train and measure a small GPT-2v, with a report")
-    run_options(demo, "runs/demo", resume=True)
+    run_options(demo, DEFAULT_RUN, resume=True)
+    demo.set_defaults(out=DEFAULT_RUN)
+    hardware_options(demo)
     demo.add_argument(
         "--preset",
         type=expanded_text,
@@ -35,24 +41,33 @@ def add_commands(commands: Any) -> None:
 def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
     drawn = args.tiles in (None, "sprites")
     preset = args.preset or ("default" if drawn else "photographs")
-    tiles = {"tiles.source": args.tiles, "tiles.path": args.tiles_path}
-    given = {key: value for key, value in tiles.items() if value}
-    config = demo_config(preset, {**given, **overrides}, Path(args.out))
-    from gpt2v.demo.run import run_demo, settled_demo
-    from gpt2v.report import write_report
-
-    quiet()
+    tiles = {
+        Option("tiles.source", "--tiles"): args.tiles,
+        Option("tiles.path", "--tiles-path"): args.tiles_path,
+    }
+    overrides = {**{key: value for key, value in tiles.items() if value}, **overrides}
+    config = demo_config(preset, overrides, Path(args.out))
+    origin = f"preset {preset}"
     with new_run(args.out, args.overwrite, args.resume) as run:
         if (run / CONFIG).is_file():
             load(DemoConfig, run / CONFIG, {})  # refuses a run that is not a demo
-        if is_finished(run):
-            write_config(run, settled_demo(config))
-            if not (run / "report" / "index.html").is_file():  # stopped before its last step
-                write_report(run)
-            print(f"run: {run} is finished already")
-            return
-        with within(f"preset {preset}: "):
-            done = run_demo(config, preset, run)
+        if not is_finished(run):
+            with told(origin, overrides):
+                check_demo(config, tuple(str(run / name) for name in SUB_RUNS))
+        with on_hardware(args):
+            with importing():
+                from gpt2v.demo.run import run_demo, settled_demo
+                from gpt2v.report import write_report
+
+            quiet()
+            if is_finished(run):
+                write_config(run, settled_demo(config))
+                if not (run / "report" / "index.html").is_file():  # stopped before its last step
+                    write_report(run)
+                print(f"run: {run} is finished already")
+                return
+            with told(origin, overrides):
+                done = run_demo(config, preset, run)
     print(
         f"text {done['text_accuracy']:.1%}, image {done['image_accuracy']:.1%}, "
         f"probe {done['probe_palette_accuracy']:.1%} of {done['n_questions']} questions about "

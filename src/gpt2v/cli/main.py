@@ -6,7 +6,6 @@ everything is cleaned up; so does a disk that cannot be written, standard output
 error is one line, too, with a file that tells more; see `crashes`.
 """
 
-import argparse
 import errno
 import io
 import os
@@ -16,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from gpt2v import __version__
-from gpt2v.cli import configs, data, demo, measuring, training
+from gpt2v.cli import ask, completion, configs, data, demo, measuring, training
 from gpt2v.cli.crashes import DEBUG, say_crash
 from gpt2v.cli.overrides import Parser, overrides_of, take_fields, take_imports, texts_of
 from gpt2v.errors import Stopped, UserError
@@ -128,7 +127,7 @@ def _say(text: str) -> None:
         say(text)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="gpt2v",
         description="Ask a small GPT-2 about the same grid as text and as a picture.",
@@ -139,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.notes.append(lambda: f"With the environment variable {DEBUG}=1 errors show a traceback.")
     parser.add_argument("--version", action="version", version=f"gpt2v {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for family in (demo, configs, data, training, measuring):
+    for family in (demo, configs, data, training, measuring, ask):
         family.add_commands(commands)
+    completion.add_commands(commands, _parser)
     return parser

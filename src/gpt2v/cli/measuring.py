@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from gpt2v.cli.before_torch import check_measured
 from gpt2v.cli.overrides import (
     Overrides,
     Parser,
@@ -12,17 +13,28 @@ from gpt2v.cli.overrides import (
     describe_fields,
     describe_names,
 )
-from gpt2v.cli.running import no_fields, quiet, run_directory, run_options
+from gpt2v.cli.running import (
+    hardware_options,
+    measuring_run,
+    no_fields,
+    on_hardware,
+    quiet,
+    run_options,
+)
 from gpt2v.config.base import Config
 from gpt2v.config.load import load, read_mapping
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.config.origins import told
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.data.suites.load import is_suite, suite_names
-from gpt2v.errors import UserError, within
+from gpt2v.errors import UserError
+from gpt2v.hardware.memory import importing
 from gpt2v.packaged import CONFIGS
 from gpt2v.paths import expanded_text
 from gpt2v.registry import SECTIONS
-from gpt2v.runs import new_run
+from gpt2v.runs import check_there
+
+_Measuring = Callable[[Any, Path], Any]
 
 
 def add_commands(commands: Any) -> None:
@@ -34,16 +46,23 @@ def add_commands(commands: Any) -> None:
         type=expanded_text,
         help="a named suite, or a YAML file (default: 1,000 3x3 grids)",
     )
-    run_options(evaluate, "runs/eval")
+    evaluate.words["--suite"] = suite_names
+    run_options(evaluate, "runs/eval-MODEL-SUITE, with a number if it exists")
+    hardware_options(evaluate)
     _say_defaults(evaluate)
-    describe_fields(evaluate, EvalConfig)
+    kinds: dict[str, type[Config]] = {
+        "for own grids": EvalConfig,
+        "with --suite NAME": SuiteEvalConfig,
+    }
+    describe_fields(evaluate, kinds, skip=["suite"])
     evaluate.set_defaults(command=_eval)
 
     probe = config_command(
         commands, "probe", ProbeConfig, _probe, "fit linear probes on the patch embeddings"
     )
     _say_defaults(probe)
-    run_options(probe, None)
+    run_options(probe, "runs/probe-MODEL-CONFIG, with a number if it exists")
+    hardware_options(probe)
     ablate = commands.add_parser(
         "ablate", help="replace parts of the input of a GPT-2v"
     ).add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
@@ -51,7 +70,8 @@ def add_commands(commands: Any) -> None:
         ablate, "tokens", LadderConfig, _ablate_tokens, "measure the ladder from text to picture"
     )
     _say_defaults(tokens)
-    run_options(tokens, None)
+    run_options(tokens, "runs/ladder-MODEL-CONFIG, with a number if it exists")
+    hardware_options(tokens)
 
     report = commands.add_parser("report", help="write the HTML report of one or more runs")
     report.add_argument("run", type=expanded_text, nargs="+", help="finished runs, of any command")
@@ -78,12 +98,19 @@ def _say_defaults(parser: Parser) -> None:
 
 def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
     config = eval_config(args.suite, overrides)
-    from gpt2v.eval.evaluate import evaluate_model
+    origin = args.suite or "command line"
+    with measuring_run(args, "eval", args.model, args.suite) as run:
+        with told(origin, overrides):
+            check_measured(config, args.model)
+        with on_hardware(args), told(origin, overrides):
+            with importing():
+                from gpt2v.eval.evaluate import evaluate_model
+            quiet()
+            _show(evaluate_model(args.model, config, run)["results"])
 
-    quiet()
-    with new_run(args.out, args.overwrite) as run, within(f"{args.suite or 'command line'}: "):
-        results = evaluate_model(args.model, config, run)
-    for row in results["results"]:
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    for row in rows:
         low, high = row["ci95"]
         print(
             f"{row.get('part', ''):12} {row['instruction']:11} {row['modality']:6} "
@@ -116,29 +143,47 @@ def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEv
 
 
 def _probe(args: argparse.Namespace, overrides: Overrides) -> None:
-    config = load(ProbeConfig, args.config, overrides)
-    from gpt2v.probe.probe import probe_model
+    def part() -> _Measuring:
+        from gpt2v.probing.probe import probe_model
 
-    _measure(config, probe_model, args)
+        return probe_model
+
+    _measure("probe", args, overrides, load(ProbeConfig, args.config, overrides), part)
 
 
 def _ablate_tokens(args: argparse.Namespace, overrides: Overrides) -> None:
-    config = load(LadderConfig, args.config, overrides)
-    from gpt2v.ablate.ladder import climb_model
+    def part() -> _Measuring:
+        from gpt2v.ablate.ladder import climb_model
 
-    _measure(config, climb_model, args)
+        return climb_model
+
+    _measure("ladder", args, overrides, load(LadderConfig, args.config, overrides), part)
 
 
-def _measure(config: Config, measure: Callable[[Any, Path], Any], args: argparse.Namespace) -> None:
-    quiet()
-    with new_run(run_directory(args), args.overwrite) as run, within(f"{args.config}: "):
-        measure(config, run)
-    print(f"run: {run}")
+def _measure(
+    kind: str,
+    args: argparse.Namespace,
+    overrides: Overrides,
+    config: ProbeConfig | LadderConfig,
+    part: Callable[[], _Measuring],
+) -> None:
+    """Measure; `part` imports torch, and returns the measurement."""
+    with measuring_run(args, kind, config.model, args.config) as run:
+        with told(args.config, overrides):
+            check_measured(config, config.model)
+        with on_hardware(args), told(args.config, overrides):
+            with importing():
+                measure = part()
+            quiet()
+            measure(config, run)
 
 
 def _report(args: argparse.Namespace, overrides: Overrides) -> None:
     no_fields(overrides, "the report")
-    from gpt2v.report import write_report
+    for run in args.run:
+        check_there(Path(run))
+    with importing():
+        from gpt2v.report import write_report
 
     sections = read_yaml(args.sections, "--sections") if args.sections else None
     print(f"report: {write_report(args.run, args.out, sections)}")

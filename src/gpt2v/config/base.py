@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo
 from gpt2v.config.choice import Choice
 
 # Part of every data hash. Increase it when a default value or a name changes its meaning.
-DATA_VERSION = 1
+DATA_VERSION = 2
 MOST = 10**12  # more than any real number of steps or samples
 
 
@@ -21,12 +21,15 @@ class Config(BaseModel):
         elsewhere: keys that do not belong here but that a user may try, with the reason or what to
             do instead; for error messages.
         unhashed: fields that hashes leave out, because they are only names in logs.
+        only_default: dotted keys of fields that can have only their default here, as those below
+            them, with `*` for numbers of lists; `--help` leaves them out.
         filled_later: whether what a user does not give is taken from elsewhere, not the default.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
     elsewhere: ClassVar[Mapping[str, str]] = {}
     unhashed: ClassVar[tuple[str, ...]] = ()
+    only_default: ClassVar[tuple[str, ...]] = ()
     filled_later: ClassVar[bool] = False
 
     def _awaits(self, name: str, info: ValidationInfo) -> bool:

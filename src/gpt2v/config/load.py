@@ -5,7 +5,7 @@ A mistake becomes a one-line error with the file, the key and what is allowed.
 
 import copy
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from gpt2v.config.base import Config
 from gpt2v.config.mistakes import first_mistake, impossible_value
+from gpt2v.config.origins import told, with_origin
 from gpt2v.config.yaml12 import dump_yaml, read_yaml
 from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
@@ -32,6 +33,11 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], origin: str) -> dict[
     Raises:
         UserError: a key leads to nothing in `base`.
     """
+    with told(origin, overrides):
+        return _merged(base, overrides)
+
+
+def _merged(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     result = copy.deepcopy(base)
     for key, value in overrides.items():
         node: Any = result
@@ -40,13 +46,13 @@ def merge(base: dict[str, Any], overrides: dict[str, Any], origin: str) -> dict[
             where: Any = part
             if isinstance(node, list):
                 if not _INDEX.fullmatch(part) or int(part) >= len(node):
-                    raise UserError(f"{origin}: {key}: '{part}' must be a number under {len(node)}")
+                    raise UserError(f"{key}: '{part}' must be a number under {len(node)}")
                 where = int(part)
             elif isinstance(node, dict):
                 if _INDEX.fullmatch(part) and int(part) in node:  # the number of a stage
                     where = int(part)
             else:
-                raise UserError(f"{origin}: {key}: no key '{part}': the value above is no mapping")
+                raise UserError(f"{key}: no key '{part}': the value above is no mapping")
             if following is not None and isinstance(_below(node, where), str):
                 node[where] = {"name": node[where]}  # `--projector.hidden_size` of `projector: mlp`
             if following is None:
@@ -78,14 +84,13 @@ def load(
         beside: top-level keys to ignore; other commands on the same data use them.
 
     Raises:
-        UserError: the file or a value is wrong; one line with the file, the key and what is
-            allowed.
+        UserError: the file or a value is wrong; one line with the file and the key, or the option
+            as it was typed, and what is allowed.
     """
-    later = kind.filled_later
-    if path is None:
-        return validate(kind, merge({}, overrides, "command line"), "command line", later)
-    data = {key: value for key, value in read_mapping(path).items() if key not in beside}
-    return validate(kind, merge(data, overrides, str(path)), str(path), later)
+    origin = "command line" if path is None else str(path)
+    content = {} if path is None else read_mapping(path)
+    data = {key: value for key, value in content.items() if key not in beside}
+    return validate(kind, merge(data, overrides, origin), origin, kind.filled_later, overrides)
 
 
 def read_mapping(path: str | Path) -> dict[str, Any]:
@@ -112,23 +117,29 @@ def read_mapping(path: str | Path) -> dict[str, Any]:
     return data
 
 
-def validate(kind: type[C], data: dict[str, Any], origin: str, filled_later: bool = False) -> C:
+def validate(
+    kind: type[C],
+    data: dict[str, Any],
+    origin: str,
+    filled_later: bool = False,
+    overrides: Iterable[str] = (),
+) -> C:
     """Validate a mapping.
 
     Args:
         origin: name of the file, for messages; may be empty.
         filled_later: whether what is not given is still to come, so that it is not compared.
+        overrides: dotted keys of the values that are not from the file, for messages.
 
     Raises:
         UserError: a value is wrong; one line about the first mistake.
     """
-    prefix = f"{origin}: " if origin else ""
     if fault := impossible_value(data):
-        raise UserError(f"{prefix}{fault}")
+        raise UserError(with_origin(fault, origin, overrides))
     try:
         return kind.model_validate(data, context={"filled_later": filled_later})
     except ValidationError as error:
-        raise UserError(f"{prefix}{first_mistake(kind, error)}") from None
+        raise UserError(with_origin(first_mistake(kind, error), origin, overrides)) from None
 
 
 def dump(config: Config) -> str:

@@ -1,5 +1,6 @@
 """Configurations of previews, exports, evaluations, probes, ladders and suites."""
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
@@ -124,6 +125,8 @@ class _HeldOutConfig(_MeasuringConfig, _DrawnConfig):
 class EvalConfig(_HeldOutConfig):
     """`gpt2v eval`: grids to measure a model on, and metrics."""
 
+    elsewhere: ClassVar[Mapping[str, str]] = {"parts": "only a named suite has parts"}
+
     grid: HeldOutGridConfig = HeldOutGridConfig()
     modalities: Modalities = Field(
         ["text", "image"], description="how the grids are shown; each is measured separately"
@@ -132,7 +135,10 @@ class EvalConfig(_HeldOutConfig):
         [Choice("accuracy", METRICS)], description="metrics computed from the records"
     )
     examples: int = Field(
-        24, ge=0, le=10_000, description="number of pictures saved for the report"
+        24,
+        ge=0,
+        le=10_000,
+        description="number of pictures saved for the report, if some are shown",
     )
 
     @property
@@ -161,6 +167,8 @@ class LadderConfig(_HeldOutConfig):
 
 class ProbeConfig(_MeasuringConfig):
     """`gpt2v probe`: linear probes of the patch embeddings before the projector, one per cell."""
+
+    only_default: ClassVar[tuple[str, ...]] = ("grid.picture.layout",)
 
     tiles: TilesConfig = TilesConfig()
     model: str = Field(description="GPT-2v to measure: a run of `mm train`, or a checkpoint")
@@ -206,6 +214,11 @@ class SuiteConfig(Config):
 class SuiteTilesConfig(EffectConfig):
     """A named suite with the tiles to draw it from."""
 
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("grid", "n_images", "split", "seed"), "a named suite has its own grids"
+    )
+    only_default: ClassVar[tuple[str, ...]] = ("tiles.augment",)
+
     suite: str = Field(description="name of the suite; `gpt2v data suites` lists them")
     tiles: TilesConfig = TilesConfig()
 
@@ -226,7 +239,10 @@ class SuiteEvalConfig(_MeasuringConfig, SuiteTilesConfig):
         [Choice("accuracy", METRICS)], description="metrics computed from the records"
     )
     examples: int = Field(
-        24, ge=0, le=10_000, description="number of pictures saved for the report"
+        24,
+        ge=0,
+        le=10_000,
+        description="number of pictures saved for the report, if some are shown",
     )
     features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 

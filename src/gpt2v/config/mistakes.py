@@ -27,7 +27,8 @@ def first_mistake(kind: type[BaseModel], error: ValidationError) -> str:
         first = next((one for one in errors if one["type"] == "extra_forbidden"), first)
     loc = [part for part in first["loc"] if not _is_tag(part) and part != "[key]"]
     key = one_line(".".join(str(part) for part in loc), 200)
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    others = error.error_count() - 1
+    more = f" (and {others} more mistake{'s' if others > 1 else ''})" if others else ""
     if first["type"] == "extra_forbidden":
         model = _model_at(kind, first["loc"][:-1])
         known = ", ".join(model.model_fields)

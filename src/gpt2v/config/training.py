@@ -1,6 +1,6 @@
 """One configuration for each type of training, and one for generating text."""
 
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -46,6 +46,11 @@ def _check_groups(data: DataConfig, train: TrainConfig) -> None:
 
 class LMConfig(Config):
     """`gpt2v lm train`: pre-train a GPT-2 on grids as text, on plain text, or on both."""
+
+    only_default: ClassVar[tuple[str, ...]] = (
+        "data.stages.*.mix.*.modality",
+        "data.stages.*.mix.*.picture",
+    )
 
     tiles: TilesConfig = TilesConfig()
     init: str | None = Field(
@@ -128,6 +133,8 @@ class GenerateConfig(Config):
 
 class EncoderConfig(Config):
     """`gpt2v encoder train`: contrastive pre-training of a CLIP on captioned scenes."""
+
+    only_default: ClassVar[tuple[str, ...]] = ("train.stage_groups", "train.eval_windows")
 
     tiles: TilesConfig = TilesConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()

@@ -14,6 +14,7 @@ from gpt2v.curriculum.validation import merit, validate
 from gpt2v.data.corpus.windows import TextBatch
 from gpt2v.data.render.batches import Batch
 from gpt2v.data.stream import Stream
+from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import stream_flops
 from gpt2v.model.losses import window_loss
@@ -115,6 +116,7 @@ def fit_stream(ready: Prepared, config: LMConfig | MMConfig, run: Path, started:
             run,
             ready.kind,
             started,
+            hardware=hardware_facts(),
             seed=train.seed,
             data_hash=stream.data_hash,
             class_names=ready.record.class_names,

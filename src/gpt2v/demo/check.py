@@ -19,7 +19,7 @@ from gpt2v.mm_train.train import prepare_mm
 from gpt2v.model.files import save_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import LoadedModel
-from gpt2v.probe.probe import check_probe
+from gpt2v.probing.probe import check_probe
 
 
 def check_demo(config: DemoConfig, ladder: LadderConfig, bank: TileBank, run: Path) -> None:

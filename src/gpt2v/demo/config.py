@@ -2,7 +2,7 @@
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
@@ -24,6 +24,14 @@ SUB_RUNS = ("encoder", "lm", "mm", "eval", "probe")  # those with a configuratio
 
 class DemoConfig(Config):
     """The configurations of all sub-runs. They share `tiles`, in the evaluation not augmented."""
+
+    only_default: ClassVar[tuple[str, ...]] = (
+        "eval.grid.form",
+        "eval.grid.noise",
+        "eval.grid.patches",
+        "eval.grid.augment.position_offset",
+        "eval.tiles.augment",
+    )
 
     tiles: TilesConfig
     encoder: EncoderConfig
@@ -75,7 +83,8 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
         data = merge(read_mapping(preset), overrides, preset)
         models = {"mm.lm": "lm", "mm.encoder": "encoder", "probe.model": "mm"}
         moved = {key: str(out / name) for key, name in models.items() if key not in overrides}
-        return validate(DemoConfig, merge(data, moved, preset), preset)
+        whole = merge(data, moved, preset)
+        return validate(DemoConfig, whole, preset, overrides=overrides)
     if preset not in presets():
         raise UserError(
             f"--preset: {preset}: no such preset; choose from {', '.join(presets())}, or give a "
@@ -101,10 +110,10 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
     data["probe"].setdefault("model", str(out / "mm"))
     if "seed" in data["eval"]:
         data["probe"].setdefault("seed", data["eval"]["seed"])
-    given = validate(DemoConfig, data, origin)
+    given = validate(DemoConfig, data, origin, overrides=overrides)
     if specs := last_grids(grids_of(given.mm.data)):
         trained = grid_as_trained(specs, given.eval.grid)
         data["eval"]["grid"] = filled(given.eval.grid, trained, "", {})
         largest = {key: bounds(data["eval"]["grid"][key])[1] for key in ("rows", "cols", "palette")}
         data["probe"].setdefault("grid", largest)
-    return validate(DemoConfig, data, origin)
+    return validate(DemoConfig, data, origin, overrides=overrides)

@@ -24,10 +24,11 @@ from gpt2v.encoder_train.train import scenes_hash, train_encoder
 from gpt2v.errors import UserError, within
 from gpt2v.eval.evaluate import Part, Scorers, evaluate, evaluation_data
 from gpt2v.features.sources import picture_source
+from gpt2v.hardware.device import hardware_facts
 from gpt2v.lm_train.train import settled_lm, train_lm
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.load import load_gpt2v, load_model
-from gpt2v.probe.probe import probe
+from gpt2v.probing.probe import probe
 from gpt2v.report import write_report
 from gpt2v.run_layout import FINISHED, RUNS, has_checkpoint, is_finished, mark
 from gpt2v.storage.files import writing
@@ -74,7 +75,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     mark(run, (*SUB_RUNS, "ladder"))
     begin = time.monotonic()
     bank = load_bank(config.tiles)
-    bank.content_hash("train")  # makes the bank draw its tiles
+    assert len(bank.splits["train"].pixels)  # draws them, so that this time is told apart
     seconds["tiles"] = round(time.monotonic() - begin, 1)
     if not all(is_finished(run / name) for name in ("encoder", "lm", "mm")):
         check_demo(config, ladder_config(config), bank, run)
@@ -110,6 +111,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     everywhere = probed["results"][0]
     seconds["total"] = round(sum(seconds.values()), 1)
     results = {
+        "hardware": hardware_facts(),
         "preset": preset,
         "tiles": bank.name,
         "data_hash": measured["data_hash"],

@@ -21,7 +21,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts
 from gpt2v.encoder_train.zero_shot import scoring_grid, zero_shot_accuracy
 from gpt2v.errors import UserError
-from gpt2v.hardware.device import place
+from gpt2v.hardware.device import hardware_facts, place
 from gpt2v.model import clip as clips
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import vision_flops
@@ -79,6 +79,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         run,
         "encoder",
         started,
+        hardware=hardware_facts(),
         seed=config.train.seed,
         data_hash=hashed,
         class_names=bank.class_names,

@@ -16,16 +16,16 @@ import pyarrow as pa
 from gpt2v import runs
 from gpt2v.config.base import hash_of
 from gpt2v.config.choice import choose
-from gpt2v.config.effect import has_default
 from gpt2v.config.measuring import EvalConfig, SuiteEvalConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.baselines import Tally, tally
-from gpt2v.data.suites.load import load_suite
+from gpt2v.data.suites.load import chosen_parts, load_suite
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
 from gpt2v.eval.records import record_table
 from gpt2v.features.sources import picture_source
+from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.load import load_model
 from gpt2v.model.scoring import Records, Scorer, score_all
 from gpt2v.registry import METRICS
@@ -67,7 +67,7 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
     config = filled.config
     if set(config.modalities) != {"text"} and loaded.gpt2v is None:
         raise UserError(
-            f"modalities: {model} is a GPT-2 without vision tower; use --modalities '[text]'"
+            f"modalities: {model} is a GPT-2 without vision tower; use --modalities text"
         )
     bank = filled.bank(config.tiles)
     parts = parts_of(config, bank)
@@ -94,24 +94,10 @@ def parts_of(config: EvalConfig | SuiteEvalConfig, bank: TileBank) -> list[Part]
     if isinstance(config, EvalConfig):
         return [Part(evaluation_data(config, bank), modalities=list(config.modalities))]
     suite = load_suite(config.suite)
-    names = [part.name for part in suite.parts]
-    for name in config.parts or []:
-        if name not in names:
-            raise UserError(f"parts: {config.suite} has no part {name}, but {', '.join(names)}")
-    parts = []
-    for part in suite.parts:
-        modalities: list[str] = [m for m in part.modalities if m in config.modalities]
-        if modalities and part.name in (config.parts or names):
-            parts.append(Part(part_data(suite, part, bank), part.name, modalities))
-    for name in config.parts or []:
-        if parts and name not in [part.name for part in parts]:
-            raise UserError(f"parts: {name} of {config.suite} is not shown as {config.modalities}")
-    shown = {modality for part in parts for modality in part.modalities}
-    for modality in config.modalities:
-        if parts and modality not in shown and not has_default(config, "modalities"):
-            raise UserError(f"modalities: no part of {config.suite} is shown as {modality}")
-    if not parts:
-        raise UserError(f"modalities: no part of {config.suite} is shown as {config.modalities}")
+    parts = [
+        Part(part_data(suite, part, bank), part.name, modalities)
+        for part, modalities in chosen_parts(config)
+    ]
     check_bank(suite, config.suite, bank)
     return parts
 
@@ -213,7 +199,8 @@ def evaluate(
         if pairs:
             gap = gap_between(pairs)
     write_parquet(run / RECORDS, pa.concat_tables(tables))
-    save_examples(parts[0].data, config.examples, run / "examples")
+    if set(config.modalities) != {"text"}:
+        save_examples(parts[0].data, config.examples, run / "examples")
     comparison.say()
     hashes = [part.data.hash for part in parts]
     suite: dict[str, Any] = {}
@@ -224,6 +211,7 @@ def evaluate(
         run,
         "eval",
         started,
+        hardware=hardware_facts(),
         seed=parts[0].data.seed,
         data_hash=hashes[0] if len(hashes) == 1 else hash_of(*hashes),
         results=rows,

@@ -1,33 +1,96 @@
-"""The device that a model runs on, and the attention implementation that is fastest there."""
+"""The device that models run on, and the attention implementation that is fastest there."""
 
-from typing import TypeVar
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from transformers import PreTrainedModel
 
-from gpt2v.hardware.onednn import use_onednn
+from gpt2v.errors import UserError
 
-M = TypeVar("M", bound=PreTrainedModel)
+if TYPE_CHECKING:  # its import takes seconds; whether a device is there is told before
+    from transformers import PreTrainedModel
+
+M = TypeVar("M", bound="PreTrainedModel")
+
+_chosen: ContextVar[torch.device | None] = ContextVar("_chosen", default=None)
 
 
-def best_device() -> torch.device:
-    """CUDA or MPS if available, else the CPU."""
+@contextmanager
+def hardware(device: str = "auto", threads: int | None = None) -> Iterator[None]:
+    """Models of this block run on a device, and on a CPU with a number of threads.
+
+    Args:
+        device: cpu, cuda, cuda:NUMBER, mps, or auto for the best one.
+        threads: none: as many as torch takes by itself (OMP_NUM_THREADS, or all cores).
+
+    Raises:
+        UserError: the device is not there.
+    """
+    before = torch.get_num_threads()
+    token = _chosen.set(None if device == "auto" else _found(device))
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield
+    finally:
+        _chosen.reset(token)
+        if threads is not None:
+            torch.set_num_threads(before)
+
+
+def _found(name: str) -> torch.device:
+    """The device with this name, which is there."""
+    there = devices()
+    if name not in there:
+        raise UserError(f"--device: {name}: is not there; this machine has {', '.join(there)}")
+    device = torch.device(name)
+    if device.index is not None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError(f"--device: {name}: several processes need one each; choose cuda")
+        torch.cuda.set_device(device)
+    return device
+
+
+def devices() -> list[str]:
+    """The names of the devices that are there."""
+    names = ["cpu"]
+    if torch.cuda.is_available():
+        names += ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return names
+
+
+def chosen_device() -> torch.device:
+    """The device of `hardware`, or if that is auto: CUDA or MPS if available, else the CPU."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    return accelerator or torch.device("cpu")
+    return _chosen.get() or accelerator or torch.device("cpu")
+
+
+def hardware_facts() -> dict[str, Any]:
+    """What results may depend on: the device, with its name, and the number of threads."""
+    device = chosen_device()
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    return {"device": f"{device}{name}", "threads": torch.get_num_threads()}
 
 
 def place(model: M, fused_attention: bool = False) -> M:
-    """Move the model to the best device and return it.
+    """Move the model to the chosen device and return it.
 
     On a CPU, attention is computed as separate matrix products unless `fused_attention` is set. For
     the few hundred tokens of a picture or a grid, with our own masks, the backward pass of torch's
     fused attention takes several times as long there. Plain causal attention is a little faster
     with it.
     """
-    device = best_device()
+    device = chosen_device()
     eager = device.type == "cpu" and not fused_attention
     model.set_attn_implementation("eager" if eager else "sdpa")
     if device.type == "cpu":
+        from gpt2v.hardware.onednn import use_onednn  # imports transformers
+
         use_onednn(model)
     moved: M = model.to(device)
     return moved

@@ -26,7 +26,8 @@ from gpt2v.errors import UserError, within
 from gpt2v.hardware.device import place
 from gpt2v.hardware.memory import check_blocks_fit
 from gpt2v.messages import say
-from gpt2v.model.files import find_checkpoint, gpt2_config, save_tokenizer
+from gpt2v.model.files import gpt2_config, save_tokenizer
+from gpt2v.model.found import find_checkpoint
 from gpt2v.model.load import load_model
 from gpt2v.model.packed import Reader
 from gpt2v.train.distributed import rank, rank_0_first

@@ -1,4 +1,7 @@
-"""`gpt2v mm export RUN --to DIR`: save a GPT-2v as a stock LLaVA, and upload it on request."""
+"""`gpt2v mm export RUN --to DIR`: save a GPT-2v as a stock LLaVA, and upload it on request.
+
+Torch is imported when everything that can be refused without it has been checked.
+"""
 
 import json
 import re
@@ -7,12 +10,8 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from huggingface_hub import HfApi
-from safetensors import SafetensorError
-
 from gpt2v.errors import UserError, first_line, within
-from gpt2v.model.llava import check_llava, n_vision_tokens, save_llava
-from gpt2v.model.load import load_gpt2v
+from gpt2v.model.found import check_run_imports, find_checkpoint, read_config
 from gpt2v.paths import expanded
 from gpt2v.progress import waited
 from gpt2v.runs import restored
@@ -23,6 +22,8 @@ from gpt2v.storage.names import is_passing
 from gpt2v.storage.ownership import owned
 from gpt2v.storage.places import check_place
 from gpt2v.storage.replacing import FolderKind
+
+_ADVICE = "choose another folder, or use --overwrite"
 
 
 def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
@@ -41,8 +42,12 @@ def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
             stack.enter_context(owned(to))
             EXPORTS.restore(to)
             there = _check_target(to, overwrite)
-        if not restored(expanded(run)).exists():  # a hub id is never a GPT-2v of ours
-            raise UserError(f"run: {run}: no such run or checkpoint")
+        _check_run(run)
+        from safetensors import SafetensorError
+
+        from gpt2v.model.llava import check_llava, n_vision_tokens, save_llava
+        from gpt2v.model.load import load_gpt2v
+
         loaded, model = load_gpt2v(run, "run", for_inference=False)
         with within(f"{run}: "):
             check_llava(model, loaded.tokenizer)
@@ -59,6 +64,28 @@ def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
         f"{n_vision_tokens(model)} vision tokens for each picture; exact if a picture fills the "
         f"tower's {side}x{side} pixels or is scaled to do so (LLaVA reads every patch)"
     )
+
+
+def check_export(run: str, to: Path, overwrite: bool) -> None:
+    """Check what needs no torch, before it is imported.
+
+    Raises:
+        UserError: there is no such run, or `to` must not be replaced.
+    """
+    to = to.resolve()
+    with within("--to: "):
+        check_place(to, "an export")
+        if to.exists() and not (to.is_dir() and not any(to.iterdir())):
+            EXPORTS.check_replaceable(to, overwrite, _ADVICE)
+    _check_run(run)
+
+
+def _check_run(run: str) -> None:
+    if not restored(expanded(run)).exists():  # a hub id is never a GPT-2v of ours
+        raise UserError(f"run: {run}: no such run or checkpoint")
+    path = find_checkpoint(run, "run", whole=False)
+    check_run_imports(path)
+    read_config(path, "run")
 
 
 def check_push(name: str | None, public: bool) -> None:
@@ -82,6 +109,8 @@ def push(folder: Path, name: str, public: bool) -> str:
         UserError: the upload fails, or the repository exists and is public without `public`, or
             private with it.
     """
+    from huggingface_hub import HfApi
+
     try:
         api = HfApi()
         address = str(api.create_repo(name, private=not public, exist_ok=True))
@@ -110,7 +139,7 @@ def _check_target(to: Path, overwrite: bool) -> bool:
     """
     if not to.exists() or (to.is_dir() and not any(to.iterdir())):
         return False
-    EXPORTS.check_replaceable(to, overwrite, "choose another folder, or use --overwrite")
+    EXPORTS.check_replaceable(to, overwrite, _ADVICE)
     sums = read_manifest(to) or {}
     there = {name: value for name, value in sums.items() if (to / name).exists()}
     changed = damaged(to, there)

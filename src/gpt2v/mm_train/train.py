@@ -22,7 +22,7 @@ from gpt2v.errors import UserError
 from gpt2v.features.sources import training_source
 from gpt2v.hardware.device import place
 from gpt2v.model.encoders import encoder_config, family_of, load_encoder, new_encoder
-from gpt2v.model.files import find_checkpoint
+from gpt2v.model.found import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.model.packed import Reader

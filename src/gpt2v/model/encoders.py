@@ -27,7 +27,8 @@ from gpt2v.errors import UserError, first_line
 from gpt2v.hardware.memory import check_blocks_fit
 from gpt2v.hub import needed_file
 from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
-from gpt2v.model.files import load_pretrained, read_config
+from gpt2v.model.files import load_pretrained
+from gpt2v.model.found import read_config
 from gpt2v.model.preprocessor import read_normalisation
 from gpt2v.registry import ENCODER_FAMILIES
 

@@ -1,6 +1,7 @@
 """Checkpoints as Hugging Face directories: weights, configuration and tokenizer together."""
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,23 +15,15 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from gpt2v.data.data_files import check_here
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, n_ids
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.errors import UserError, first_line, within
-from gpt2v.hub import looks_local, needed_file, refuse_auto_map, refuse_code
-from gpt2v.messages import shown
+from gpt2v.errors import UserError, first_line
 from gpt2v.model.families import OTHER_PARTS
+from gpt2v.model.found import read_config
 from gpt2v.model.weights import check_loaded, weight_files
-from gpt2v.paths import expanded
 from gpt2v.progress import waited
-from gpt2v.run_layout import checkpoints_of
-from gpt2v.runs import restored
-from gpt2v.storage.manifest import verify
-from gpt2v.train import checkpoints
 
 M = TypeVar("M", bound=PreTrainedModel)
-_PARTS = ("text_config", "vision_config")  # configurations of the parts of a model
 
 
 def save_pretrained(folder: Path, model: PreTrainedModel, tokenizer: Tokenizer) -> None:
@@ -76,74 +69,6 @@ def wrap_tokenizer(tokenizer: Tokenizer, **options: Any) -> PreTrainedTokenizerF
         additional_special_tokens=[IMAGE],
         **options,
     )
-
-
-def find_checkpoint(model: str, key: str) -> str:
-    """The path of a run's newest checkpoint, or the given checkpoint directory or hub id itself.
-
-    Args:
-        model: a run, a checkpoint directory or a hub id.
-        key: name of the setting, for messages.
-
-    Raises:
-        UserError: a local path has no checkpoint, or its files do not match its manifest.
-    """
-    with within(f"{key}: "):
-        path = restored(expanded(model))
-    if not path.exists():
-        if looks_local(model):
-            raise UserError(f"{key}: {model}: no such run or checkpoint")
-        return model
-    if checkpoints.folder_of(path).is_dir():
-        steps = checkpoints_of(path)
-        if not steps:
-            raise UserError(f"{key}: {model}: this run has no checkpoint")
-        path = steps[-1]
-    if not (path / "config.json").is_file():
-        raise UserError(f"{key}: {model}: no config.json here; expected a run or a checkpoint")
-    fault = verify(path)
-    if fault:
-        raise UserError(f"{key}: {fault}")
-    return str(path)
-
-
-def read_config(path: str, key: str) -> dict[str, Any]:
-    """The content of a checkpoint's config.json.
-
-    Args:
-        path: a folder or a hub id.
-        key: name of the setting, for messages.
-
-    Raises:
-        UserError: it cannot be read, the checkpoint needs Python code of its own, or its weights
-            are quantised.
-    """
-    try:
-        file = needed_file(path, "config.json")
-        refuse_code(file.parent, key)
-        with within(f"{key}: "):
-            check_here(file)
-        config = json.loads(file.read_text("utf-8"))
-    except UserError:
-        raise
-    except ValueError:  # also bytes that are not UTF-8
-        raise UserError(f"{key}: {path}: cannot be loaded: '{file}' is not a JSON file") from None
-    except Exception as error:  # hub, file and format errors have no common type
-        raise UserError(f"{key}: {path}: cannot be loaded: {first_line(error)}") from None
-    return _checked(config, f"{key}: {path}: config.json")
-
-
-def _checked(config: Any, where: str) -> dict[str, Any]:
-    """A configuration, unless it is none, or that of a model that cannot be opened."""
-    if not isinstance(config, dict):
-        raise UserError(f"{where}: must hold a mapping of keys to values, not {shown(config)}")
-    refuse_auto_map(config, where)
-    for key, part in {"": config, **{f"{name}.": config.get(name) for name in _PARTS}}.items():
-        if key.removesuffix(".") in config and not isinstance(part, dict):
-            raise UserError(f"{where}: {key[:-1]}: must be a mapping, not {shown(part)}")
-        if part and part.get("quantization_config") is not None:
-            raise UserError(f"{where}: {key}quantization_config: quantised weights cannot be used")
-    return config
 
 
 def load_pretrained(
@@ -255,6 +180,20 @@ def add_rows(lm: GPT2LMHeadModel, size: int) -> None:
     lm.resize_token_embeddings(size, mean_resizing=False)
     for layer in (lm.get_input_embeddings(), lm.get_output_embeddings()):  # may be the same rows
         layer.weight[rows:] = layer.weight[:rows].mean(0)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """`quiet_transformers` in this block only, for functions that a user's own program calls."""
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    quiet_transformers()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def quiet_transformers() -> None:

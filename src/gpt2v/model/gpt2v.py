@@ -181,6 +181,7 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
         pixel_values: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        image_tokens: Tensor | None = None,
         **kwargs: Any,
     ) -> CausalLMOutput:
         """Logits of one sequence per row, as a stock `LlavaForConditionalGeneration` computes them.
@@ -191,7 +192,28 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
             pixel_values: (P, 3, S, S) all pictures, in the order of their placeholders.
             attention_mask: (B, T), or additive (B, 1, T, T).
             position_ids: (B, T).
+            image_tokens: (M, 2) for each placeholder, in order: its picture, and the number of the
+                vision token that replaces it, in the order of `vision_tokens`. A grid that does not
+                fill its picture has no placeholders for the rest. None: there is one for each
+                vision token.
             kwargs: further arguments of `GPT2LMHeadModel`.
+
+        Raises:
+            ValueError: the number of placeholders is not the number of vision tokens.
+        """
+        embeds = self.input_embeds(input_ids, pixel_values, image_tokens)
+        output: CausalLMOutput = self.language_model(
+            inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids, **kwargs
+        )
+        return output
+
+    def input_embeds(
+        self,
+        input_ids: Tensor,
+        pixel_values: Tensor | None = None,
+        image_tokens: Tensor | None = None,
+    ) -> Tensor:
+        """The language model's input embeddings (B, T, D); for the arguments see `forward`.
 
         Raises:
             ValueError: the number of placeholders is not the number of vision tokens.
@@ -201,16 +223,15 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
         tokens = embeds.new_empty(0, 0, embeds.shape[-1])
         if pixel_values is not None:
             tokens = self.vision_tokens(pixel_values)
-            if self.config.class_token:
+            if image_tokens is not None:
+                tokens = tokens[image_tokens[:, 0], image_tokens[:, 1]][None]
+            elif self.config.class_token:
                 tokens = torch.cat([tokens[:, -1:], tokens[:, :-1]], dim=1)
         n_tokens, n_placeholders = tokens.shape[0] * tokens.shape[1], int(is_image.sum())
         if n_tokens != n_placeholders:
             raise ValueError(f"{n_placeholders} image tokens stand for {n_tokens} vision tokens")
-        embeds = embeds.masked_scatter(is_image, tokens.to(embeds.dtype))
-        output: CausalLMOutput = self.language_model(
-            inputs_embeds=embeds, attention_mask=attention_mask, position_ids=position_ids, **kwargs
-        )
-        return output
+        whole: Tensor = embeds.masked_scatter(is_image, tokens.to(embeds.dtype))
+        return whole
 
 
 AutoConfig.register(GPT2vConfig.model_type, GPT2vConfig, exist_ok=True)

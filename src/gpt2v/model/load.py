@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Literal
 
 from tokenizers import Tokenizer
@@ -13,9 +12,9 @@ from gpt2v.data.text_pieces import IMAGE, PieceTable, n_ids
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
-from gpt2v.extensions import check_imports
 from gpt2v.hardware.device import place
-from gpt2v.model.files import find_checkpoint, load_gpt2, load_pretrained, read_config
+from gpt2v.model.files import load_gpt2, load_pretrained
+from gpt2v.model.found import check_run_imports, find_checkpoint, read_config
 from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer
@@ -95,8 +94,7 @@ def load_model(
         UserError: there is no such model, its files are damaged, or it is of another type.
     """
     path = find_checkpoint(model, key)
-    for folder in (Path(path), *list(Path(path).parents)[:2]):  # checkpoint, checkpoints/, run
-        check_imports(folder)
+    check_run_imports(path)
     model_type = read_config(path, key).get("model_type")
     if kind == "gpt2v" and model_type != GPT2vConfig.model_type:
         raise UserError(

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
 from gpt2v.run_layout import FINISHED, METRICS, RECORDS, has_this_format
-from gpt2v.runs import restored
+from gpt2v.runs import check_there
 from gpt2v.storage.files import reason
 
 Row = dict[str, Any]
@@ -79,8 +79,7 @@ def load_run(folder: Path) -> Run:
     Raises:
         UserError: there is no run, another version wrote it, or one of its files is damaged.
     """
-    if not restored(folder).is_dir():
-        raise UserError(f"{folder}: no such run directory")
+    check_there(folder)
     check_imports(folder)
     results = _results(folder / FINISHED)
     kind = results.get("kind")
@@ -113,7 +112,7 @@ def load_run(folder: Path) -> Run:
         probe_records=probe_records,
         ladder=_rows(folders, "ladder", ("rung", "accuracy")),
         curves={
-            name: _lines(folders[name] / METRICS)
+            name: read_lines(folders[name] / METRICS)
             for name in TRAININGS
             if name in folders and (folders[name] / METRICS).exists()
         },
@@ -260,7 +259,12 @@ def _classes(records: Table) -> list[str]:
     return [*names, *sorted(seen - names.keys() - {None})]
 
 
-def _lines(path: Path) -> list[Row]:
+def read_lines(path: Path) -> list[Row]:
+    """The lines of a metrics.jsonl; each has a `step`.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
     rows: list[Row] = []
     try:
         text = path.read_text(encoding="utf-8")

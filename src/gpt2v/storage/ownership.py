@@ -14,15 +14,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
-from gpt2v.errors import UserError
+from gpt2v.errors import Taken, UserError
 from gpt2v.messages import say
 from gpt2v.storage.files import check_writable, reason
 from gpt2v.storage.folders import remove_unfinished
 from gpt2v.storage.names import lock_of, owned_by, owner_of, resolved
+
+if TYPE_CHECKING:  # imported where it is used: a command that ends with a mistake needs it not
+    from filelock import FileLock
 
 
 @contextmanager
@@ -36,12 +37,14 @@ def owned(path: Path, wait: bool = False) -> Iterator[None]:
         wait: wait for another process that owns it, instead of an error.
 
     Raises:
-        UserError: another process owns it, or a folder above it; or the folder above it cannot be
-            written.
+        Taken: another process owns it.
+        UserError: another process owns a folder above it, or that cannot be written.
     """
     whole = resolved(path)
     if not whole.name:
         raise UserError(f"{path}: is the root of a disk; choose a folder in it")
+    from filelock import FileLock
+
     made = [folder for folder in whole.parents if not folder.exists()]
     lock = FileLock(lock_of(whole), timeout=0)
     try:
@@ -87,6 +90,8 @@ def _check_free(other: Path, path: Path) -> None:
     """Refuse if another process owns a folder; the lock of a process that was killed is removed."""
     if not other.name or not lock_of(other).exists():
         return
+    from filelock import FileLock, Timeout
+
     for _ in range(5):  # others may be looking, too
         try:
             with FileLock(lock_of(other), timeout=0):
@@ -102,13 +107,15 @@ def _check_free(other: Path, path: Path) -> None:
         raise UserError(f"{path}: {other} is in use by {_described(found)}")
 
 
-def _acquire(lock: FileLock, path: Path, wait: bool) -> None:
+def _acquire(lock: "FileLock", path: Path, wait: bool) -> None:
+    from filelock import Timeout
+
     try:
         lock.acquire()
     except Timeout:
         who = _described(_read_owner(resolved(path)))
         if not wait:
-            raise UserError(f"{path}: is in use by {who}") from None
+            raise Taken(f"{path}: is in use by {who}") from None
         say(f"{path}: waiting for {who}")
         lock.acquire(timeout=-1, poll_interval=0.2)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpt2v.errors import Stopped, UserError
+from gpt2v.errors import Stopped, Taken, UserError
 from gpt2v.messages import say
 from gpt2v.storage.folders import remove_directory
 from gpt2v.storage.names import next_replaced, replaced, resolved
@@ -57,17 +57,18 @@ class FolderKind(ABC):
             advice: what to do if not.
 
         Raises:
-            UserError: it is not ours, or not only ours, or in use, or `allowed` is false.
+            Taken: it is not ours, or `allowed` is false.
+            UserError: it is not only ours, or in use.
         """
         if not path.is_dir():
-            raise UserError(f"{path}: is a file; {self.article} needs a folder")
+            raise Taken(f"{path}: is a file; {self.article} needs a folder")
         if not self.is_ours(path):
-            raise UserError(
+            raise Taken(
                 f"{path}: is not empty and is not {self.article}; choose another {self.option}"
             )
         if not allowed:
             what = self.article if self.is_finished(path) else f"an unfinished {self.name}"
-            raise UserError(f"{path}: already holds {what}; {advice}")
+            raise Taken(f"{path}: already holds {what}; {advice}")
         check_place(path, self.article)
         check_free_inside(path)
         other = next(self.foreign(path), None)

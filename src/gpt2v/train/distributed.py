@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gpt2v.errors import UserError
+from gpt2v.hardware.device import chosen_device
 from gpt2v.stopping import abandon
 
 T = TypeVar("T")
@@ -37,7 +38,7 @@ def processes() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield
         return
-    on_gpu = torch.cuda.is_available()
+    on_gpu = chosen_device().type == "cuda"
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     dist.init_process_group("nccl" if on_gpu else "gloo")

@@ -8,7 +8,7 @@ shown as pictures. A model without a run is measured with the defaults of the co
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gpt2v.config.base import Config
 from gpt2v.config.data import DataConfig
@@ -16,11 +16,12 @@ from gpt2v.config.effect import EffectConfig
 from gpt2v.config.grids import GridConfig, ProbeGridConfig, ViewConfig
 from gpt2v.config.load import read_mapping, validate
 from gpt2v.config.pictures import PictureConfig, TilesConfig
-from gpt2v.data.tiles.bank import TileBank
-from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError, within
 from gpt2v.run_layout import CHECKPOINTS, CONFIG
 from gpt2v.runs import restored
+
+if TYPE_CHECKING:
+    from gpt2v.data.tiles.bank import TileBank
 
 C = TypeVar("C", bound=EffectConfig)
 
@@ -120,14 +121,20 @@ class Filled(Generic[C]):
         what = ", ".join(f"{key} {value}" for key, value in self.taken.items())
         return f"{self.run}: measured as trained: {what}" if self.differs else ""
 
-    def bank(self, tiles: TilesConfig) -> TileBank:
+    @property
+    def origin_of_tiles(self) -> str:
+        """Before messages about the path of the tiles: where it was taken from, or empty."""
+        return f"{self.run / CONFIG}: " if self.run and "tiles.path" in self.taken else ""
+
+    def bank(self, tiles: TilesConfig) -> "TileBank":
         """The tiles of the configuration.
 
         Raises:
             UserError: they cannot be loaded; names the run if its path was taken.
         """
-        origin = f"{self.run / CONFIG}: " if self.run and "tiles.path" in self.taken else ""
-        with within(origin):
+        from gpt2v.data.tiles.load import load_bank  # every command reads this file
+
+        with within(self.origin_of_tiles):
             return load_bank(tiles)
 
 

@@ -176,9 +176,9 @@ def test_the_hash_of_the_real_cifar10_has_not_changed():
     if bank.counts.sum() != 55_000:
         pytest.skip("the hash is of 50,000 training and 5,000 test pictures")
     assert hashes_of(bank) == {
-        "train": "99785d67fda762593dea41bcec90365d5296fdf4c916e14e71e2d8807e07d362",
-        "val": "3fea6af9b9c4e557c4f824abdb85f1454ca38cc157d29ec9e2502b393e4cda30",
-        "test": "1c31a2e3dc11a15ec3bc91220c9aa83c6feb81f80682f2e0d9186187573c2863",
+        "train": "c803bf523291da54f374ad5c9287ac3b059d0ab1076d31ddca50b0073d3c025e",
+        "val": "8ed2d3d4278618128ad308c33f1731f54aadbd4d3d41ee4611e527af861472fb",
+        "test": "fc33b6b36f932f0340c81889ce73aeeca162aa53653a33b3eedbdce8cc60b765",
     }
 
 

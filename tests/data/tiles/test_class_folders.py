@@ -15,7 +15,7 @@ from gpt2v.data.tiles.load import load_bank
 from helpers import check_disjoint, hashes_of, wrong_tiles
 
 # The first digits of the hashes of `helpers.picture_folder(root, n=6)`.
-HASHES = {"train": "42f236caec090972", "val": "179b4f8d39d2100c", "test": "bd6d56e6f79f46f3"}
+HASHES = {"train": "e45f7effbbc97ed6", "val": "f120cddde8def421", "test": "d7b5ab2c5aef34ab"}
 
 
 def config(root, **changes):
@@ -236,4 +236,5 @@ def test_the_same_picture_in_two_classes_is_refused_in_any_split(root, suffix):
 
 def test_folders_of_pictures_have_the_hashes_they_had(tmp_path):
     root = helpers.picture_folder(tmp_path / "f", n=6)
-    assert {split: h[:16] for split, h in hashes_of(load_bank(config(root))).items()} == HASHES
+    pixels = helpers.by_pixels(load_bank(config(root)))  # other versions of zlib: other files
+    assert {split: h[:16] for split, h in hashes_of(pixels).items()} == HASHES

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import helpers
 from gpt2v.config.base import hash_of
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.load import dump, load, validate
@@ -17,6 +18,7 @@ from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.pictures import compose
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.scenes import draw_scenes
+from gpt2v.data.tiles import sprites
 from gpt2v.data.tiles.augment import augment
 from gpt2v.data.tiles.bank import SPLITS, class_of, split_of
 from gpt2v.data.tiles.load import load_bank
@@ -24,11 +26,11 @@ from gpt2v.errors import UserError
 from helpers import all_tiles, check_disjoint, hashes_of, repainted
 
 AUGMENTED = TileAugmentConfig(flip=True, crop=0.3, jitter=0.2, blur=1, noise=5)
-# SHA-256 of sprites with `per_class: 20, size: 16`
+# SHA-256 of the pixels of sprites with `per_class: 20, size: 16`
 SPRITES = {
-    "train": "c45f0d5c16a4bdd0731c3ab4598cbfc796641225ba8c0ec1a5122a7e6f18fceb",
-    "val": "95597001276e2605a1d006d748f34e5a7f87253c006d44b94d0c5017941c56ba",
-    "test": "243401195026ca4d824b5f5faf4bc1f2e161f5482a033cb22afb2e865be02323",
+    "train": "1a9479d383718484518da2dc1255155caca2af95f206127837a88d2c10495102",
+    "val": "a4230ab57f161d0c6c50ecd7351857b1f5d45fbff046d605a1e25d605b7b275b",
+    "test": "fc7c794eef76d8fa955ee3f36d0e7d9742c40bcdaca7eca08802b3068e548810",
 }
 
 
@@ -89,6 +91,8 @@ def test_another_seed_draws_other_sprites_and_changes_the_hash(bank):
 
 
 def test_the_hash_covers_everything_about_the_tiles_and_has_not_changed(bank):
+    bank = helpers.by_pixels(bank)
+
     def flipped(pixels, _):
         pixels = pixels.copy()
         pixels[-1, -1, -1, -1] ^= 1
@@ -121,6 +125,21 @@ def test_the_hash_covers_everything_about_the_tiles_and_has_not_changed(bank):
     assert len({hashes["train"] for hashes in (*varied, renamed, SPRITES)}) == 4
     for hashes in varied:  # only training tiles are augmented
         assert {k for k, v in hashes.items() if v != SPRITES[k]} == {"train"}
+
+
+def test_the_version_of_sprites_stands_for_their_pixels(bank):
+    """If the test above fails for other drawings: increase `sprites.VERSION`, then mend both."""
+    recipe = "9ae59c11adf5b432e672e6d992c1bc0b337c08c2d0b6081809052c81750a5f57"
+    assert (sprites.VERSION, bank.content_hash("train")) == (1, recipe)
+    changes = ({"size": 17}, {"seed": 1}, {"per_class": 30})
+    others = [load_bank(TilesConfig(**{"per_class": 20, "size": 16, **c})) for c in changes]
+    assert len({own.content_hash("train") for own in (bank, *others)}) == 4
+
+
+def test_another_version_of_sprites_changes_the_hash(bank, monkeypatch):
+    monkeypatch.setattr(sprites, "VERSION", sprites.VERSION + 1)
+    other = load_bank(TilesConfig(per_class=20, size=16))
+    assert all(other.content_hash(split) != bank.content_hash(split) for split in SPLITS)
 
 
 def test_configurations_are_written_with_all_fields_and_defaults_change_no_hash(tmp_path):

@@ -101,6 +101,18 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
     return _corpus(config, name, tokenizer, (files[0].tokens, files[1].tokens), files)
 
 
+def check_corpus(config: CorpusConfig) -> None:
+    """Check that a corpus is there; no text is read, and a hub is not asked.
+
+    Raises:
+        UserError: no such file or folder, or no files of text in it.
+    """
+    with within("corpus: "):
+        path = expanded(config.corpus)
+    if not (_is_pair(path) or _is_tokens(path)):
+        sources_of(config)
+
+
 def corpus_texts(config: CorpusConfig, limit_bytes: int = 100_000_000) -> Iterator[str]:
     """Training documents for a tokenizer, until they have `limit_bytes` bytes in UTF-8.
 

@@ -4,7 +4,7 @@ Shapes: B samples of a batch, Q questions about a grid, J questions in a flat li
 """
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -57,6 +57,22 @@ class Samples(Grids):
             if value.ndim in batch and value.shape != batch[value.ndim] and value.size == 1:
                 whole = np.broadcast_to(value, batch[value.ndim])
                 object.__setattr__(self, entry.name, whole)
+
+    def one(self, i: int) -> Self:
+        """Sample number i as a batch of its own, which does not depend on the others."""
+        n_questions = int((self.instruction[i] != NOT_ASKED).sum())
+        cells = slice(int(self.rows[i])), slice(int(self.cols[i]))
+        own = {
+            "classes": cells,
+            "tiles": cells,
+            "palette": (slice(int(self.n_objects[i])),),
+        }
+        parts = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            questions = (slice(n_questions),) if value.ndim == 2 else ()
+            parts[entry.name] = value[(slice(i, i + 1), *own.get(entry.name, questions))].copy()
+        return type(self)(**parts)
 
     @property
     def asked(self) -> list[tuple[int, Asked, tuple[Ints, Ints]]]:

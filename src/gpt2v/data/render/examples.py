@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
 import numpy as np
@@ -46,7 +46,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Example:
-    """One sample. A document is the lines that show the grid, then `prompt`, then the chat."""
+    """One sample. A document is the lines that show the grid, then `prompt`, then the chat.
+
+    Its last three fields are what it was made from: a model reads them, not the words.
+    """
 
     index: int
     classes: tuple[tuple[str, ...], ...]  # names by row
@@ -55,6 +58,9 @@ class Example:
     prompt: str  # the line after the grid
     asked: tuple[Question, ...]
     pictures: tuple[Pixels, ...]  # (height, width, 3) of the grid, or of each cell in raster order
+    samples: Samples = field(repr=False, compare=False)  # a batch of this sample
+    spec: ContentConfig = field(repr=False, compare=False)
+    bank: TileBank = field(repr=False, compare=False)
 
     @property
     def text(self) -> str:
@@ -131,6 +137,9 @@ def examples_of(
             prompt=strings.text(prompts[b]),
             asked=tuple(questions[b]),
             pictures=tuple(pictures[b]),
+            samples=samples.one(b),
+            spec=spec,
+            bank=bank,
         )
         for b in range(len(samples.index))
     ]

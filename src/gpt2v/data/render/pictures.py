@@ -124,21 +124,36 @@ def compose(
         image_size: S, the side that the vision tower takes.
     """
     picture = picture or PictureConfig()
-    sheets = list(_drawn(grids, bank, picture))
-    if len(sheets) == 1 and sheets[0][1].shape[1:3] == (image_size, image_size):
+    sheets = [
+        (where, on_canvas(sheet, image_size, picture))
+        for where, sheet in _drawn(grids, bank, picture)
+    ]
+    if len(sheets) == 1:
         return sheets[0][1]
     total = sum(len(where) for where, _ in sheets)
-    canvas = np.empty((total, image_size, image_size, 3), np.uint8)
+    whole = np.empty((total, image_size, image_size, 3), np.uint8)
+    for where, canvas in sheets:
+        whole[where] = canvas
+    return whole
+
+
+def on_canvas(sheet: Pixels, image_size: int, picture: PictureConfig) -> Pixels:
+    """Pictures in their own size, (P, height, width, 3), as a vision tower takes them.
+
+    See `compose`, whose pictures are drawn by the project itself.
+    """
+    height, width = sheet.shape[1:3]
+    if (height, width) == (image_size, image_size):
+        return sheet
+    canvas = np.empty((len(sheet), image_size, image_size, 3), np.uint8)
     canvas[:] = np.array(picture.background, np.uint8)
-    for where, sheet in sheets:
-        height, width = sheet.shape[1:3]
-        if picture.resize:
-            longer = max(height, width)
-            height, width = (
-                max(1, (2 * side * image_size + longer) // (2 * longer)) for side in (height, width)
-            )
-            sheet = resize(sheet, height, width)
-        canvas[where, :height, :width] = sheet
+    if picture.resize:
+        longer = max(height, width)
+        height, width = (
+            max(1, (2 * side * image_size + longer) // (2 * longer)) for side in (height, width)
+        )
+        sheet = resize(sheet, height, width)
+    canvas[:, :height, :width] = sheet
     return canvas
 
 

@@ -6,8 +6,9 @@ Each name contains a version. A suite never changes; a change makes a new versio
 from importlib import resources
 from pathlib import Path
 
+from gpt2v.config.effect import has_default
 from gpt2v.config.load import validate
-from gpt2v.config.measuring import SuiteConfig
+from gpt2v.config.measuring import PartConfig, SuiteConfig, SuiteEvalConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.errors import UserError
 from gpt2v.messages import say
@@ -39,3 +40,31 @@ def load_suite(name: str) -> SuiteConfig:
         raise UserError(f"suite: {name}: no such suite; the suites are {', '.join(suite_names())}")
     text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     return validate(SuiteConfig, read_yaml(text, name), name)
+
+
+def chosen_parts(config: SuiteEvalConfig) -> list[tuple[PartConfig, list[str]]]:
+    """The parts of a suite to measure, each with the modalities that it is shown in.
+
+    Raises:
+        UserError: there is no such suite or part, or no part is left to measure.
+    """
+    suite = load_suite(config.suite)
+    names = [part.name for part in suite.parts]
+    for name in config.parts or []:
+        if name not in names:
+            raise UserError(f"parts: {config.suite} has no part {name}, but {', '.join(names)}")
+    parts = []
+    for part in suite.parts:
+        modalities: list[str] = [m for m in part.modalities if m in config.modalities]
+        if modalities and part.name in (config.parts or names):
+            parts.append((part, modalities))
+    for name in config.parts or []:
+        if parts and name not in [part.name for part, _ in parts]:
+            raise UserError(f"parts: {name} of {config.suite} is not shown as {config.modalities}")
+    shown = {modality for _, modalities in parts for modality in modalities}
+    for modality in config.modalities:
+        if parts and modality not in shown and not has_default(config, "modalities"):
+            raise UserError(f"modalities: no part of {config.suite} is shown as {modality}")
+    if not parts:
+        raise UserError(f"modalities: no part of {config.suite} is shown as {config.modalities}")
+    return parts

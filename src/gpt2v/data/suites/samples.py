@@ -1,7 +1,8 @@
 """The samples of a suite with the tiles of one bank, and their hash.
 
-The hash covers the definition of the suite and every byte of every sample: the table, the
-questions and answers, and the pixels of the pictures in their own size.
+The hash covers the definition of the suite, every byte of every sample's text (the table, the
+questions and answers), and what its pictures are drawn from: tiles and random keys. No tile is
+drawn for it.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import numpy as np
 
 from gpt2v.config.measuring import PartConfig, SuiteConfig
 from gpt2v.data.dataset import GridDataset
+from gpt2v.data.render.examples import examples_of
 from gpt2v.data.tiles.bank import SPLITS, TileBank
 from gpt2v.errors import UserError, within
 
@@ -39,14 +41,16 @@ def part_data(suite: SuiteConfig, part: PartConfig, bank: TileBank) -> GridDatas
 
 
 def suite_hash(suite: SuiteConfig, bank: TileBank) -> str:
-    """SHA-256 over the definition and each sample: text, shapes and pixels of its pictures."""
+    """SHA-256 over the definition, the tiles, and of each sample the text, tile ids and key."""
     digest = hashlib.sha256(suite.model_dump_json(exclude_defaults=True).encode())
+    digest.update(bank.content_hash(suite.split).encode())
     for part in suite.parts:
         data = part_data(suite, part, bank)
         for index in data.portions():
-            for example in data.examples(index):
+            samples = data.samples(index)
+            digest.update(np.array(samples.tiles.shape, "<i8").tobytes())
+            for numbers in (samples.tiles, samples.key):
+                digest.update(numbers.astype("<i8").tobytes())
+            for example in examples_of(samples, part.grid, bank, pictured=False):
                 digest.update(example.text.encode())
-                for pixels in example.pictures:
-                    digest.update(np.array(pixels.shape, "<i8").tobytes())
-                    digest.update(np.ascontiguousarray(pixels).tobytes())
     return digest.hexdigest()

@@ -1,12 +1,14 @@
 """A tile bank: all tiles from one source, in splits; no tile is in two splits.
 
 The id of a tile holds its split, its class and its number among the tiles of both. So each split
-can be drawn, read and hashed alone, and no split is drawn before its pixels are needed.
+can be drawn, read and hashed alone, and no split is drawn before its pixels are needed: a hash is
+made of what decides the pixels, unless a source cannot tell it.
 
 Shapes: P pictures, R rows of a grid, C columns of a grid.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from hashlib import sha256
@@ -58,12 +60,32 @@ class SplitTiles:
         draw: makes the pixels (n_tiles, size, size, 3) when they are first needed.
         digests: (n_tiles,) hash of the file of each tile; None: tiles that are drawn, whose sources
             decide their splits for any configuration.
+        recipe: what decides the pixels together with the counts and digests, as plain values, with
+            the version of the code that makes them; None: only the pixels themselves tell.
     """
 
     counts: Ints
     sources: Sequence[str]
     draw: Callable[[], Pixels | PictureFiles]
     digests: U64 | None = None
+    recipe: tuple[str | int, ...] | None = None
+
+    @cached_property
+    def content(self) -> str:
+        """SHA-256 over what the tiles are: equal ones mean equal counts and pixels.
+
+        No pixel is made for it if there is a recipe. Without one, tiles on disk are decoded once
+        more.
+        """
+        digest = sha256(self.counts.astype("<i8").tobytes())
+        if self.recipe is not None:
+            digest.update(json.dumps(self.recipe).encode())
+            if self.digests is not None:
+                digest.update(self.digests.astype("<u8").tobytes())
+            return digest.hexdigest()
+        for start in range(0, len(self.labels), _CHUNK):
+            digest.update(np.ascontiguousarray(self.pixels[start : start + _CHUNK]).tobytes())
+        return digest.hexdigest()
 
     @cached_property
     def pixels(self) -> Pixels | PictureFiles:
@@ -101,10 +123,10 @@ class TileBank:
 
     @cached_property
     def content_hash(self) -> Callable[[str], str]:
-        """A function: split -> SHA-256 over class names, labels, pixels and augmentation.
+        """A function: split -> SHA-256 over class names, labels, tiles and augmentation.
 
-        Tiles in memory and the same tiles on disk have the same hash. Tiles on disk are decoded
-        once more for it. The result of each split is cached.
+        Tiles in memory and the same tiles on disk have the same hash. The result of each split is
+        cached.
         """
         return cache(self._hash)
 
@@ -127,17 +149,10 @@ class TileBank:
     def _hash(self, split: str) -> str:
         own = self.splits[split]
         digest = sha256("/".join((split, *self.class_names)).encode())
-        digest.update(own.counts.astype("<i8").tobytes())
-        for chunk in self._chunks(own):
-            digest.update(np.ascontiguousarray(chunk).tobytes())
+        digest.update(own.content.encode())
         if split == "train" and self.augment != TileAugmentConfig():  # others stay as they are
             digest.update(self.augment.model_dump_json().encode())
         return digest.hexdigest()
-
-    def _chunks(self, own: SplitTiles) -> Iterator[Pixels]:
-        """The pixels of a split, a number of tiles at a time."""
-        for start in range(0, len(own.labels), _CHUNK):
-            yield own.pixels[start : start + _CHUNK]
 
     def take(self, tiles: Ints, keys: U64 | None = None) -> Pixels:
         """Pixels of tiles.
@@ -227,6 +242,7 @@ def sorted_by_class(
     sources: Sequence[str],
     draw: Callable[[Ints], Pixels | PictureFiles],
     digests: U64,
+    recipe: tuple[str | int, ...],
 ) -> SplitTiles:
     """The tiles of a split, from tiles in any order.
 
@@ -236,9 +252,10 @@ def sorted_by_class(
         sources: (n_tiles,) where each tile comes from.
         draw: makes the pixels of the tiles with these numbers, (n,) -> (n, size, size, 3).
         digests: (n_tiles,) hash of the file of each tile.
+        recipe: see `SplitTiles`.
     """
     order = np.argsort(labels, kind="stable")
     counts = np.bincount(labels, minlength=n_classes)
     return SplitTiles(
-        counts, [sources[i] for i in order.tolist()], lambda: draw(order), digests[order]
+        counts, [sources[i] for i in order.tolist()], lambda: draw(order), digests[order], recipe
     )

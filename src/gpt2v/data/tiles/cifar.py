@@ -39,12 +39,13 @@ from gpt2v.data.tiles.cifar_formats import (
     read_hub,
     read_parquet,
 )
+from gpt2v.data.tiles.decoding import recipe_of
 from gpt2v.data.tiles.image_files import Decoded, Pixels, decode_all, digest, refuse_or_skip
+from gpt2v.data.tiles.kept import keeping
 from gpt2v.errors import UserError, first_line, within
 from gpt2v.hub import looks_local
 from gpt2v.messages import say_from_first
 from gpt2v.paths import expanded
-from gpt2v.registry import TILE_SOURCES
 
 _VERSIONS = {
     "cifar10": Version(
@@ -67,8 +68,6 @@ _VERSIONS = {
 }
 
 
-@TILE_SOURCES.register("cifar100")
-@TILE_SOURCES.register("cifar10")
 def cifar_bank(config: TilesConfig) -> TileBank:
     """The tiles of CIFAR-10 or CIFAR-100, from a folder or from the hub.
 
@@ -114,13 +113,15 @@ def cifar_bank(config: TilesConfig) -> TileBank:
     splits = {}
     for number, name in enumerate(SPLITS):
         own = np.flatnonzero(usable & (split == number))
-        splits[name] = sorted_by_class(
+        tiles = sorted_by_class(
             labels[own],
             len(data.class_names),
             [sources[i] for i in own.tolist()],
             lambda order, own=own, name=name: pixels(own[order], name),  # type: ignore[misc]
             digests[own],
+            recipe_of(config.size),
         )
+        splits[name] = keeping(tiles, config.size)
     return TileBank(config.source, data.class_names, config.size, splits)
 
 

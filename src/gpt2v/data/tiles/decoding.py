@@ -8,6 +8,7 @@ frames, there is no single right conversion.
 import io
 import re
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ from gpt2v.errors import first_line
 # of AVIF or JPEG 2000 has, an icon is several pictures, and EPS would run another program.
 _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _READ = "BMP, GIF, JPEG, PNG, PPM, TIFF or WebP"
+# Part of every hash of tiles from files, which is made without decoding them. Increase it when a
+# file is decoded or resized to other pixels.
+VERSION = 1
 _EXACT = ("RGB", "L", "P", "1")  # Pillow's modes that convert to RGB without loss
 
 _UPRIGHT = {
@@ -47,11 +51,20 @@ def decode(blob: bytes, size: int) -> Pixels:
     Raises:
         Unreadable: the file is damaged, is not an image, or does not convert to RGB exactly.
     """
+    return decode_as(lambda picture: fit(picture, size), blob)
+
+
+def decode_as(convert: Callable[[Image.Image], Pixels], blob: bytes) -> Pixels:
+    """Decode the bytes of an image file, and convert the upright RGB picture in it.
+
+    Raises:
+        Unreadable: the file is damaged, is not an image, or does not convert to RGB exactly.
+    """
     try:
         with warnings.catch_warnings():  # about metadata that are not needed here
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return fit(_opened(blob), size)
+            return convert(_opened(blob))
     except Unreadable:
         raise
     except UnidentifiedImageError:
@@ -61,6 +74,14 @@ def decode(blob: bytes, size: int) -> Pixels:
     except Exception as error:  # Pillow's readers raise many types, even SyntaxError
         reason = first_line(error).split("<")[0].strip() or type(error).__name__
         raise Unreadable(reason) from None
+
+
+def recipe_of(size: int) -> tuple[str | int, ...]:
+    """What decides the tile that a file becomes, besides its bytes; see `bank.SplitTiles`.
+
+    `size` is the side of the tile in pixels.
+    """
+    return "decoded", VERSION, size
 
 
 def fit(picture: Image.Image, size: int) -> Pixels:

@@ -5,6 +5,8 @@ the hash of their files' bytes: the first tenth is the val split and the next te
 split. Files with other bytes but the same tile are the same picture.
 """
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +15,21 @@ from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, TileBank, sorted_by_class
 from gpt2v.data.tiles.class_folders import find_classes
-from gpt2v.data.tiles.decoding import Unreadable
-from gpt2v.data.tiles.image_files import PictureFiles, Pixels, decode_all, refuse_or_skip
+from gpt2v.data.tiles.decoding import Unreadable, decode, recipe_of
+from gpt2v.data.tiles.image_files import (
+    Decoded,
+    PictureFiles,
+    Pixels,
+    decode_all,
+    digest,
+    refuse_or_skip,
+)
+from gpt2v.data.tiles.kept import Arrays, kept
 from gpt2v.errors import UserError
 from gpt2v.paths import expanded
-from gpt2v.registry import TILE_SOURCES
+from gpt2v.progress import track
 
 
-@TILE_SOURCES.register("folder")
 def folder_bank(config: TilesConfig) -> TileBank:
     """A tile for each image file directly in the folder of each class.
 
@@ -45,13 +54,7 @@ def folder_bank(config: TilesConfig) -> TileBank:
         where = error.filename or root
         raise UserError(f"tiles.path: {where}: cannot be read: {error.strerror}") from None
     files = found.files
-    decoded = decode_all(
-        lambda i: _content(files[i]),
-        [str(file) for file in files],
-        config.size,
-        "tiles: folder",
-        with_pixels=config.decode == "once",
-    )
+    decoded = _decoded(files, config)
     refuse_or_skip(decoded.faults, len(files), root, config.corrupt)
     readable = np.flatnonzero(decoded.readable)
     files, labels = [files[i] for i in readable], found.labels[readable]
@@ -71,8 +74,52 @@ def folder_bank(config: TilesConfig) -> TileBank:
             [str(files[i]) for i in own],
             lambda order, own=own: _chosen(whole, own[order]),  # type: ignore[misc]
             digests[own],
+            recipe_of(config.size),
         )
     return TileBank("folder", found.names, config.size, splits)
+
+
+class _NotKept(Exception):
+    """What was decoded cannot be kept: some files are faulty, or were changed meanwhile."""
+
+    def __init__(self, decoded: Decoded) -> None:
+        super().__init__()
+        self.decoded = decoded
+
+
+def _decoded(files: Sequence[Path], config: TilesConfig) -> Decoded:
+    """All files decoded, or their tiles from the cache, if it has been filled from equal files."""
+    with_pixels = config.decode == "once"
+    digests = _digests(files)
+
+    def make() -> Arrays:
+        names = [str(file) for file in files]
+        decoded = decode_all(
+            lambda i: _content(files[i]), names, config.size, "tiles: folder", decode, with_pixels
+        )
+        if decoded.digests.tolist() != digests or decoded.faults:
+            raise _NotKept(decoded)
+        pixels = {} if decoded.pixels is None else {"pixels": decoded.pixels}
+        return {"looks": decoded.looks, **pixels}
+
+    try:
+        what = json.dumps([digests, with_pixels, *recipe_of(config.size)])
+        arrays = kept(what, len(files), config.size, make)
+    except _NotKept as error:
+        return error.decoded
+    whole = np.ones(len(files), bool)
+    return Decoded(arrays.get("pixels"), np.array(digests, np.uint64), arrays["looks"], whole, [])
+
+
+def _digests(files: Sequence[Path]) -> list[int]:
+    """The hash of each file; 0 for one that cannot be read, which decoding will find out."""
+    digests = []
+    for file in track(files, "tiles: reading the folder"):
+        try:
+            digests.append(digest(_content(file)))
+        except (Unreadable, OSError):
+            digests.append(0)
+    return digests
 
 
 def _chosen(whole: Pixels | PictureFiles, which: Ints) -> Pixels | PictureFiles:

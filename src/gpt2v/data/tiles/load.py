@@ -1,7 +1,8 @@
 """Load a tile bank as configured: sprites, CIFAR-10, CIFAR-100 or folders of image files.
 
 Sprites are drawn by our own code, the others are read from files. A tile source is registered in
-`TILE_SOURCES` and called as `source(config)` with a `TilesConfig`; it returns a `TileBank`.
+`TILE_SOURCES`, the built-in ones by `config.tile_sources`, and called as `source(config)` with a
+`TilesConfig`; it returns a `TileBank`.
 """
 
 from dataclasses import replace
@@ -12,9 +13,10 @@ from gpt2v.config.choice import choose
 from gpt2v.config.pictures import MAX_SPRITES, TilesConfig
 from gpt2v.data import rng
 from gpt2v.data.rng import Ints
-from gpt2v.data.tiles import cifar, folder, sprites  # noqa: F401 (registers them)
+from gpt2v.data.tiles import sprites
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, SplitTiles, TileBank
 from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.data.tiles.kept import keeping
 from gpt2v.data.tiles.names import class_names
 from gpt2v.errors import UserError
 from gpt2v.hardware.memory import check_fits
@@ -43,7 +45,6 @@ def load_bank(config: TilesConfig) -> TileBank:
     return bank
 
 
-@TILE_SOURCES.register("sprites")
 def sprite_bank(config: TilesConfig) -> TileBank:
     """Drawn tiles. Each variant number of a class is one source picture.
 
@@ -78,4 +79,6 @@ def _sprites(config: TilesConfig, split: str, variants: Ints) -> SplitTiles:
 
     pairs = zip(labels.tolist(), np.tile(variants, n_classes).tolist(), strict=True)
     sources = [f"sprites/{config.seed}/{label}/{variant}" for label, variant in pairs]
-    return SplitTiles(np.full(n_classes, len(variants)), sources, draw)
+    recipe = ("sprites", sprites.VERSION, config.size, config.seed, int(variants[0]))
+    own = SplitTiles(np.full(n_classes, len(variants)), sources, draw, recipe=recipe)
+    return keeping(own, config.size)

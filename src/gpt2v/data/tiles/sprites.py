@@ -30,6 +30,9 @@ from gpt2v.data.tiles.drawing import (
 CLASS_NAMES: tuple[str, ...] = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
+# Part of every hash of sprites, which is made without drawing them. Increase it when any drawing
+# changes, even by one grey level in one sprite.
+VERSION = 1
 SUPERSAMPLE = 3  # side of the canvas / side of the tile
 
 

@@ -138,6 +138,10 @@ class Instruction(ABC):
         `exists` and `compare`, whose answers are balanced instead.
         """
 
+    def completed(self, fields: dict[str, int]) -> dict[str, int]:
+        """The fields of a question that was read, with those that its words do not name."""
+        return fields
+
     def smallest(self) -> int:
         """Minimum number of cells a grid needs for this instruction."""
         return 1

@@ -91,6 +91,11 @@ class Neighbour(_NamesAnObject):
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
         return rows * cols  # every cell holds the answer once
 
+    def completed(self, fields: dict[str, int]) -> dict[str, int]:
+        down, right = STEPS[fields["direction"]]
+        other = {"other_row": fields["row"] + down, "other_col": fields["col"] + right}
+        return fields | other
+
     def smallest(self) -> int:
         return 2
 

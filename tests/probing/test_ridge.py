@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpt2v.probe.ridge import RidgeProblem
+from gpt2v.probing.ridge import RidgeProblem
 
 
 def fit_ridge(x, labels, classes):

@@ -28,10 +28,11 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError, within
 from gpt2v.features.sources import picture_source
+from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v
 from gpt2v.model.vision_tokens import ProjectedPatches
-from gpt2v.probe.ridge import RidgeProblem
+from gpt2v.probing.ridge import RidgeProblem
 from gpt2v.progress import progress, waited
 from gpt2v.registry import CONTROLS
 from gpt2v.run_layout import RECORDS
@@ -157,6 +158,7 @@ def probe(
         run,
         "probe",
         started,
+        hardware=hardware_facts(),
         seed=config.seed,
         data_hash=hash_of(*(data.hash for data in sets)),
         results=[{**site, **row, "n_train": config.n_train} for row in rows],

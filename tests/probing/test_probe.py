@@ -14,7 +14,7 @@ from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.errors import UserError
 from gpt2v.model.vision_tokens import ProjectedPatches
-from gpt2v.probe.probe import collect, probe, probe_model
+from gpt2v.probing.probe import collect, probe, probe_model
 
 GRID = {"rows": 1, "cols": 2}
 

@@ -1,0 +1,146 @@
+"""`gpt2v eval`, `probe` and `ablate tokens` as functions."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gpt2v.api.configs import Source, config_of
+from gpt2v.api.folders import Out, run_folder, temporary
+from gpt2v.api.reading import read_records, read_results
+from gpt2v.config.base import Config
+from gpt2v.config.load import read_mapping
+from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.run_layout import RECORDS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ModelPath = str | os.PathLike[str]  # also what `load_model` and the trainings return
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a measurement has found.
+
+    Attributes:
+        results: the content of results.json.
+        records: one row per question, see `read_records`; None: a ladder has none.
+        run: the run directory; None: none was asked for, so nothing is left on disk.
+    """
+
+    results: dict[str, Any]
+    records: "pa.Table | None"
+    run: Path | None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of the results, e.g. one for each modality."""
+        rows: list[dict[str, Any]] = self.results["results"]
+        return rows
+
+
+def evaluate(
+    model: ModelPath,
+    suite: Source = None,
+    *,
+    out: Out = None,
+    overwrite: bool = False,
+    **fields: Any,
+) -> Measurement:
+    """Measure a model on held-out grids, as `gpt2v eval` does.
+
+    Args:
+        model: a run, a checkpoint or a hub id.
+        suite: a named suite, a YAML file or an `EvalConfig`; none: 1,000 grids as in training.
+        out: the run directory; none: nothing is left on disk.
+        overwrite: replace an existing run.
+        fields: fields of the configuration, e.g. `n_images=100, modalities=["image"]`.
+
+    Raises:
+        UserError: a value is wrong, the model cannot be measured so, or `out` must not be replaced.
+    """
+    config = _eval_config(suite, fields)
+    from gpt2v.eval.evaluate import evaluate_model
+
+    return _measure(
+        "evaluate", lambda run: evaluate_model(os.fspath(model), config, run), out, overwrite
+    )
+
+
+def probe(
+    model: ModelPath | None = None,
+    config: Source = None,
+    *,
+    out: Out = None,
+    overwrite: bool = False,
+    **fields: Any,
+) -> Measurement:
+    """Fit linear probes on the patch embeddings of a GPT-2v, as `gpt2v probe` does.
+
+    Args:
+        model: a run of a GPT-2v, or a checkpoint; none: the one that `config` names.
+        config: a YAML file or a `ProbeConfig`; none: the defaults.
+        out: the run directory; none: nothing is left on disk.
+        overwrite: replace an existing run.
+        fields: fields of the configuration, e.g. `n_train=1000`.
+
+    Raises:
+        UserError: a value is wrong, the model cannot be probed, or `out` must not be replaced.
+    """
+    whole = config_of(ProbeConfig, config, _with_model(model, fields))
+    from gpt2v.probing.probe import probe_model
+
+    return _measure("probe", lambda run: probe_model(whole, run), out, overwrite)
+
+
+def ladder(
+    model: ModelPath | None = None,
+    config: Source = None,
+    *,
+    out: Out = None,
+    overwrite: bool = False,
+    **fields: Any,
+) -> Measurement:
+    """Measure the ladder from text to picture of a GPT-2v, as `gpt2v ablate tokens` does.
+
+    Args:
+        model: a run of a GPT-2v, or a checkpoint; none: the one that `config` names.
+        config: a YAML file or a `LadderConfig`; none: the defaults.
+        out: the run directory; none: nothing is left on disk.
+        overwrite: replace an existing run.
+        fields: fields of the configuration, e.g. `rungs=["R0", "R4"]`.
+
+    Raises:
+        UserError: a value is wrong, a rung cannot be shown, or `out` must not be replaced.
+    """
+    whole = config_of(LadderConfig, config, _with_model(model, fields))
+    from gpt2v.ablate.ladder import climb_model
+
+    return _measure("ladder", lambda run: climb_model(whole, run), out, overwrite)
+
+
+def _eval_config(suite: Source, fields: Mapping[str, Any]) -> EvalConfig | SuiteEvalConfig:
+    from gpt2v.data.suites.load import is_suite
+
+    if isinstance(suite, str) and is_suite(suite):
+        return config_of(SuiteEvalConfig, None, {**fields, "suite": suite})
+    of_suite = isinstance(suite, SuiteEvalConfig)
+    if suite is not None and not isinstance(suite, Config):
+        of_suite = "suite" in read_mapping(os.fspath(suite))
+    if of_suite:
+        return config_of(SuiteEvalConfig, suite, fields)
+    return config_of(EvalConfig, suite, fields)
+
+
+def _with_model(model: ModelPath | None, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {**fields, "model": os.fspath(model)} if model is not None else dict(fields)
+
+
+def _measure(call: str, measure: Callable[[Path], Any], out: Out, overwrite: bool) -> Measurement:
+    place = temporary(out)
+    with run_folder(call, out, place, overwrite) as run:
+        measure(run)
+        records = read_records(run) if (run / RECORDS).is_file() else None
+        return Measurement(read_results(run), records, None if place else run)
