@@ -30,6 +30,7 @@ from gpt2v.config.yaml12 import read_yaml
 from gpt2v.data.suites.load import is_suite, suite_names
 from gpt2v.errors import UserError
 from gpt2v.hardware.memory import importing
+from gpt2v.packaged import CONFIGS
 from gpt2v.paths import expanded_text
 from gpt2v.registry import SECTIONS
 from gpt2v.runs import check_there
@@ -122,9 +123,10 @@ def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEv
         return load(SuiteEvalConfig, None, {**overrides, "suite": suite})
     if suite is None:
         return load(EvalConfig, None, overrides)
-    if not Path(suite).exists():
+    if not CONFIGS.path(suite).exists():
         raise UserError(
             f"--suite: {suite}: no such file or suite; the suites are {', '.join(suite_names())}"
+            f"{CONFIGS.hint(suite)}"
         )
     if "suite" in read_mapping(suite):
         return load(SuiteEvalConfig, suite, overrides)
