@@ -45,8 +45,8 @@ def test_the_command_writes_the_same_bytes_again_and_only_over_an_export(run, tm
 
 def test_killed_at_any_change_while_an_export_is_replaced(run, tmp_path, monkeypatch, capfd):
     to, n = tmp_path / "to", 0
-    monkeypatch.setattr(load, "load_gpt2v", lambda *_, **__: (loaded, loaded.gpt2v))
     loaded = load.load_gpt2v(str(run))[0]
+    monkeypatch.setattr(load, "load_gpt2v", lambda *_, **__: (loaded, loaded.gpt2v))
     real = llava.save_llava
 
     def small(folder, *rest):
