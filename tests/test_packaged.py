@@ -62,7 +62,10 @@ def test_an_unknown_name_is_one_line(argv, capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "argv", [("lm", "train"), ("eval", "runs/x", "--suite"), ("data", "preview")]
 )
-def test_a_path_that_is_missing_names_the_file_that_comes_with_gpt2v(argv, capsys):
+def test_a_path_that_is_missing_names_the_file_that_comes_with_gpt2v(
+    argv, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     line = refusal(capsys, *argv, "configs/lm/grid-tiny.yaml")
     assert line.endswith("; gpt2v:lm/grid-tiny comes with gpt2v")
     assert "comes with gpt2v" not in refusal(capsys, *argv, "configs/lm/mine.yaml")

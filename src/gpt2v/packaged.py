@@ -1,7 +1,8 @@
 """Files that come with gpt2v, by name: configurations and examples.
 
-`gpt2v:lm/grid-tiny` is configs/lm/grid-tiny.yaml in the package, and `--import gpt2v:own_parts` is
-examples/own_parts.py. A file of the user that is really called so is `./gpt2v:...`.
+`gpt2v:lm/grid-tiny` is configs/lm/grid-tiny.yaml, and `--import gpt2v:own_parts` is
+examples/own_parts.py. They are folders of the repository, which a wheel has inside the package. A
+file of the user that is really called so is `./gpt2v:...`.
 """
 
 import os
@@ -19,7 +20,7 @@ class Shelf:
 
     Attributes:
         kind: what they are, for messages.
-        folder: their folder in the package; may have folders of its own.
+        folder: their folder in the repository and in a wheel; may have folders of its own.
         suffix: of each file, not part of its name.
     """
 
@@ -29,8 +30,9 @@ class Shelf:
 
     @property
     def root(self) -> Path:
-        """The folder."""
-        return Path(__file__).with_name(self.folder)
+        """The folder: of an installed wheel, else of the repository."""
+        installed = Path(__file__).with_name(self.folder)
+        return installed if installed.is_dir() else Path(__file__).parents[2] / self.folder
 
     def names(self) -> list[str]:
         """The names of all files, sorted."""
