@@ -20,6 +20,7 @@ from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, SPECIAL_TOKENS, spec
 from gpt2v.errors import UserError
 from gpt2v.lm_train.sample import generate, sample
 from gpt2v.lm_train.train import new_gpt2
+from gpt2v.model.load import load_model
 from helpers import save_checkpoint
 
 PROMPTS = ["| bird | frog |\n", "", "What object is in row 2, column 2? A:", "| cat"]
@@ -446,6 +447,17 @@ def test_several_sequences_have_headers_and_a_full_context_is_reported(
     assert full > 0
     line = f"gpt2v: {full} of 4 samples stopped because the context of 24 tokens was full\n"
     assert err == line
+
+
+def test_of_a_gpt2v_the_language_model_writes(mm_run, capsys):
+    """A run that was trained on grids only, so without <|endoftext|> before the prompt."""
+    settings = GenerateConfig(max_new_tokens=4, temperature=0)
+    sample(str(mm_run), ["| cat |"], settings)
+    loaded = load_model(str(mm_run))
+    assert loaded.gpt2v is not None
+    bare = settings.model_copy(update={"bos": False})
+    (expected,) = generate(loaded.lm, loaded.tokenizer, ["| cat |"], bare)
+    assert capsys.readouterr().out == f"| cat |{expected.text}\n"
 
 
 def test_a_model_that_is_not_there(tmp_path):
