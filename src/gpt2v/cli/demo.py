@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v.cli.before_torch import check_demo
-from gpt2v.cli.overrides import Overrides, describe_fields, describe_names
+from gpt2v.cli.overrides import Overrides, describe_fields, describe_names, whole_number
 from gpt2v.cli.running import hardware_options, on_hardware, quiet, run_options
 from gpt2v.config.load import load
 from gpt2v.config.origins import Option, told
 from gpt2v.demo.config import SUB_RUNS, DemoConfig, demo_config
+from gpt2v.demo.tiles import MANY, suited_preset
+from gpt2v.demo.wishes import LARGEST, Wishes
 from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text
 from gpt2v.registry import TILE_SOURCES
@@ -17,6 +19,13 @@ from gpt2v.run_layout import CONFIG, is_finished
 from gpt2v.runs import new_run, write_config
 
 DEFAULT_RUN = "runs/demo"
+_WISHES = {  # options for every part of the demo
+    "rows": f"number of rows of the grids, from 1 to {LARGEST} (default 3)",
+    "cols": f"number of columns of the grids, from 1 to {LARGEST} (default 3)",
+    "palette": "number of different objects that a grid may hold (default 4, or all classes of the "
+    "tiles if there are fewer)",
+    "seed": "seed of all trainings, of their data and of the grids that are measured",
+}
 
 
 def add_commands(commands: Any) -> None:
@@ -28,25 +37,27 @@ def add_commands(commands: Any) -> None:
     demo.add_argument(
         "--preset",
         type=expanded_text,
-        help="default, photographs or smoke, or a demo's config.yaml (default: default for "
-        "sprites, photographs for other tiles)",
+        help="default (minutes), photographs (over an hour) or smoke (seconds, learns nothing), or "
+        f"a demo's config.yaml (default: default, or photographs for {MANY:,} pictures or more)",
     )
     demo.add_argument("--tiles", help="tile source, see below (default sprites)")
     describe_names(demo, "--tiles", TILE_SOURCES)
     demo.add_argument("--tiles-path", help="folder or hub id of the tiles; not for sprites")
+    for name, text in _WISHES.items():
+        demo.add_argument(f"--{name}", type=whole_number, metavar="N", help=text)
     describe_fields(demo, DemoConfig, skip=[f"{name}.tiles" for name in SUB_RUNS])
     demo.set_defaults(command=_demo)
 
 
 def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
-    drawn = args.tiles in (None, "sprites")
-    preset = args.preset or ("default" if drawn else "photographs")
     tiles = {
         Option("tiles.source", "--tiles"): args.tiles,
         Option("tiles.path", "--tiles-path"): args.tiles_path,
     }
     overrides = {**{key: value for key, value in tiles.items() if value}, **overrides}
-    config = demo_config(preset, overrides, Path(args.out))
+    preset, why = (args.preset, "") if args.preset else suited_preset(overrides)
+    wishes = Wishes(**{name: getattr(args, name) for name in _WISHES})
+    config = demo_config(preset, overrides, Path(args.out), wishes)
     origin = f"preset {preset}"
     with new_run(args.out, args.overwrite, args.resume) as run:
         if (run / CONFIG).is_file():
@@ -66,6 +77,12 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
                     write_report(run)
                 print(f"run: {run} is finished already")
                 return
+            grid = config.eval.grid
+            print(
+                f"demo: preset {preset}{f' ({why})' if why else ''}, {grid.size} grids, palettes "
+                f"of {grid.palette} objects",
+                flush=True,
+            )
             with told(origin, overrides):
                 done = run_demo(config, preset, run)
     print(
