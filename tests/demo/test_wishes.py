@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import gpt2v
 import helpers
 from gpt2v.config.grids import bounds
 from gpt2v.config.load import dump
@@ -158,6 +159,14 @@ def test_a_wish_that_cannot_be_fulfilled(three, capsys, tmp_path, options, says)
     )
     assert line.startswith(f"gpt2v: {says}")
     assert not out.exists()
+
+
+def test_the_function_refuses_the_same(three, tmp_path):
+    with pytest.raises(UserError, match="^palette: 4 objects, but the tiles have 3 classes"):
+        gpt2v.run_demo("folder", three, palette=4, out=tmp_path / "d")
+    with pytest.raises(UserError, match="^preset smoke: eval.n_images: "):
+        gpt2v.run_demo(preset="smoke", eval={"n_images": 0}, out=tmp_path / "d")
+    assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize("preset", [(), ("--preset", "smoke")])

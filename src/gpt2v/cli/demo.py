@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v.cli.before_torch import check_demo
+from gpt2v.cli.found import show
 from gpt2v.cli.overrides import Overrides, describe_fields, describe_names, whole_number
 from gpt2v.cli.running import hardware_options, on_hardware, quiet, run_options
 from gpt2v.config.load import load
@@ -16,7 +17,7 @@ from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text
 from gpt2v.registry import TILE_SOURCES
 from gpt2v.run_layout import CONFIG, is_finished
-from gpt2v.runs import new_run, write_config
+from gpt2v.runs import new_run
 
 DEFAULT_RUN = "runs/demo"
 _WISHES = {  # options for every part of the demo
@@ -57,7 +58,8 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
     overrides = {**{key: value for key, value in tiles.items() if value}, **overrides}
     preset, why = (args.preset, "") if args.preset else suited_preset(overrides)
     wishes = Wishes(**{name: getattr(args, name) for name in _WISHES})
-    config = demo_config(preset, overrides, Path(args.out), wishes)
+    with told("", [Option(name, f"--{name}") for name in _WISHES]):
+        config = demo_config(preset, overrides, Path(args.out), wishes)
     origin = f"preset {preset}"
     with new_run(args.out, args.overwrite, args.resume) as run:
         if (run / CONFIG).is_file():
@@ -67,27 +69,15 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
                 check_demo(config, tuple(str(run / name) for name in SUB_RUNS))
         with on_hardware(args):
             with importing():
-                from gpt2v.demo.run import run_demo, settled_demo
-                from gpt2v.report import write_report
+                from gpt2v.demo.run import keep_demo, run_demo
 
             quiet()
             if is_finished(run):
-                write_config(run, settled_demo(config))
-                if not (run / "report" / "index.html").is_file():  # stopped before its last step
-                    write_report(run)
+                keep_demo(config, run)
                 print(f"run: {run} is finished already")
                 return
-            grid = config.eval.grid
-            print(
-                f"demo: preset {preset}{f' ({why})' if why else ''}, {grid.size} grids, palettes "
-                f"of {grid.palette} objects",
-                flush=True,
-            )
+            print(f"demo: preset {preset}{f' ({why})' if why else ''}", flush=True)
             with told(origin, overrides):
                 done = run_demo(config, preset, run)
-    print(
-        f"text {done['text_accuracy']:.1%}, image {done['image_accuracy']:.1%}, "
-        f"probe {done['probe_palette_accuracy']:.1%} of {done['n_questions']} questions about "
-        f"{done['n_images']} held-out grids (blind {done['blind_accuracy']:.0%}, "
-        f"bag {done['bag_accuracy']:.0%})\nreport: {run / 'report' / 'index.html'}"
-    )
+    show(done)
+    print(f"report: {run / 'report' / 'index.html'}")

@@ -55,15 +55,15 @@ class Wishes:
         for name in ("rows", "cols"):
             given = getattr(self, name)
             if given is not None and not 1 <= given <= LARGEST:
-                raise UserError(f"--{name}: must be a number from 1 to {LARGEST}, not {given}")
+                raise UserError(f"{name}: must be a number from 1 to {LARGEST}, not {given}")
         if self.palette is not None and self.palette < 2:
-            raise UserError(f"--palette: must be 2 objects or more, not {self.palette}")
+            raise UserError(f"palette: must be 2 objects or more, not {self.palette}")
         if self.palette is not None and self.palette > n_classes:
             raise UserError(
-                f"--palette: {self.palette} objects, but the tiles have {n_classes} classes"
+                f"palette: {self.palette} objects, but the tiles have {n_classes} classes"
             )
         if self.seed is not None and self.seed < 0:
-            raise UserError(f"--seed: must be 0 or more, not {self.seed}")
+            raise UserError(f"seed: must be 0 or more, not {self.seed}")
 
     def fields(self, content: _Content, n_classes: int, tile_size: int) -> dict[str, Any]:
         """The values of all fields that the wishes decide, by dotted key.
