@@ -162,9 +162,9 @@ def test_a_wish_that_cannot_be_fulfilled(three, capsys, tmp_path, options, says)
 
 
 def test_the_function_refuses_the_same(three, tmp_path):
-    with pytest.raises(UserError, match="^palette: 4 objects, but the tiles have 3 classes"):
+    with pytest.raises(UserError, match=r"^palette: 4 objects, but the tiles have 3 classes"):
         gpt2v.run_demo("folder", three, palette=4, out=tmp_path / "d")
-    with pytest.raises(UserError, match="^preset smoke: eval.n_images: "):
+    with pytest.raises(UserError, match=r"^preset smoke: eval\.n_images: "):
         gpt2v.run_demo(preset="smoke", eval={"n_images": 0}, out=tmp_path / "d")
     assert not (tmp_path / "d").exists()
 
