@@ -178,9 +178,7 @@ def choose_samples(image: Table, available: list[int], n: int = 6) -> list[int]:
     return sorted(wrong[:n_wrong] + right[: n - n_wrong])
 
 
-def series(
-    lines: Sequence[Row], accepts: Callable[[str], bool]
-) -> dict[str, Series]:
+def series(lines: Sequence[Row], accepts: Callable[[str], bool]) -> dict[str, Series]:
     """Logged numbers as (steps, values), for each key that `accepts` returns true for."""
     logged: dict[str, list[tuple[float, float]]] = {}
     for line in lines:

@@ -30,7 +30,9 @@ def curve_name(key: str) -> str:
     for end in ("_accuracy", "_loss", "accuracy", "loss"):
         name = name.removesuffix(end)
     name = name.replace("text/", "text as ", 1) if name.startswith("text/") else name
-    return f"held out: {name}" if "loss" in key else name or "all"
+    if "loss" in key:
+        return f"held out: {name}"
+    return {"cell": "cells of a grid", "": "all"}.get(name, name)
 
 
 def learning_curves(name: str, title: str, lines: Sequence[Row]) -> Chart:
@@ -110,4 +112,6 @@ def _values(title: str, losses: Mapping[str, Series], scores: Mapping[str, Serie
             show = "{:.3f}".format if key in losses else percent
             cells.append(show(float(values[at])) if at >= 0 else "")
         rows.append((f"{step:g}", *cells))
-    return Values(f"{title}: the last values logged until some of the steps", ("step", *heads), rows)
+    return Values(
+        f"{title}: the last values logged until some of the steps", ("step", *heads), rows
+    )

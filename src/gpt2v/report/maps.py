@@ -19,6 +19,7 @@ MOST_NUMBERS = 18  # names in a row of confusions; numbers would be too small wi
 
 def cell_map(name: str, title: str, value: np.ndarray, low: float, colour: str) -> Chart:
     """Accuracy by cell (R, C); the shade goes from pale at `low` to full at 1."""
+    caption = f"{title}, by cell"
     rows, cols = value.shape
     words = [[percent(float(v)) if np.isfinite(v) else "not asked" for v in row] for row in value]
     with style():
@@ -31,15 +32,13 @@ def cell_map(name: str, title: str, value: np.ndarray, low: float, colour: str) 
                 shade = (share - low) / max(1 - low, 1e-9)
                 _shaded(axes, row, col, shade, colour, words[row][col], size)
         _plain_ticks(axes, [str(row) for row in range(rows)], [str(col) for col in range(cols)])
-        svg = to_svg(figure, name, f"{title}, {grid_in_words(words)}", enlarged=1.2)
+        svg = to_svg(figure, name, f"{caption}, {grid_in_words(words)}", enlarged=1.2)
     heads = ("", *(f"column {col}" for col in range(cols)))
     table = [(f"row {row}", *cells) for row, cells in enumerate(words)]
-    return Chart(title, svg, Values(title, heads, table))
+    return Chart(title, svg, Values(caption, heads, table))
 
 
-def confusion_map(
-    name: str, title: str, confusion: Confusion, colour: str, worst: float
-) -> Chart:
+def confusion_map(name: str, title: str, confusion: Confusion, colour: str, worst: float) -> Chart:
     """Share of the answers to the questions about each object, in percent.
 
     Mistakes are shaded in red, from pale at 0 to full at the share `worst`.
@@ -58,8 +57,8 @@ def confusion_map(
             elif part > 0:
                 shade = float(part) / max(worst, 1e-9)
                 _shaded(axes, row, col, shade, "bad", text, min(7.5, 85 / n))
-        names = [[shorten(item, 14) for item in items] for items in (truths, answers)]
-        _plain_ticks(axes, *names, rotation=90, size=min(8.5, 100 / n))
+        rows, cols = ([shorten(name, 14) for name in names] for names in (truths, answers))
+        _plain_ticks(axes, rows, cols, rotation=90, size=min(8.5, 100 / n))
         axes.set(xlabel="answer", ylabel="true object")
         alt = f"{title}: {len(truths)} true objects in rows, {len(answers)} answers in columns"
         svg = to_svg(figure, name, alt)

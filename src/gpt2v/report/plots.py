@@ -28,7 +28,9 @@ class Bar:
 def bars(name: str, title: str, rows: Sequence[Bar], baselines: Mapping[str, float]) -> Chart:
     """Bars from 0 to 100% with 95% intervals; dotted lines mark the baselines."""
     with style():
-        figure = Figure(figsize=(WIDTH, 0.75 + 0.5 * len(rows)), layout="constrained")
+        figure = Figure(
+            figsize=(WIDTH, (0.75 if baselines else 0.5) + 0.5 * len(rows)), layout="constrained"
+        )
         axes = figure.add_subplot()
         for y, bar in enumerate(rows):
             colour, value = STAND_IN[bar.colour], bar.rate.value
@@ -45,7 +47,7 @@ def bars(name: str, title: str, rows: Sequence[Bar], baselines: Mapping[str, flo
         for line in sorted(set(baselines.values())):
             axes.axvline(line, color=STAND_IN["muted"], zorder=0.5, **DOTS)
         _label_baselines(axes, baselines)
-        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.55, -0.62))
+        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.55, -0.62 if baselines else -0.5))
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)

@@ -240,8 +240,8 @@ def _loss_words(head: Headline) -> str:
             f"linear probe of the encoder ({percent(probe.value)})"
         )
     return (
-        f"{missing}{points(parts.encoder)} are missing in what a linear probe finds in the encoder, "
-        f"and {points(parts.reading)} are lost when the language model reads it"
+        f"{missing}{points(parts.encoder)} are missing in what a linear probe finds in the "
+        f"encoder, and {points(parts.reading)} are lost when the language model reads it"
     )
 
 

@@ -28,7 +28,7 @@ class Cells(Section):
         for key, values in cells.items():
             title, colour = SERIES[key]
             name = f"cells-{key[0]}-{key[1]}"
-            drawn.append(maps.cell_map(name, f"{title}, by cell", values, low, colour))
+            drawn.append(maps.cell_map(name, title, values, low, colour))
         each = [n for table in tables.values() for n in analysis.questions_by_cell(table)]
         head = headline(run)
         read = any(reads(rate, head.baselines) for rate in (head.text, head.image, head.lm))

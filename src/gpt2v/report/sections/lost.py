@@ -52,7 +52,7 @@ class Lost(Section):
             pairs = (("probe", cells_of_probe, "Probe"), ("image", model_cells, "GPT-2v"))
             lost["low"] = low
             lost["maps"] = [
-                maps.cell_map(f"lost-{colour}", f"{title}, by cell", cells, low, colour)
+                maps.cell_map(f"lost-{colour}", title, cells, low, colour)
                 for colour, cells, title in pairs
             ]
             each = counted_range(analysis.questions_by_cell(image), "question")

@@ -62,8 +62,9 @@ class Objects(Section):
 
 
 def _worst(confusion: Confusion, n: int = 3) -> list[tuple[str, str, int]]:
-    """The most frequent mistakes: (truth, answer, count)."""
-    wrong = confusion.counts * confusion.wrong  # (n_truths, n_answers)
+    """What is taken for what most frequently: (truth, answer, count)."""
+    named = np.array([answer != analysis.UNSPELT for answer in confusion.answers])
+    wrong = confusion.counts * (confusion.wrong & named)  # (n_truths, n_answers)
     order = np.argsort(-wrong, axis=None, kind="stable")[:n]
     pairs = [divmod(int(i), len(confusion.answers)) for i in order]
     return [

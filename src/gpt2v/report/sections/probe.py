@@ -34,7 +34,7 @@ class Probe(Section):
         by_cell = None
         if cells is not None:
             low = analysis.shade_floor(cells)
-            chart = maps.cell_map("probe-cells", "Probe, by cell", cells, low, "probe")
+            chart = maps.cell_map("probe-cells", "Probe", cells, low, "probe")
             by_cell = {"low": low, "chart": chart}
         table = run.probe_records
         return {
