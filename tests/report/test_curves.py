@@ -50,6 +50,13 @@ def _placed(text):
     return attributes["transform"] if "translate" in attributes.get("transform", "") else where
 
 
+@pytest.mark.parametrize("loss", [0.0, float("nan"), float("inf")])
+def test_a_loss_without_a_scale_is_drawn(loss):
+    assert (
+        "<svg" in learning_curves("c", "Training", [{"step": s, "loss": loss} for s in (1, 2)]).svg
+    )
+
+
 def test_the_table_has_the_values_at_validations():
     values = learning_curves("curve", "Training", lines("val/image 3x3_accuracy", n=8)).values
     assert list(values.heads) == ["step", "loss, training", "accuracy, image 3x3"]

@@ -146,6 +146,18 @@ def test_the_sentence_and_the_bars_say_the_same(made: Path, single: Element) -> 
     assert f"{reading} are lost when the language model reads it" in words
 
 
+def test_captions_count_the_questions(single: Element) -> None:
+    captions = {f.all("svg")[0].attributes["aria-label"]: f for f in single.all("figure")}
+    for start, counts in (
+        ("Accuracy by modality", "540 questions about 60 grids each"),
+        ("GPT-2v, text, by cell", "60 questions at each cell (540 questions about 60 grids for"),
+        ("Probe, by cell", "60 questions to GPT-2v at each cell"),
+        ("Probe and model together, 540 questions", "The same 540 questions about pictures"),
+    ):
+        (figure,) = (f for label, f in captions.items() if label.startswith(start))
+        assert counts in figure.all("figcaption")[0].text
+
+
 def css() -> str:
     return jinja2.Environment().from_string((FOLDER / "page.css.j2").read_text()).render()
 

@@ -121,15 +121,16 @@ UNSPELT = "(other)"  # the best choice is right, but the model, writing freely, 
 
 
 def confusion(table: Table, classes: list[str]) -> Confusion:
-    """Count the answers to look-ups; each truth and prediction is one of `classes`."""
+    """Count the answers to look-ups about `classes`."""
     truths = [name for name in classes if (table["truth"] == name).any()]
     answers = [*classes, UNSPELT]
+    rows = {name: row for row, name in enumerate(truths)}
+    cols = {name: col for col, name in enumerate(answers)}
     counts = np.zeros((len(truths), len(answers)), dtype=np.int64)
-    for truth, prediction, exact in zip(
-        table["truth"], table["prediction"], table["exact"], strict=True
-    ):
-        answer = truth if exact else UNSPELT if prediction == truth else prediction
-        counts[truths.index(truth), answers.index(answer)] += 1
+    outcomes = (table[name] for name in ("truth", "prediction", "exact"))
+    for truth, prediction, exact in zip(*outcomes, strict=True):
+        answer = truth if exact else UNSPELT if prediction in (truth, None) else prediction
+        counts[rows[truth], cols[answer]] += 1
     if not counts[:, -1].any():
         answers, counts = answers[:-1], counts[:, :-1]
     return Confusion(truths, answers, counts)

@@ -17,6 +17,7 @@ USUAL_COLOURS = {"loss": "ink", "val/text/markdown": "text", "val/image": "image
 OTHER_COLOURS = ("probe", "lm", "bad", "muted")
 DASHES = ("-", (0, (4, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))  # not by colour alone
 MOST_ROWS = 20  # of the table
+FEWEST_AVERAGED = 28  # logged losses, for a running mean
 
 
 def curve_name(key: str) -> str:
@@ -38,8 +39,8 @@ def curve_name(key: str) -> str:
 def learning_curves(name: str, title: str, lines: Sequence[Row]) -> Chart:
     """Losses by step; below them, if there was validation, the accuracies by step.
 
-    The thin line is the logged loss, the bold line its running mean over 9 entries. Vertical lines
-    mark where the training data changed.
+    With at least `FEWEST_AVERAGED` logged losses, the thin line is the loss and the bold line its
+    running mean over 9 of them. Vertical lines mark where the training data changed.
     """
     losses = series(lines, lambda key: key == "loss" or (key.startswith("val/") and "loss" in key))
     scores = series(lines, lambda key: key.startswith("val/") and "accuracy" in key)
@@ -59,11 +60,17 @@ def learning_curves(name: str, title: str, lines: Sequence[Row]) -> Chart:
                 axes.set_ylim(0, 1.03)
                 axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
             else:
-                axes.set_ylim(bottom=0)
+                axes.set_ylim(0, 1.06 * _highest(panel))
         grid[-1].set_xlabel("step")
         last = [f"{head} {_last(panel, head)}" for head, panel in panels.items()]
         svg = to_svg(figure, name, f"{title}: at the end, {'; '.join(last)}")
     return Chart(title, svg, _values(title, losses, scores))
+
+
+def _highest(panel: Mapping[str, Series]) -> float:
+    """The highest finite value of all curves; 1 if that is 0."""
+    values = np.concatenate([values for _, values in panel.values()])
+    return float(max(values[np.isfinite(values)], default=0)) or 1.0
 
 
 def _last(panel: Mapping[str, Series], head: str) -> str:
@@ -78,7 +85,7 @@ def _panel(axes: Axes, head: str, panel: Mapping[str, Series]) -> None:
     for index, (key, (steps, values)) in enumerate(panel.items()):
         usual = [name for start, name in USUAL_COLOURS.items() if key.startswith(start)]
         colour = STAND_IN[[*usual, OTHER_COLOURS[index % len(OTHER_COLOURS)]][0]]
-        if key == "loss" and len(values) > 27:
+        if key == "loss" and len(values) >= FEWEST_AVERAGED:
             axes.plot(steps, values, color=colour, lw=0.8, alpha=0.3)
             steps, values = steps[4:-4], np.convolve(values, np.full(9, 1 / 9), "valid")
         axes.plot(

@@ -51,7 +51,7 @@ def confusion_map(name: str, title: str, confusion: Confusion, colour: str, wors
         axes = figure.add_subplot(aspect="equal", **limits)
         for (row, col), part in np.ndenumerate(confusion.shares):
             right = truths[row] == answers[col]
-            text = _number(float(part)) if n <= MOST_NUMBERS else ""
+            text = _number(float(part)) if has_numbers(confusion) else ""
             if right:
                 _shaded(axes, row, col, float(part), colour, text, min(7.5, 85 / n))
             elif part > 0:
@@ -69,6 +69,11 @@ def confusion_map(name: str, title: str, confusion: Confusion, colour: str, wors
     ]
     total = counted(int(confusion.counts.sum()), "question")
     return Chart(title, svg, Values(f"{title}: number of answers to {total}", heads, table))
+
+
+def has_numbers(confusion: Confusion) -> bool:
+    """Whether there is room for numbers in a map of confusions."""
+    return max(len(confusion.truths), len(confusion.answers)) <= MOST_NUMBERS
 
 
 def _number(share: float) -> str:

@@ -13,6 +13,7 @@ from gpt2v.report.chart import Chart, Values
 from gpt2v.report.svg import STAND_IN, WIDTH, style, to_svg
 from gpt2v.report.words import counted, duration, interval, percent, points, shorten
 
+MARKS = (("o", 7.0), ("s", 4.5))  # of text and of picture; where they meet, both are seen
 DOTS: dict[str, Any] = {"lw": 1.0, "ls": (0, (1.5, 2))}
 
 
@@ -127,9 +128,10 @@ def class_dots(
         ends = zip(np.nanmin(stacked, axis=0), np.nanmax(stacked, axis=0), strict=True)
         for y, (low, high) in enumerate(ends):
             axes.plot((low, high), (y, y), color=STAND_IN["rule"], lw=2.5, zorder=1)
-        for (key, (values, colour)), mark in zip(series.items(), "osD^", strict=False):
+        marks = zip(series.items(), MARKS, strict=False)
+        for (key, (values, colour)), (mark, size) in marks:
             axes.plot(
-                values, range(len(classes)), mark, ms=5.5, c=STAND_IN[colour], label=key,
+                values, range(len(classes)), mark, ms=size, c=STAND_IN[colour], label=key,
                 clip_on=False,
             )  # fmt: skip
         axes.set_yticks(range(len(classes)), [shorten(item, 18) for item in classes])

@@ -1,6 +1,6 @@
 """Numbers and grids in words, as they stand on the page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -42,9 +42,9 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def counted_range(numbers: Iterable[int], noun: str) -> str:
+def counted_range(numbers: Collection[int], noun: str) -> str:
     """`([96, 104], "question")` -> `96 to 104 questions`."""
-    low, *_, high = sorted([*numbers] * 2)
+    low, high = min(numbers), max(numbers)
     return counted(high, noun) if low == high else f"{low:,} to {counted(high, noun)}"
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from gpt2v.registry import SECTIONS
 from gpt2v.report import analysis
-from gpt2v.report.curves import learning_curves
+from gpt2v.report.curves import FEWEST_AVERAGED, learning_curves
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
 
@@ -21,6 +21,7 @@ class Learning(Section):
         curves = [
             {
                 "chart": learning_curves(f"curve-{kind}", f"Training, {TITLES[kind]}", lines),
+                "averaged": sum("loss" in line for line in lines) >= FEWEST_AVERAGED,
                 "stages": analysis.stages(lines),
                 "last": lines[-1]["step"],
             }

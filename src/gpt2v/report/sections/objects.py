@@ -45,6 +45,7 @@ class Objects(Section):
                     {
                         "chart": maps.confusion_map(name, title, count, colour, worst),
                         "each": counted_range(count.counts.sum(axis=1).tolist(), "question"),
+                        "numbers": maps.has_numbers(count),
                         "unspelt": analysis.UNSPELT in count.answers,
                         "worst": _worst(count),
                     }

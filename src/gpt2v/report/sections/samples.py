@@ -49,7 +49,7 @@ def _samples(run: Run) -> list[dict[str, Any]]:
         palettes = [table["palette"][table["sample"] == sample] for table in (image, text)]
         twin = next(iter(answers.values()))
         names = [[cell.truth if cell else "not asked" for cell in row] for row in twin]
-        longest = max(len(cell.truth) for row in twin for cell in row if cell)
+        longest = max(len(word) for row in names for name in row for word in name.split())
         rows.append(
             {
                 "index": sample,
