@@ -35,6 +35,7 @@ class Checkout:
 
     def __init__(self, source: Path, folder: Path) -> None:
         self.source, self.folder = source.resolve(), folder
+        self.n_commands = 0
         folder.mkdir()
 
     def start(self, *words: str) -> subprocess.Popen[str]:
@@ -55,7 +56,14 @@ class Checkout:
         )
 
     def command(self, line: str) -> subprocess.Popen[str]:
-        return self.start("-m", "gpt2v", *line.split())
+        """Start a command; OUT in it is a new folder, as what is left of another would be told."""
+        self.n_commands += 1
+        return self.start("-m", "gpt2v", *line.replace("OUT", self.out).split())
+
+    @property
+    def out(self) -> str:
+        """The folder of the last command."""
+        return f"out-{self.n_commands}"
 
     def make_model(self, config: DemoConfig) -> None:
         """Write configurations of the demo's sizes, and train each part for one step."""
@@ -111,12 +119,13 @@ def _stopped(child: subprocess.Popen[str], begin: float) -> Spent:
 
 
 def step_of(checkout: Checkout) -> Spent:
-    training = checkout.command("lm train lm.yaml --out again --overwrite")
-    return to_step(training, checkout.folder / "again" / "metrics.jsonl")
+    """Seconds until the GPT-2 has done its first step."""
+    training = checkout.command(TRAIN)
+    return to_step(training, checkout.folder / checkout.out / "metrics.jsonl")
 
 
-EVAL = "eval mm --n_images 100 --out eval --overwrite"
-TRAIN = "lm train lm.yaml --out again --overwrite"
+EVAL = "eval mm --n_images 100 --out OUT"
+TRAIN = "lm train lm.yaml --out OUT"
 WORK: dict[str, Callable[[Checkout], Spent]] = {
     "import torch": lambda at: to_end(at.start("-c", "import torch")),
     "import torch, transformers": lambda at: to_end(at.start("-c", IMPORTS)),

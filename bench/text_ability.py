@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--corpus", required=True, help="TinyStories' training text")
     parser.add_argument("--valid", required=True, help="TinyStories' validation text")
-    parser.add_argument("--encoder", required=True, help="run of configs/encoder/sprites.yaml")
+    parser.add_argument("--encoder", required=True, help="run of gpt2v:encoder/sprites")
     parser.add_argument("--runs", default="runs/text-ability", help="folder of the trainings")
     parser.add_argument("--seeds", type=int, default=1, help="of MM-Train")
     parser.add_argument("--grids", type=int, default=1000)

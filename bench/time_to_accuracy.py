@@ -20,14 +20,13 @@ from pathlib import Path
 
 from gpt2v.runs import versions
 
-CONFIGS = Path(__file__).parents[1] / "configs" / "lm"
 TARGET = 0.995
 
 
-def seconds_to_target(config: Path, seed: int, run: Path, limit: float) -> tuple[float, float]:
+def seconds_to_target(config: str, seed: int, run: Path, limit: float) -> tuple[float, float]:
     """Seconds until the target (infinite if not within `limit`), and the last accuracy."""
     seeds = ["--train.seed", str(seed), "--data.seed", str(seed)]
-    command = [sys.executable, "-m", "gpt2v", "lm", "train", str(config), "--out", str(run), *seeds]
+    command = [sys.executable, "-m", "gpt2v", "lm", "train", config, "--out", str(run), *seeds]
     begin, begin_clock = time.monotonic(), time.time()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     passes: list[tuple[float, float]] = []
@@ -68,7 +67,7 @@ def main() -> None:
 
         def measure(name: str, seed: int, limit: float) -> float:
             run = Path(root) / f"{name}-{seed}"
-            seconds, accuracy = seconds_to_target(CONFIGS / f"{name}.yaml", seed, run, limit)
+            seconds, accuracy = seconds_to_target(f"gpt2v:lm/{name}", seed, run, limit)
             row = {"recipe": name, "seed": seed, "seconds": seconds, "accuracy": accuracy}
             rows.append({**row, "limit": limit})
             print(f"{name:<14} seed {seed}  {seconds:6.1f} s  (last {accuracy:.1%})", flush=True)

@@ -1,8 +1,10 @@
 """A projector, instruction, token source, rung, metric, report section and executor of your own.
 
-They are in one file outside the package. Every command can import it:
+They are in one file, as one of your own could be. Every command can import it:
 
-    gpt2v mm train CONFIG --import examples/own_parts.py --projector gated
+    gpt2v mm train CONFIG --import gpt2v:own_parts --projector gated
+
+Shapes: V words of the vocabulary, D width of a hidden state.
 """
 
 from collections.abc import Iterator, Sequence
@@ -92,7 +94,8 @@ class Corner(YesOrNo):
     def blind(self, asked: Asked) -> Floats:
         first = (asked.row == 0) & (asked.col == 0)
         same = np.where(first, 1.0, 1 / asked.n_objects)
-        return np.maximum(same, 1 - same)
+        best: Floats = np.maximum(same, 1 - same)
+        return best
 
     def bag(self, asked: Asked) -> Floats:
         return self.blind(asked)  # a lower bound: the object counts help a little

@@ -52,3 +52,10 @@ def test_the_projector_of_the_page_trains(tmp_path, lm_run):
     argv = ["mm", "train", str(config), "--out", str(tmp_path / "run")]
     with forget_imports():
         assert main([*argv, "--import", str(tmp_path / "wide.py")]) == 0
+
+
+@pytest.mark.parametrize("name", ["results", "trials"])
+def test_results_are_in_lines_that_a_diff_can_show(name):
+    page = DATA.with_name(f"{name}.md").read_text()
+    prose = [line for line in page.splitlines() if not line.startswith(("|", ">"))]
+    assert max(map(len, prose)) < 420

@@ -18,9 +18,9 @@ from gpt2v.cli.main import main
 from gpt2v.config.choice import OneOf, choose
 from gpt2v.config.load import merge
 from gpt2v.errors import UserError
+from gpt2v.packaged import EXAMPLES
 from gpt2v.registry import PROJECTORS, REGISTRIES
 from helpers import (
-    REPO,
     TINY_LM,
     TINY_MM,
     TINY_TILES,
@@ -30,7 +30,7 @@ from helpers import (
     write_yaml,
 )
 
-EXAMPLE = REPO / "examples" / "own_parts.py"
+EXAMPLE = EXAMPLES.path("gpt2v:own_parts")
 IMPORT = ("--import", str(EXAMPLE))
 
 

@@ -15,7 +15,7 @@ from typing import ClassVar
 import pytest
 
 import helpers
-from gpt2v import hub
+from gpt2v import hub, packaged
 from gpt2v.cli.main import main
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.corpus.documents import read_documents
@@ -28,7 +28,7 @@ from gpt2v.model.load import load_model
 from gpt2v.model.weights import weight_files
 
 CLOSED = "http://127.0.0.1:9"
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = packaged.CONFIGS.root
 BUDGET = (1, 2)  # tries; one is a question of huggingface_hub itself, once in a process
 TWO = "no such file or folder here, and cannot be read from the hub: "
 

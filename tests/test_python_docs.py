@@ -1,4 +1,4 @@
-"""Every example of docs/python.md runs, in order, in an empty folder with the configurations."""
+"""Every example of docs/python.md runs, in order, in an empty folder."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,6 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict:
     found: dict = {"figures": [], "printed": []}
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("page")
-        (folder / "configs").symlink_to(ROOT / "configs")
         patch.chdir(folder)
         found["print"] = lambda *values: found["printed"].append(values)
         for block in blocks:
@@ -68,7 +67,7 @@ def test_the_figures_are_figures(names):
 
 
 def test_only_what_was_asked_for_is_on_disk(names):
-    assert names["files"] == ["cells.png", "configs", "picture.png", "runs"]
+    assert names["files"] == ["cells.png", "picture.png", "runs"]
     assert names["runs"] == ["lm", "mm", "mm-eval"]
 
 

@@ -1,7 +1,11 @@
-"""Every command of the README runs, made small, in the order of the README."""
+"""Every command of the README and of docs/ runs, made small, in the order of the pages.
+
+`make e2e` runs them with the gpt2v of a wheel, in an empty folder.
+"""
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +14,9 @@ import yaml
 from PIL import Image
 
 from gpt2v.cli.main import main
+from gpt2v.data.suites.load import suite_names
 from gpt2v.data.tiles.sprites import CLASS_NAMES, draw_sprites
+from gpt2v.packaged import CONFIGS
 from helpers import forget_imports
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +25,7 @@ SMALL = {  # options that make each command small
     "data preview": ["--tiles.per_class", "20"],
     "data export": ["--tiles.per_class", "20", "--n_images", "4"],
     "data suites": [],
+    "configs": [],
     "encoder train": [*TRAIN, "--steps", "2", "--batch_size", "4"],
     "lm train": [*TRAIN, "--data.batch_size", "4", "--train.eval_windows", "2"],
     "lm sample": ["--max_new_tokens", "4"],
@@ -33,17 +40,46 @@ SMALL = {  # options that make each command small
 }
 
 
-def commands() -> list[list[str]]:
-    """Every `gpt2v ...` line of the README's code blocks."""
-    blocks = re.findall(r"^```\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-    lines = [line for block in blocks for line in block.splitlines()]
-    return [shlex.split(line)[1:] for line in lines if line.startswith("gpt2v ")]
+STAND_INS = {"cifar10": "folder", "path/to/cifar10": "folder", "runs/demo/encoder": "runs/sprites"}
 
 
-def short_stages(config: Path) -> list[str]:
+def commands() -> Iterator[list[str]]:
+    """Every different `gpt2v ...` line of the code blocks without a language."""
+    seen = set()
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.M | re.S):
+            for line in block.splitlines() if not language else ():
+                if line.startswith("gpt2v ") and line not in seen:
+                    seen.add(line)
+                    yield shlex.split(line)[1:]
+
+
+def made_small(argv: list[str]) -> list[str]:
+    """The command with files of the test, and with options that make it small."""
+    argv = [STAND_INS.get(word, word) for word in argv]
+    kind = kind_of(argv)
+    more = list(SMALL[kind])
+    if kind == "demo" and "folder" in argv:
+        more = ["--preset", "smoke", "--eval.n_images", "20"]
+    if kind in ("lm train", "mm train") and "--help" not in argv:
+        more += short_stages(argv[2])
+    if kind == "lm train":
+        more += ["--out", "runs/another"]
+    if set(argv) & set(suite_names()) and "folder" not in argv:
+        parts = ["--parts", "[palette-2]"] if kind == "eval" else []
+        more = [*parts, "--tiles.per_class", "100"]
+    pairs = zip(more[::2], more[1::2], strict=True)
+    return [*argv, *(word for pair in pairs if pair[0] not in argv for word in pair)]
+
+
+def kind_of(argv: list[str]) -> str:
+    return " ".join(argv[:2]) if " ".join(argv[:2]) in SMALL else argv[0]
+
+
+def short_stages(config: str) -> list[str]:
     """Options for two steps in each stage, and a local file instead of a hub data set."""
     words = []
-    for i, stage in enumerate(yaml.safe_load(config.read_text())["data"]["stages"]):
+    for i, stage in enumerate(yaml.safe_load(CONFIGS.path(config).read_text())["data"]["stages"]):
         words += [f"--data.stages.{i}.steps", "2"]
         for j, spec in enumerate(stage["mix"]):
             if "corpus" in spec:
@@ -60,39 +96,44 @@ def test_make_targets_exist() -> None:
 
 
 def test_links_of_the_documents_lead_somewhere() -> None:
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
+        for link, anchor in re.findall(r"\]\(([^)#:]*)#?([^)#:]*)\)", page.read_text()):
+            target = page.parent / link if link else page
+            assert target.exists(), f"{page.name}: {link}"
+            if anchor:
+                assert anchor in anchors(target), f"{page.name}: {link}#{anchor}"
+
+
+def anchors(page: Path) -> list[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 @pytest.mark.e2e
-def test_every_command_of_the_readme_runs(
+def test_every_command_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("configs", "examples"):
-        (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "runs").mkdir()
     for label, name in enumerate(CLASS_NAMES):  # photographs of the user's own
         (tmp_path / "folder" / name).mkdir(parents=True)
-        for i, tile in enumerate(draw_sprites(np.full(6, label), np.arange(6))):
+        for i, tile in enumerate(draw_sprites(np.full(100, label), np.arange(100))):
             Image.fromarray(tile).save(tmp_path / "folder" / name / f"{i}.png")
-    stories = [f"Tom saw {n} birds and {n + 1} frogs near the old house." for n in range(400)]
-    (tmp_path / "stories.txt").write_text("<|endoftext|>".join(stories))
+    for who, name in (("Tom", "stories"), ("Ann", "train"), ("Sue", "valid")):
+        stories = [f"{who} saw {n} birds and {n + 1} frogs near a house." for n in range(400)]
+        (tmp_path / f"{name}.txt").write_text("<|endoftext|>".join(stories))
+    (own_part,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "extending.md").read_text(), re.M | re.S
+    )
+    (tmp_path / "wide.py").write_text(own_part)
     monkeypatch.chdir(tmp_path)
-    seen = set()
-    for argv in commands():
-        kind = " ".join(argv[:2]) if " ".join(argv[:2]) in SMALL else argv[0]
-        if "cifar10" in argv:  # the same demo, on the folder and with the tiny preset
-            argv = ["demo", "--tiles", "folder", "--tiles-path", "folder", "--preset", "smoke"]
-            argv += ["--out", "runs/photographs", "--eval.n_images", "20"]
-        if argv[:2] == ["data", "suites"] and len(argv) > 2:
-            argv += ["--tiles.per_class", "100"]
-        if kind == "eval" and "/" not in argv[argv.index("--suite") + 1]:  # a named suite
-            argv += ["--parts", "[palette-2]", "--tiles.per_class", "100"]
-            assert main(argv) == 0, capsys.readouterr().err
-            continue
-        more = short_stages(Path(argv[2])) if kind in ("lm train", "mm train") else []
+    kinds = set()
+    for argv in map(made_small, commands()):
         with forget_imports():  # a command of its own
-            assert main([*argv, *SMALL[kind], *more]) == 0, (argv, capsys.readouterr().err)
-        seen.add(kind)
-    assert seen == set(SMALL)
+            try:
+                status = main(argv)
+            except SystemExit as done:  # --help
+                status = done.code
+        assert status == 0, (argv, capsys.readouterr().err)
+        kinds.add(kind_of(argv))
+    assert kinds == set(SMALL)

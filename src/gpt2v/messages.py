@@ -9,6 +9,7 @@ import os
 import re
 import reprlib
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 
 LONGEST = 600  # characters of a line
@@ -60,3 +61,19 @@ def _shortened(text: str, longest: int) -> str:
         return text
     half = (longest - 5) // 2
     return f"{text[:half]} ... {text[-half:]}"
+
+
+def aligned(rows: Sequence[Sequence[str]], right: int | None = None) -> list[str]:
+    """One line of text for each row, with aligned columns.
+
+    Columns are aligned on the left, those from number `right` on (None: no column) on the right.
+    """
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if right is not None and i >= right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines

@@ -68,6 +68,11 @@ def checkpoints_of(run: Path) -> list[Path]:
     return sorted((p for p in found if p.is_dir()), key=lambda p: (len(p.name), p.name))
 
 
+def step_of(checkpoint: Path) -> int | None:
+    """The step of a checkpoint in a run, by its name; None: it is not named after a step."""
+    return int(checkpoint.name[5:]) if _STEP.fullmatch(checkpoint.name) else None
+
+
 def has_checkpoint(run: Path) -> bool:
     """Whether a run, or a sub-run, has a checkpoint: this may be hours of training."""
     return any(checkpoints_of(one) for one in (run, *_sub_runs(run)))

@@ -39,7 +39,7 @@ def finished(out):
     [
         ("eval", "runs/tiny", "palette-v1", "eval-tiny-palette-v1"),
         ("eval", "runs/tiny/", None, "eval-tiny"),
-        ("eval", "runs/tiny", "configs/eval/grid-3x3.yaml", "eval-tiny-grid-3x3"),
+        ("eval", "runs/tiny", "gpt2v:eval/grid-3x3", "eval-tiny-grid-3x3"),
         ("eval", "runs/tiny", "runs/other/config.yaml", "eval-tiny"),
         ("eval", "runs/demo/mm", None, "eval-demo-mm"),
         ("eval", "runs/tiny/checkpoints/step-000400", None, "eval-tiny-step-000400"),
@@ -47,7 +47,7 @@ def finished(out):
         ("eval", "../tiny", None, "eval-tiny"),
         ("eval", "openai-community/gpt2", None, "eval-gpt2"),
         ("eval", "runs/été d'or", None, "eval-été_d_or"),
-        ("probe", "runs/tiny", "configs/probe/grid-3x3.yaml", "probe-tiny-grid-3x3"),
+        ("probe", "runs/tiny", "gpt2v:probe/grid-3x3", "probe-tiny-grid-3x3"),
     ],
 )
 def test_a_directory_is_named_after_what_is_measured(kind, model, of, name):

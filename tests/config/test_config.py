@@ -2,7 +2,6 @@
 
 import pytest
 
-import helpers
 from gpt2v.config.base import Config
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.load import dump, load, merge, validate
@@ -19,8 +18,9 @@ from gpt2v.config.yaml12 import read_yaml
 from gpt2v.demo.config import SUB_RUNS, demo_config, presets
 from gpt2v.errors import UserError
 from gpt2v.messages import one_line
+from gpt2v.packaged import CONFIGS
 
-ROOT = helpers.REPO / "configs"
+ROOT = CONFIGS.root
 KINDS: dict[str, type[Config]] = {
     "lm": LMConfig,
     "mm": MMConfig,

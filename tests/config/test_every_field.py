@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import helpers
-from gpt2v import runs
+from gpt2v import packaged, runs
 from gpt2v.cli.measuring import eval_config
 from gpt2v.config.base import Config, hash_of
 from gpt2v.config.describe import registries_of
@@ -300,7 +300,7 @@ def test_what_is_written_is_complete_and_is_read_back(varied, tmp_path):
     assert len(same) < len(every) / 4
 
 
-CONFIGS = sorted((helpers.REPO / "configs").rglob("*.yaml"))
+CONFIGS = sorted(packaged.CONFIGS.root.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("file", CONFIGS, ids=lambda file: f"{file.parent.name}/{file.stem}")

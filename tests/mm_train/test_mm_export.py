@@ -10,7 +10,7 @@ import pytest
 import helpers
 from gpt2v.cli.main import main
 from gpt2v.mm_train import export
-from gpt2v.model.load import load_gpt2v
+from gpt2v.model import llava, load
 from llava_cases import Case, build
 from stopped import killed_at
 
@@ -45,9 +45,9 @@ def test_the_command_writes_the_same_bytes_again_and_only_over_an_export(run, tm
 
 def test_killed_at_any_change_while_an_export_is_replaced(run, tmp_path, monkeypatch, capfd):
     to, n = tmp_path / "to", 0
-    monkeypatch.setattr(export, "load_gpt2v", lambda *_, **__: (loaded, loaded.gpt2v))
-    loaded = load_gpt2v(str(run))[0]
-    real = export.save_llava
+    loaded = load.load_gpt2v(str(run))[0]
+    monkeypatch.setattr(load, "load_gpt2v", lambda *_, **__: (loaded, loaded.gpt2v))
+    real = llava.save_llava
 
     def small(folder, *rest):
         real(folder, *rest)
@@ -55,7 +55,7 @@ def test_killed_at_any_change_while_an_export_is_replaced(run, tmp_path, monkeyp
 
     assert main(["mm", "export", str(run), "--to", str(to)]) == 0
     old = content(to)
-    monkeypatch.setattr(export, "save_llava", small)
+    monkeypatch.setattr(llava, "save_llava", small)
     assert main(["mm", "export", str(run), "--to", str(tmp_path / "new")]) == 0
     new = content(tmp_path / "new")
     shutil.copytree(to, tmp_path / "old")

@@ -184,8 +184,8 @@ def test_options_belong_to_what_the_run_has(own, lm, tokenizer, tmp_path, capsys
     assert "per_class: 20 has no effect: source: folder has its own pictures" in line
     save_pretrained(tmp_path / "gpt2", lm, tokenizer)  # no run
     for option, says in (
-        ("--tiles.path=x", "tiles: path: x has no effect: sprites are drawn"),
-        ("--grid.patches=4", "grid: patches: 4 has no effect: form: markdown has no patches"),
+        ("--tiles.path=x", "--tiles.path: x has no effect: sprites are drawn"),
+        ("--grid.patches=4", "--grid.patches: 4 has no effect: form: markdown has no patches"),
     ):
         line = helpers.refusal(
             capsys, "eval", tmp_path / "gpt2", option, "--out", tmp_path / "three"

@@ -30,7 +30,7 @@ from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer, score_all
 from gpt2v.model.vision_tokens import ProjectedPatches, VisionTokenSource
 from gpt2v.registry import RUNGS, TOKEN_SOURCES
-from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured, compare
+from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured
 from gpt2v.trained.defaults import as_trained
 
 
@@ -138,7 +138,7 @@ def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:
     bank = filled.bank(c.tiles)
     data = GridDataset(c.grid, bank, c.seed, c.split, c.n_images, "grid.")
     measured = Measured(bank, [(data, ["text", "image"])])
-    comparison = compare(c.model, loaded.trained_on, measured, c.allow, filled.said)
+    comparison = loaded.compared(measured, c.allow, filled.said)
     return climb(loaded, data, c, run, comparison)
 
 

@@ -13,7 +13,7 @@ from gpt2v.api.folders import Out, Temporary, run_folder, temporary
 from gpt2v.api.reading import read_results
 from gpt2v.config.base import Config
 from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
-from gpt2v.run_layout import checkpoints_of, is_finished
+from gpt2v.run_layout import checkpoints_of, is_finished, step_of
 from gpt2v.runs import write_config
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Training:
     @property
     def steps(self) -> int:
         """Number of steps of the last checkpoint."""
-        return int(self.checkpoint.name.rpartition("-")[2])
+        return step_of(self.checkpoint) or 0
 
     @property
     def seconds(self) -> float:

@@ -105,7 +105,11 @@ def check_tiles(config: TilesConfig) -> None:
 
 def check_tokenizer(config: TokenizerConfig) -> None:
     """Raise UserError if a tokenizer is to be read from a folder that is not there."""
-    if config.source != "trained" and not expanded(config.source).exists():
+    if config.source == "trained":
+        return
+    with within("tokenizer.source: "):
+        there = expanded(config.source).exists()
+    if not there:
         from gpt2v.data.tokenizer import load_tokenizer
 
         load_tokenizer(config.source)  # says what is wrong; or it is a hub id

@@ -6,6 +6,7 @@ from typing import Any
 
 from gpt2v.cli.before_torch import check_lm
 from gpt2v.cli.overrides import (
+    CONFIG_HELP,
     Overrides,
     Parser,
     config_command,
@@ -21,6 +22,7 @@ from gpt2v.config.origins import told
 from gpt2v.config.training import LMConfig
 from gpt2v.errors import UserError
 from gpt2v.hardware.memory import importing
+from gpt2v.packaged import CONFIGS
 from gpt2v.paths import expanded_text
 from gpt2v.registry import EXECUTORS, FORMATS
 
@@ -46,7 +48,7 @@ def add_commands(commands: Any) -> None:
         {"for own grids": ExportConfig, "for a named suite": SuiteExportConfig},
         _export,
         "write samples for other tools; rerun to continue a stopped export",
-        "YAML file, or the name of a suite",
+        f"{CONFIG_HELP}, or the name of a suite",
         skip=["suite"],
     )
     export.add_argument("--to", type=expanded_text, required=True, help="folder for the files")
@@ -97,7 +99,7 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> None:
     config: ExportConfig | SuiteExportConfig
     if is_suite(args.config):
         config = load(SuiteExportConfig, None, {**overrides, "suite": args.config})
-    elif not Path(args.config).suffix and not Path(args.config).exists():
+    elif not Path(args.config).suffix and not CONFIGS.path(args.config).exists():
         raise UserError(
             f"{args.config}: no such file or suite; the suites are {', '.join(suite_names())}"
         )
@@ -112,7 +114,8 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> None:
 
 def _suites(args: argparse.Namespace, overrides: Overrides) -> None:
     from gpt2v.data.suites.load import load_suite, suite_names
-    from gpt2v.data.suites.table import aligned, suite_table
+    from gpt2v.data.suites.table import suite_table
+    from gpt2v.messages import aligned
 
     if args.name is None:
         if overrides:

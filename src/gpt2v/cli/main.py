@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from gpt2v import __version__
-from gpt2v.cli import ask, completion, data, demo, measuring, training
+from gpt2v.cli import ask, completion, configs, data, demo, measuring, training
 from gpt2v.cli.crashes import DEBUG, say_crash
 from gpt2v.cli.overrides import Parser, overrides_of, take_fields, take_imports, texts_of
 from gpt2v.errors import Stopped, UserError
@@ -138,7 +138,7 @@ def _parser() -> Parser:
     parser.notes.append(lambda: f"With the environment variable {DEBUG}=1 errors show a traceback.")
     parser.add_argument("--version", action="version", version=f"gpt2v {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for family in (demo, data, training, measuring, ask):
+    for family in (demo, configs, data, training, measuring, ask):
         family.add_commands(commands)
     completion.add_commands(commands, _parser)
     return parser

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v.cli.before_torch import check_measured
+from gpt2v.cli.found import show
 from gpt2v.cli.overrides import (
     Overrides,
     Parser,
@@ -29,6 +30,7 @@ from gpt2v.config.yaml12 import read_yaml
 from gpt2v.data.suites.load import is_suite, suite_names
 from gpt2v.errors import UserError
 from gpt2v.hardware.memory import importing
+from gpt2v.packaged import CONFIGS
 from gpt2v.paths import expanded_text
 from gpt2v.registry import SECTIONS
 from gpt2v.runs import check_there
@@ -105,17 +107,7 @@ def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
             with importing():
                 from gpt2v.eval.evaluate import evaluate_model
             quiet()
-            _show(evaluate_model(args.model, config, run)["results"])
-
-
-def _show(rows: list[dict[str, Any]]) -> None:
-    for row in rows:
-        low, high = row["ci95"]
-        print(
-            f"{row.get('part', ''):12} {row['instruction']:11} {row['modality']:6} "
-            f"{row['accuracy']:.4f} [{low:.4f}, {high:.4f}]  blind {row['blind_accuracy']:.3f}, "
-            f"bag {row['bag_accuracy']:.3f}"
-        )
+            show(evaluate_model(args.model, config, run))
 
 
 def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEvalConfig:
@@ -131,9 +123,10 @@ def eval_config(suite: str | None, overrides: Overrides) -> EvalConfig | SuiteEv
         return load(SuiteEvalConfig, None, {**overrides, "suite": suite})
     if suite is None:
         return load(EvalConfig, None, overrides)
-    if not Path(suite).exists():
+    if not CONFIGS.path(suite).exists():
         raise UserError(
             f"--suite: {suite}: no such file or suite; the suites are {', '.join(suite_names())}"
+            f"{CONFIGS.hint(suite)}"
         )
     if "suite" in read_mapping(suite):
         return load(SuiteEvalConfig, suite, overrides)
@@ -173,7 +166,7 @@ def _measure(
             with importing():
                 measure = part()
             quiet()
-            measure(config, run)
+            show(measure(config, run))
 
 
 def _report(args: argparse.Namespace, overrides: Overrides) -> None:

@@ -16,7 +16,8 @@ from gpt2v.config.origins import Option
 from gpt2v.errors import UserError
 from gpt2v.extensions import import_file
 from gpt2v.messages import shown
-from gpt2v.paths import expanded, expanded_text
+from gpt2v.packaged import EXAMPLES
+from gpt2v.paths import expanded_text
 from gpt2v.registry import Registry
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Overrides = dict[str, Any]  # dotted key, an `Option` -> value
 Texts = list[tuple[str, str]]  # dotted keys and texts, as they were typed
+
+CONFIG_HELP = "YAML file, or one that comes with gpt2v (see gpt2v configs)"
 
 _FIELD = "field "  # prefix of the argparse names of fields
 
@@ -169,7 +172,7 @@ def config_command(
     kind: type[Config] | Mapping[str, type[Config]],
     command: Callable[[argparse.Namespace, Overrides], None],
     text: str,
-    config: str = "YAML file",
+    config: str = CONFIG_HELP,
     skip: Sequence[str] = (),
 ) -> Parser:
     """Add a command that takes a configuration and has its fields as options.
@@ -204,7 +207,7 @@ def take_imports(words: list[str]) -> list[str]:
         file = file if equals else next(queue, "")
         if not file:
             raise UserError("--import: needs a file")
-        import_file(expanded(file))
+        import_file(EXAMPLES.path(expanded_text(file)))
     return rest
 
 

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from gpt2v.api.reading import read_results
 from gpt2v.cli.before_torch import check_encoder, check_lm, check_mm, check_model
+from gpt2v.cli.found import show
 from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
 from gpt2v.cli.running import (
     hardware_options,
@@ -127,6 +129,7 @@ def _train(
                 return
             train(config, run)
         if rank() == 0:
+            show(read_results(run))
             print(f"run: {run}")
 
 

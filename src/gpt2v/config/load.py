@@ -18,6 +18,7 @@ from gpt2v.config.yaml12 import dump_yaml, read_yaml
 from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
 from gpt2v.messages import shown
+from gpt2v.packaged import CONFIGS
 
 C = TypeVar("C", bound=Config)
 _INDEX = re.compile("[0-9]{1,9}")
@@ -77,7 +78,8 @@ def load(
 
     Args:
         kind: class of the configuration.
-        path: the file; none: start from an empty configuration.
+        path: the file, or the name of one that comes with gpt2v (`gpt2v:lm/grid-tiny`); none:
+            start from an empty configuration.
         overrides: values for dotted keys.
         beside: top-level keys to ignore; other commands on the same data use them.
 
@@ -94,16 +96,21 @@ def load(
 def read_mapping(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping, without validating it.
 
+    Args:
+        path: the file, or the name of one that comes with gpt2v.
+
     Raises:
         UserError: the file cannot be read or holds no mapping, or it belongs to a run that needs a
             file which was not imported.
     """
-    check_imports(Path(path).parent)
+    file = CONFIGS.path(path)
+    check_imports(file.parent)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file in UTF-8"
-        raise UserError(f"{path}: cannot read the configuration: {reason}") from None
+        hint = CONFIGS.hint(path) if isinstance(error, FileNotFoundError) else ""
+        raise UserError(f"{path}: cannot read the configuration: {reason}{hint}") from None
     data = read_yaml(text, str(path))
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a mapping of keys to values at the top level")

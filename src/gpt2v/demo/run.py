@@ -33,7 +33,7 @@ from gpt2v.report import write_report
 from gpt2v.run_layout import FINISHED, RUNS, has_checkpoint, is_finished, mark
 from gpt2v.storage.files import writing
 from gpt2v.storage.ownership import owned
-from gpt2v.trained.compare import Measured, compare
+from gpt2v.trained.compare import Measured
 
 
 def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
@@ -92,9 +92,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
         "gpt2v": (loaded.scorer(bank, picture), ["text", "image"]),
         "lm": (before.scorer(bank), ["text"]),
     }
-    comparison = compare(
-        str(run / "mm"),
-        loaded.trained_on,
+    comparison = loaded.compared(
         Measured(bank, [(data, ["text", "image"])]),
         config.eval.allow,
     )

@@ -32,7 +32,7 @@ from gpt2v.registry import METRICS
 from gpt2v.run_layout import RECORDS
 from gpt2v.stats import paired_interval
 from gpt2v.storage.files import write_bytes, write_parquet, writing
-from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured, compare
+from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured
 from gpt2v.trained.defaults import as_trained
 
 Scorers = Mapping[str, tuple[Scorer, list[str]]]  # name -> scorer and its modalities
@@ -72,9 +72,7 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
     bank = filled.bank(config.tiles)
     parts = parts_of(config, bank)
     shown_as = [(part.data, part.shown(config.modalities)) for part in parts]
-    comparison = compare(
-        model, loaded.trained_on, Measured(bank, shown_as), config.allow, filled.said
-    )
+    comparison = loaded.compared(Measured(bank, shown_as), config.allow, filled.said)
     patches = None
     if loaded.gpt2v is not None:
         shown = [part.data for part in parts if set(part.modalities) != {"text"}]

@@ -6,7 +6,7 @@ Torch is imported when everything that can be refused without it has been checke
 import json
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -36,11 +36,8 @@ def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
         UserError: the model cannot be a LLaVA, or `to` must not be replaced; nothing is written.
     """
     to = to.resolve()  # if it is a link: the folder that it points to
-    with ExitStack() as stack:
+    with _owned_target(to):
         with within("--to: "):
-            check_place(to, "an export")
-            stack.enter_context(owned(to))
-            EXPORTS.restore(to)
             there = _check_target(to, overwrite)
         _check_run(run)
         from safetensors import SafetensorError
@@ -73,11 +70,25 @@ def check_export(run: str, to: Path, overwrite: bool) -> None:
         UserError: there is no such run, or `to` must not be replaced.
     """
     to = to.resolve()
-    with within("--to: "):
-        check_place(to, "an export")
-        if to.exists() and not (to.is_dir() and not any(to.iterdir())):
+    with _owned_target(to), within("--to: "):
+        if _holds_something(to):
             EXPORTS.check_replaceable(to, overwrite, _ADVICE)
     _check_run(run)
+
+
+@contextmanager
+def _owned_target(to: Path) -> Iterator[None]:
+    """Own the folder of an export; what a stopped process left of it is put in order."""
+    with ExitStack() as stack:
+        with within("--to: "):
+            check_place(to, "an export")
+            stack.enter_context(owned(to))
+            EXPORTS.restore(to)
+        yield
+
+
+def _holds_something(to: Path) -> bool:
+    return to.exists() and (not to.is_dir() or any(to.iterdir()))
 
 
 def _check_run(run: str) -> None:
@@ -137,7 +148,7 @@ def _check_target(to: Path, overwrite: bool) -> bool:
     Returns:
         whether there is something to replace.
     """
-    if not to.exists() or (to.is_dir() and not any(to.iterdir())):
+    if not _holds_something(to):
         return False
     EXPORTS.check_replaceable(to, overwrite, _ADVICE)
     sums = read_manifest(to) or {}

@@ -1,8 +1,9 @@
 """Load a trained model with its tokenizer from a run, a checkpoint or a hub id."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
@@ -16,10 +17,11 @@ from gpt2v.hardware.device import place
 from gpt2v.model.files import load_gpt2, load_pretrained
 from gpt2v.model.found import check_run_imports, find_checkpoint, read_config
 from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
+from gpt2v.model.identity import identity
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer
 from gpt2v.model.vision_tokens import ProjectedPatches, token_source
-from gpt2v.trained.compare import recorded
+from gpt2v.trained.compare import Comparison, Measured, compare, recorded
 from gpt2v.trained.record import TrainedOn
 
 
@@ -38,6 +40,23 @@ class LoadedModel:
     def trained_on(self) -> TrainedOn | None:
         """What it was trained on; None: that cannot be told."""
         return recorded(self.name, self.path)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Which weights these are, for results.json; see `model.identity`."""
+        return identity(self.name, self.path)
+
+    def compared(self, measured: Measured, allow: Sequence[str], taken: str = "") -> Comparison:
+        """What is measured, compared with the training; the results also tell the `identity`.
+
+        Args:
+            measured, allow, taken: see `trained.compare.compare`.
+
+        Raises:
+            UserError: see there.
+        """
+        found = compare(self.name, self.trained_on, measured, allow, taken)
+        return replace(found, results={"checkpoint": self.identity, **found.results})
 
     @cached_property
     def table(self) -> PieceTable:

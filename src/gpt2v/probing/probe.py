@@ -39,7 +39,7 @@ from gpt2v.run_layout import RECORDS
 from gpt2v.stats import cluster_interval
 from gpt2v.storage.files import write_parquet
 from gpt2v.train.finite import OVERFLOW, check_finite
-from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured, compare
+from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured
 from gpt2v.trained.defaults import as_trained
 
 
@@ -177,7 +177,7 @@ def probe_model(config: ProbeConfig, run: Path) -> dict[str, Any]:
     config = filled.config
     bank = filled.bank(config.tiles)
     measured = Measured(bank, [(probe_data(config, bank, "test"), ["image"])])
-    comparison = compare(config.model, loaded.trained_on, measured, config.allow, filled.said)
+    comparison = loaded.compared(measured, config.allow, filled.said)
     return probe(model, bank, config, run, comparison)
 
 

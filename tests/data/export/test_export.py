@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import helpers
 from exports import GRIDS, config_of
 from gpt2v.cli.main import main
 from gpt2v.config.grids import GridConfig
@@ -32,6 +31,7 @@ from gpt2v.data.suites.load import load_suite, suite_names
 from gpt2v.data.suites.samples import suite_hash
 from gpt2v.data.text_pieces import Strings
 from gpt2v.data.tiles.load import load_bank
+from gpt2v.packaged import CONFIGS
 
 
 def drawn(config: ExportConfig) -> tuple[Samples, list[list[np.ndarray]], tuple[str, ...]]:
@@ -320,7 +320,7 @@ def test_a_suite_is_described(capsys):
 
 
 def test_the_given_configurations_run(tmp_path):
-    for file in sorted((helpers.REPO / "configs" / "data").glob("*.yaml")):
+    for file in sorted((CONFIGS.root / "data").glob("*.yaml")):
         small = {"tiles.per_class": 20, "n_images": 5, "shard_size": 2}
         config = load(ExportConfig, file, small)
         for format in FORMATS:

@@ -359,7 +359,7 @@ def test_unknown_suites(tmp_path, capsys):
     assert "grid-9: no such file or suite; the suites are corruptions-v1, grid-3x3-v1" in line
     assert "no such suite" in refusal(capsys, "data", "suites", "grid-9")
     suite = ["data", "export", "grid-3x3-v1", "--to", tmp_path / "x", "--format", "llava"]
-    assert "n_images: unknown key" in refusal(capsys, *suite, "--n_images", "3")
+    assert "n_images: has no meaning here" in refusal(capsys, *suite, "--n_images", "3")
     assert "asks for 10 test tiles" in refusal(capsys, *suite, "--tiles.per_class", "20")
     assert "needs the name of a suite" in refusal(capsys, "data", "suites", "--tiles.size", "8")
     assert list(tmp_path.iterdir()) == []

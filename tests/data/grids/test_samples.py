@@ -23,8 +23,8 @@ SAMPLES = ROOT / "samples"
 @pytest.fixture(scope="module")
 def again(tmp_path_factory):
     folder = tmp_path_factory.mktemp("samples") / "samples"
-    config = str(ROOT / "configs/data/samples.yaml")
-    assert main(["data", "export", config, "--to", str(folder), "--format", "parquet"]) == 0
+    argv = ["data", "export", "gpt2v:data/samples", "--to", str(folder), "--format", "parquet"]
+    assert main(argv) == 0
     return folder
 
 

@@ -1,12 +1,13 @@
 """`gpt2v data suites NAME`: the parts of a suite, and the accuracy of answers without a model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from gpt2v.config.measuring import SuiteTilesConfig
 from gpt2v.data.grids.baselines import pooled, tally
 from gpt2v.data.suites.load import load_suite
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.load import load_bank
+from gpt2v.messages import aligned
 from gpt2v.progress import track
 
 _HEAD = ["part", "instruction", "grids", "questions", "chance", "blind", "bag"]
@@ -30,19 +31,3 @@ def suite_table(config: SuiteTilesConfig) -> Iterator[str]:
             rows.append(sizes + [f"{share:.4f}" for share in shares])
     yield from aligned(rows, right=2)
     yield f"hash of {config.suite} with {bank.name} tiles: {suite_hash(suite, bank)}"
-
-
-def aligned(rows: Sequence[Sequence[str]], right: int | None = None) -> list[str]:
-    """One line of text for each row, with aligned columns.
-
-    Columns are aligned on the left, those from number `right` on (None: no column) on the right.
-    """
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.rjust(width) if right is not None and i >= right else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines

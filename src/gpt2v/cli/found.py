@@ -1,0 +1,116 @@
+"""What a command has found, as a small table for the terminal; it is read from results.json.
+
+Rates are in percent, with their 95% interval.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from gpt2v.messages import aligned
+
+Row = dict[str, Any]
+
+
+def found(results: Row) -> list[str]:
+    """The lines about the results of a training, an evaluation, a probe or a ladder.
+
+    Args:
+        results: the content of results.json.
+    """
+    lines = _TABLES.get(results["kind"], _training)(results)
+    return [line for line in (_model(results), *lines) if line]
+
+
+def show(results: Row) -> None:
+    """Print them."""
+    print("\n".join(found(results)))
+
+
+def _model(results: Row) -> str:
+    """Which weights were measured; empty: this is no measurement of a saved model."""
+    known = results.get("checkpoint")
+    if known is None:
+        return ""
+    chosen = " (the newest)" if known["chosen"] == "newest" else ""
+    return f"model: {known['model']}: {known['checkpoint']}{chosen}, weights {known['weights']}"
+
+
+def _training(results: Row) -> list[str]:
+    """The last validation. An encoder is tested instead."""
+    (row,) = results["results"]
+    values = {key: value for key, value in row.items() if isinstance(value, float)}
+    what = "tiles" if results["kind"] == "encoder" else "grids"
+    has_grids = any(key.endswith("accuracy") for key in values)
+    on = f" ({row['n_images']:,} {what})" if has_grids else ""
+    cells = [[key.replace("_", " "), _value(key, value)] for key, value in values.items()]
+    return [f"after {results['seconds']:.0f} s, {row['split']}{on}:", *_table(cells, 1)]
+
+
+def _evaluation(results: Row) -> list[str]:
+    head = ["", "", "accuracy", "95% interval", "chance", "blind", "bag", "questions"]
+    rows = [
+        [
+            " ".join(filter(None, [row.get("part"), row["instruction"]])),
+            row["modality"],
+            _percent(row["accuracy"]),
+            _interval(row["ci95"]),
+            *(_percent(row[key]) for key in ("chance", "blind_accuracy", "bag_accuracy")),
+            f"{row['n_questions']:,}",
+        ]
+        for row in results["results"]
+    ]
+    lines = _table([head, *rows], 2)
+    if "gap" in results:
+        low, high = results["gap_ci95"]
+        points = f"{100 * results['gap']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+        lines.append(f"gap, text minus image: {points}")
+    return lines
+
+
+def _probe(results: Row) -> list[str]:
+    head = ["", "accuracy", "95% interval", "in palette", "95% interval"]
+    rows = [
+        [
+            "probe" if row["control"] == "none" else f"control {row['control']}",
+            _percent(row["accuracy"]),
+            _interval(row["ci95"]),
+            _percent(row["palette_accuracy"]),
+            _interval(row["palette_ci95"]),
+        ]
+        for row in results["results"]
+        if row["cell"] == "all"
+    ]
+    return _table([head, *rows], 1)
+
+
+def _ladder(results: Row) -> list[str]:
+    head = ["", "", "accuracy", "95% interval"]
+    rows = [
+        [row["rung"], row["name"], _percent(row["accuracy"]), _interval(row["ci95"])]
+        for row in results["results"]
+    ]
+    return _table([head, *rows], 2)
+
+
+_TABLES: dict[str, Callable[[Row], list[str]]] = {
+    "eval": _evaluation,
+    "probe": _probe,
+    "ladder": _ladder,
+}
+
+
+def _table(rows: list[list[str]], right: int) -> list[str]:
+    return [f"  {line}" for line in aligned(rows, right)]
+
+
+def _value(key: str, value: float) -> str:
+    return _percent(value) if key.endswith("accuracy") else f"{value:.4f}"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f}%"
+
+
+def _interval(ends: list[float]) -> str:
+    low, high = ends
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
