@@ -55,7 +55,7 @@ def sample(model: str, prompts: Sequence[str], settings: GenerateConfig) -> None
     Raises:
         UserError: the model cannot be loaded, or see `generate`.
     """
-    loaded = load_model(model, kind="gpt2")
+    loaded = load_model(model)  # of a GPT-2v, its language model
     if settings.bos is None:
         settings = settings.model_copy(update={"bos": _has_read_text(expanded(model))})
     prompts = prompts or [""]
