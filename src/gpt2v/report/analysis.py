@@ -117,7 +117,7 @@ class Confusion:
         return np.array([[truth != answer for answer in self.answers] for truth in self.truths])
 
 
-UNSPELT = "(other)"  # the best choice is right, but the model, writing freely, puts something else
+UNSPELT = "(other)"  # the best choice is right, but what the model writes freely is not
 
 
 def confusion(table: Table, classes: list[str]) -> Confusion:

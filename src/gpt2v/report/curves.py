@@ -16,7 +16,7 @@ from gpt2v.report.words import percent, shorten
 USUAL_COLOURS = {"loss": "ink", "val/text/markdown": "text", "val/image": "image"}  # prefixes
 OTHER_COLOURS = ("probe", "lm", "bad", "muted")
 DASHES = ("-", (0, (4, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))  # not by colour alone
-MOST_ROWS = 20  # of the table
+MOST_ROWS = 20  # of the table of values
 FEWEST_AVERAGED = 28  # logged losses, for a running mean
 
 
@@ -102,23 +102,24 @@ def _panel(axes: Axes, head: str, panel: Mapping[str, Series]) -> None:
 
 
 def _values(title: str, losses: Mapping[str, Series], scores: Mapping[str, Series]) -> Values:
-    """The curves at the steps of validation, or of the log without any; at most `MOST_ROWS`."""
+    """The curves at some of the logged steps, among them steps of validation if there are any."""
     curves = {**losses, **scores}
-    validated = [key for key in curves if key.startswith("val/")]
-    steps = np.unique(np.concatenate([curves[key][0] for key in validated or curves]))
-    chosen = np.unique(np.linspace(0, len(steps) - 1, MOST_ROWS).round().astype(int))
-    heads = [
-        f"loss, {curve_name(key)}" if key in losses else f"accuracy, {curve_name(key)}"
-        for key in curves
-    ]
+    every = np.unique(np.concatenate([steps for steps, _ in curves.values()]))
+    validated = [steps for key, (steps, _) in curves.items() if key.startswith("val/")]
+    chosen = np.union1d(_some(every), _some(np.unique(np.concatenate(validated or [every]))))
+    heads = [f"{'loss' if key in losses else 'accuracy'}, {curve_name(key)}" for key in curves]
     rows = []
-    for step in steps[chosen]:
-        cells = []
-        for key, (logged, values) in curves.items():
-            at = np.searchsorted(logged, step, side="right") - 1  # the last one until this step
+    for step in chosen.tolist():
+        row = [f"{step:,g}"]
+        for key, (steps, values) in curves.items():
             show = "{:.3f}".format if key in losses else percent
-            cells.append(show(float(values[at])) if at >= 0 else "")
-        rows.append((f"{step:g}", *cells))
-    return Values(
-        f"{title}: the last values logged until some of the steps", ("step", *heads), rows
-    )
+            row.append(" ".join(show(value) for value in values[steps == step][-1:].tolist()))
+        rows.append(row)
+    return Values(f"{title}: values at some of the logged steps", ("step", *heads), rows)
+
+
+def _some(steps: np.ndarray) -> np.ndarray:
+    """At most half of `MOST_ROWS`, evenly spread, with the first and the last."""
+    chosen = np.linspace(0, len(steps) - 1, min(len(steps), MOST_ROWS // 2))
+    some: np.ndarray = steps[chosen.round().astype(int)]
+    return some
