@@ -72,15 +72,19 @@ def chat(processor, text, pictures) -> list[int]:
     return inputs["input_ids"][0].tolist()
 
 
-def run_card(path: Path) -> str:
-    """The output of the code in the model card."""
-    code = re.search(r"```python\n(.*?)```", (path / "README.md").read_text(), re.S)
-    assert code is not None
+def run_card(path: Path) -> list[str]:
+    """The output of each piece of code in the model card; a later one uses what is there."""
+    pieces = re.findall(r"```python\n(.*?)```", (path / "README.md").read_text(), re.S)
     os.chdir(path.parent)  # where picture.png is
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(code[1].replace('path = "."', 'path = "llava"'), {})
-    return printed.getvalue()
+    names, outputs = {}, []
+    for code in pieces:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(code.replace('path = "."', 'path = "llava"'), names)
+        outputs.append(printed.getvalue())
+    for of_layer in names["maps"]:
+        torch.testing.assert_close(of_layer.sum(-1), torch.ones(of_layer.shape[:-1]))
+    return outputs
 
 
 for argument in sys.argv[1:]:

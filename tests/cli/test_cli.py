@@ -343,9 +343,10 @@ def test_pictures_for_a_gpt2_without_a_vision_tower(folder, lm_run, capsys):
     assert "modalities" in refusal(capsys, *argv)
     assert not (folder / "run").exists()
     config = write_yaml(folder / "probe.yaml", {"model": str(lm_run), "tiles": TINY_TILES})
-    line = refusal(capsys, "probe", config, "--out", "run")
-    assert "a gpt2 checkpoint; expected a GPT-2v" in line
-    assert not (folder / "run").exists()
+    for command in (("probe",), ("ablate", "tokens")):
+        line = refusal(capsys, *command, config, "--out", "run")
+        assert "a GPT-2 has no vision tower; a GPT-2v is needed: a run of `mm train`" in line
+        assert not (folder / "run").exists()
 
 
 @pytest.mark.parametrize(

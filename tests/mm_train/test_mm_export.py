@@ -5,10 +5,13 @@ import dataclasses
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import helpers
 from gpt2v.cli.main import main
+from gpt2v.config.measuring import EvalConfig
+from gpt2v.eval.evaluate import evaluate_model
 from gpt2v.mm_train import export
 from gpt2v.model import llava, load
 from llava_cases import Case, build
@@ -139,7 +142,7 @@ def test_a_picture_that_fills_the_context_is_refused(lm, table, tokenizer, tmp_p
 
 def test_invalid_runs_and_targets_are_refused(run, lm, tokenizer, tmp_path, capsys):
     helpers.save_checkpoint(tmp_path / "lm", 1, lm, tokenizer)
-    assert "a gpt2 checkpoint; expected a GPT-2v" in refused(capsys, tmp_path, tmp_path / "lm")
+    assert "a GPT-2 has no vision tower" in refused(capsys, tmp_path, tmp_path / "lm")
     (tmp_path / "bare" / "checkpoints").mkdir(parents=True)
     assert "this run has no checkpoint" in refused(capsys, tmp_path, tmp_path / "bare")
     for absent in (tmp_path / "absent", "nowhere/absent"):
@@ -224,3 +227,21 @@ def test_invalid_push_options_are_refused_before_anything_is_written(run, hub, t
     assert "--push: is empty" in refused(capsys, tmp_path, run, "--push", "")
     assert "--public: " in refused(capsys, tmp_path, run, "--public")
     assert Hub.calls == []
+
+
+def test_an_export_is_measured_as_the_run_that_it_is_from(mm_run, tmp_path):
+    """Equal records, text and pictures; its tiles are compared with those of the training."""
+    export.export_llava(str(mm_run), tmp_path / "llava")
+    config = EvalConfig.model_validate(
+        {"tiles": helpers.TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 8, "examples": 0}
+    )
+    results, records = [], []
+    for name, model in (("a", mm_run), ("b", tmp_path / "llava")):
+        (tmp_path / name).mkdir()
+        results.append(evaluate_model(str(model), config, tmp_path / name))
+        records.append(pq.read_table(tmp_path / name / "records.parquet"))
+    assert records[0].equals(records[1])
+    assert set(records[0]["modality"].to_pylist()) == {"text", "image"}
+    own, of_export = (r["checkpoint"]["weights"] for r in results)
+    assert own != of_export  # another file
+    assert results[0]["results"] == results[1]["results"]

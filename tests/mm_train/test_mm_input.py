@@ -100,7 +100,7 @@ def test_checkpoints_of_another_architecture(refused, tmp_path):
     assert "cannot be loaded as GPT2LMHeadModel" in refused(lm=clip, encoder=clip)
     line = refused(encoder=clip, projector_from=clip)
     assert "projector_from: " in line
-    assert "a clip checkpoint; expected a GPT-2v, of `mm train`" in line
+    assert "an encoder reads no text; a GPT-2v is needed: a run of `mm train`" in line
 
 
 def test_a_tokenizer_of_another_gpt2_is_refused(refused, bank, tmp_path):

@@ -3,6 +3,7 @@
 Shapes: T token positions, V words of the vocabulary.
 """
 
+import ast
 import json
 import os
 import shutil
@@ -25,7 +26,9 @@ from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import ImageView
 from gpt2v.data.text_pieces import END_OF_TEXT, PAD, special_id
-from gpt2v.model.llava import llava_processor
+from gpt2v.errors import UserError
+from gpt2v.model.from_llava import load_llava
+from gpt2v.model.llava import llava_processor, n_vision_tokens
 from gpt2v.model.packed import Reader
 from llava_cases import CASES, STD, Case, batches, build, write
 
@@ -197,11 +200,62 @@ def test_a_chat_of_text_and_pictures_is_the_document(case):
 
 
 def test_the_model_cards_code_runs_and_nothing_names_this_machine(case, cases):
-    _, folder, _, said = case
-    assert said["card"].strip()
+    model, folder, _, said = case
+    answer, maps = said["card"]
+    assert answer.strip()
+    text = model.config.text_config
+    assert len(ast.literal_eval(maps)) == text.n_layer
+    for batch, heads, read, tokens in ast.literal_eval(maps):
+        assert (batch, heads, read) == (1, text.n_head, tokens)
+        assert tokens > n_vision_tokens(model)
     for path in (folder / "llava").iterdir():
         assert str(cases).encode() not in path.read_bytes(), path.name
         assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_it_comes_back_as_the_same_gpt2v(case):
+    """Configuration and every weight; the head is a copy of tied word embeddings."""
+    model, folder, _, _ = case
+    back = load_llava(str(folder / "llava"), "model")
+    for name in ("projector", "vision_layer", "image_token_id", "class_token", "pool"):
+        assert getattr(back.config, name) == getattr(model.config, name), name
+    for name in ("image_mean", "image_std"):
+        assert getattr(back.config, name) == pytest.approx(getattr(model.config, name), abs=1e-12)
+    assert back.geometry == model.geometry
+    weights = back.state_dict()
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(weights.pop(name), value, rtol=0, atol=0)
+    assert not weights
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"projector_hidden_act": "relu"}, "projector_hidden_act: relu"),
+        ({"vision_feature_layer": [-2, -1]}, "vision_feature_layer: "),
+        ({"multimodal_projector_bias": False}, "multimodal_projector_bias: False"),
+        ({"text_config": {"model_type": "llama"}}, "its language model is a llama"),
+        ({"vision_config": {"model_type": "pixtral"}}, "pixtral"),
+    ],
+)
+def test_a_llava_that_no_gpt2v_is_like_is_refused(cases, tmp_path, changes, says):
+    copy = shutil.copytree(cases / "clip" / "llava", tmp_path / "l")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises(UserError) as caught:
+        load_llava(str(copy), "model")
+    assert says in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_second_linear_layer_is_refused(cases, tmp_path):
+    copy = shutil.copytree(cases / "clip-linear" / "llava", tmp_path / "l")
+    state = load_file(copy / "model.safetensors")
+    (key,) = (k for k in state if k.endswith("multi_modal_projector.linear_2.weight"))
+    state[key][0, 1] = 0.5
+    save_file(state, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="two linear layers"):
+        load_llava(str(copy), "model")
 
 
 def test_a_changed_weight_is_noticed(cases):

@@ -17,19 +17,24 @@ from gpt2v.paths import expanded
 from gpt2v.trained.defaults import as_trained
 
 
-def check_model(model: str, key: str) -> None:
+def check_model(model: str, key: str, sees: bool = False) -> None:
     """Check that there is such a model: a run with a checkpoint, a checkpoint, or a hub id.
 
+    Args:
+        sees: whether it must be a GPT-2v.
+
     Raises:
-        UserError: there is none, its config.json cannot be used, or its run needs files of the
-            user that were not imported.
+        UserError: there is none, its config.json cannot be used, it is no GPT-2v, or its run needs
+            files of the user that were not imported.
     """
-    from gpt2v.model.found import check_run_imports, find_checkpoint, read_config
+    from gpt2v.model.found import check_is_gpt2v, check_run_imports, find_checkpoint, read_config
 
     path = find_checkpoint(model, key, whole=False)
     if key != "encoder":  # a vision tower needs none
         check_run_imports(path)
-    read_config(path, key)
+    config = read_config(path, key)
+    if sees:
+        check_is_gpt2v(config, f"{key}: {model}")
 
 
 def check_measured(
@@ -41,7 +46,7 @@ def check_measured(
         UserError: see `check_model` and `as_trained`; or there are no such tiles or parts of a
             suite.
     """
-    check_model(model, "model")
+    check_model(model, "model", sees=isinstance(config, ProbeConfig | LadderConfig))
     filled = as_trained(config, model)
     if isinstance(filled.config, SuiteEvalConfig):
         chosen_parts(filled.config)

@@ -23,8 +23,9 @@ from transformers import (
     TextStreamer,
 )
 
-from gpt2v.config.load import load
-from gpt2v.config.training import GenerateConfig, LMConfig
+from gpt2v.config.data import DataConfig
+from gpt2v.config.load import read_mapping, validate
+from gpt2v.config.training import GenerateConfig
 from gpt2v.data import rng
 from gpt2v.data.kept_text import changed_text, tokens_of
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
@@ -46,7 +47,7 @@ class Continued(NamedTuple):
 def sample(model: str, prompts: Sequence[str], settings: GenerateConfig) -> None:
     """Print each prompt with its continuation, while it is generated.
 
-    If there are several sequences, each gets a header.
+    Of a GPT-2v, the language model writes. If there are several sequences, each gets a header.
 
     Args:
         model: a run, a checkpoint or a hub id.
@@ -55,7 +56,7 @@ def sample(model: str, prompts: Sequence[str], settings: GenerateConfig) -> None
     Raises:
         UserError: the model cannot be loaded, or see `generate`.
     """
-    loaded = load_model(model)  # of a GPT-2v, its language model
+    loaded = load_model(model)
     if settings.bos is None:
         settings = settings.model_copy(update={"bos": _has_read_text(expanded(model))})
     prompts = prompts or [""]
@@ -81,10 +82,10 @@ def _has_read_text(model: Path) -> bool:
     """Whether a run (or the run of a checkpoint) was trained on plain text; else, true."""
     for folder in (model, model.parent.parent):
         try:
-            config = load(LMConfig, folder / CONFIG, {})
-        except UserError:
+            data = read_mapping(folder / CONFIG)["data"]
+            return bool(validate(DataConfig, data, "").corpora)
+        except (UserError, KeyError):
             continue
-        return bool(config.data.corpora)
     return True
 
 

@@ -14,6 +14,7 @@ from gpt2v.run_layout import CHECKPOINTS, checkpoints_of
 from gpt2v.runs import restored
 from gpt2v.storage.manifest import verify
 
+GPT2V, LLAVA = "gpt2v", "llava"  # `model_type` of a GPT-2v: our own, and as `mm export` writes it
 _PARTS = ("text_config", "vision_config")  # configurations of the parts of a model
 
 
@@ -55,6 +56,26 @@ def check_run_imports(path: str) -> None:
     """
     for folder in (Path(path), *list(Path(path).parents)[:2]):  # checkpoint, checkpoints/, run
         check_imports(folder)
+
+
+def is_gpt2v(config: dict[str, Any]) -> bool:
+    """Whether a checkpoint with this configuration is a GPT-2v, or one exported as LLaVA."""
+    return config.get("model_type") in (GPT2V, LLAVA)
+
+
+def check_is_gpt2v(config: dict[str, Any], where: str) -> None:
+    """Raise UserError unless a checkpoint with this configuration is a GPT-2v.
+
+    Args:
+        where: begins the message: the setting and the model.
+    """
+    if not is_gpt2v(config):
+        kind = config.get("model_type")
+        known = {"gpt2": "a GPT-2 has no vision tower", "clip": "an encoder reads no text"}
+        raise UserError(
+            f"{where}: {known.get(str(kind), f'it is a {kind} checkpoint')}; a GPT-2v is needed: a "
+            "run of `mm train`, or a checkpoint of one"
+        )
 
 
 def read_config(path: str, key: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.model.clip import normalise
 from gpt2v.model.encoders import Encoder, family_of, parse_config
 from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
+from gpt2v.model.found import GPT2V
 from gpt2v.registry import PROJECTORS
 
 
@@ -48,7 +49,7 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
         image_std: standard deviation of each channel, likewise.
     """
 
-    model_type = "gpt2v"
+    model_type = GPT2V
     sub_configs = {"vision_config": AutoConfig, "text_config": GPT2Config}  # noqa: RUF012
 
     def __init__(

@@ -108,6 +108,8 @@ def llava_model(model: GPT2vModel, tokenizer: Tokenizer) -> LlavaForConditionalG
         tie_word_embeddings=False,
         **special,
     )
+    for part in (config.text_config, config.vision_config):
+        part.name_or_path = ""  # a path on this machine
     llava = LlavaForConditionalGeneration(config).to(model.dtype)
     projector = model.projector.state_dict()
     if choose(PROJECTORS, model.config.projector) == "linear":
@@ -244,6 +246,18 @@ prompt = (
 inputs = processor(images=Image.open("picture.png"), text=prompt, return_tensors="pt")
 output = model.generate(**inputs, do_sample=False, max_new_tokens=4)
 print(processor.decode(output[0, inputs["input_ids"].shape[1] :]))
+```
+
+The attention maps of its language model are read where they are made. (`output_attentions=True`
+raises a TypeError in transformers 5: a LLaVA has no place for GPT-2's `cross_attentions`.)
+
+```python
+model.set_attn_implementation("eager")
+maps = []  # for each layer: (batch, heads, tokens, tokens)
+for block in model.model.language_model.h:
+    block.attn.register_forward_hook(lambda module, args, output: maps.append(output[1]))
+model(**inputs)
+print([tuple(of_layer.shape) for of_layer in maps])
 ```
 
 It continues documents in exactly the words of its training; the chat template adds nothing. A

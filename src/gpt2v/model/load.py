@@ -15,8 +15,16 @@ from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError
 from gpt2v.hardware.device import place
 from gpt2v.model.files import load_gpt2, load_pretrained
-from gpt2v.model.found import check_run_imports, find_checkpoint, read_config
-from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
+from gpt2v.model.found import (
+    LLAVA,
+    check_is_gpt2v,
+    check_run_imports,
+    find_checkpoint,
+    is_gpt2v,
+    read_config,
+)
+from gpt2v.model.from_llava import load_llava
+from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.identity import identity
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer
@@ -102,6 +110,8 @@ def load_model(
 ) -> LoadedModel:
     """Load a run's newest checkpoint, a checkpoint directory, or a hub id.
 
+    An export as LLaVA is loaded as the GPT-2v that it was.
+
     Args:
         model: a run, a checkpoint directory or a hub id.
         key: name of the setting, for messages.
@@ -114,14 +124,13 @@ def load_model(
     """
     path = find_checkpoint(model, key)
     check_run_imports(path)
-    model_type = read_config(path, key).get("model_type")
-    if kind == "gpt2v" and model_type != GPT2vConfig.model_type:
-        raise UserError(
-            f"{key}: {model}: a {model_type} checkpoint; expected a GPT-2v, of `mm train`"
-        )
+    config = read_config(path, key)
+    if kind == "gpt2v":
+        check_is_gpt2v(config, f"{key}: {model}")
     gpt2v: GPT2vModel | None = None
-    if model_type == GPT2vConfig.model_type and kind != "gpt2":
-        gpt2v = load_pretrained(GPT2vModel, path, key)
+    if is_gpt2v(config) and kind != "gpt2":
+        is_export = config["model_type"] == LLAVA
+        gpt2v = load_llava(path, key) if is_export else load_pretrained(GPT2vModel, path, key)
         lm, tokenizer = gpt2v.language_model, load_tokenizer(path, key)
         _check_tokens(gpt2v, tokenizer, f"{key}: {path}")
     else:
