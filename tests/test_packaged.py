@@ -123,7 +123,8 @@ def test_a_wheel_holds_every_file_of_the_package(installed):
     def files(root):
         return {p.relative_to(root) for p in root.rglob("*") if p.suffix not in ("", ".pyc")}
 
-    assert files(installed / "gpt2v") == files(REPO / "src" / "gpt2v")
+    beside = {Path(name) / file for name in ("configs", "examples") for file in files(REPO / name)}
+    assert files(installed / "gpt2v") == files(REPO / "src" / "gpt2v") | beside
     assert Path("py.typed") in files(installed / "gpt2v")
 
 

@@ -23,8 +23,8 @@ from gpt2v.data.render.examples import Example
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError
 from gpt2v.report.analysis import cell_accuracy, series
-from gpt2v.report.plots import percent
 from gpt2v.report.read import read_lines
+from gpt2v.report.words import percent
 from gpt2v.run_layout import METRICS
 
 if TYPE_CHECKING:

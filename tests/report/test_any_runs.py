@@ -108,7 +108,7 @@ def test_the_parts_of_a_suite_are_not_mixed(mm_run, tmp_path, monkeypatch):
     assert f"Cells named correctly: {rates['seen', 'image']} from pictures." in seen
     assert f"Cells named correctly: {rates['read', 'text']} from text." in read
     assert "the same grids" not in seen + read
-    assert "<h1>Grids as pictures: seen</h1>" in seen
+    assert '<h2 id="r2-title">Grids as pictures: seen</h2>' in seen
     assert two.count("<img ") == 6
     assert "<img " not in seen + read  # only the pictures of the first part are saved
 

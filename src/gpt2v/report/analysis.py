@@ -5,13 +5,16 @@ A `Table` maps the name of each column to an array (J,).
 Shapes: R rows of a grid, C columns of a grid, J questions in a flat list.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from gpt2v.report.read import Row, Run, Table
+from gpt2v.report.words import counted_range
+
+Series = tuple[np.ndarray, np.ndarray]  # steps, values
 
 SERIES = {  # (model, modality) -> (name on the page, colour)
     ("gpt2v", "text"): ("GPT-2v, text", "text"),
@@ -66,33 +69,71 @@ def cell_accuracy(table: Table, right: np.ndarray) -> np.ndarray:
     return accuracy
 
 
+def questions_by_cell(table: Table) -> list[int]:
+    """How many questions were asked about each cell that was asked about."""
+    cells = np.stack((table["row"], table["col"]))
+    counts: list[int] = np.unique(cells, axis=1, return_counts=True)[1].tolist()
+    return counts
+
+
+def asked(tables: Iterable[Table]) -> str:
+    """How many questions about how many grids each of the tables holds, in words."""
+    counts = [(len(table["sample"]), len(np.unique(table["sample"]))) for table in tables]
+    questions, grids = zip(*counts, strict=True)
+    return f"{counted_range(questions, 'question')} about {counted_range(grids, 'grid')}"
+
+
 def shade_floor(*cells: np.ndarray) -> float:
     """The value of the palest shade: the lowest value, rounded down to 5 percentage points."""
     lowest = min(float(np.nanmin(array)) for array in cells)
     return float(min(np.floor(lowest * 20 + 1e-9) / 20, 0.95))
 
 
-def confusion(table: Table, classes: list[str]) -> np.ndarray:
-    """Number of answers, (n_classes, n_classes): true class by answered class."""
-    index = {name: i for i, name in enumerate(classes)}
-    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    for truth, prediction in zip(table["truth"], table["prediction"], strict=True):
-        if truth in index and prediction in index:
-            counts[index[truth], index[prediction]] += 1
-    return counts
+@dataclass(frozen=True)
+class Confusion:
+    """How often each object was answered with each name; every question is counted once.
+
+    An answer is right only if it is exact, as in all accuracies.
+
+    Attributes:
+        truths: the objects that were asked about, a row each.
+        answers: the names of all objects, a column each, and `UNSPELT` if there is such an answer.
+        counts: number of questions, (n_truths, n_answers).
+    """
+
+    truths: list[str]
+    answers: list[str]
+    counts: np.ndarray
+
+    @property
+    def shares(self) -> np.ndarray:
+        """The counts as shares of their rows, (n_truths, n_answers)."""
+        shares: np.ndarray = self.counts / self.counts.sum(axis=1, keepdims=True)
+        return shares
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """Whether an answer is a mistake, (n_truths, n_answers)."""
+        return np.array([[truth != answer for answer in self.answers] for truth in self.truths])
 
 
-def row_shares(counts: np.ndarray) -> np.ndarray:
-    """Each row divided by its sum; a row of zeros stays zero."""
-    total = counts.sum(axis=1, keepdims=True)
-    shares = np.zeros(counts.shape)
-    np.divide(counts, total, out=shares, where=total > 0)
-    return shares
+UNSPELT = "(other)"  # the best choice is right, but what the model writes freely is not
 
 
-def off_diagonal(square: np.ndarray) -> np.ndarray:
-    """A copy with zeros on the diagonal, which leaves the mistakes of a confusion matrix."""
-    return np.where(np.eye(len(square), dtype=bool), 0, square)
+def confusion(table: Table, classes: list[str]) -> Confusion:
+    """Count the answers to look-ups about `classes`."""
+    truths = [name for name in classes if (table["truth"] == name).any()]
+    answers = [*classes, UNSPELT]
+    rows = {name: row for row, name in enumerate(truths)}
+    cols = {name: col for col, name in enumerate(answers)}
+    counts = np.zeros((len(truths), len(answers)), dtype=np.int64)
+    outcomes = (table[name] for name in ("truth", "prediction", "exact"))
+    for truth, prediction, exact in zip(*outcomes, strict=True):
+        answer = truth if exact else UNSPELT if prediction in (truth, None) else prediction
+        counts[rows[truth], cols[answer]] += 1
+    if not counts[:, -1].any():
+        answers, counts = answers[:-1], counts[:, :-1]
+    return Confusion(truths, answers, counts)
 
 
 def class_accuracy(table: Table, classes: list[str]) -> np.ndarray:
@@ -138,9 +179,7 @@ def choose_samples(image: Table, available: list[int], n: int = 6) -> list[int]:
     return sorted(wrong[:n_wrong] + right[: n - n_wrong])
 
 
-def series(
-    lines: Sequence[Row], accepts: Callable[[str], bool]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def series(lines: Sequence[Row], accepts: Callable[[str], bool]) -> dict[str, Series]:
     """Logged numbers as (steps, values), for each key that `accepts` returns true for."""
     logged: dict[str, list[tuple[float, float]]] = {}
     for line in lines:

@@ -111,15 +111,20 @@ def _shown(run: Run, sections: Sequence[Section], anchor: str) -> dict[str, Any]
         "verdict": sentence(head, run),
         "warnings": warnings(run, head),
         "sections": [
-            {"name": section.name, "nav": section.nav, "html": _anchored(html, anchor)}
+            {"name": section.name, "nav": section.nav, "html": _beside_others(html, anchor)}
             for section, html in shown
             if html is not None
         ],
     }
 
 
-def _anchored(html: Markup, anchor: str) -> Markup:
-    """The same HTML with `anchor` before each id, so that no other run has the same ids."""
+def _beside_others(html: Markup, anchor: str) -> Markup:
+    """The HTML of a section for a page of several runs, whose ids begin with `anchor`.
+
+    No other run has the same ids, and each heading is one level lower, below that of the run.
+    """
     if not anchor:
         return html
-    return Markup(re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{anchor}", str(html)))
+    anchored = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{anchor}", str(html))
+    lower = re.sub(r"(</?h)([1-5])\b", lambda tag: f"{tag[1]}{int(tag[2]) + 1}", anchored)
+    return Markup(lower)

@@ -1,23 +1,19 @@
-"""Draw the report's charts, each as one inline SVG element.
-
-Shapes: R rows of a grid, C columns of a grid.
-"""
+"""Draw the report's bars and dots, each as one `Chart`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from gpt2v.report.analysis import Rate, series, stages
-from gpt2v.report.read import Row
+from gpt2v.report.analysis import Rate
+from gpt2v.report.chart import Chart, Values
 from gpt2v.report.svg import STAND_IN, WIDTH, style, to_svg
+from gpt2v.report.words import counted, duration, interval, percent, points, shorten
 
-MINUS = "\N{MINUS SIGN}"
+MARKS = (("o", 7.0), ("s", 4.5))  # of text and of picture; where they meet, both are seen
 DOTS: dict[str, Any] = {"lw": 1.0, "ls": (0, (1.5, 2))}
 
 
@@ -30,18 +26,12 @@ class Bar:
     colour: str
 
 
-def percent(value: float) -> str:
-    """`0.9734` -> `97.3%`; with two decimals if one decimal would give 0 or 100."""
-    one = f"{100 * value:.1f}"
-    if (one == "100.0" and value < 1) or (one == "0.0" and value > 0):
-        return f"{100 * value:.2f}%"
-    return f"{one}%"
-
-
-def bars(name: str, label: str, rows: Sequence[Bar], baselines: Mapping[str, float]) -> Markup:
+def bars(name: str, title: str, rows: Sequence[Bar], baselines: Mapping[str, float]) -> Chart:
     """Bars from 0 to 100% with 95% intervals; dotted lines mark the baselines."""
     with style():
-        figure = Figure(figsize=(WIDTH, 0.75 + 0.5 * len(rows)), layout="constrained")
+        figure = Figure(
+            figsize=(WIDTH, (0.75 if baselines else 0.5) + 0.5 * len(rows)), layout="constrained"
+        )
         axes = figure.add_subplot()
         for y, bar in enumerate(rows):
             colour, value = STAND_IN[bar.colour], bar.rate.value
@@ -58,11 +48,21 @@ def bars(name: str, label: str, rows: Sequence[Bar], baselines: Mapping[str, flo
         for line in sorted(set(baselines.values())):
             axes.axvline(line, color=STAND_IN["muted"], zorder=0.5, **DOTS)
         _label_baselines(axes, baselines)
-        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.55, -0.62))
+        axes.set(xlim=(0, 1), ylim=(len(rows) - 0.55, -0.62 if baselines else -0.5))
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100%"])
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        return to_svg(figure, name, label)
+        table = [(bar.label, percent(bar.rate.value), interval(bar.rate.ci)) for bar in rows]
+        table += [(f"baseline: {key}", percent(value), "") for key, value in baselines.items()]
+        values = Values(title, ("", "accuracy", "95% interval"), table)
+        return _listed(figure, name, values)
+
+
+def _listed(figure: Figure, name: str, values: Values) -> Chart:
+    """A chart with few values: its alternative text lists the first number of each row."""
+    text = "; ".join(f"{label} {number}" for label, number, *_ in values.rows)
+    svg = to_svg(figure, name, f"{values.caption}: {text}")
+    return Chart(values.caption, svg, values)
 
 
 def _label_baselines(axes: Axes, baselines: Mapping[str, float]) -> None:
@@ -89,7 +89,7 @@ def _span(values: Sequence[float]) -> str:
     return " \N{EN DASH} ".join(ends)
 
 
-def lost_points(name: str, label: str, rows: Sequence[Bar]) -> Markup:
+def lost_points(name: str, title: str, rows: Sequence[Bar]) -> Chart:
     """Bars of percentage points, on a scale that fits them; a negative bar goes to the left."""
     with style():
         figure = Figure(figsize=(WIDTH, 0.45 + 0.5 * len(rows)), layout="constrained")
@@ -99,7 +99,7 @@ def lost_points(name: str, label: str, rows: Sequence[Bar]) -> Markup:
         for y, (bar, value) in enumerate(zip(rows, values, strict=True)):
             axes.barh(y + 0.14, value, height=0.36, color=STAND_IN[bar.colour])
             axes.text(low, y - 0.14, shorten(bar.label, 44), va="bottom")
-            number = f"{value:.1f}".replace("-", MINUS)
+            number = points(bar.rate.value)
             axes.text(high, y - 0.14, number, va="bottom", ha="right", weight="bold")
         if low < 0:
             axes.axvline(0, color=STAND_IN["muted"], lw=0.8)
@@ -109,72 +109,13 @@ def lost_points(name: str, label: str, rows: Sequence[Bar]) -> Markup:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.locator_params(axis="x", nbins=5)
         axes.spines["left"].set_visible(False)
-        return to_svg(figure, name, label)
-
-
-def cell_map(name: str, label: str, value: np.ndarray, low: float, colour: str) -> Markup:
-    """Accuracy by cell (R, C); the shade goes from pale at `low` to full at 1."""
-    rows, cols = value.shape
-    with style():
-        figure = Figure(figsize=(2.2, 2.2 * rows / cols), layout="constrained")
-        axes = figure.add_subplot(xlim=(-0.5, cols - 0.5), ylim=(rows - 0.5, -0.5))
-        size = min(10.0, 34 / cols)
-        for (row, col), share in np.ndenumerate(value):
-            if np.isfinite(share):
-                shade = (share - low) / max(1 - low, 1e-9)
-                _shaded(axes, row, col, shade, colour, percent(float(share)), size)
-        _plain_ticks(axes, [str(row) for row in range(rows)], [str(col) for col in range(cols)])
-        return to_svg(figure, name, label)
-
-
-def confusion_map(
-    name: str, label: str, share: np.ndarray, classes: list[str], colour: str, worst: float
-) -> Markup:
-    """Share of answers (n_classes, n_classes), true class by answered class.
-
-    Mistakes are shaded in red, from pale at 0 to full at the share `worst`.
-    """
-    n = len(classes)
-    with style():
-        figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
-        axes = figure.add_subplot(xlim=(-0.5, n - 0.5), ylim=(n - 0.5, -0.5), aspect="equal")
-        size = min(7.5, 85 / n)
-        for (row, col), part in np.ndenumerate(share):
-            if row == col:
-                text = f"{min(100 * part, 99.9):.1f}" if part < 1 else "100"
-                _shaded(axes, row, col, float(part), colour, text, size)
-            elif part > 0:
-                text = "" if part < 0.0005 else f"{100 * part:.{0 if part >= 0.1 else 1}f}"
-                _shaded(axes, row, col, 0.85 * float(part) / max(worst, 1e-9), "bad", text, size)
-        names = [shorten(item, 14) for item in classes]
-        _plain_ticks(axes, names, names, rotation=90, size=min(8.5, 100 / n))
-        axes.set(xlabel="answer", ylabel="true object")
-        return to_svg(figure, name, label)
-
-
-def _shaded(
-    axes: Axes, row: int, col: int, shade: float, colour: str, text: str, size: float
-) -> None:
-    alpha = 0.08 + 0.84 * min(max(shade, 0.0), 1.0)
-    corner = (col - 0.48, row - 0.48)
-    axes.add_patch(Rectangle(corner, 0.96, 0.96, color=STAND_IN[colour], alpha=alpha, lw=0))
-    ink = STAND_IN["on" if alpha > 0.75 else "mid" if alpha > 0.6 else "ink"]
-    if text:
-        axes.text(col, row, text, ha="center", va="center", color=ink, size=size)
-
-
-def _plain_ticks(
-    axes: Axes, rows: list[str], cols: list[str], rotation: float = 0, size: float = 8.5
-) -> None:
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_xticks(range(len(cols)), cols, rotation=rotation)
-    axes.tick_params(length=0, labelsize=size)
-    axes.spines[:].set_visible(False)
+        table = [(bar.label, points(bar.rate.value)) for bar in rows]
+        return _listed(figure, name, Values(title, ("", "percentage points"), table))
 
 
 def class_dots(
-    name: str, label: str, classes: list[str], series: Mapping[str, tuple[np.ndarray, str]]
-) -> Markup:
+    name: str, title: str, classes: list[str], series: Mapping[str, tuple[np.ndarray, str]]
+) -> Chart:
     """Accuracy by class: a row for each class, and in it a dot for each series.
 
     Args:
@@ -187,10 +128,12 @@ def class_dots(
         ends = zip(np.nanmin(stacked, axis=0), np.nanmax(stacked, axis=0), strict=True)
         for y, (low, high) in enumerate(ends):
             axes.plot((low, high), (y, y), color=STAND_IN["rule"], lw=2.5, zorder=1)
-        for key, (values, colour) in series.items():
+        marks = zip(series.items(), MARKS, strict=False)
+        for (key, (values, colour)), (mark, size) in marks:
             axes.plot(
-                values, range(len(classes)), "o", ms=6, c=STAND_IN[colour], label=key, clip_on=False
-            )
+                values, range(len(classes)), mark, ms=size, c=STAND_IN[colour], label=key,
+                clip_on=False,
+            )  # fmt: skip
         axes.set_yticks(range(len(classes)), [shorten(item, 18) for item in classes])
         axes.set_ylim(len(classes) - 0.4, -0.6)
         low = np.floor(20 * np.nanmin(stacked)) / 20
@@ -201,27 +144,38 @@ def class_dots(
         axes.tick_params(length=0)
         axes.spines["left"].set_visible(False)
         figure.legend(loc="outside upper left", ncols=len(series), handletextpad=0.1, fontsize=9)
-        return to_svg(figure, name, label)
+        table = [
+            (item, *("" if np.isnan(value) else percent(float(value)) for value in stacked[:, i]))
+            for i, item in enumerate(classes)
+        ]
+        drawing = to_svg(figure, name, f"{title}: {', '.join(series)}, of {len(classes)} objects")
+        return Chart(title, drawing, Values(title, ("object", *series), table))
 
 
-def stacked(name: str, label: str, parts: Sequence[Bar]) -> Markup:
-    """One bar of shares that add up to 1; a legend lists the shares."""
+def stacked(name: str, title: str, parts: Sequence[tuple[str, int, str]]) -> Chart:
+    """One bar of shares that add up to 1; a legend lists the shares.
+
+    Args:
+        parts: (label, number of questions, colour) of each part.
+    """
+    total = sum(number for _, number, _ in parts)
     with style():
         figure = Figure(figsize=(WIDTH, 0.55 + 0.23 * len(parts)), layout="constrained")
         axes = figure.add_subplot(xlim=(0, 1), ylim=(0, 1))
         axes.set_axis_off()
         left = 0.0
-        for part in parts:
-            text = f"{part.label}: {percent(part.rate.value)}"
-            axes.barh(
-                0.5, part.rate.value, left=left, height=0.9, color=STAND_IN[part.colour], label=text
-            )
-            left += part.rate.value
+        for label, number, colour in parts:
+            share = number / total
+            text = f"{label}: {percent(share)}"
+            axes.barh(0.5, share, left=left, height=0.9, color=STAND_IN[colour], label=text)
+            left += share
         figure.legend(loc="outside lower left", fontsize=9, handlelength=1, labelspacing=0.3)
-        return to_svg(figure, name, label)
+        table = [(label, percent(number / total), f"{number:,}") for label, number, _ in parts]
+        caption = f"{title}, {counted(total, 'question')}"
+        return _listed(figure, name, Values(caption, ("", "share", "questions"), table))
 
 
-def seconds_bars(name: str, label: str, seconds: Mapping[str, float]) -> Markup:
+def seconds_bars(name: str, title: str, seconds: Mapping[str, float]) -> Chart:
     """Wall time of each sub-run, on one scale from 0."""
     longest = max(max(seconds.values()), 1e-9)
     with style():
@@ -234,59 +188,5 @@ def seconds_bars(name: str, label: str, seconds: Mapping[str, float]) -> Markup:
         axes.tick_params(length=0, labelcolor=STAND_IN["ink"])
         axes.set_xticks([])
         axes.spines[:].set_visible(False)
-        return to_svg(figure, name, label)
-
-
-def duration(seconds: float) -> str:
-    """`75.2` -> `1 min 15 s`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def shorten(text: str, limit: int) -> str:
-    """The text with at most `limit` characters; a longer one ends with an ellipsis."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-CURVE_COLOURS = {"loss": "ink", "val/text/markdown": "text", "val/image": "image"}  # prefixes
-OTHER_CURVES = ("probe", "lm", "bad", "muted")
-
-
-def learning_curves(name: str, label: str, lines: Sequence[Row]) -> Markup:
-    """Losses by step; below them, if there was validation, the accuracies by step.
-
-    The thin line is the logged loss, the bold line its running mean over 9 entries. Vertical lines
-    mark where the training data changed.
-    """
-    scores = series(lines, lambda key: key.startswith("val/") and "accuracy" in key)
-    losses = series(lines, lambda key: key == "loss" or (key.startswith("val/") and "loss" in key))
-    panels = [panel for panel in (losses, scores) if panel]
-    with style():
-        figure = Figure(figsize=(WIDTH, 0.4 + 1.55 * len(panels)), layout="constrained")
-        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
-        for axes, panel in zip(grid, panels, strict=True):
-            for index, (key, (steps, values)) in enumerate(panel.items()):
-                usual = [name for start, name in CURVE_COLOURS.items() if key.startswith(start)]
-                colour = STAND_IN[[*usual, OTHER_CURVES[index % len(OTHER_CURVES)]][0]]
-                if key == "loss" and len(values) > 27:
-                    axes.plot(steps, values, color=colour, lw=0.8, alpha=0.3)
-                    steps, values = steps[4:-4], np.convolve(values, np.full(9, 1 / 9), "valid")
-                marker = "o" if len(values) < 40 and key != "loss" else ""
-                axes.plot(steps, values, color=colour, lw=1.7, marker=marker, ms=3, label=key)
-            for start, _ in stages(lines)[1:]:
-                axes.axvline(start, color=STAND_IN["muted"], zorder=0.5, **DOTS)
-            axes.grid(axis="y")
-            axes.tick_params(length=0)
-            axes.legend(
-                loc="lower left", bbox_to_anchor=(-0.02, 0.98), ncols=2, fontsize=8.5,
-                borderaxespad=0, handlelength=1.2, columnspacing=1.2,
-            )  # fmt: skip
-            if panel is scores:
-                axes.set_ylim(0, 1.03)
-                axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
-            else:
-                axes.set_ylim(bottom=0)
-        grid[-1].set_xlabel("step")
-        return to_svg(figure, name, label)
+        table = [(sub_run, duration(value)) for sub_run, value in seconds.items()]
+        return _listed(figure, name, Values(title, ("stage", "wall time"), table))

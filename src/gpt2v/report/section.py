@@ -9,9 +9,8 @@ import jinja2
 from markupsafe import Markup, escape
 
 from gpt2v.errors import UserError
-from gpt2v.report import plots
 from gpt2v.report.read import Run
-from gpt2v.report.verdict import points
+from gpt2v.report.words import duration, percent, points
 
 ANY = "*"  # in a section's kinds: it is shown for every run
 
@@ -20,7 +19,9 @@ class Section(ABC):
     """A section of the page about one run. Its name in `SECTIONS` is also its anchor.
 
     A user's own section overrides `body`, which returns HTML. The built-in sections override
-    `content`, which returns the values for the template with the section's name in `sections/`.
+    `content`, which returns the values for the template with the section's name in `sections/`. The
+    heading of a section is an h2, and those within it are h3 and h4; on a page of several runs each
+    is lowered by one.
 
     Attributes:
         nav: title in the list of sections.
@@ -47,7 +48,8 @@ class Section(ABC):
         content = self.content(run)
         if content is None:
             return None
-        return fill(f"sections/{self.name}.html.j2", content)
+        made_by = run.results.get("command")
+        return fill(f"sections/{self.name}.html.j2", {"command": made_by, **content})
 
     def shows(self, run: Run) -> bool:
         """Whether the section is for a run of this kind."""
@@ -69,5 +71,5 @@ def fill(template: str, content: Mapping[str, Any]) -> Markup:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters.update(pct=plots.percent, points=points, duration=plots.duration)
+    environment.filters.update(pct=percent, points=points, duration=duration)
     return Markup(environment.get_template(template).render(**content))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from gpt2v.report.analysis import Rate
-from gpt2v.report.plots import percent
+from gpt2v.report.words import percent
 
 
 class Standing(Enum):

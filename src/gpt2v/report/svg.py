@@ -18,7 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 WIDTH = 4.7  # inches; 338 points, about the width of a phone, so that text is not shrunk there
-NAMES = ("ink", "muted", "rule", "text", "image", "lm", "probe", "bad", "surface", "mid", "on")
+NAMES = ("ink", "muted", "rule", "text", "image", "lm", "probe", "bad", "surface")
 STAND_IN = {name: f"#0102{index + 3:02x}" for index, name in enumerate(NAMES)}
 
 STYLE: dict[Any, Any] = {
@@ -53,8 +53,12 @@ def style() -> Iterator[None]:
         yield
 
 
-def to_svg(figure: Figure, name: str, label: str) -> Markup:
-    """The figure as an <svg> element in the page's colours; its ids begin with `name`."""
+def to_svg(figure: Figure, name: str, label: str, enlarged: float = 1.5) -> Markup:
+    """The figure as an <svg> element in the page's colours; its ids begin with `name`.
+
+    A screen reader takes it for one picture and reads `label` instead of its letters. Where there
+    is room, it is shown up to `enlarged` times as large as it is drawn.
+    """
     buffer = io.StringIO()
     no_metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
     with warnings.catch_warnings():  # the browser's fonts have the letters that this font lacks
@@ -67,7 +71,7 @@ def to_svg(figure: Figure, name: str, label: str) -> Markup:
     width, height = figure.get_size_inches()
     opening = (
         f'<svg role="img" aria-label="{html.escape(label)}" '
-        f'viewBox="0 0 {72 * width:g} {72 * height:g}" style="max-width:{1.5 * width:.2f}in">'
+        f'viewBox="0 0 {72 * width:g} {72 * height:g}" style="max-width:{enlarged * width:.2f}in">'
     )
     svg = opening + svg[svg.index(">") + 1 :]
     svg = re.sub(r'( id="|url\(#|xlink:href="#)', rf"\g<1>{name}-", svg)

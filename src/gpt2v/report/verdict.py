@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gpt2v.report.analysis import Rate, lookups
-from gpt2v.report.plots import MINUS, percent
 from gpt2v.report.read import Row, Run
 from gpt2v.report.standing import Standing, is_blind, reads, remark, standing
+from gpt2v.report.words import percent, points
 
 SAME = 5e-4  # files that differ by less agree: the page does not show such a difference
 
@@ -96,12 +96,6 @@ def _probe_rates(run: Run) -> tuple[Rate | None, Rate | None]:
 def _interval(row: Row, key: str) -> tuple[float, float] | None:
     pair = row.get(key)
     return (float(pair[0]), float(pair[1])) if pair else None
-
-
-def points(value: float) -> str:
-    """A difference of two shares in percentage points: `0.029` -> `2.9`."""
-    text = f"{100 * value:.1f}".replace("-", MINUS)
-    return "0.0" if text == f"{MINUS}0.0" else text
 
 
 TITLES = {
@@ -203,6 +197,24 @@ def can_split(head: Headline) -> bool:
     return not few and standing(head.probe, head.baselines) in known
 
 
+@dataclass(frozen=True)
+class Split:
+    """What is missing from 100% on pictures, in parts, as shares.
+
+    They are rounded as they are shown, so that the parts add up on the page.
+    """
+
+    missing: float
+    encoder: float  # not in what the probe finds
+    reading: float  # found by the probe, not said by the model; negative if the model does better
+
+
+def split(image: Rate, probe: Rate) -> Split:
+    """Split what is missing from pictures between the encoder and the reading."""
+    missing, encoder = round(1 - image.value, 3), round(1 - probe.value, 3)
+    return Split(missing, encoder, round(missing - encoder, 3))
+
+
 def _loss_words(head: Headline) -> str:
     """Where the accuracy on pictures is lost; text is read."""
     image, probe = head.image, head.probe
@@ -216,20 +228,20 @@ def _loss_words(head: Headline) -> str:
             f"; a linear probe of the encoder ({percent(probe.value)}) is not clearly above the "
             "bag baseline, so it cannot tell where it is lost"
         )
-    encoder, reading = 1 - probe.value, probe.value - image.value
+    parts = split(image, probe)
     if _overlap(probe, image):
         return (
             f"; a linear probe of the encoder ({percent(probe.value)}) and the language model "
             "cannot be told apart, so no loss in reading is measured"
         )
-    if reading <= 0:
+    if probe.value <= image.value:
         return (
             f"{missing}none is lost in reading: the language model does at least as well as a "
             f"linear probe of the encoder ({percent(probe.value)})"
         )
     return (
-        f"{missing}{points(encoder)} are missing in what a linear probe finds in the encoder, and "
-        f"{points(reading)} are lost when the language model reads it"
+        f"{missing}{points(parts.encoder)} are missing in what a linear probe finds in the "
+        f"encoder, and {points(parts.reading)} are lost when the language model reads it"
     )
 
 

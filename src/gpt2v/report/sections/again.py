@@ -4,8 +4,10 @@ from typing import Any
 
 from gpt2v.registry import SECTIONS
 from gpt2v.report import plots
+from gpt2v.report.chart import Values
 from gpt2v.report.read import Row, Run
 from gpt2v.report.section import ANY, Section
+from gpt2v.report.words import interval, percent
 
 # Columns of an evaluation's rows; the other keys of a row follow them.
 _EVAL = ("model", "modality", "instruction", "questions", "accuracy", "ci95", "n_images",
@@ -31,12 +33,16 @@ class Again(Section):
         first = _EVAL if {"modality", "accuracy"} <= names.keys() else ()
         columns = [*first, *(name for name in names if name not in (*first, *_HIDDEN))]
         columns = [name for name in columns if name in _EVAL or _shown(run.rows, name)]
+        columns.sort(key=lambda name: not _is_word(run.rows, name))
         return {
             "seconds": _seconds(run.results),
             "facts": _facts(run.results),
-            "what": "the evaluation" if first else "the results",
-            "columns": [(name, _HEADS.get(name, name), name not in _EVAL[:4]) for name in columns],
-            "rows": [{name: _cell(name, row.get(name)) for name in columns} for row in run.rows],
+            "rows": Values(
+                caption=f"Every row of {'the evaluation' if first else 'the results'}",
+                heads=[_HEADS.get(name, name) for name in columns],
+                rows=[[_cell(name, row.get(name)) for name in columns] for row in run.rows],
+                n_words=sum(_is_word(run.rows, name) for name in columns),
+            ),
         }
 
 
@@ -45,14 +51,19 @@ def _shown(rows: list[Row], name: str) -> bool:
     return all(not isinstance(row.get(name), dict) for row in rows)
 
 
+def _is_word(rows: list[Row], name: str) -> bool:
+    """Whether a column holds text."""
+    return any(isinstance(row.get(name), str) for row in rows)
+
+
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return ""
     rate = "accuracy" in name or name == "chance"
     if name.endswith("ci95") and value:
-        return " – ".join(plots.percent(end) for end in value)
+        return interval(value)
     if isinstance(value, float):
-        return plots.percent(value) if rate else f"{value:.4g}"
+        return percent(value) if rate else f"{value:.4g}"
     return str(value)
 
 
@@ -63,8 +74,8 @@ def _seconds(results: Row) -> dict[str, Any] | None:
     total = parts.pop("total", None)
     if not parts and total is None:
         return None
-    svg = plots.seconds_bars("seconds", "Seconds by stage", parts) if parts else None
-    return {"svg": svg, "total": sum(parts.values()) if total is None else total}
+    chart = plots.seconds_bars("seconds", "Wall time by stage", parts) if parts else None
+    return {"chart": chart, "total": sum(parts.values()) if total is None else total}
 
 
 def _facts(results: Row) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gpt2v.registry import SECTIONS
-from gpt2v.report import plots
+from gpt2v.report import analysis, plots
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
 from gpt2v.report.verdict import headline
@@ -26,6 +26,10 @@ class Baselines(Section):
         bars = [plots.Bar(name, rate, colour) for name, rate, colour in rates if rate]
         if not bars:
             return None
-        label = "Accuracy by modality with baselines"
-        chart = plots.bars("overview", label, bars, head.baselines)
-        return {"overview": chart, "head": head, "results": run.results}
+        title = "Accuracy by modality, with baselines"
+        tables = analysis.lookup_tables(run).values()
+        return {
+            "overview": plots.bars("overview", title, bars, head.baselines),
+            "asked": analysis.asked(tables) if tables else None,
+            "head": head,
+        }

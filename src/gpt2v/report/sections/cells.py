@@ -3,12 +3,13 @@
 from typing import Any
 
 from gpt2v.registry import SECTIONS
-from gpt2v.report import analysis, plots
+from gpt2v.report import analysis, maps
 from gpt2v.report.analysis import SERIES
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
 from gpt2v.report.standing import reads
 from gpt2v.report.verdict import headline
+from gpt2v.report.words import counted_range
 
 
 @SECTIONS.register("cells")
@@ -27,7 +28,14 @@ class Cells(Section):
         for key, values in cells.items():
             title, colour = SERIES[key]
             name = f"cells-{key[0]}-{key[1]}"
-            drawn.append((title, plots.cell_map(name, f"{title} by cell", values, low, colour)))
+            drawn.append(maps.cell_map(name, title, values, low, colour))
+        each = [n for table in tables.values() for n in analysis.questions_by_cell(table)]
         head = headline(run)
         read = any(reads(rate, head.baselines) for rate in (head.text, head.image, head.lm))
-        return {"low": low, "maps": drawn, "read": read}
+        return {
+            "low": low,
+            "maps": drawn,
+            "asked": analysis.asked(tables.values()),
+            "each": counted_range(each, "question"),
+            "read": read,
+        }

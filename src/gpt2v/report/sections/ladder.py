@@ -9,6 +9,7 @@ from gpt2v.report.read import Row, Run
 from gpt2v.report.section import Section
 from gpt2v.report.standing import reads
 from gpt2v.report.verdict import headline
+from gpt2v.report.words import counted_range
 
 
 @SECTIONS.register("ladder")
@@ -28,10 +29,20 @@ class Ladder(Section):
             colour = {"text": "text", "picture": "image"}.get(str(row.get("name")), "probe")
             bars.append(plots.Bar(label, Rate(row["accuracy"], ci), colour))
         return {
-            "svg": plots.bars("ladder", "Accuracy by rung", bars, baselines),
+            "chart": plots.bars("ladder", "Accuracy by rung", bars, baselines),
+            "asked": _asked(run.ladder),
             "rows": run.ladder,
             "meaning": _meaning(run.ladder, baselines),
         }
+
+
+def _asked(rows: list[Row]) -> str | None:
+    """How many questions about how many grids each rung was asked; None if it is not known."""
+    counts = [(row.get("n_questions"), row.get("n_images")) for row in rows]
+    if any(number is None for pair in counts for number in pair):
+        return None
+    questions, grids = zip(*counts, strict=True)
+    return f"{counted_range(questions, 'question')} about {counted_range(grids, 'grid')}"
 
 
 def _meaning(rows: list[Row], baselines: dict[str, float]) -> str:

@@ -3,11 +3,12 @@
 from typing import Any
 
 from gpt2v.registry import SECTIONS
-from gpt2v.report import analysis, plots
+from gpt2v.report import analysis
+from gpt2v.report.curves import FEWEST_AVERAGED, learning_curves
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
 
-TITLES = {"encoder": "Encoder", "lm": "Language model", "mm": "GPT-2v"}
+TITLES = {"encoder": "encoder", "lm": "language model", "mm": "GPT-2v"}
 
 
 @SECTIONS.register("learning")
@@ -19,8 +20,8 @@ class Learning(Section):
     def content(self, run: Run) -> dict[str, Any] | None:
         curves = [
             {
-                "title": TITLES[kind],
-                "svg": plots.learning_curves(f"curve-{kind}", f"{TITLES[kind]} training", lines),
+                "chart": learning_curves(f"curve-{kind}", f"Training, {TITLES[kind]}", lines),
+                "averaged": sum("loss" in line for line in lines) >= FEWEST_AVERAGED,
                 "stages": analysis.stages(lines),
                 "last": lines[-1]["step"],
             }

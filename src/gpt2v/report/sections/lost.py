@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from gpt2v.registry import SECTIONS
-from gpt2v.report import analysis, plots
+from gpt2v.report import analysis, maps, plots
 from gpt2v.report.analysis import Rate
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
-from gpt2v.report.verdict import can_split, headline, probe_row
+from gpt2v.report.verdict import can_split, headline, probe_row, split
+from gpt2v.report.words import MINUS, counted_range
 
 
 @SECTIONS.register("lost")
@@ -25,18 +26,19 @@ class Lost(Section):
         head = headline(run)
         if not head.probe or not head.image or not can_split(head):
             return None
-        encoder, reading = 1 - head.probe.value, head.probe.value - head.image.value
+        parts = split(head.image, head.probe)
         steps = [
-            (f"In the encoder: 100 {plots.MINUS} probe", encoder, "probe"),
-            (f"In reading it: probe {plots.MINUS} picture", reading, "image"),
+            (f"In the encoder: 100 {MINUS} probe", parts.encoder, "probe"),
+            (f"In reading it: probe {MINUS} picture", parts.reading, "image"),
         ]
         if head.text:
-            label = f"For comparison, in reading text: 100 {plots.MINUS} text"
+            label = f"For comparison, in reading text: 100 {MINUS} text"
             steps.append((label, 1 - head.text.value, "text"))
         bars = [plots.Bar(name, Rate(value), colour) for name, value, colour in steps]
         image = analysis.lookups(run.records, "gpt2v", "image")
         lost: dict[str, Any] = {
-            "points": plots.lost_points("lost", "Percentage points lost by place", bars),
+            "points": plots.lost_points("lost", "Percentage points lost, by where", bars),
+            "missing": parts.missing,
             "outcomes": None,
             "maps": None,
         }
@@ -50,23 +52,25 @@ class Lost(Section):
             pairs = (("probe", cells_of_probe, "Probe"), ("image", model_cells, "GPT-2v"))
             lost["low"] = low
             lost["maps"] = [
-                (title, plots.cell_map(f"lost-{colour}", f"{title} by cell", cells, low, colour))
+                maps.cell_map(f"lost-{colour}", title, cells, low, colour)
                 for colour, cells, title in pairs
             ]
+            each = counted_range(analysis.questions_by_cell(image), "question")
+            lost["each"] = f"{each} to GPT-2v at each cell"
         return {"lost": lost, "head": head}
 
 
 def _outcomes(counts: dict[tuple[bool, bool], int]) -> dict[str, Any]:
     """The chart of `joint_outcomes`, and the number of questions."""
-    total = sum(counts.values())
-    parts = [
+    names = [
         ("both right", (True, True), "lm"),
         ("only the probe right (lost in reading)", (True, False), "image"),
         ("only the model right", (False, True), "text"),
         ("both wrong (not found in the encoder)", (False, False), "bad"),
     ]
-    bars = [plots.Bar(name, Rate(counts[key] / total), colour) for name, key, colour in parts]
-    return {"svg": plots.stacked("outcomes", "Probe and model together", bars), "n": total}
+    parts = [(name, counts[key], colour) for name, key, colour in names]
+    chart = plots.stacked("outcomes", "Probe and model together", parts)
+    return {"chart": chart, "n": sum(counts.values())}
 
 
 def probe_cells(run: Run) -> np.ndarray | None:

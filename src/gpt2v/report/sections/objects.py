@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 
 from gpt2v.registry import SECTIONS
-from gpt2v.report import analysis, plots
-from gpt2v.report.analysis import SERIES
+from gpt2v.report import analysis, maps, plots
+from gpt2v.report.analysis import SERIES, Confusion
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
 from gpt2v.report.standing import reads
 from gpt2v.report.verdict import headline
+from gpt2v.report.words import counted_range
 
 MOST_CLASSES = 40  # more do not fit into a confusion matrix
 
@@ -35,24 +36,40 @@ class Objects(Section):
         }
         confusions = []
         if len(run.classes) <= MOST_CLASSES:
-            counts = {key: analysis.confusion(tables[key], run.classes) for key in sorted(tables)}
-            shares = {key: analysis.row_shares(count) for key, count in counts.items()}
-            worst = max(float(analysis.off_diagonal(share).max()) for share in shares.values())
-            for key, share in shares.items():
+            counts = {key: analysis.confusion(table, run.classes) for key, table in tables.items()}
+            worst = max(float((count.shares * count.wrong).max()) for count in counts.values())
+            for key, count in counts.items():
                 title, colour = SERIES[key]
-                name, label = f"confusion-{key[1]}", f"{title}: confusions"
-                svg = plots.confusion_map(name, label, share, run.classes, colour, worst)
-                frequent = _worst(counts[key], run.classes)
-                confusions.append({"title": title, "svg": svg, "worst": frequent})
+                name, title = f"confusion-{key[1]}", f"{title}: what is taken for what"
+                confusions.append(
+                    {
+                        "chart": maps.confusion_map(name, title, count, colour, worst),
+                        "each": counted_range(count.counts.sum(axis=1).tolist(), "question"),
+                        "numbers": maps.has_numbers(count),
+                        "unspelt": analysis.UNSPELT in count.answers,
+                        "worst": _worst(count),
+                    }
+                )
         dots = plots.class_dots("classes", "Accuracy by true object", classes, accuracies)
+        n = [int((t["truth"] == name).sum()) for t in tables.values() for name in classes]
         head = headline(run)
         compared = reads(head.text, head.baselines) and head.image is not None
-        return {"dots": dots, "confusions": confusions, "compared": compared}
+        return {
+            "dots": dots,
+            "each": counted_range(n, "question"),
+            "confusions": confusions,
+            "compared": compared,
+        }
 
 
-def _worst(counts: np.ndarray, classes: list[str], n: int = 3) -> list[tuple[str, str, int]]:
-    """The most frequent mistakes: (truth, answer, count)."""
-    wrong = analysis.off_diagonal(counts)
+def _worst(confusion: Confusion, n: int = 3) -> list[tuple[str, str, int]]:
+    """What is taken for what most frequently: (truth, answer, count)."""
+    named = np.array([answer != analysis.UNSPELT for answer in confusion.answers])
+    wrong = confusion.counts * (confusion.wrong & named)  # (n_truths, n_answers)
     order = np.argsort(-wrong, axis=None, kind="stable")[:n]
-    pairs = [divmod(int(i), len(classes)) for i in order]
-    return [(classes[a], classes[b], int(wrong[a, b])) for a, b in pairs if wrong[a, b] > 0]
+    pairs = [divmod(int(i), len(confusion.answers)) for i in order]
+    return [
+        (confusion.truths[row], confusion.answers[col], int(wrong[row, col]))
+        for row, col in pairs
+        if wrong[row, col] > 0
+    ]

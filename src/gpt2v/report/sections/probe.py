@@ -3,7 +3,7 @@
 from typing import Any
 
 from gpt2v.registry import SECTIONS
-from gpt2v.report import analysis, plots
+from gpt2v.report import analysis, maps, plots
 from gpt2v.report.analysis import Rate
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
@@ -31,9 +31,15 @@ class Probe(Section):
         if not bars:
             return None
         cells = probe_cells(run)
-        maps = None
+        by_cell = None
         if cells is not None:
             low = analysis.shade_floor(cells)
-            maps = (low, plots.cell_map("probe-cells", "Probe by cell", cells, low, "probe"))
-        chart = plots.bars("probe-bars", "Probe and controls, all classes", bars, {})
-        return {"chart": chart, "maps": maps, "n_train": run.probe[0].get("n_train")}
+            chart = maps.cell_map("probe-cells", "Probe", cells, low, "probe")
+            by_cell = {"low": low, "chart": chart}
+        table = run.probe_records
+        return {
+            "chart": plots.bars("probe-bars", "Probe and controls, all classes", bars, {}),
+            "by_cell": by_cell,
+            "n_train": run.probe[0].get("n_train"),
+            "asked": None if table is None else analysis.asked([table]),
+        }

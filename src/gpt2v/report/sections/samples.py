@@ -10,6 +10,7 @@ from gpt2v.registry import SECTIONS
 from gpt2v.report import analysis
 from gpt2v.report.read import Run, Table
 from gpt2v.report.section import Section
+from gpt2v.report.words import grid_in_words
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,12 @@ def _samples(run: Run) -> list[dict[str, Any]]:
         }
         palettes = [table["palette"][table["sample"] == sample] for table in (image, text)]
         twin = next(iter(answers.values()))
-        longest = max(len(cell.truth) for row in twin for cell in row if cell)
+        names = [[cell.truth if cell else "not asked" for cell in row] for row in twin]
+        longest = max(len(word) for row in names for name in row for word in name.split())
         rows.append(
             {
                 "index": sample,
-                "uris": [
-                    "data:image/png;base64," + base64.b64encode(png).decode()
-                    for png in run.pictures[sample]
-                ],
+                "pictures": _pictures(run.pictures[sample], names),
                 "palette": next((p[0] for p in palettes if len(p)), None) or [],
                 "twin": twin,
                 "line_em": round(0.63 * len(twin[0]) * longest, 2),
@@ -67,6 +66,21 @@ def _samples(run: Run) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def _pictures(files: list[bytes], names: list[list[str]]) -> list[tuple[str, str]]:
+    """(URI, alternative text) of the picture of a grid, or of the picture of each cell.
+
+    Args:
+        names: the objects in the grid, by row and column.
+    """
+    uris = ["data:image/png;base64," + base64.b64encode(png).decode() for png in files]
+    if len(uris) == 1:
+        return [(uris[0], grid_in_words(names))]
+    cells = [f"row {r}, column {c}: {x}" for r, row in enumerate(names) for c, x in enumerate(row)]
+    if len(cells) != len(uris):  # not every cell was asked about
+        cells = [f"cell {number}" for number in range(len(uris))]
+    return list(zip(uris, cells, strict=True))
 
 
 def _answers(table: Table, sample: int) -> list[list[Answer | None]]:

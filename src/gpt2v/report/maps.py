@@ -1,0 +1,103 @@
+"""Draw the report's maps, each as one `Chart`: accuracy by cell, and confusions.
+
+Shapes: R rows of a grid, C columns of a grid.
+"""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from gpt2v.report.analysis import Confusion
+from gpt2v.report.chart import Chart, Values
+from gpt2v.report.svg import STAND_IN, WIDTH, style, to_svg
+from gpt2v.report.words import counted, grid_in_words, percent, shorten
+
+SHADES = (0.06, 0.48)  # alphas of the palest and the fullest shade; ink is readable on both
+MOST_NUMBERS = 18  # names in a row of confusions; numbers would be too small with more
+
+
+def cell_map(name: str, title: str, value: np.ndarray, low: float, colour: str) -> Chart:
+    """Accuracy by cell (R, C); the shade goes from pale at `low` to full at 1."""
+    caption = f"{title}, by cell"
+    rows, cols = value.shape
+    words = [[percent(float(v)) if np.isfinite(v) else "not asked" for v in row] for row in value]
+    with style():
+        cell = max(2 / max(rows, cols), 0.4)  # inches
+        figure = Figure(figsize=(0.2 + cell * cols, 0.2 + cell * rows), layout="constrained")
+        axes = figure.add_subplot(xlim=(-0.5, cols - 0.5), ylim=(rows - 0.5, -0.5))
+        size = min(10.0, 17 * cell)
+        for (row, col), share in np.ndenumerate(value):
+            if np.isfinite(share):
+                shade = (share - low) / max(1 - low, 1e-9)
+                _shaded(axes, row, col, shade, colour, words[row][col], size)
+        _plain_ticks(axes, [str(row) for row in range(rows)], [str(col) for col in range(cols)])
+        svg = to_svg(figure, name, f"{caption}, {grid_in_words(words)}", enlarged=1.2)
+    heads = ("", *(f"column {col}" for col in range(cols)))
+    table = [(f"row {row}", *cells) for row, cells in enumerate(words)]
+    return Chart(title, svg, Values(caption, heads, table))
+
+
+def confusion_map(name: str, title: str, confusion: Confusion, colour: str, worst: float) -> Chart:
+    """Share of the answers to the questions about each object, in percent.
+
+    Mistakes are shaded in red, from pale at 0 to full at the share `worst`.
+    """
+    truths, answers = confusion.truths, confusion.answers
+    n = max(len(truths), len(answers))
+    with style():
+        figure = Figure(figsize=(WIDTH, WIDTH * len(truths) / len(answers)), layout="constrained")
+        limits = {"xlim": (-0.5, len(answers) - 0.5), "ylim": (len(truths) - 0.5, -0.5)}
+        axes = figure.add_subplot(aspect="equal", **limits)
+        for (row, col), part in np.ndenumerate(confusion.shares):
+            right = truths[row] == answers[col]
+            text = _number(float(part)) if has_numbers(confusion) else ""
+            if right:
+                _shaded(axes, row, col, float(part), colour, text, min(7.5, 85 / n))
+            elif part > 0:
+                shade = float(part) / max(worst, 1e-9)
+                _shaded(axes, row, col, shade, "bad", text, min(7.5, 85 / n))
+        rows, cols = ([shorten(name, 14) for name in names] for names in (truths, answers))
+        _plain_ticks(axes, rows, cols, rotation=90, size=min(8.5, 100 / n))
+        axes.set(xlabel="answer", ylabel="true object")
+        alt = f"{title}: {len(truths)} true objects in rows, {len(answers)} answers in columns"
+        svg = to_svg(figure, name, alt)
+    heads = ("true object", *answers, "all")
+    table = [
+        (truth, *(f"{count:,}" for count in (*counts, counts.sum())))
+        for truth, counts in zip(truths, confusion.counts, strict=True)
+    ]
+    total = counted(int(confusion.counts.sum()), "question")
+    return Chart(title, svg, Values(f"{title}: number of answers to {total}", heads, table))
+
+
+def has_numbers(confusion: Confusion) -> bool:
+    """Whether there is room for numbers in a map of confusions."""
+    return max(len(confusion.truths), len(confusion.answers)) <= MOST_NUMBERS
+
+
+def _number(share: float) -> str:
+    """A share in percent; empty if it would be shown as 0."""
+    if share < 0.0005:
+        return ""
+    return "100" if share == 1 else f"{min(100 * share, 99.9):.1f}"
+
+
+def _shaded(
+    axes: Axes, row: int, col: int, shade: float, colour: str, text: str, size: float
+) -> None:
+    low, high = SHADES
+    alpha = low + (high - low) * min(max(shade, 0.0), 1.0)
+    corner = (col - 0.48, row - 0.48)
+    axes.add_patch(Rectangle(corner, 0.96, 0.96, color=STAND_IN[colour], alpha=alpha, lw=0))
+    if text:
+        axes.text(col, row, text, ha="center", va="center", size=size)
+
+
+def _plain_ticks(
+    axes: Axes, rows: list[str], cols: list[str], rotation: float = 0, size: float = 8.5
+) -> None:
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xticks(range(len(cols)), cols, rotation=rotation)
+    axes.tick_params(length=0, labelsize=size)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,54 @@
+"""Numbers and grids in words, as they stand on the page."""
+
+from collections.abc import Collection, Sequence
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def percent(value: float) -> str:
+    """`0.9734` -> `97.3%`; with two decimals if one decimal would give 0 or 100."""
+    one = f"{100 * value:.1f}"
+    if (one == "100.0" and value < 1) or (one == "0.0" and value > 0):
+        return f"{100 * value:.2f}%"
+    return f"{one}%"
+
+
+def points(value: float) -> str:
+    """A difference of two shares in percentage points: `0.029` -> `2.9`."""
+    text = f"{100 * value:.1f}".replace("-", MINUS)
+    return "0.0" if text == f"{MINUS}0.0" else text
+
+
+def interval(ci: Sequence[float] | None) -> str:
+    """`(0.95, 0.97)` -> `95.0% to 97.0%`; empty if the interval is unknown."""
+    return " to ".join(map(percent, ci)) if ci else ""
+
+
+def duration(seconds: float) -> str:
+    """`75.2` -> `1 min 15 s`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def shorten(text: str, limit: int) -> str:
+    """The text with at most `limit` characters; a longer one ends with an ellipsis."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def counted(number: int, noun: str) -> str:
+    """`(9000, "question")` -> `9,000 questions`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def counted_range(numbers: Collection[int], noun: str) -> str:
+    """`([96, 104], "question")` -> `96 to 104 questions`."""
+    low, high = min(numbers), max(numbers)
+    return counted(high, noun) if low == high else f"{low:,} to {counted(high, noun)}"
+
+
+def grid_in_words(cells: Sequence[Sequence[str]]) -> str:
+    """`[["bird", "cat"], ["dog", "frog"]]` -> `2x2 grid: bird, cat / dog, frog`."""
+    rows = " / ".join(", ".join(row) for row in cells)
+    return f"{len(cells)}x{len(cells[0])} grid: {rows}"
