@@ -66,7 +66,7 @@ def _evaluation(results: Row) -> list[str]:
 
 
 def _demo(results: Row) -> list[str]:
-    """The rates of a demo, from 1,000 grids or so that all of them are about."""
+    """The most important rates of a demo; all are about the same grids."""
     rates = {(row["model"], row["modality"]): row for row in results["results"]}
     shown = {
         "GPT-2v, text": rates["gpt2v", "text"],

@@ -104,7 +104,7 @@ def demo_config(
     ):
         for name in SPRITES_ONLY:
             content["tiles"].pop(name, None)
-        # Photographs differ more than the few that are shown in training.
+        # The pictures are few, so they vary in training, as the photographs do.
         content["tiles"]["augment"] = _preset(PHOTOGRAPHS)["tiles"]["augment"]
     overrides = _with_wishes(content, wishes, overrides, origin)
     data = merge(content, overrides, origin)

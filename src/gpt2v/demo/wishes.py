@@ -86,12 +86,12 @@ class Wishes:
             now[side] = getattr(self, side) or was[side]
             for key, grid in grids.items():
                 size = _resized(_value(grid, side), was[side], now[side])
-                fields[Option(f"{key}.{side}", f"--{side}")] = size
+                fields[self._key(f"{key}.{side}", side)] = size
         for key, grid in grids.items():
             most = _capped(_value(grid, "palette"), n_classes)
-            fields[Option(f"{key}.palette", "--palette")] = self.palette or most
+            fields[self._key(f"{key}.palette", "palette")] = self.palette or most
         if self.seed is not None:
-            fields |= {Option(key, "--seed"): self.seed for key in _SEEDS}
+            fields |= {self._key(key, "seed"): self.seed for key in _SEEDS}
         fields |= _scenes(content, max(was.values()), max(now.values()))
         before = content["tiles"].get("size", TilesConfig().size)
         growth = Fraction(max(now.values()) * tile_size, max(was.values()) * before)
@@ -99,6 +99,10 @@ class Wishes:
         growth = Fraction(now["rows"] * now["cols"], was["rows"] * was["cols"])
         fields |= _positions(content, growth)
         return fields
+
+    def _key(self, key: str, wish: str) -> str:
+        """The key of a field; messages name the option of the wish that decides it."""
+        return key if getattr(self, wish) is None else Option(key, f"--{wish}")
 
 
 NO_WISHES = Wishes()
