@@ -24,6 +24,8 @@ from gpt2v.hardware.memory import check_fits
 from gpt2v.progress import track
 from gpt2v.registry import TILE_SOURCES
 
+_CIFAR = {"cifar10": 10, "cifar100": 100}  # source -> number of classes
+
 
 def load_bank(config: TilesConfig) -> TileBank:
     """The tile bank of a configuration.
@@ -47,11 +49,14 @@ def load_bank(config: TilesConfig) -> TileBank:
 
 
 def n_classes_of(config: TilesConfig) -> int:
-    """Number of classes of the tile bank of a configuration; pictures in a folder are not opened.
+    """Number of classes of the tile bank of a configuration. No file of the built-in sources is
+    opened for it.
 
     Raises:
         UserError: see `load_bank`.
     """
+    if config.source in _CIFAR:
+        return _CIFAR[config.source]
     if config.source == "folder":
         return len(classes_in(config).names)
     return len(load_bank(config).class_names)
