@@ -106,7 +106,12 @@ def test_a_demo_shows_its_rates_and_the_gap():
 def test_a_training_prints_it_before_its_path(command, content, tmp_path, capsys):
     short = {"lm": {"data.stages.0.steps": 1, "train.eval_grids": 2}, "encoder": {"steps": 1}}
     config = write_yaml(tmp_path / "c.yaml", merge(content, short[command], "c"))
-    lines = run_and_read(capsys, command, "train", config, "--out", tmp_path / "r")
+    argv = (command, "train", config, "--overwrite", "--out", tmp_path / "r")
+    run_and_read(capsys, *argv)
+    assert main([str(word) for word in argv]) == 0  # it reads what itself has just replaced
+    said = capsys.readouterr()
+    assert "in use" not in said.err
+    lines = said.out.splitlines()
     assert lines[-1] == f"run: {tmp_path / 'r'}"
     assert any(line.startswith("after ") for line in lines)
     results = json.loads((tmp_path / "r" / "results.json").read_text())
