@@ -36,11 +36,16 @@ SMALL = {  # options that make each command small
     "ablate tokens": ["--tiles.per_class", "20", "--n_images", "4"],
     "ask": [],
     "report": [],
-    "demo": [],
+    "demo": ["--preset", "smoke", "--eval.n_images", "20"],
 }
 
 
-STAND_INS = {"cifar10": "folder", "path/to/cifar10": "folder", "runs/demo/encoder": "runs/sprites"}
+STAND_INS = {
+    "cifar10": "folder",
+    "path/to/cifar10": "folder",
+    "path/to/own": "folder",
+    "runs/demo/encoder": "runs/sprites",
+}
 
 
 def commands() -> Iterator[list[str]]:
@@ -59,8 +64,6 @@ def made_small(argv: list[str]) -> list[str]:
     argv = [STAND_INS.get(word, word) for word in argv]
     kind = kind_of(argv)
     more = list(SMALL[kind])
-    if kind == "demo" and "folder" in argv:
-        more = ["--preset", "smoke", "--eval.n_images", "20"]
     if kind in ("lm train", "mm train") and "--help" not in argv:
         more += short_stages(argv[2])
     if kind == "lm train":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import gpt2v.plot as plot
+    from gpt2v.api.demo import run_demo
     from gpt2v.api.measuring import evaluate, ladder, probe
     from gpt2v.api.reading import read_records, read_results
     from gpt2v.api.tiles import load_bank
@@ -30,6 +31,7 @@ __all__ = [
     "probe",
     "read_records",
     "read_results",
+    "run_demo",
     "train_encoder",
     "train_lm",
     "train_mm",
@@ -46,6 +48,7 @@ _HOMES = {
     "probe": "gpt2v.api.measuring",
     "read_records": "gpt2v.api.reading",
     "read_results": "gpt2v.api.reading",
+    "run_demo": "gpt2v.api.demo",
     "train_encoder": "gpt2v.api.training",
     "train_lm": "gpt2v.api.training",
     "train_mm": "gpt2v.api.training",

@@ -23,7 +23,7 @@ from gpt2v.run_layout import CONFIG, FINISHED, RUNS, has_log, has_this_format, m
 from gpt2v.storage.files import check_writable, write_json, write_text, writing
 from gpt2v.storage.folders import remove_unfinished
 from gpt2v.storage.names import replaced, resolved
-from gpt2v.storage.ownership import check_free_inside, owned
+from gpt2v.storage.ownership import check_free_inside, is_owner, owned
 from gpt2v.storage.places import check_place
 
 
@@ -106,7 +106,7 @@ def restored(run: Path) -> Path:
     """A run that is to be read, or something in one; what a killed process replaced is put back."""
     whole = resolved(run)
     for path in (whole, *list(whole.parents)[:3]):
-        if path.name and replaced(path):
+        if path.name and replaced(path) and not is_owner(path):
             try:
                 with owned(path):
                     RUNS.restore(path)

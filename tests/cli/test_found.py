@@ -72,19 +72,46 @@ def test_a_probe_shows_all_cells_together_and_its_controls():
     ],
 )
 def test_a_training_shows_its_last_validation(kind, row, says):
-    lines = found({"kind": kind, "seconds": 12.3, "results": [row]})
-    assert lines[0] == f"after 12 s, {says}"
+    done = {"kind": kind, "seconds": 12.3, "steps": 1500, "best_step": 1500, "results": [row]}
+    lines = found(done)
+    assert lines[0] == f"after 1,500 steps, 12 s, {says}"
     name = list(row)[-1].replace("_", " ")
     value = list(row.values())[-1]
     shown = f"{100 * value:.1f}%" if name.endswith("accuracy") else f"{value:.4f}"
     assert lines[1:] == [f"  {name}  {shown}"]
 
 
+def test_a_training_whose_end_is_not_its_best_says_so():
+    row = {"split": "val", "n_images": 9, "x_accuracy": 0.5}
+    done = {"kind": "mm", "seconds": 1, "steps": 20, "best_step": 8, "results": [row]}
+    assert found(done)[0].endswith("val (9 grids); the best was that after step 8:")
+
+
+def test_a_demo_shows_its_rates_and_the_gap():
+    def row(model, modality, accuracy):
+        return {"model": model, "modality": modality, "accuracy": accuracy, "ci95": [0, 1]}
+
+    rows = [row("gpt2v", "text", 1.0), row("gpt2v", "image", 0.75), row("lm", "text", 0.5)]
+    rates = {"probe_palette_accuracy": 0.9, "blind_accuracy": 0.25, "bag_accuracy": 0.4}
+    gap = {"gap": 0.25, "gap_ci95": [0.2, 0.3]}
+    done = {"kind": "demo", "results": rows, "n_questions": 9000, "n_images": 1000, **rates, **gap}
+    lines = found(done)
+    assert "9,000 questions about 1,000 new grids" in lines[0]
+    assert [line.split()[-3] for line in lines[1:4]] == ["100.0%", "75.0%", "50.0%"]
+    assert [line.split()[-1] for line in lines[4:7]] == ["90.0%", "25.0%", "40.0%"]
+    assert lines[7] == "gap, text minus image: +25.0 points [+20.0, +30.0]"
+
+
 @pytest.mark.parametrize(("command", "content"), [("lm", TINY_LM), ("encoder", TINY_ENCODER)])
 def test_a_training_prints_it_before_its_path(command, content, tmp_path, capsys):
     short = {"lm": {"data.stages.0.steps": 1, "train.eval_grids": 2}, "encoder": {"steps": 1}}
     config = write_yaml(tmp_path / "c.yaml", merge(content, short[command], "c"))
-    lines = run_and_read(capsys, command, "train", config, "--out", tmp_path / "r")
+    argv = (command, "train", config, "--overwrite", "--out", tmp_path / "r")
+    run_and_read(capsys, *argv)
+    assert main([str(word) for word in argv]) == 0  # it reads what itself has just replaced
+    said = capsys.readouterr()
+    assert "in use" not in said.err
+    lines = said.out.splitlines()
     assert lines[-1] == f"run: {tmp_path / 'r'}"
     assert any(line.startswith("after ") for line in lines)
     results = json.loads((tmp_path / "r" / "results.json").read_text())

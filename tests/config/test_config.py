@@ -19,6 +19,7 @@ from gpt2v.demo.config import SUB_RUNS, demo_config, presets
 from gpt2v.errors import UserError
 from gpt2v.messages import one_line
 from gpt2v.packaged import CONFIGS
+from helpers import picture_folder
 
 ROOT = CONFIGS.root
 KINDS: dict[str, type[Config]] = {
@@ -49,12 +50,13 @@ def test_there_are_files_for_every_class_of_configurations():
 
 @pytest.mark.parametrize("preset", presets())
 def test_every_preset_builds_and_shares_its_tiles(preset, tmp_path):
-    tiles = {"tiles.source": "folder", "tiles.path": "pictures"}
+    pictures = str(picture_folder(tmp_path / "pictures"))
+    tiles = {"tiles.source": "folder", "tiles.path": pictures}
     config = demo_config(preset, tiles, tmp_path)
     assert all(getattr(config, name).tiles == config.tiles for name in SUB_RUNS if name != "eval")
     assert config.eval.tiles.augment == TileAugmentConfig()
     assert config.eval.tiles.model_copy(update={"augment": config.tiles.augment}) == config.tiles
-    assert config.tiles.path == "pictures"
+    assert config.tiles.path == pictures
     assert config.mm.lm == str(tmp_path / "lm")
 
 

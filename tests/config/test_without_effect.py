@@ -15,7 +15,7 @@ from gpt2v.config.measuring import (
 from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
 from gpt2v.demo.config import demo_config
 from gpt2v.errors import UserError
-from helpers import TINY_ENCODER, TINY_LM, TINY_MM, refusal, write_yaml
+from helpers import TINY_ENCODER, TINY_LM, TINY_MM, picture_folder, refusal, write_yaml
 
 MM = {**TINY_MM, "lm": "x"}
 MEASURED = {"model": "x"}
@@ -178,9 +178,10 @@ def test_a_complete_configuration_is_taken_back(kind, rest, values):
 
 
 def test_a_demo_of_photographs_leaves_out_what_its_preset_says_of_sprites(tmp_path):
-    config = demo_config("smoke", {"tiles.source": "folder", "tiles.path": "x"}, tmp_path)
+    own = {"tiles.source": "folder", "tiles.path": str(picture_folder(tmp_path / "own"))}
+    config = demo_config("smoke", own, tmp_path)
     assert config.tiles.per_class == 1000
-    given = {"tiles.source": "folder", "tiles.path": "x", "tiles.per_class": 30}
+    given = {**own, "tiles.per_class": 30}
     with pytest.raises(UserError, match="per_class: 30 has no effect"):
         demo_config("smoke", given, tmp_path)
 

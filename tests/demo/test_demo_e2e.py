@@ -9,8 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+
+import gpt2v as front_door
 
 pytestmark = pytest.mark.e2e
 
@@ -205,3 +209,25 @@ def test_probe_and_ladder_of_the_model(demos, tmp_path):
     out = tmp_path / "ladder"
     gpt2v("ablate", "tokens", config, "--out", out, "--n_images", 40, *TILES)
     assert [row["rung"] for row in results(out)["results"]] == ["R0", "R1", "R2", "R3", "R4"]
+
+
+def test_a_folder_of_own_pictures_needs_nothing_else(tmp_path):
+    """Three classes of pictures of different sizes; the palettes have three objects."""
+    rng = np.random.default_rng(0)
+    for name in ("mug", "old lamp", "étoile"):
+        (tmp_path / "own" / name).mkdir(parents=True)
+        for i in range(7):
+            pixels = rng.integers(0, 256, (*rng.integers(20, 90, 2), 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "own" / name / f"{i}.jpg")
+    out = tmp_path / "demo"
+    own = ("--tiles", "folder", "--tiles-path", tmp_path / "own")
+    printed = gpt2v("demo", "--preset", "smoke", *own, "--out", out)
+    assert printed.startswith("demo: preset smoke\n== grids: 3x3, palettes of 3 objects\n")
+    headline = results(out)
+    assert (headline["tiles"], headline["chance"]) == ("folder", pytest.approx(1 / 3))
+    assert "old lamp" in (out / "report" / "index.html").read_text(encoding="utf-8")
+    here = front_door.run_demo("folder", tmp_path / "own", preset="smoke", out=tmp_path / "again")
+    for key in (*HEADLINE, "data_hash"):
+        assert here.results[key] == headline[key], key
+    assert here.report.is_file()
+    assert here.model().gpt2v is not None

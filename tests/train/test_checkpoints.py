@@ -49,8 +49,18 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
     for step, merit in [(1, 0.1), (2, 0.9), (3, None), (4, 0.3), (5, 0.4)]:
         save(tmp_path, step, merit)
     assert names(tmp_path) == ["step-000002", "step-000004", "step-000005"]
+    assert checkpoints.best_step(tmp_path) == 2
     save(tmp_path, 6, 0.95)
     assert names(tmp_path) == ["step-000005", "step-000006"]
+    assert checkpoints.best_step(tmp_path) == 6
+    save(tmp_path, 7, 0.95)  # of equal ones the newest
+    assert checkpoints.best_step(tmp_path) == 7
+
+
+def test_without_a_validation_there_is_no_best(tmp_path):
+    assert checkpoints.best_step(tmp_path) is None
+    save(tmp_path, 1, None)
+    assert checkpoints.best_step(tmp_path) is None
 
 
 def test_checkpoints_are_listed_in_the_order_of_their_steps(tmp_path):

@@ -24,7 +24,7 @@ def config_of(kind: type[C], source: Source, fields: Mapping[str, Any]) -> C:
     Raises:
         UserError: the file cannot be read, or a value is wrong.
     """
-    overrides = dict(_dotted(kind, fields))
+    overrides = dict(dotted(kind, fields))
     if isinstance(source, Config):
         given = merge(source.model_dump(exclude_unset=True), overrides, kind.__name__)
         return validate(kind, given, "", kind.filled_later)
@@ -33,14 +33,14 @@ def config_of(kind: type[C], source: Source, fields: Mapping[str, Any]) -> C:
     return load(kind, Path(source), overrides)
 
 
-def _dotted(kind: type[Config], fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def dotted(kind: type[Config], fields: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Dotted key and plain value of each field that is given, at any depth of configurations."""
     for name, given in fields.items():
         value = _plain(given)
         field = kind.model_fields.get(name)
         inner = field.annotation if field else None
         if isinstance(inner, type) and issubclass(inner, Config) and isinstance(value, Mapping):
-            yield from ((f"{name}.{key}", below) for key, below in _dotted(inner, value))
+            yield from ((f"{name}.{key}", below) for key, below in dotted(inner, value))
         else:
             yield name, value
 

@@ -5,18 +5,28 @@ from pathlib import Path
 from typing import Any
 
 from gpt2v.cli.before_torch import check_demo
-from gpt2v.cli.overrides import Overrides, describe_fields, describe_names
+from gpt2v.cli.found import show
+from gpt2v.cli.overrides import Overrides, describe_fields, describe_names, whole_number
 from gpt2v.cli.running import hardware_options, on_hardware, quiet, run_options
 from gpt2v.config.load import load
 from gpt2v.config.origins import Option, told
 from gpt2v.demo.config import SUB_RUNS, DemoConfig, demo_config
+from gpt2v.demo.tiles import MANY, suited_preset
+from gpt2v.demo.wishes import LARGEST, Wishes
 from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text
 from gpt2v.registry import TILE_SOURCES
 from gpt2v.run_layout import CONFIG, is_finished
-from gpt2v.runs import new_run, write_config
+from gpt2v.runs import new_run
 
 DEFAULT_RUN = "runs/demo"
+_WISHES = {  # options for every part of the demo
+    "rows": f"number of rows of the grids, from 1 to {LARGEST} (default 3)",
+    "cols": f"number of columns of the grids, from 1 to {LARGEST} (default 3)",
+    "palette": "number of different objects that a grid may hold (default 4, or all classes of the "
+    "tiles if there are fewer)",
+    "seed": "seed of all trainings, of their data and of the grids that are measured",
+}
 
 
 def add_commands(commands: Any) -> None:
@@ -28,25 +38,28 @@ def add_commands(commands: Any) -> None:
     demo.add_argument(
         "--preset",
         type=expanded_text,
-        help="default, photographs or smoke, or a demo's config.yaml (default: default for "
-        "sprites, photographs for other tiles)",
+        help="default (minutes), photographs (over an hour) or smoke (seconds, learns nothing), or "
+        f"a demo's config.yaml (default: default, or photographs for {MANY:,} pictures or more)",
     )
     demo.add_argument("--tiles", help="tile source, see below (default sprites)")
     describe_names(demo, "--tiles", TILE_SOURCES)
     demo.add_argument("--tiles-path", help="folder or hub id of the tiles; not for sprites")
+    for name, text in _WISHES.items():
+        demo.add_argument(f"--{name}", type=whole_number, metavar="N", help=text)
     describe_fields(demo, DemoConfig, skip=[f"{name}.tiles" for name in SUB_RUNS])
     demo.set_defaults(command=_demo)
 
 
 def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
-    drawn = args.tiles in (None, "sprites")
-    preset = args.preset or ("default" if drawn else "photographs")
     tiles = {
         Option("tiles.source", "--tiles"): args.tiles,
         Option("tiles.path", "--tiles-path"): args.tiles_path,
     }
     overrides = {**{key: value for key, value in tiles.items() if value}, **overrides}
-    config = demo_config(preset, overrides, Path(args.out))
+    preset, why = (args.preset, "") if args.preset else suited_preset(overrides)
+    wishes = Wishes(**{name: getattr(args, name) for name in _WISHES})
+    with told("", [Option(name, f"--{name}") for name in _WISHES]):
+        config = demo_config(preset, overrides, Path(args.out), wishes)
     origin = f"preset {preset}"
     with new_run(args.out, args.overwrite, args.resume) as run:
         if (run / CONFIG).is_file():
@@ -56,21 +69,15 @@ def _demo(args: argparse.Namespace, overrides: Overrides) -> None:
                 check_demo(config, tuple(str(run / name) for name in SUB_RUNS))
         with on_hardware(args):
             with importing():
-                from gpt2v.demo.run import run_demo, settled_demo
-                from gpt2v.report import write_report
+                from gpt2v.demo.run import keep_demo, run_demo
 
             quiet()
             if is_finished(run):
-                write_config(run, settled_demo(config))
-                if not (run / "report" / "index.html").is_file():  # stopped before its last step
-                    write_report(run)
+                keep_demo(config, run)
                 print(f"run: {run} is finished already")
                 return
+            print(f"demo: preset {preset}{f' ({why})' if why else ''}", flush=True)
             with told(origin, overrides):
                 done = run_demo(config, preset, run)
-    print(
-        f"text {done['text_accuracy']:.1%}, image {done['image_accuracy']:.1%}, "
-        f"probe {done['probe_palette_accuracy']:.1%} of {done['n_questions']} questions about "
-        f"{done['n_images']} held-out grids (blind {done['blind_accuracy']:.0%}, "
-        f"bag {done['bag_accuracy']:.0%})\nreport: {run / 'report' / 'index.html'}"
-    )
+    show(done)
+    print(f"report: {run / 'report' / 'index.html'}")

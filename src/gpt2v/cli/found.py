@@ -43,7 +43,10 @@ def _training(results: Row) -> list[str]:
     has_grids = any(key.endswith("accuracy") for key in values)
     on = f" ({row['n_images']:,} {what})" if has_grids else ""
     cells = [[key.replace("_", " "), _value(key, value)] for key, value in values.items()]
-    return [f"after {results['seconds']:.0f} s, {row['split']}{on}:", *_table(cells, 1)]
+    steps, best = results["steps"], results["best_step"]
+    known = f"; the best was that after step {best:,}" if best not in (steps, None) else ""
+    after = f"after {steps:,} steps, {results['seconds']:.0f} s"
+    return [f"{after}, {row['split']}{on}{known}:", *_table(cells, 1)]
 
 
 def _evaluation(results: Row) -> list[str]:
@@ -59,12 +62,35 @@ def _evaluation(results: Row) -> list[str]:
         ]
         for row in results["results"]
     ]
-    lines = _table([head, *rows], 2)
-    if "gap" in results:
-        low, high = results["gap_ci95"]
-        points = f"{100 * results['gap']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
-        lines.append(f"gap, text minus image: {points}")
-    return lines
+    return [*_table([head, *rows], 2), *_gap(results)]
+
+
+def _demo(results: Row) -> list[str]:
+    """The most important rates of a demo; all are about the same grids."""
+    rates = {(row["model"], row["modality"]): row for row in results["results"]}
+    shown = {
+        "GPT-2v, text": rates["gpt2v", "text"],
+        "GPT-2v, picture": rates["gpt2v", "image"],
+        "GPT-2 alone, text": rates["lm", "text"],
+    }
+    rows = [[name, _percent(r["accuracy"]), _interval(r["ci95"])] for name, r in shown.items()]
+    for name, key in (
+        ("probe of the picture, told the palette", "probe_palette_accuracy"),
+        ("blind", "blind_accuracy"),
+        ("bag", "bag_accuracy"),
+    ):
+        rows.append([name, _percent(results[key]), ""])
+    asked = f"{results['n_questions']:,} questions about {results['n_images']:,} new grids"
+    return [*_table([[asked, "accuracy", "95% interval"], *rows], 1), *_gap(results)]
+
+
+def _gap(results: Row) -> list[str]:
+    """Empty: only one modality was measured."""
+    if "gap" not in results:
+        return []
+    low, high = results["gap_ci95"]
+    points = f"{100 * results['gap']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return [f"gap, text minus image: {points}"]
 
 
 def _probe(results: Row) -> list[str]:
@@ -94,6 +120,7 @@ def _ladder(results: Row) -> list[str]:
 
 _TABLES: dict[str, Callable[[Row], list[str]]] = {
     "eval": _evaluation,
+    "demo": _demo,
     "probe": _probe,
     "ladder": _ladder,
 }

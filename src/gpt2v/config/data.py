@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag
 
@@ -26,6 +26,10 @@ class CorpusConfig(Config):
         "named for validation, or else 1% of its documents",
     )
     field: str = Field("text", description="jsonl, parquet, hub: column with the text")
+    separator: Literal["endoftext", "blank-lines"] = Field(
+        "endoftext",
+        description=".txt: what separates documents: <|endoftext|>, or also blank lines",
+    )
     clean: bool = Field(
         True, description="normalise the text and drop broken and repeated documents"
     )

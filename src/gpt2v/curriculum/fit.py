@@ -19,6 +19,7 @@ from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import stream_flops
 from gpt2v.model.losses import window_loss
 from gpt2v.model.packed import Reader, answer_loss
+from gpt2v.train.checkpoints import best_step
 from gpt2v.train.distributed import from_rank_0, rank, world_size
 from gpt2v.train.loop import Task, fit
 from gpt2v.train.stages import Stage, trained
@@ -118,6 +119,8 @@ def fit_stream(ready: Prepared, config: LMConfig | MMConfig, run: Path, started:
             started,
             hardware=hardware_facts(),
             seed=train.seed,
+            steps=ready.stages[-1].end,
+            best_step=best_step(run),
             data_hash=stream.data_hash,
             class_names=ready.record.class_names,
             results=[{"split": "val", "n_images": train.eval_grids, **scores}],

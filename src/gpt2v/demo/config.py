@@ -11,9 +11,12 @@ from gpt2v.config.grids import bounds
 from gpt2v.config.load import merge, read_mapping, validate
 from gpt2v.config.measuring import EvalConfig, ProbeConfig
 from gpt2v.config.models import VisionConfig
+from gpt2v.config.origins import told
 from gpt2v.config.pictures import SPRITES_ONLY, TilesConfig
 from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
+from gpt2v.demo.tiles import PHOTOGRAPHS, tiles_of
+from gpt2v.demo.wishes import NO_WISHES, Wishes
 from gpt2v.errors import UserError
 from gpt2v.messages import shown
 from gpt2v.trained.defaults import filled, grid_as_trained, grids_of, last_grids
@@ -69,33 +72,41 @@ def presets() -> list[str]:
     return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
-def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig:
-    """A preset, or the config.yaml of a demo, with overrides.
+def demo_config(
+    preset: str, overrides: dict[str, Any], out: Path, wishes: Wishes = NO_WISHES
+) -> DemoConfig:
+    """A preset, or the config.yaml of a demo, with wishes and overrides.
 
-    Unless the preset or the overrides say otherwise, the sub-runs read each other's models below
-    `out`, the GPT-2v is measured on grids as in the last stage of its training, and the probe is
-    tested on the grids of the evaluation.
+    Unless the preset, the wishes or the overrides say otherwise, the sub-runs read each other's
+    models below `out`, the GPT-2v is measured on grids as in the last stage of its training, and
+    the probe is tested on the grids of the evaluation.
+
+    Args:
+        overrides: values for dotted keys; they win over the wishes.
 
     Raises:
         UserError: no such preset or file, or a value is wrong.
     """
     if preset.endswith(".yaml"):  # complete, only the paths of the models change
-        data = merge(read_mapping(preset), overrides, preset)
+        content = read_mapping(preset)
+        if wishes != NO_WISHES:
+            validate(DemoConfig, content, preset)
+            overrides = _with_wishes(content, wishes, overrides, preset)
         models = {"mm.lm": "lm", "mm.encoder": "encoder", "probe.model": "mm"}
         moved = {key: str(out / name) for key, name in models.items() if key not in overrides}
-        whole = merge(data, moved, preset)
+        whole = merge(merge(content, overrides, preset), moved, preset)
         return validate(DemoConfig, whole, preset, overrides=overrides)
-    if preset not in presets():
-        raise UserError(
-            f"--preset: {preset}: no such preset; choose from {', '.join(presets())}, or give a "
-            "demo's config.yaml"
-        )
     origin = f"preset {preset}"
-    text = (_FOLDER / f"{preset}.yaml").read_text(encoding="utf-8")
-    content = read_yaml(text, origin)
-    if overrides.get("tiles.source", "sprites") != "sprites":
-        for name in SPRITES_ONLY:  # of the preset's own sprites
+    content = _preset(preset)
+    if (
+        overrides.get("tiles.source", "sprites") != "sprites"
+        and content["tiles"]["source"] == "sprites"
+    ):
+        for name in SPRITES_ONLY:
             content["tiles"].pop(name, None)
+        # The pictures are few, so they vary in training, as the photographs do.
+        content["tiles"]["augment"] = _preset(PHOTOGRAPHS)["tiles"]["augment"]
+    overrides = _with_wishes(content, wishes, overrides, origin)
     data = merge(content, overrides, origin)
     for name in ("tiles", *SUB_RUNS):
         if not isinstance(data[name], dict):
@@ -117,3 +128,34 @@ def demo_config(preset: str, overrides: dict[str, Any], out: Path) -> DemoConfig
         largest = {key: bounds(data["eval"]["grid"][key])[1] for key in ("rows", "cols", "palette")}
         data["probe"].setdefault("grid", largest)
     return validate(DemoConfig, data, origin, overrides=overrides)
+
+
+def _preset(name: str) -> dict[str, Any]:
+    """The content of a preset. Raises UserError if there is none with this name."""
+    if name not in presets():
+        raise UserError(
+            f"--preset: {name}: no such preset; choose from {', '.join(presets())}, or give a "
+            "demo's config.yaml"
+        )
+    text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    content: dict[str, Any] = read_yaml(text, f"preset {name}")
+    return content
+
+
+def _with_wishes(
+    content: dict[str, Any], wishes: Wishes, overrides: dict[str, Any], origin: str
+) -> dict[str, Any]:
+    """The overrides, and before them the fields that the wishes decide and no override does.
+
+    Raises:
+        UserError: there are no such tiles, or a wish cannot be fulfilled with them.
+    """
+    from gpt2v.data.tiles.load import n_classes_of  # imports NumPy
+
+    tiles = tiles_of(content, overrides, origin)
+    with told(origin, overrides):
+        n_classes = n_classes_of(tiles)
+    wishes.check(n_classes)
+    fields = wishes.fields(content, n_classes, tiles.size)
+    given = tuple(f"{key}." for key in overrides)
+    return {k: v for k, v in fields.items() if not f"{k}.".startswith(given)} | overrides

@@ -72,6 +72,8 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
 
     config = settled_demo(config)
     runs.write_config(run, config)
+    grid = config.eval.grid
+    print(f"== grids: {grid.size}, palettes of {grid.palette} objects", flush=True)
     mark(run, (*SUB_RUNS, "ladder"))
     begin = time.monotonic()
     bank = load_bank(config.tiles)
@@ -133,6 +135,17 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     written = runs.write_results(run, "demo", started, **results)
     write_report(run)
     return written
+
+
+def keep_demo(config: DemoConfig, run: Path) -> None:
+    """Check that a finished demo has this configuration, and write its report if it lacks it.
+
+    Raises:
+        UserError: it has another one.
+    """
+    runs.write_config(run, settled_demo(config))
+    if not (run / "report" / "index.html").is_file():  # stopped before its last step
+        write_report(run)
 
 
 def settled_demo(config: DemoConfig) -> DemoConfig:

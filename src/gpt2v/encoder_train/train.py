@@ -25,6 +25,7 @@ from gpt2v.hardware.device import hardware_facts, place
 from gpt2v.model import clip as clips
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import vision_flops
+from gpt2v.train.checkpoints import best_step
 from gpt2v.train.distributed import from_rank_0, rank, world_size
 from gpt2v.train.loop import Task, fit
 from gpt2v.train.metrics import check_loggers
@@ -81,6 +82,8 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         started,
         hardware=hardware_facts(),
         seed=config.train.seed,
+        steps=config.steps,
+        best_step=best_step(run),
         data_hash=hashed,
         class_names=bank.class_names,
         results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],

@@ -76,6 +76,12 @@ def owned(path: Path, wait: bool = False) -> Iterator[None]:
                 folder.rmdir()
 
 
+def is_owner(path: Path) -> bool:
+    """Whether this process owns a folder."""
+    whole = resolved(path)
+    return lock_of(whole).exists() and _is_own(_read_owner(whole))
+
+
 def check_free_inside(path: Path) -> None:
     """Check, before a folder is moved or removed, that no other process works in a folder in it.
 

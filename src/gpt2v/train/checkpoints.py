@@ -16,7 +16,7 @@ from torch import Tensor
 
 from gpt2v.errors import UserError
 from gpt2v.messages import say
-from gpt2v.run_layout import CHECKPOINTS, checkpoints_of
+from gpt2v.run_layout import CHECKPOINTS, checkpoints_of, step_of
 from gpt2v.storage.files import reason
 from gpt2v.storage.folders import remove_directory, remove_unfinished, whole_directory
 from gpt2v.storage.manifest import MANIFEST, verify, write_manifest
@@ -123,6 +123,16 @@ def save(
         if path not in kept:
             remove_directory(path)
     return target
+
+
+def best_step(run: Path) -> int | None:
+    """The step of the checkpoint with the best validation, the newest of equal ones; None: none
+    was validated.
+    """
+    merits = {path: _merit(path) for path in reversed(checkpoints_of(run))}
+    measured = {path: merit for path, merit in merits.items() if merit is not None}
+    best = max(measured, key=measured.__getitem__, default=None)
+    return None if best is None else step_of(best)
 
 
 def _merit(path: Path) -> float | None:

@@ -184,7 +184,7 @@ def test_a_folder_of_tokens_alone(tokenizer, tmp_path):
 @pytest.mark.parametrize(
     ("texts", "valid", "match"),
     [
-        (["only one " * 40], None, r"^corpus: .*no document is left \(1 read, 1 kept\); .*`valid`"),
+        (["only one " * 2], None, "train.txt has .* tokens, too few for one window of context: 16"),
         (["\ufffd", "a\x01"], None, r"^corpus: .*no document is left \(2 read, 2 broken\)"),
         (["a" * 99], ["\ufffd"], r"^valid: .*no document is left \(1 read, 1 broken\)"),
         (["b" * 99], ["b" * 99], r"^corpus: .*no document is left \(1 read, 1 held out\)"),
@@ -198,6 +198,66 @@ def test_too_little_text_is_refused(tokenizer, tmp_path, texts, valid, match):
     with pytest.raises(UserError, match=match) as caught:
         open_corpus(config(text_file, valid=held), tokenizer, tmp_path / "cache")
     assert "\n" not in str(caught.value)
+
+
+BOOK = "\n\n".join(TEXTS)
+
+
+@pytest.mark.parametrize("context", [16, 500])
+@pytest.mark.parametrize("repeats", [1, 9])
+def test_of_one_document_the_last_tokens_are_for_validation(
+    tokenizer, tmp_path, capsys, context, repeats
+):
+    """No token is lost, and both parts have a window, in the cache and in a folder of tokens."""
+    book = "\n".join([BOOK] * repeats)
+    text_file = write(tmp_path / "book.txt", [book])
+    whole = CorpusConfig(corpus=text_file, context=context)
+    corpus = open_corpus(whole, tokenizer, tmp_path / "cache")
+    said = capsys.readouterr()
+    tokens = [*corpus.train.tokens, *corpus.valid.tokens]
+    assert tokenizer.decode(tokens) == book
+    n = len(corpus.valid.tokens)
+    assert n == max(len(tokens) // 100, context + 1)
+    assert said.err == (
+        f"gpt2v: corpus: {text_file}: is one document; the last {n:,} of its {len(tokens):,} "
+        "tokens are for validation; if blank lines separate documents in it, set separator: "
+        "blank-lines\n"
+    )
+    assert "tokens: book.txt: documents, separated by <|endoftext|>: 1 read, 1 kept" in said.out
+    tokenize_corpus(whole, tokenizer, tmp_path / "out")
+    for again in (tmp_path / "out", tmp_path / "out" / "train", text_file):
+        same = open_corpus(whole.model_copy(update={"corpus": str(again)}), tokenizer, tmp_path)
+        assert [*same.train.tokens, *same.valid.tokens] == tokens
+        assert len(same.valid.tokens) == n
+    assert list(corpus_texts(whole)) == [book]
+
+
+def test_a_folder_of_many_documents_needs_its_validation_part(text_file, tokenizer, tmp_path):
+    tokenize_corpus(config(text_file), tokenizer, tmp_path / "out")
+    (tmp_path / "out" / "valid").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"valid: no meta\.json here"):
+        open_corpus(config(tmp_path / "out"), tokenizer)
+
+
+def test_blank_lines_separate_documents_if_that_is_set(tokenizer, tmp_path, capsys):
+    text_file = write(tmp_path / "stories.txt", [BOOK])
+    corpus = open_corpus(config(text_file, separator="blank-lines"), tokenizer, tmp_path / "cache")
+    train, valid = parts(corpus)
+    assert sorted(train + valid) == sorted(TEXTS)
+    assert valid
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert "documents, separated by blank lines: 300 read, 300 kept" in said.out
+    one = open_corpus(config(text_file), tokenizer, tmp_path / "cache")  # another cache entry
+    assert one.meta.n_documents == 1
+
+
+def test_a_separator_without_text_files_is_refused(text_file, tokenizer, tmp_path):
+    tokenize_corpus(config(text_file), tokenizer, tmp_path / "out")
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n' * 9)
+    for corpus in (tmp_path / "out", tmp_path / "a.jsonl"):
+        with pytest.raises(UserError, match=r"^separator: blank-lines has no effect: "):
+            open_corpus(config(corpus, separator="blank-lines"), tokenizer, tmp_path / "cache")
 
 
 def test_nothing_is_left_of_a_corpus_with_a_fault(tokenizer, tmp_path):

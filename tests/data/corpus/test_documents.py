@@ -51,6 +51,30 @@ def test_txt_equals_a_split_of_the_whole_text_for_any_chunk(tmp_path_factory, pa
             refused(path_or_id, "holds no documents")
 
 
+@given(
+    st.lists(texts | st.sampled_from(["\n", "\n\n", " \n\t\n", SEPARATOR, "a\r\n\r\nb"])),
+    st.integers(1, 40),
+)
+def test_blank_lines_lose_no_text(tmp_path_factory, parts, chunk):
+    path_or_id = write(tmp_path_factory.mktemp("txt") / "a.txt", "a" + "".join(parts))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(documents, "_CHUNK", chunk)
+        found = read(path_or_id, blank_lines=True)
+    whole = ("a" + "".join(parts)).replace(SEPARATOR, "")
+    assert "".join("".join(found).split()) == "".join(whole.split())
+    for document in found:
+        assert document.strip()
+        assert all(line.strip() for line in document.split("\n"))
+        assert SEPARATOR not in document
+
+
+def test_blank_lines_and_separators_both_separate(tmp_path):
+    text = f"one\nstill one\n\n \t\ntwo{SEPARATOR}three\r\n\r\n\nfour\n"
+    path_or_id = write(tmp_path / "a.txt", text)
+    assert read(path_or_id, blank_lines=True) == ["one\nstill one", "two", "three", "four"]
+    assert read(path_or_id) == [text.split(SEPARATOR)[0], "three\r\n\r\n\nfour"]
+
+
 def test_jsonl_parquet_and_folders_give_the_same_documents(tmp_path):
     lines = "\n\n".join(json.dumps({"text": text, "n": 1}) for text in TEXTS)
     assert read(write(tmp_path / "b.jsonl", lines)) == TEXTS

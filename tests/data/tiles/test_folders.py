@@ -144,7 +144,7 @@ def test_a_class_without_readable_pictures_is_named(tmp_path, capsys):
     root = helpers.picture_folder(tmp_path / "f", n=4)
     for file in (root / "bee").iterdir():
         file.write_bytes(b"")
-    wrong_tiles(config(root, corrupt="skip"), "class 'bee' has no picture left for the train")
+    wrong_tiles(config(root, corrupt="skip"), "class 'bee' has 0 different pictures that can")
     assert "left out 4 pictures of 12" in capsys.readouterr().err
 
 
@@ -239,7 +239,7 @@ def test_too_few_class_folders_or_pictures(tmp_path):
     one = helpers.picture_folder(tmp_path / "one", names=("ant",))
     wrong_tiles(config(one), one, "2 or more")
     few = helpers.picture_folder(tmp_path / "few", n=2)
-    wrong_tiles(config(few), few, "'ant' has no picture left for the train split; it needs more")
+    wrong_tiles(config(few), few, "'ant' has 2 pictures, but 3 splits (train, val, test) need")
 
 
 def test_a_class_name_that_tokenizers_would_join_is_refused(tmp_path):

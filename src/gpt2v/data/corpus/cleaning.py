@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 
 from ftfy import fix_encoding
 
@@ -104,11 +105,16 @@ def hold_out(documents: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Label each document `train` or `valid`: (label, document) pairs.
 
     A hundredth of the documents, chosen by their content, is `valid`. If that is none, the
-    document with the lowest content key is.
+    document with the lowest content key is. A document that is the only one is `train`.
     """
+    documents = iter(documents)
+    first = list(islice(documents, 2))
+    if len(first) == 1:
+        yield "train", first[0]
+        return
     waiting: list[tuple[bytes, str]] = []  # documents before the first one for validation
     any_chosen = False
-    for document in documents:
+    for document in chain(first, documents):
         key = content_key(document)
         chosen = int.from_bytes(key[:8], "little") % HELD_OUT == 0
         if chosen and not any_chosen:

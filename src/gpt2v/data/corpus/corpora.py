@@ -19,7 +19,7 @@ from gpt2v.config.effect import has_default
 from gpt2v.data.corpus.cleaning import HELD_OUT, CleaningReport, clean, content_key, hold_out
 from gpt2v.data.corpus.compressed import COMPRESSIONS
 from gpt2v.data.corpus.documents import read_documents
-from gpt2v.data.corpus.sources import SPLITS, Source, say_sources, sources_of
+from gpt2v.data.corpus.sources import SPLITS, Source, say_sources, separated_by, sources_of
 from gpt2v.data.corpus.text_files import text_kind
 from gpt2v.data.corpus.tokens import (
     META,
@@ -34,18 +34,19 @@ from gpt2v.data.corpus.tokens import (
 from gpt2v.data.corpus.windows import Windows
 from gpt2v.data.data_files import some_of
 from gpt2v.errors import UserError, within
-from gpt2v.messages import say
+from gpt2v.messages import say, say_from_first
 from gpt2v.paths import expanded
 from gpt2v.progress import alive
 from gpt2v.storage.cache import cache_folder, open_or_make
 from gpt2v.storage.files import writing
-from gpt2v.storage.folders import whole_directory
+from gpt2v.storage.folders import remove_directory, whole_directory
 from gpt2v.storage.manifest import sha256
 from gpt2v.storage.ownership import owned
 from gpt2v.storage.places import check_place
 
 _FORMAT = 1  # of the cache; with another number, every corpus is tokenized again
 _SMALL = 64 << 20  # bytes; files up to this size are identified by content, not name and time
+_Pair = tuple[TokenFile, TokenFile | None]  # to train on and to validate on; None: the end of it
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
         path = expanded(config.corpus)
     name = path.name
     if _is_pair(path) or _is_tokens(path):
-        for option in ("field", "clean"):
+        for option in ("field", "separator", "clean"):
             if not has_default(config, option):
                 raise UserError(
                     f"{option}: {getattr(config, option)} has no effect: {path} holds tokens, not "
@@ -84,13 +85,8 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
         files = _open_pair(path, tokenizer)
     elif _is_tokens(path):
         train = open_tokens(path, tokenizer)
-        if config.valid is None:  # the last hundredth of the documents is for validation
-            first = min(
-                train.meta.n_documents - 1, train.meta.n_documents * (HELD_OUT - 1) // HELD_OUT
-            )
-            cut = int(train.offsets[first])
-            parts = (train.tokens[:cut], train.tokens[cut:])
-            return _corpus(config, name, tokenizer, parts, (train, train))
+        if config.valid is None:
+            return _corpus(config, name, tokenizer, (train, None))
         valid = expanded(config.valid)
         if valid.resolve() == path.resolve():
             raise UserError(f"valid: {valid}: is the corpus itself; leave valid out")
@@ -98,7 +94,7 @@ def open_corpus(config: CorpusConfig, tokenizer: Tokenizer, cache: Path | None =
     else:
         say_sources(sources_of(config))
         files = _cached(config, tokenizer, cache or cache_folder("tokens"))
-    return _corpus(config, name, tokenizer, (files[0].tokens, files[1].tokens), files)
+    return _corpus(config, name, tokenizer, files)
 
 
 def check_corpus(config: CorpusConfig) -> None:
@@ -171,21 +167,24 @@ def _is_pair(path: Path) -> bool:
     return _is_tokens(path / "train") or _is_tokens(path / "valid")
 
 
-def _open_pair(path: Path, tokenizer: Tokenizer) -> tuple[TokenFile, TokenFile]:
-    return open_tokens(path / "train", tokenizer), open_tokens(path / "valid", tokenizer)
+def _open_pair(path: Path, tokenizer: Tokenizer) -> _Pair:
+    train = open_tokens(path / "train", tokenizer)
+    if train.meta.n_documents == 1 and not (path / "valid").exists():
+        return train, None
+    return train, open_tokens(path / "valid", tokenizer)
 
 
 def _corpus(
     config: CorpusConfig,
     name: str,
     tokenizer: Tokenizer,
-    parts: tuple[Tokens, Tokens],
-    files: tuple[TokenFile, TokenFile],
+    files: _Pair,
 ) -> Corpus:
-    """Windows over `parts`: the tokens for training and for validation, from these files."""
+    """Windows over the tokens for training and for validation."""
     train, valid = files
-    checksums = f"{train.meta.sha256}/{valid.meta.sha256}/{len(parts[0])}"
-    return Corpus(
+    parts = _held_out(train, config.context) if valid is None else (train.tokens, valid.tokens)
+    checksums = f"{train.meta.sha256}/{(valid or train).meta.sha256}/{len(parts[0])}"
+    corpus = Corpus(
         name=name,
         train=Windows(parts[0], config.context, name),
         valid=Windows(parts[1], config.context, f"the validation part of {name}"),
@@ -193,12 +192,37 @@ def _corpus(
         meta=train.meta,
         content_hash=hashlib.sha256(checksums.encode()).hexdigest()[:16],
     )
+    if valid is None and train.meta.n_documents == 1:
+        _say_cut(config, len(train.tokens), len(parts[1]))
+    return corpus
+
+
+def _held_out(train: TokenFile, context: int) -> tuple[Tokens, Tokens]:
+    """The last hundredth of the documents is for validation; of one document that of its tokens,
+    or as many as a window needs.
+    """
+    n = train.meta.n_documents
+    if n == 1:
+        cut = max(0, len(train.tokens) - max(len(train.tokens) // HELD_OUT, context + 1))
+    else:
+        cut = int(train.offsets[min(n - 1, n * (HELD_OUT - 1) // HELD_OUT)])
+    return train.tokens[:cut], train.tokens[cut:]
+
+
+def _say_cut(config: CorpusConfig, n_tokens: int, n_valid: int) -> None:
+    is_txt = text_kind(Path(config.corpus)).startswith(".txt")
+    advice = "; if blank lines separate documents in it, set separator: blank-lines"
+    say_from_first(
+        f"corpus: {config.corpus}: is one document; the last {n_valid:,} of its {n_tokens:,} "
+        "tokens are for validation"
+        + (advice if is_txt and has_default(config, "separator") else "")
+    )
 
 
 # ---- from text to tokens ---------------------------------------------------------------------
 
 
-def _cached(config: CorpusConfig, tokenizer: Tokenizer, cache: Path) -> tuple[TokenFile, TokenFile]:
+def _cached(config: CorpusConfig, tokenizer: Tokenizer, cache: Path) -> _Pair:
     """The token files of a corpus in the cache; made first if missing or damaged."""
     entry = cache / _cache_key(config, tokenizer)
 
@@ -212,8 +236,10 @@ def _cached(config: CorpusConfig, tokenizer: Tokenizer, cache: Path) -> tuple[To
 def _cache_key(config: CorpusConfig, tokenizer: Tokenizer) -> str:
     """Name of the cache entry: a hash of all that decides the tokens."""
     identities = [_identity(source) for source in sources_of(config).values()]
-    parts = (_FORMAT, identities, config.field, config.clean, tokenizer_hash(tokenizer))
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+    parts = [_FORMAT, identities, config.field, config.clean, tokenizer_hash(tokenizer)]
+    if config.separator != "endoftext":
+        parts.append(config.separator)
+    return hashlib.sha256(repr(tuple(parts)).encode()).hexdigest()[:32]
 
 
 def _identity(source: Source) -> list[object]:
@@ -248,12 +274,16 @@ def _write_pair(config: CorpusConfig, tokenizer: Tokenizer, out: Path) -> None:
     if without:
         say(f"corpus: {config.corpus}: no documents in {some_of(without)}")
     for part, writer in writers.items():
+        if part == "valid" and "valid" not in sources and writers["train"].n_documents == 1:
+            remove_directory(writer.folder)  # its windows are the end of the only document
+            continue
         if not writer.n_documents:
             raise _nothing_left(sources, part, reports.get(part) or reports.get("train"))
         source = sources.get(part, sources["train"])
         writer.close(reports.get(part), source.names, source.left_out)
-    if "train" in reports:
-        print(f"tokens: {name}: documents: {reports['train']}", flush=True)
+    counts = reports.get("train") or f"{sum(w.n_documents for w in writers.values())} read"
+    by = separated_by(config, sources["train"])
+    print(f"tokens: {name}: documents{by}: {counts}", flush=True)
 
 
 def _nothing_left(
@@ -277,7 +307,12 @@ def _labelled(
     def read(part: str, held_out: Set[bytes] = frozenset()) -> Iterable[str]:
         place = sources[part]
         documents: Iterable[str] = read_documents(
-            place.path_or_id, config.field, SPLITS[part], place.key, without
+            place.path_or_id,
+            config.field,
+            SPLITS[part],
+            place.key,
+            without,
+            config.separator == "blank-lines",
         )
         if config.clean:
             report = reports.setdefault(part, CleaningReport())

@@ -31,6 +31,7 @@ def read_documents(
     split: str = "train",
     key: str = "corpus",
     without: list[str] | None = None,
+    blank_lines: bool = False,
 ) -> Iterator[str]:
     """All documents of a file, a folder or a hub data set, in order.
 
@@ -41,6 +42,7 @@ def read_documents(
         field: the column that holds the text; not used for .txt.
         split: the split of a folder or of a hub data set.
         key: name of the setting, for error messages.
+        blank_lines: whether blank lines separate the documents of a .txt file, too.
         without: the names of files that turn out to hold no documents are appended to it.
 
     Raises:
@@ -55,7 +57,9 @@ def read_documents(
             documents = _read_hub(path_or_id, field, split, key)
         else:
             files = text_files(path, key).of(split)
-            documents = _read_files(files, field, key, [] if without is None else without)
+            documents = _read_files(
+                files, field, key, [] if without is None else without, blank_lines
+            )
         for document in documents:
             is_empty = False
             yield document
@@ -67,11 +71,14 @@ def read_documents(
         raise UserError(f"{key}: {path_or_id}: holds no documents")
 
 
-def _read_files(files: list[Path], field: str, key: str, without: list[str]) -> Iterator[str]:
+def _read_files(
+    files: list[Path], field: str, key: str, without: list[str], blank_lines: bool
+) -> Iterator[str]:
+    readers = {**_READERS, ".txt": _read_paragraphs} if blank_lines else _READERS
     for file in files:
         is_empty = True
         kind = text_kind(file)
-        read = next(reader for form, reader in _READERS.items() if kind.startswith(form))
+        read = next(reader for form, reader in readers.items() if kind.startswith(form))
         for document in read(file, field, key):
             is_empty = False
             yield document
@@ -94,6 +101,28 @@ def _read_txt(path: Path, field: str, key: str) -> Iterator[str]:
     last = "".join([*held, rest]).strip("\r\n")
     if last.strip():
         yield last
+
+
+def _read_paragraphs(path: Path, field: str, key: str) -> Iterator[str]:
+    """Documents between blank lines and separators, without the line ends around them."""
+    held: list[str] = []  # lines of the current document
+    for line in _lines(path, key):
+        for i, piece in enumerate(line.split(END_OF_TEXT)):
+            if held and (i or not line.strip()):
+                yield "\n".join(held).strip("\r\n")
+                held = []
+            if piece.strip():
+                held.append(piece)
+    if held:
+        yield "\n".join(held).strip("\r\n")
+
+
+def _lines(path: Path, key: str) -> Iterator[str]:
+    rest = ""
+    for text in _decoded(path, key):
+        *whole, rest = (rest + text).split("\n")
+        yield from whole
+    yield rest
 
 
 def _decoded(path: Path, key: str) -> Iterator[str]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpt2v.config.data import CorpusConfig
-from gpt2v.data.corpus.text_files import TextFiles, local_path, text_files
+from gpt2v.data.corpus.text_files import TextFiles, local_path, text_files, text_kind
 from gpt2v.data.data_files import names_below, some_of
+from gpt2v.data.text_pieces import END_OF_TEXT
 from gpt2v.errors import UserError
 from gpt2v.messages import say_from_first
 
@@ -44,6 +45,10 @@ def sources_of(config: CorpusConfig) -> dict[str, Source]:
         UserError: no such file or folder, see `text_files`, or validation text would be trained on.
     """
     there = _there("corpus", config.corpus)
+    if config.separator != "endoftext" and not (there and there.has_kind(".txt")):
+        raise UserError(
+            f"separator: {config.separator} has no effect: {config.corpus} has no .txt file"
+        )
     if config.valid is not None:
         valid = _source("valid", config.valid, _there("valid", config.valid), ["valid"])
         train = _source("corpus", config.corpus, there, ["train"])
@@ -70,6 +75,14 @@ def _source(key: str, path_or_id: str, there: TextFiles | None, parts: Sequence[
     left_out = there.rest(file for own in files for file in own)
     names = tuple(names_below(there.root, files[0]))
     return Source(key, path_or_id, tuple(files[0]), names, left_out)
+
+
+def separated_by(config: CorpusConfig, source: Source) -> str:
+    """What separates the documents of .txt files, to be added to a line; empty: there are none."""
+    if not any(text_kind(file).startswith(".txt") for file in source.files or ()):
+        return ""
+    words = {"endoftext": END_OF_TEXT, "blank-lines": "blank lines"}
+    return f", separated by {words[config.separator]}"
 
 
 def say_sources(sources: Mapping[str, Source]) -> None:

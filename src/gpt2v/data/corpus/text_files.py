@@ -54,6 +54,11 @@ class TextFiles:
         """Whether the names of some files name this split."""
         return split in self.splits
 
+    def has_kind(self, kind: str) -> bool:
+        """Whether there are files of a kind, e.g. `.txt`, compressed or not."""
+        files = [file for own in self.splits.values() for file in own]
+        return any(text_kind(file).startswith(kind) for file in files)
+
     def of(self, split: str) -> list[Path]:
         """The files of a split: those that name it, or else those that name none.
 

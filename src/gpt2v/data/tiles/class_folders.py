@@ -15,7 +15,7 @@ from gpt2v.data.data_files import SPLIT_WORDS, some_of, splits_in, without_split
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.names import in_one_form
 from gpt2v.errors import UserError
-from gpt2v.messages import one_line, show
+from gpt2v.messages import one_line
 
 # Suffixes of pictures. Those in formats that are not read are refused when they are decoded.
 _PICTURES = frozenset({
@@ -45,15 +45,17 @@ class ClassFolders:
         names: of the classes, as they are on the disk, sorted.
         files: all image files, sorted by class and name.
         labels: (n_files,) class of each file.
+        notes: lines for the user: what was left out, and what may be a mistake.
     """
 
     names: tuple[str, ...]
     files: list[Path]
     labels: Ints
+    notes: tuple[str, ...]
 
 
 def find_classes(root: Path) -> ClassFolders:
-    """The class folders in `root` and the image files directly in them; prints what is left out.
+    """The class folders in `root` and the image files directly in them.
 
     Raises:
         UserError: fewer than two class folders, one without pictures or with pictures deeper in
@@ -65,8 +67,9 @@ def find_classes(root: Path) -> ClassFolders:
     left_out = [_told(entry, "beside the class folders") for entry in set(inside) - set(folders)]
     files: list[Path] = []
     labels: list[int] = []
+    notes: list[str] = []
     for label, folder in enumerate(folders):
-        _check_split(root, folder)
+        notes += _check_split(root, folder)
         own = []
         for entry in _entries(folder):
             if entry.is_dir():
@@ -86,8 +89,9 @@ def find_classes(root: Path) -> ClassFolders:
     if left_out:
         counts = ", ".join(f"{what} ({n})" for what, n in sorted(Counter(left_out).items()))
         line = f"tiles.path: {root}: left out, as no pictures of a class: {counts}"
-        show(one_line(line))
-    return ClassFolders(tuple(f.name for f in folders), files, np.array(labels, np.int64))
+        notes.append(one_line(line))
+    names = tuple(folder.name for folder in folders)
+    return ClassFolders(names, files, np.array(labels, np.int64), tuple(notes))
 
 
 def _entries(folder: Path) -> Iterator[Path]:
@@ -108,11 +112,11 @@ def _is_picture(entry: Path) -> bool:
     return entry.suffix.lower() in _PICTURES and not _is_hidden(entry)
 
 
-def _check_split(root: Path, folder: Path) -> None:
-    """Raise UserError for a folder that is named like a split; say so if it may be a class."""
+def _check_split(root: Path, folder: Path) -> list[str]:
+    """Raise UserError for a folder that is named like a split; a note if it may be a class."""
     name = folder.name.casefold()
     if name not in _SPLITS:
-        return
+        return []
     inner = [entry for entry in _entries(folder) if entry.is_dir() and not _is_hidden(entry)]
     if inner or name != _CLASS:
         raise UserError(
@@ -120,7 +124,7 @@ def _check_split(root: Path, folder: Path) -> None:
             f"{root / 'CLASS' / 'picture.png'}. gpt2v makes its own splits; rename it if it is a "
             "class"
         )
-    show(f"tiles.path: {folder}: is read as a class named '{folder.name}', not as a split")
+    return [f"tiles.path: {folder}: is read as a class named '{folder.name}', not as a split"]
 
 
 def _check_all_splits(root: Path, folders: list[Path]) -> None:

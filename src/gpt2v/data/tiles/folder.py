@@ -14,7 +14,7 @@ import numpy as np
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, TileBank, sorted_by_class
-from gpt2v.data.tiles.class_folders import find_classes
+from gpt2v.data.tiles.class_folders import ClassFolders, find_classes
 from gpt2v.data.tiles.decoding import Unreadable, decode, recipe_of
 from gpt2v.data.tiles.image_files import (
     Decoded,
@@ -25,7 +25,9 @@ from gpt2v.data.tiles.image_files import (
     refuse_or_skip,
 )
 from gpt2v.data.tiles.kept import Arrays, kept
+from gpt2v.data.tiles.names import in_one_form
 from gpt2v.errors import UserError
+from gpt2v.messages import show
 from gpt2v.paths import expanded
 from gpt2v.progress import track
 
@@ -38,6 +40,44 @@ def folder_bank(config: TilesConfig) -> TileBank:
     Raises:
         UserError: no such folder, no folder of class folders, unreadable files, or one picture in
             two classes.
+    """
+    found, root = classes_in(config), expanded(str(config.path))
+    for note in found.notes:
+        show(note)
+    files = found.files
+    decoded = _decoded(files, config)
+    refuse_or_skip(decoded.faults, len(files), root, config.corrupt)
+    readable = np.flatnonzero(decoded.readable)
+    files, labels = [files[i] for i in readable], found.labels[readable]
+    digests = decoded.digests[readable]
+    whole: Pixels | PictureFiles = (
+        PictureFiles(tuple(files), digests, config.size)
+        if decoded.pixels is None
+        else decoded.pixels[readable]
+    )
+    pictures = _of_equal_tiles(digests, decoded.looks[readable])
+    different = [len(set(pictures[labels == label])) for label in range(len(found.names))]
+    _check_enough(root, found.names, np.array(different), "different pictures that can be read")
+    split = _split(files, labels, pictures)
+    splits = {}
+    for number, name in enumerate(SPLITS):
+        own = np.flatnonzero(split == number)
+        splits[name] = sorted_by_class(
+            labels[own],
+            len(found.names),
+            [str(files[i]) for i in own],
+            lambda order, own=own: _chosen(whole, own[order]),  # type: ignore[misc]
+            digests[own],
+            recipe_of(config.size),
+        )
+    return TileBank("folder", found.names, config.size, splits)
+
+
+def classes_in(config: TilesConfig) -> ClassFolders:
+    """The classes of folder tiles and their files; no picture is opened.
+
+    Raises:
+        UserError: no such folder, no folder of class folders, or too few files in a class.
     """
     if config.path is None:
         raise UserError(
@@ -53,30 +93,18 @@ def folder_bank(config: TilesConfig) -> TileBank:
     except OSError as error:
         where = error.filename or root
         raise UserError(f"tiles.path: {where}: cannot be read: {error.strerror}") from None
-    files = found.files
-    decoded = _decoded(files, config)
-    refuse_or_skip(decoded.faults, len(files), root, config.corrupt)
-    readable = np.flatnonzero(decoded.readable)
-    files, labels = [files[i] for i in readable], found.labels[readable]
-    digests = decoded.digests[readable]
-    whole: Pixels | PictureFiles = (
-        PictureFiles(tuple(files), digests, config.size)
-        if decoded.pixels is None
-        else decoded.pixels[readable]
-    )
-    split = _split(files, labels, _of_equal_tiles(digests, decoded.looks[readable]))
-    splits = {}
-    for number, name in enumerate(SPLITS):
-        own = np.flatnonzero(split == number)
-        splits[name] = sorted_by_class(
-            labels[own],
-            len(found.names),
-            [str(files[i]) for i in own],
-            lambda order, own=own: _chosen(whole, own[order]),  # type: ignore[misc]
-            digests[own],
-            recipe_of(config.size),
-        )
-    return TileBank("folder", found.names, config.size, splits)
+    _check_enough(root, found.names, np.bincount(found.labels), "pictures")
+    return found
+
+
+def _check_enough(root: Path, names: Sequence[str], counts: Ints, what: str) -> None:
+    """Raise UserError if a class has fewer pictures than there are splits."""
+    for name, n in zip(names, counts.tolist(), strict=True):
+        if n < len(SPLITS):
+            raise UserError(
+                f"tiles.path: {root}: class '{in_one_form(name)}' has {n} {what}, but "
+                f"{len(SPLITS)} splits ({', '.join(SPLITS)}) need at least {len(SPLITS)}"
+            )
 
 
 class _NotKept(Exception):

@@ -15,6 +15,7 @@ from gpt2v.data import rng
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles import sprites
 from gpt2v.data.tiles.bank import SPLITS, VAL_SHARE, SplitTiles, TileBank
+from gpt2v.data.tiles.folder import classes_in
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.data.tiles.kept import keeping
 from gpt2v.data.tiles.names import class_names
@@ -22,6 +23,8 @@ from gpt2v.errors import UserError
 from gpt2v.hardware.memory import check_fits
 from gpt2v.progress import track
 from gpt2v.registry import TILE_SOURCES
+
+_CIFAR = {"cifar10": 10, "cifar100": 100}  # source -> number of classes
 
 
 def load_bank(config: TilesConfig) -> TileBank:
@@ -43,6 +46,20 @@ def load_bank(config: TilesConfig) -> TileBank:
             f"{SPLITS[split]} split; it needs more pictures"
         )
     return bank
+
+
+def n_classes_of(config: TilesConfig) -> int:
+    """Number of classes of the tile bank of a configuration. No file of the built-in sources is
+    opened for it.
+
+    Raises:
+        UserError: see `load_bank`.
+    """
+    if config.source in _CIFAR:
+        return _CIFAR[config.source]
+    if config.source == "folder":
+        return len(classes_in(config).names)
+    return len(load_bank(config).class_names)
 
 
 def sprite_bank(config: TilesConfig) -> TileBank:
