@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from gpt2v.cli.main import main
+from gpt2v.model.found import GPT2V
 from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
 
 EVAL = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 4, "examples": 0}
@@ -20,6 +21,7 @@ COMMANDS = {
     "ablate tokens c.yaml": {"model": "model"},
     "demo --preset smoke": {},
 }
+SEEING = ("probe c.yaml", "ablate tokens c.yaml")  # of a GPT-2v only
 
 
 @pytest.fixture
@@ -33,7 +35,8 @@ def test_a_device_that_is_not_there_is_told_before_anything_is_loaded(folder, ca
     """There are no weights, which nothing misses."""
     write_yaml(folder / "c.yaml", COMMANDS[command])
     (folder / "model").mkdir()
-    (folder / "model" / "config.json").write_text('{"model_type": "gpt2"}')
+    model_type = GPT2V if command in SEEING else "gpt2"
+    (folder / "model" / "config.json").write_text(json.dumps({"model_type": model_type}))
     said = refusal(capsys, *command.split(), "--device", "cuda:99")
     assert said.startswith("gpt2v: --device: cuda:99: is not there; this machine has cpu")
     assert sorted(path.name for path in folder.iterdir()) == ["c.yaml", "model"]
