@@ -1,12 +1,14 @@
-"""Freed memory is reused: allocating the same block again needs no new pages."""
+"""Freed memory is reused, and what imports make is not searched for garbage."""
 
+import gc
+import importlib
 import platform
 import subprocess
 import sys
 
 import pytest
 
-from gpt2v.hardware.memory import keep_freed_memory
+from gpt2v.hardware.memory import importing, keep_freed_memory
 
 SCRIPT = """
 import resource, sys
@@ -39,3 +41,20 @@ def test_large_blocks_are_used_again():
 def test_elsewhere_nothing_happens(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False
+
+
+def test_what_an_import_makes_is_left_out_of_later_searches(tmp_path, monkeypatch):
+    (tmp_path / "heavy_module.py").write_text("objects = [[i] for i in range(50_000)]")
+    monkeypatch.syspath_prepend(tmp_path)
+    gc.unfreeze()
+    try:
+        with importing():
+            assert not gc.isenabled()
+        assert (gc.isenabled(), gc.get_freeze_count()) == (True, 0)  # nothing was imported
+        with importing():
+            importlib.import_module("heavy_module")
+        assert gc.isenabled()
+        assert gc.get_freeze_count() >= 50_000
+    finally:
+        gc.unfreeze()
+        sys.modules.pop("heavy_module", None)
