@@ -42,7 +42,8 @@ from gpt2v.hardware.onednn import product
 from gpt2v.model.files import quiet_transformers
 from gpt2v.model.packed import Reader
 from gpt2v.runs import versions
-from gpt2v.train.loop import Task, fit
+from gpt2v.train.loop import fit
+from gpt2v.train.task import Task
 from peers import Peer, hf_seconds
 
 WARM = 2  # first steps of a repetition, which are not counted

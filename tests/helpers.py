@@ -53,7 +53,7 @@ from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.registry import REGISTRIES
 from gpt2v.storage.folders import whole_directory
 from gpt2v.train import checkpoints
-from gpt2v.train.loop import Task
+from gpt2v.train.task import Task
 
 REPO = Path(__file__).parents[1]
 SHARED = REPO.parent / "shared" / "data"  # real data, if it exists

@@ -21,8 +21,9 @@ from gpt2v.model.losses import window_loss
 from gpt2v.model.packed import Reader, answer_loss
 from gpt2v.train.checkpoints import best_step
 from gpt2v.train.distributed import from_rank_0, rank, world_size
-from gpt2v.train.loop import Task, fit
+from gpt2v.train.loop import fit
 from gpt2v.train.stages import Stage, trained
+from gpt2v.train.task import Task
 from gpt2v.trained.record import TrainedOn
 
 

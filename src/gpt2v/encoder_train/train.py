@@ -27,9 +27,10 @@ from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import vision_flops
 from gpt2v.train.checkpoints import best_step
 from gpt2v.train.distributed import from_rank_0, rank, world_size
-from gpt2v.train.loop import Task, fit
+from gpt2v.train.loop import fit
 from gpt2v.train.metrics import check_loggers
 from gpt2v.train.stages import stages_of, trained
+from gpt2v.train.task import Task
 from gpt2v.trained.record import record_of
 
 

@@ -14,7 +14,7 @@ from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import GPT2ModelConfig
 from gpt2v.config.training import LMConfig
 from gpt2v.curriculum.fit import Prepared, check_stream, fit_stream, prepared
-from gpt2v.data.corpus.corpora import corpus_texts, tokenize_corpus
+from gpt2v.data.corpus.tokenizing import corpus_texts, tokenize_corpus
 from gpt2v.data.data_files import some_of
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.stream import Stream, open_corpora

@@ -4,23 +4,19 @@ The global batch is a function of the step. Each process takes its slice of it, 
 micro-batches, and the gradient is that of the mean over *all* supervised items of the step. So one
 process, accumulation and several processes compute the same gradient, and on the CPU a resumed run
 repeats an uninterrupted one bit for bit.
-
-Shapes: B samples of a batch.
 """
 
 import hashlib
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Generic, NoReturn
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gpt2v.config.loop import TrainConfig
@@ -37,44 +33,8 @@ from gpt2v.train.finite import check_finite
 from gpt2v.train.metrics import Metrics
 from gpt2v.train.optim import Optimizers
 from gpt2v.train.stages import Stage, remaining, stages_of, trained
+from gpt2v.train.task import BatchT, Task
 from gpt2v.train.throughput import Meter, matmul_peak, memory_mb
-
-
-class Countable(Protocol):
-    """What the loop needs from a batch."""
-
-    @property
-    def n_supervised(self) -> int:
-        """Number of items that the loss is summed over."""
-
-    @property
-    def n_tokens(self) -> int:
-        """Number of tokens that the model reads."""
-
-    @property
-    def index(self) -> NDArray[np.int64]:
-        """Numbers of the samples, (B,)."""
-
-
-BatchT = TypeVar("BatchT", bound=Countable)
-
-
-@dataclass(frozen=True)
-class Task(Generic[BatchT]):
-    """What is trained: the model, its data, its loss and its validation."""
-
-    model: nn.Module
-    batch: Callable[[int, int, int], BatchT]  # (step, part, parts) -> slice of the step's batch
-    loss: Callable[[BatchT], Tensor]  # summed over the batch's supervised items
-    evaluate: Callable[[], dict[str, float]]
-    describe: Callable[[int], str]  # names the data of a step, for the log
-    save: Callable[[Path], None]  # writes the model into a directory
-    load: Callable[[Path], None]  # loads the weights from that directory
-    merit: Callable[[dict[str, float]], float]  # of validation results; higher is better
-    flops: Callable[[BatchT], float] = lambda batch: 0.0  # of one step on a batch
-    compiled: tuple[nn.Module, ...] = ()  # modules for torch.compile
-    data_hash: str = ""
-    unused: bool = False  # whether some batches give some parameters no gradient
 
 
 def reseed(seed: int, step: int, part: int = 0) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 import helpers
 from gpt2v.config.data import CorpusConfig
-from gpt2v.data.corpus import corpora
-from gpt2v.data.corpus.corpora import corpus_texts, open_corpus, tokenize_corpus
+from gpt2v.data.corpus import tokenizing
+from gpt2v.data.corpus.corpora import open_corpus
+from gpt2v.data.corpus.tokenizing import corpus_texts, tokenize_corpus
 from gpt2v.data.tokenizer import train_tokenizer
 from gpt2v.errors import UserError
 from helpers import write_tokens
@@ -56,7 +57,7 @@ def test_a_hundredth_is_held_out_and_the_rest_trains(text_file, tokenizer, tmp_p
 
 def test_the_second_time_nothing_is_read(text_file, tokenizer, tmp_path, monkeypatch):
     first = open_corpus(config(text_file), tokenizer, tmp_path / "cache")
-    monkeypatch.setattr(corpora, "read_documents", None)
+    monkeypatch.setattr(tokenizing, "read_documents", None)
     again = open_corpus(config(text_file), tokenizer, tmp_path / "cache")
     assert again.content_hash == first.content_hash
     other_context = CorpusConfig(corpus=text_file, context=8)
@@ -74,17 +75,19 @@ def test_the_default_cache(text_file, tokenizer, tmp_path, monkeypatch):
 @pytest.mark.parametrize("large", [False, True])
 def test_each_change_makes_another_cache_entry(text_file, tokenizer, tmp_path, monkeypatch, large):
     if large:
-        monkeypatch.setattr(corpora, "_SMALL", 0)
-    keys = {corpora._cache_key(config(text_file, **c), tokenizer) for c in ({}, {"clean": False})}
-    keys.add(corpora._cache_key(config(text_file, field="story"), tokenizer))
-    keys.add(corpora._cache_key(config(text_file, valid=text_file), tokenizer))
-    keys.add(corpora._cache_key(config(text_file), train_tokenizer(TEXTS, 300)))
+        monkeypatch.setattr(tokenizing, "_SMALL", 0)
+    keys = {
+        tokenizing._cache_key(config(text_file, **c), tokenizer) for c in ({}, {"clean": False})
+    }
+    keys.add(tokenizing._cache_key(config(text_file, field="story"), tokenizer))
+    keys.add(tokenizing._cache_key(config(text_file, valid=text_file), tokenizer))
+    keys.add(tokenizing._cache_key(config(text_file), train_tokenizer(TEXTS, 300)))
     write(Path(text_file), [*TEXTS, "one more"])
-    keys.add(corpora._cache_key(config(text_file), tokenizer))
+    keys.add(tokenizing._cache_key(config(text_file), tokenizer))
     assert len(keys) == 6
-    before = corpora._cache_key(config(text_file), tokenizer)
+    before = tokenizing._cache_key(config(text_file), tokenizer)
     os.utime(text_file, ns=(0, 0))  # only large files are identified by their time
-    assert (corpora._cache_key(config(text_file), tokenizer) != before) == large
+    assert (tokenizing._cache_key(config(text_file), tokenizer) != before) == large
 
 
 def test_a_damaged_entry_is_made_again(text_file, tokenizer, tmp_path, capsys):
@@ -103,7 +106,7 @@ def test_a_damaged_entry_is_made_again(text_file, tokenizer, tmp_path, capsys):
 
 def test_one_of_several_makes_the_tokens_and_the_others_wait(text_file, tokenizer, tmp_path):
     """Four threads at once; a thread is an owner of its own."""
-    made, write_pair = [], corpora._write_pair
+    made, write_pair = [], tokenizing._write_pair
 
     def slowly(*args):
         made.append(args)
@@ -111,7 +114,7 @@ def test_one_of_several_makes_the_tokens_and_the_others_wait(text_file, tokenize
         write_pair(*args)
 
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(4) as pool:
-        patch.setattr(corpora, "_write_pair", slowly)
+        patch.setattr(tokenizing, "_write_pair", slowly)
         cache = tmp_path / "cache"
         opened = [pool.submit(open_corpus, config(text_file), tokenizer, cache) for _ in range(4)]
         assert len({one.result().content_hash for one in opened}) == 1

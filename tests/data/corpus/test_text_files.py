@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpt2v.config.data import CorpusConfig
-from gpt2v.data.corpus import corpora
-from gpt2v.data.corpus.corpora import corpus_texts, open_corpus, tokenize_corpus
+from gpt2v.data.corpus import tokenizing
+from gpt2v.data.corpus.corpora import open_corpus
 from gpt2v.data.corpus.documents import read_documents
 from gpt2v.data.corpus.sources import sources_of
+from gpt2v.data.corpus.tokenizing import corpus_texts, tokenize_corpus
 from gpt2v.data.corpus.tokens import TokenMeta, tokenizer_hash
 from gpt2v.errors import UserError
 from gpt2v.storage.manifest import sha256
@@ -315,7 +316,7 @@ def test_json_arrays_and_other_columns_are_explained(tmp_path):
 @pytest.mark.parametrize("large", [False, True])
 def test_the_cache_key_of_a_folder_has_not_changed(tmp_path, tokenizer, monkeypatch, large):
     if large:
-        monkeypatch.setattr(corpora, "_SMALL", 0)
+        monkeypatch.setattr(tokenizing, "_SMALL", 0)
     root = folder(tmp_path / "x", **{"b.TXT": "b", "a.jsonl": '{"text": "a"}', "notes.md": ""})
     files = [root / "a.jsonl", root / "b.TXT"]
     identity = (
@@ -323,9 +324,9 @@ def test_the_cache_key_of_a_folder_has_not_changed(tmp_path, tokenizer, monkeypa
         if large
         else [(f.suffix, sha256(f)) for f in files]
     )
-    parts = (corpora._FORMAT, [identity], "text", True, tokenizer_hash(tokenizer))
+    parts = (tokenizing._FORMAT, [identity], "text", True, tokenizer_hash(tokenizer))
     expected = hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
-    assert corpora._cache_key(config(root), tokenizer) == expected
+    assert tokenizing._cache_key(config(root), tokenizer) == expected
 
 
 def test_the_same_bytes_as_another_format_have_another_key(tmp_path, tokenizer):
@@ -333,5 +334,5 @@ def test_the_same_bytes_as_another_format_have_another_key(tmp_path, tokenizer):
     keys = set()
     for name in ("a.txt.bz2", "a.jsonl.bz2"):
         root = folder(tmp_path / name, **{name: packed})
-        keys.add(corpora._cache_key(config(root), tokenizer))
+        keys.add(tokenizing._cache_key(config(root), tokenizer))
     assert len(keys) == 2

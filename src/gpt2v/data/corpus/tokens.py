@@ -67,6 +67,10 @@ class TokenFile:
         return np.asarray(self.tokens[self.offsets[i] : self.offsets[i + 1]], np.int64)
 
 
+# To train on and to validate on; none: the end of the former.
+TokenPair = tuple[TokenFile, TokenFile | None]
+
+
 def tokenizer_hash(tokenizer: Tokenizer) -> str:
     """SHA-256 over all parts of a tokenizer that decide how a text is tokenized.
 
@@ -234,6 +238,24 @@ def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> Toke
     ):
         raise _damaged(where, META)
     return TokenFile(tokens, offsets, meta)
+
+
+def is_tokens(path: Path) -> bool:
+    """Whether this is a folder of token files."""
+    return (path / META).is_file()
+
+
+def is_pair(path: Path) -> bool:
+    """Whether this folder has token folders for training and validation."""
+    return is_tokens(path / "train") or is_tokens(path / "valid")
+
+
+def open_pair(path: Path, tokenizer: Tokenizer) -> TokenPair:
+    """Open the tokens to train on and to validate on; see `open_tokens`."""
+    train = open_tokens(path / "train", tokenizer)
+    if train.meta.n_documents == 1 and not (path / "valid").exists():
+        return train, None
+    return train, open_tokens(path / "valid", tokenizer)
 
 
 def _damaged(where: str, name: str) -> UserError:
