@@ -18,6 +18,7 @@ from typing import Any
 from gpt2v.errors import UserError, first_line
 from gpt2v.messages import say
 
+_NO_ID = "this cannot be an id there"
 _SECONDS = 10.0  # time limit of the first request
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 # Files in which a checkpoint can name Python code of its own, by the key `auto_map`.
@@ -40,9 +41,12 @@ class HubError(Exception):
 
 def looks_local(name: str) -> bool:
     """Whether the name of something missing looks like a path, not like a hub's `owner/name`."""
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        return True
-    return "/" in name and Path(name).parent.is_dir()
+    return _is_no_id(name) or ("/" in name and Path(name).parent.is_dir())
+
+
+def _is_no_id(name: str) -> bool:
+    """Whether this is surely no id of the Hub, without importing its library."""
+    return name.startswith((".", "/", "~")) or name.count("/") > 1
 
 
 def model_file(model: str, file: str) -> Path | None:
@@ -57,13 +61,15 @@ def model_file(model: str, file: str) -> Path | None:
     if Path(model).exists():
         path = Path(model) / file
         return path if path.is_file() else None
+    if _is_no_id(model):
+        raise HubError(_NO_ID)
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
         cached = try_to_load_from_cache(model, file)
     except HFValidationError:
-        raise HubError("this cannot be an id there") from None
+        raise HubError(_NO_ID) from None
     if cached is not None:  # a path, or a mark that there is no such file
         return Path(cached) if isinstance(cached, str) else None
     if file not in _files(model, "model"):
@@ -142,7 +148,7 @@ def _asked(name: str, kind: str) -> frozenset[str] | str:
         ask = HfApi().dataset_info if kind == "dataset" else HfApi().model_info
         info = ask(name, timeout=_SECONDS)
     except HFValidationError:
-        return "this cannot be an id there"
+        return _NO_ID
     except GatedRepoError:
         return f"{constants.ENDPOINT} gives it only to those who have accepted its terms"
     except RepositoryNotFoundError:
