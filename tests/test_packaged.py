@@ -10,6 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from hatchling.metadata.core import ProjectMetadata
+from hatchling.plugin.manager import PluginManager
 
 import gpt2v
 from gpt2v.cli.main import main
@@ -101,6 +103,28 @@ def test_the_package_says_what_it_is():
     assert about["requires-python"] == f">={min(pythons)}"
     assert all(python in README for python in (min(pythons), max(pythons)))
     assert f"version: {gpt2v.__version__}\n" in (REPO / "CITATION.cff").read_text()
+
+
+def test_the_page_of_the_package_without_an_address_is_the_readme(monkeypatch):
+    monkeypatch.delenv("GPT2V_REPOSITORY", raising=False)
+    about = ProjectMetadata(str(REPO), PluginManager()).core
+    assert (about.urls, about.readme, about.readme_content_type) == ({}, README, "text/markdown")
+
+
+def test_the_page_of_a_package_with_an_address_has_urls_and_absolute_links(monkeypatch):
+    address = "https://code.example/someone/gpt2v"
+    monkeypatch.setenv("GPT2V_REPOSITORY", address + "/")
+    about = ProjectMetadata(str(REPO), PluginManager()).core
+    assert about.urls["Repository"] == address
+    assert f"]({address}/raw/main/docs/report.png)" in about.readme  # the picture itself
+    links = re.findall(r"\]\(([^)]*)\)", about.readme)
+    assert all(link.startswith("https://") for link in links)
+    here = [link.removeprefix(f"{address}/") for link in [*about.urls.values(), *links]]
+    files = [link.split("/", 2)[2] for link in here if link.startswith(("blob/main/", "raw/main/"))]
+    assert len(files) > 15
+    assert all((REPO / file.partition("#")[0]).exists() for file in files)
+    back = re.sub(rf"{re.escape(address)}/(blob|raw)/main/", "", about.readme)
+    assert back == README  # nothing else has changed
 
 
 # ---- in a wheel --------------------------------------------------------------------------------
