@@ -207,12 +207,24 @@ def test_a_machine_without_utf_8(tmp_path):
 def test_a_current_folder_that_was_removed(tmp_path):
     code = (
         "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n"
+        "sys.path.remove('')\n"  # which the command `gpt2v` does not have
         "from gpt2v.__main__ import main; sys.exit(main())"
     )
     words = [sys.executable, "-c", code, "data", "suites"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == ("gpt2v: the current folder has been removed; change to another one\n")
+
+
+@pytest.mark.parametrize(
+    "command", ["data export gpt2v:data/export-3x3 --format llava", "mm export model"]
+)
+@pytest.mark.parametrize("place", ["loop", "loop/x"])
+def test_a_place_behind_a_link_to_itself(tmp_path, monkeypatch, capsys, command, place):
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    said = refusal(capsys, *command.split(), "--to", place)
+    assert said == f"gpt2v: --to: {place}: a symbolic link in it leads to itself"
 
 
 # ---- dashes ----------------------------------------------------------------------------------

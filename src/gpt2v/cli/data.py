@@ -20,11 +20,12 @@ from gpt2v.config.measuring import ExportConfig, PreviewConfig, SuiteExportConfi
 from gpt2v.config.option_values import choice_of
 from gpt2v.config.origins import told
 from gpt2v.config.training import LMConfig
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, within
 from gpt2v.hardware.memory import importing
 from gpt2v.packaged import CONFIGS
 from gpt2v.paths import expanded_text
 from gpt2v.registry import EXECUTORS, FORMATS
+from gpt2v.storage.names import resolved
 
 
 def add_commands(commands: Any) -> None:
@@ -105,8 +106,9 @@ def _export(args: argparse.Namespace, overrides: Overrides) -> None:
         )
     else:
         config = load(ExportConfig, args.config, overrides)
+    with within("--to: "):
+        to = resolved(Path(args.to))  # if it is a link, the folder that it leads to
     with told(args.config, overrides):
-        to = Path(args.to).resolve()  # if it is a link, the folder that it leads to
         executor = choice_of(EXECUTORS, args.executor, "--executor")
         export(config, to, args.format, executor, args.workers, args.overwrite)
     print(f"export: {args.to}")

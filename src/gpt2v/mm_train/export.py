@@ -18,7 +18,7 @@ from gpt2v.runs import restored
 from gpt2v.storage.files import reason
 from gpt2v.storage.folders import whole_directory
 from gpt2v.storage.manifest import MANIFEST, damaged, read_manifest, write_manifest
-from gpt2v.storage.names import is_passing
+from gpt2v.storage.names import is_passing, resolved
 from gpt2v.storage.ownership import owned
 from gpt2v.storage.places import check_place
 from gpt2v.storage.replacing import FolderKind
@@ -35,7 +35,8 @@ def export_llava(run: str, to: Path, overwrite: bool = False) -> str:
     Raises:
         UserError: the model cannot be a LLaVA, or `to` must not be replaced; nothing is written.
     """
-    to = to.resolve()  # if it is a link: the folder that it points to
+    with within("--to: "):
+        to = resolved(to)  # if it is a link: the folder that it points to
     with _owned_target(to):
         with within("--to: "):
             there = _check_target(to, overwrite)
@@ -69,7 +70,8 @@ def check_export(run: str, to: Path, overwrite: bool) -> None:
     Raises:
         UserError: there is no such run, or `to` must not be replaced.
     """
-    to = to.resolve()
+    with within("--to: "):
+        to = resolved(to)
     with _owned_target(to), within("--to: "):
         if _holds_something(to):
             EXPORTS.check_replaceable(to, overwrite, _ADVICE)

@@ -5,6 +5,7 @@
 new folder is to replace (2, 3, ...: halves that were to replace it).
 """
 
+import errno
 import re
 import secrets
 from pathlib import Path
@@ -28,9 +29,21 @@ def resolved(path: Path) -> Path:
     except UnicodeEncodeError:
         raise UserError(f"{str(path)!a}: this name is not in UTF-8; choose another") from None
     try:
-        return path.resolve()
-    except (RuntimeError, OSError):
-        raise UserError(f"{path}: a symbolic link in it leads to itself") from None
+        whole = path.resolve()
+        loops = _loops(whole)
+    except (RuntimeError, OSError):  # before Python 3.13
+        loops = True
+    if loops:
+        raise UserError(f"{path}: a symbolic link in it leads to itself")
+    return whole
+
+
+def _loops(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def lock_of(path: Path) -> Path:
