@@ -207,10 +207,10 @@ def test_a_machine_without_utf_8(tmp_path):
 def test_a_current_folder_that_was_removed(tmp_path):
     code = (
         "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')\n"
-        "sys.path.remove('')\n"  # which the command `gpt2v` does not have
         "from gpt2v.__main__ import main; sys.exit(main())"
     )
-    words = [sys.executable, "-c", code, "data", "suites"]
+    # -P: the current folder is no place of modules, as for the command `gpt2v`.
+    words = [sys.executable, "-P", "-c", code, "data", "suites"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == ("gpt2v: the current folder has been removed; change to another one\n")
