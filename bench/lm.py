@@ -125,7 +125,7 @@ def stories(steps: int, with_compile: bool) -> tuple[dict[str, Callable[[], list
         return new_model(vocab, width, layers, heads, length, gelu)
 
     def ours() -> list[float]:
-        lm = place(model("gelu_pytorch_tanh"), fused_attention=True)
+        lm = place(model("gelu_pytorch_tanh"))
         return our_seconds(
             lm,
             Reader(lm, 1),

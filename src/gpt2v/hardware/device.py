@@ -77,20 +77,16 @@ def hardware_facts() -> dict[str, Any]:
     return {"device": f"{device}{name}", "threads": torch.get_num_threads()}
 
 
-def place(model: M, fused_attention: bool = False) -> M:
-    """Move the model to the chosen device and return it.
-
-    On a CPU, attention is computed as separate matrix products unless `fused_attention` is set. For
-    the few hundred tokens of a picture or a grid, with our own masks, the backward pass of torch's
-    fused attention takes several times as long there. Plain causal attention is a little faster
-    with it.
-    """
+def place(model: M) -> M:
+    """Move the model to the chosen device and return it; on a CPU, attention is written out."""
     device = chosen_device()
-    eager = device.type == "cpu" and not fused_attention
-    model.set_attn_implementation("eager" if eager else "sdpa")
     if device.type == "cpu":
-        from gpt2v.hardware.onednn import use_onednn  # imports transformers
+        from gpt2v.hardware.attention import WRITTEN_OUT  # imports transformers
+        from gpt2v.hardware.onednn import use_onednn
 
+        model.set_attn_implementation(WRITTEN_OUT)
         use_onednn(model)
+    else:
+        model.set_attn_implementation("sdpa")
     moved: M = model.to(device)
     return moved

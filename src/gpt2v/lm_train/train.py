@@ -74,7 +74,7 @@ def prepare_lm(config: LMConfig, bank: TileBank | None = None) -> Prepared:
         earlier = loaded.trained_on
         if bank and rank() == 0:
             say_differences("init", config.init, earlier, bank)
-    model = place(model, fused_attention=not config.data.has_grids)
+    model = place(model)
     renderer = Renderer(bank, table) if bank else None
     stream = Stream(config.data, renderer)
     check_stream(stream, model.config.n_positions, config)
