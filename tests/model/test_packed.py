@@ -18,12 +18,14 @@ from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.views import ImageView, TextView
+from gpt2v.hardware.attention import WRITTEN_OUT
 from gpt2v.hardware.compilation import compile_modules
 from gpt2v.hardware.onednn import use_onednn
 from gpt2v.model.clip import normalise
-from gpt2v.model.packed import Reader, answer_loss, attention_mask, pack, read_hidden
+from gpt2v.model.packed import Reader, Reads, answer_loss, attention_mask, pack, read_hidden
 from gpt2v.model.scoring import score
 
+NO_IMAGE = -1  # an id that no token has
 SPEC = GridConfig(rows=2, cols=2, questions=3)
 N = 3
 
@@ -33,7 +35,7 @@ def samples(bank):
     return draw_samples(SPEC, bank, 0, "test", np.arange(N))
 
 
-@pytest.fixture(scope="module", params=["sdpa", "eager"])
+@pytest.fixture(scope="module", params=["sdpa", "eager", WRITTEN_OUT])
 def attending(request, lm):
     """The tiny GPT-2 with each implementation of attention."""
     model = GPT2LMHeadModel._from_config(
@@ -66,10 +68,10 @@ def alone(samples, i, q, names, table):
 def packed_answers(lm, batch):
     """Logits before every answer token, by (sample, question): (n_answer_tokens, V)."""
     with torch.no_grad():
-        packed = pack(batch, torch.device("cpu"))
+        packed = pack(batch, torch.device("cpu"), NO_IMAGE)
         logits = lm.lm_head(read_hidden(lm, packed))
     number = np.full(batch.input_ids.shape, -1)
-    number[packed.read.numpy()] = np.arange(len(logits))
+    number[packed.read] = np.arange(len(logits))
     answers = {}
     for i, q in np.ndindex(samples_shape(batch)):
         at = np.flatnonzero(batch.answers[i] == q)
@@ -163,7 +165,7 @@ def test_pictures_equal_one_question_at_a_time(gpt2v, bank, table, samples):
             hidden[:, 1:][:, span.patch], gpt2v.get_input_embeddings().weight
         )
     number = np.full(batch.input_ids.shape, -1)
-    number[packed.read.numpy()] = np.arange(len(logits))
+    number[packed.read] = np.arange(len(logits))
     for i, q in np.ndindex(N, 3):
         lines = "<image>" * len(span) + "\n"
         said = helpers.answer(samples, i, q, bank.class_names)
@@ -181,7 +183,7 @@ def test_pictures_equal_one_question_at_a_time(gpt2v, bank, table, samples):
 def test_the_loss_equals_the_sum_over_plain_sequences(lm, long_bank, table, samples):
     batch = Renderer(long_bank, table)(samples, TextView())
     with torch.no_grad():
-        packed = pack(batch, torch.device("cpu"))
+        packed = pack(batch, torch.device("cpu"), NO_IMAGE)
         loss = float(answer_loss(lm, read_hidden(lm, packed), packed))
     expected = 0.0
     for i, q in np.ndindex(N, 3):
@@ -205,7 +207,7 @@ def test_the_mask_is_additive_shared_if_possible_and_never_empty(bank, long_bank
 
 def test_the_head_runs_at_answers_only(lm, bank, table, samples):
     batch = Renderer(bank, table)(samples, TextView())
-    packed = pack(batch, torch.device("cpu"))
+    packed = pack(batch, torch.device("cpu"), NO_IMAGE)
     assert int(packed.read.sum()) == batch.n_supervised == N * 3 * 2
     assert len(lm.lm_head(read_hidden(lm, packed))) == N * 3 * 2
 
@@ -248,7 +250,7 @@ def test_gradients_equal_those_of_a_pass_over_all_positions(
     lm = copy.deepcopy(attending)
     if onednn:
         use_onednn(lm)
-    packed = pack(Renderer(long_bank, table)(samples, TextView()), torch.device("cpu"))
+    packed = pack(Renderer(long_bank, table)(samples, TextView()), torch.device("cpu"), NO_IMAGE)
     counts = packed.read.sum(1)
     assert counts.min() < counts.max()  # some samples read less than others
     expected = gradients(lm, full_answer_loss(lm, packed))
@@ -257,7 +259,7 @@ def test_gradients_equal_those_of_a_pass_over_all_positions(
 
 
 def test_embeddings_have_dropout_in_training(lm, bank, table, samples):
-    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
+    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"), NO_IMAGE)
     lm = copy.deepcopy(lm).train()
     for module in lm.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -273,7 +275,7 @@ def test_embeddings_have_dropout_in_training(lm, bank, table, samples):
 
 
 def test_the_last_block_runs_only_at_positions_that_are_read(lm, bank, table, samples):
-    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
+    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"), NO_IMAGE)
     lm = copy.deepcopy(lm)
     shapes = []
     for block in lm.transformer.h:
@@ -289,7 +291,7 @@ def test_a_gpt2_that_scales_and_casts_its_attention_still_does_so(lm, bank, tabl
     config.reorder_and_upcast_attn = config.scale_attn_by_inverse_layer_idx = True
     other = GPT2LMHeadModel._from_config(config, attn_implementation="eager").eval()
     other.load_state_dict(lm.state_dict())
-    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
+    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"), NO_IMAGE)
     with torch.no_grad():
         loss, expected = read_answer_loss(other, packed), full_answer_loss(other, packed)
         plain = full_answer_loss(lm, packed)
@@ -298,8 +300,10 @@ def test_a_gpt2_that_scales_and_casts_its_attention_still_does_so(lm, bank, tabl
 
 
 def test_nothing_read_gives_nothing(lm, bank, table, samples):
-    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"))
-    packed = dataclasses.replace(packed, read=torch.zeros_like(packed.read))
+    packed = pack(Renderer(bank, table)(samples, TextView()), torch.device("cpu"), NO_IMAGE)
+    packed = dataclasses.replace(
+        packed, reads=Reads.of(np.zeros_like(packed.read), torch.device("cpu"))
+    )
     assert read_hidden(lm, packed).shape == (0, lm.config.n_embd)
 
 
@@ -317,7 +321,7 @@ def test_blocks_are_compiled_for_all_types_of_batches(
         for names in (bank, long_bank)
         for drawn in (samples, draw_samples(GridConfig(), names, 0, "test", np.arange(2)))
     ]
-    packs = [pack(batch, torch.device("cpu")) for batch in batches]
+    packs = [pack(batch, torch.device("cpu"), NO_IMAGE) for batch in batches]
     plain = [float(read_answer_loss(lm, packed).detach()) for packed in packs]
     compiled = copy.deepcopy(lm)
     compile_modules(tuple(compiled.transformer.h))

@@ -107,6 +107,7 @@ def fit_stream(ready: Prepared, config: LMConfig | MMConfig, run: Path, started:
         save=ready.save,
         load=lambda folder: load_weights(folder, model),
         merit=merit,
+        prepare=reader.prepare,
         flops=lambda batch: stream_flops(reader, batch),
         compiled=tuple(reader.lm.transformer.h),
         data_hash=stream.data_hash,

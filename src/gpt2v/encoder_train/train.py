@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from transformers import CLIPModel
@@ -21,7 +22,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts
 from gpt2v.encoder_train.zero_shot import scoring_grid, zero_shot_accuracy
 from gpt2v.errors import UserError
-from gpt2v.hardware.device import hardware_facts, place
+from gpt2v.hardware.device import hardware_facts, place, to_device
 from gpt2v.model import clip as clips
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import vision_flops
@@ -145,16 +146,16 @@ class _EncoderTask:
         pixels = clips.normalise(scenes.pixels, self.device)
         pictures, patches = clips.embed_patches(self.clip, pixels)
         number = {caption: i for i, caption in enumerate(dict.fromkeys(scenes.captions))}
-        numbers = torch.tensor([number[caption] for caption in scenes.captions], device=self.device)
-        same = (numbers[:, None] == numbers[None, :]).float()
-        region = torch.from_numpy(scenes.patch_objects).to(self.device)
-        target = torch.from_numpy(scenes.classes).to(self.device)
+        numbers = np.array([number[caption] for caption in scenes.captions])
+        same = to_device((numbers[:, None] == numbers).astype(np.float32), self.device)
         c = self.config
         total: torch.Tensor = c.global_weight * clips.global_loss(
             self.clip, pictures, captions, same
         )
         if (scenes.patch_objects != NOTHING).any():
-            of_region, of_patch = clips.local_losses(self.clip, patches, objects, region, target)
+            of_region, of_patch = clips.local_losses(
+                self.clip, patches, objects, scenes.patch_objects, scenes.classes
+            )
             total = total + c.region_weight * of_region + c.patch_weight * of_patch
         return total
 

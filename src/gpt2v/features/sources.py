@@ -21,6 +21,7 @@ from gpt2v.data.stream import Stream
 from gpt2v.data.tiles.bank import TileBank, class_of, split_of
 from gpt2v.errors import UserError
 from gpt2v.features.store import CacheUnavailable, FeatureStore, Precision, open_features
+from gpt2v.hardware.device import to_device
 from gpt2v.hardware.precision import has_bf16
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.vision_tokens import ProjectedPatches
@@ -39,17 +40,20 @@ class StoredPatches(ProjectedPatches):
     def features(self, pictures: Pictures) -> Tensor:
         """Features of the pictures: (P, N, D), or (P, N + 1, D) with the class token."""
         rows, is_cached = self.store.find(pictures.keys)
+        device = self.model.device
+        stored = to_device(self.store.features[rows[is_cached]], device)
         if is_cached.all():
-            return torch.from_numpy(self.store.features[rows]).to(self.model.device)
-        features = torch.empty(len(rows), *self.store.origin.shape[1:], device=self.model.device)
-        cached = torch.from_numpy(is_cached).to(features.device)
-        features[cached] = torch.from_numpy(self.store.features[rows[is_cached]]).to(
-            features.device
-        )
+            return stored
         with torch.no_grad():
             pixels = self.model.normalise(pictures.pixels[~is_cached])
-            features[~cached] = self.model.vision_features(pixels).float()
-        return features
+            seen = self.model.vision_features(pixels).float()
+        order = np.argsort(np.argsort(~is_cached, kind="stable"), kind="stable")
+        return torch.cat([stored, seen])[to_device(order, device)]
+
+    def prepare(self, pictures: Pictures) -> None:
+        """Draw the pixels that `features` will need; may run in another thread."""
+        if not self.store.find(pictures.keys)[1].all():
+            _ = pictures.pixels
 
     def n_seen(self, pictures: Pictures) -> int:
         """Number of pictures that the vision tower runs on."""
@@ -95,7 +99,7 @@ class CachedPatches(ProjectedPatches):
 
     def __init__(self, model: GPT2vModel, open_store: _OpenStore) -> None:
         super().__init__(model)
-        self._live = self._frozen = ProjectedPatches(model)
+        self._live = self._frozen = self._last = ProjectedPatches(model)
         self._open_store = open_store
         self._parameters = list(model.vision_tower.parameters())
         self._weights: list[tuple[int, int]] | None = None  # the weights that `_frozen` belongs to
@@ -103,11 +107,16 @@ class CachedPatches(ProjectedPatches):
 
     def features(self, pictures: Pictures) -> Tensor:
         """Features of the pictures: (P, N, D), or (P, N + 1, D) with the class token."""
-        return self._now().features(pictures)
+        self._last = self._now()
+        return self._last.features(pictures)
 
     def n_seen(self, pictures: Pictures) -> int:
         """Number of pictures that the vision tower runs on."""
         return self._now().n_seen(pictures)
+
+    def prepare(self, pictures: Pictures) -> None:
+        """Draw the pixels that the source of the last batch would need of these pictures."""
+        self._last.prepare(pictures)
 
     def _now(self) -> ProjectedPatches:
         """The source to use for the current batch."""

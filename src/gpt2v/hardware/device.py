@@ -6,7 +6,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from gpt2v.errors import UserError
 
@@ -75,6 +78,19 @@ def hardware_facts() -> dict[str, Any]:
     device = chosen_device()
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     return {"device": f"{device}{name}", "threads": torch.get_num_threads()}
+
+
+def computes_alone(device: torch.device) -> bool:
+    """Whether the processor is free for other work while the device computes."""
+    return device.type != "cpu"
+
+
+def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
+    """Copy an array to a device; a card is not waited for, and later work there sees the copy."""
+    tensor = torch.from_numpy(np.array(array) if not array.flags.writeable else array)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def place(model: M) -> M:

@@ -1,6 +1,7 @@
 """Number formats that the hardware supports."""
 
 import torch
+from torch import Tensor
 
 
 def has_bf16(device: torch.device) -> bool:
@@ -12,3 +13,9 @@ def has_bf16(device: torch.device) -> bool:
         units: dict[str, object] = find() if find else {}
         return any(units.get(unit) for unit in ("avx512_bf16", "amx_bf16", "bf16"))
     return True
+
+
+def computed_in(x: Tensor) -> torch.dtype:
+    """The number format of products with `x`: that of autocast, or its own."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -10,6 +10,7 @@ picture in pixels.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
@@ -17,8 +18,10 @@ from torch import Tensor
 from transformers import CLIPConfig, CLIPModel
 
 from gpt2v.config.training import EncoderConfig
+from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import END_OF_TEXT, PAD, n_ids, special_id
 from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.hardware.device import to_device
 from gpt2v.model.encoders import check_tower
 from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
 
@@ -62,8 +65,8 @@ def normalise(
     std: Sequence[float] = IMAGE_STD,
 ) -> Tensor:
     """uint8 (P, S, S, 3) -> float (P, 3, S, S), as a vision tower takes it; defaults are CLIP's."""
-    x = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float().div_(255)
-    centre, width = (torch.tensor(v, device=device)[:, None, None] for v in (mean, std))
+    x = to_device(pixels, device).permute(0, 3, 1, 2).float().div_(255)
+    centre, width = (to_device(np.array(v, np.float32), device)[:, None, None] for v in (mean, std))
     return ((x - centre) / width).contiguous()
 
 
@@ -73,7 +76,8 @@ def caption_ids(captions: list[str], tokenizer: Tokenizer, device: torch.device)
     rows = [e.ids for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
     longest = max(map(len, rows))
     pad = special_id(tokenizer, PAD)
-    return torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
+    padded = np.array([row + [pad] * (longest - len(row)) for row in rows], np.int64)
+    return to_device(padded, device)
 
 
 def embed_captions(clip: CLIPModel, ids: Tensor) -> Tensor:
@@ -121,7 +125,7 @@ def global_loss(clip: CLIPModel, pictures: Tensor, captions: Tensor, same: Tenso
 
 
 def local_losses(
-    clip: CLIPModel, patches: Tensor, objects: Tensor, region: Tensor, target: Tensor
+    clip: CLIPModel, patches: Tensor, objects: Tensor, region: Ints, target: Ints
 ) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy of regions that name their object, and of single patches that name it.
 
@@ -134,14 +138,19 @@ def local_losses(
         region: (B, N) region of each patch; below 0: no region.
         target: (B, n_regions) class of the object in each region; below 0: no object.
     """
-    pooled = pool_regions(patches, region, target.shape[1])
-    seen = (target >= 0) & (pooled != 0).any(-1)
-    of_patch = target.gather(1, region.clamp(min=0)).masked_fill(region < 0, -1)
-    on_object = of_patch >= 0
-    features = torch.cat([pooled[seen], F.normalize(patches[on_object], dim=-1)])
-    named = torch.cat([target[seen], of_patch[on_object]])
-    losses = F.cross_entropy(
-        (clip.logit_scale.exp() * features @ objects.T).float(), named, reduction="none"
+    n_regions = target.shape[1]
+    filled = (region[..., None] == np.arange(n_regions)).any(1)  # (B, n_regions)
+    seen = np.flatnonzero((target >= 0) & filled)
+    of_patch = np.where(region < 0, -1, np.take_along_axis(target, np.maximum(region, 0), axis=1))
+    on_object = np.flatnonzero(of_patch >= 0)
+    named = np.concatenate([target.ravel()[seen], of_patch.ravel()[on_object]])
+    at_region, at_patch, names, region_BN = (
+        to_device(a, patches.device) for a in (seen, on_object, named, region)
     )
-    n_regions = int(seen.sum())
-    return losses[:n_regions].mean(), losses[n_regions:].mean()
+    pooled = pool_regions(patches, region_BN, n_regions).flatten(0, 1)[at_region]
+    single = F.normalize(patches.flatten(0, 1)[at_patch], dim=-1)
+    features = torch.cat([pooled, single])
+    losses = F.cross_entropy(
+        (clip.logit_scale.exp() * features @ objects.T).float(), names, reduction="none"
+    )
+    return losses[: len(seen)].mean(), losses[len(seen) :].mean()

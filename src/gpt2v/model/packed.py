@@ -7,8 +7,9 @@ transformers' eager attention is wrong without an error). The last block and the
 only at positions that are read; from all other positions the last block needs only keys and values.
 
 Shapes: B samples of a batch, T token positions, D width of a hidden state, V words of the
-vocabulary, Y positions that are read (whose next token is predicted), H attention heads, E width of
-a head.
+vocabulary, Y positions that are read (whose next token is predicted), S those of them before a
+supervised token, R the most that are read of one sample, M vision tokens, H attention heads,
+E width of a head.
 """
 
 from dataclasses import dataclass
@@ -16,65 +17,114 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
+from gpt2v.data.corpus.windows import TextBatch
 from gpt2v.data.render.batches import IGNORE, Batch
+from gpt2v.hardware.device import to_device
 from gpt2v.hardware.onednn import affine
+from gpt2v.hardware.precision import computed_in
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.model.losses import head_loss
+from gpt2v.model.head import head_loss
 from gpt2v.model.vision_tokens import ProjectedPatches, VisionTokenSource
+
+_ALIGNED = 16  # elements of a mask's row that attention on cards takes together
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The positions that are read.
+
+    Every sample gets as many positions as the one that reads most, R; the rest are not read.
+    """
+
+    at: Tensor  # (B, R) positions
+    index: Tensor  # (Y,) which of them are read: indices into the flattened (B, R)
+
+    @classmethod
+    def of(cls, read_BT: NDArray[np.bool_], device: torch.device) -> "Reads":
+        """Those where `read_BT` is true."""
+        most = max(1, int(read_BT.sum(1).max()))
+        at_BR = np.argsort(~read_BT, axis=1, kind="stable")[:, :most]
+        is_read_BR = np.take_along_axis(read_BT, at_BR, axis=1)
+        return cls(to_device(at_BR, device), to_device(np.flatnonzero(is_read_BR), device))
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The part of a Batch that the language model needs, on its device."""
+    """The part of a Batch that the language model needs, on its device.
 
-    input_ids: Tensor  # (B, T)
+    What is read, and where, is known before anything is sent, so a card is never waited for.
+    """
+
+    input_ids: Tensor  # (B, T); 0 at image positions
     position_ids: Tensor  # (B, T)
-    mask: Tensor  # (B or 1, 1, T, T) additive; 1 if all samples have the same segments
-    read: Tensor  # (B, T) bool: True at positions that are read
-    targets: Tensor  # (Y,) the supervised token that follows, or IGNORE
+    mask: Tensor  # (B or 1, 1, T, T or more) additive; 1 if all samples have the same segments
+    reads: Reads
+    read: NDArray[np.bool_]  # (B, T) whether a position is read
+    supervised: Tensor | None  # (S,) indices into Y of the positions before supervised tokens, or
+    targets: Tensor  # (S,) these tokens;                                      None: all of Y
+    images: Tensor | None  # (M,) image positions: indices into the flattened (B, T); None: no image
 
 
-def pack(batch: Batch, device: torch.device, dtype: torch.dtype = torch.float32) -> Packed:
+def pack(
+    batch: Batch, device: torch.device, image_id: int, dtype: torch.dtype = torch.float32
+) -> Packed:
     """Move a batch to the device.
 
     The positions before supervised tokens are read (an answer directly follows its question). If
     the batch has choices, the positions that score them are read, too.
+
+    Args:
+        image_id: the token of image positions.
+        dtype: of the mask.
     """
-    target = np.full(batch.labels.shape, IGNORE, np.int64)
-    target[:, :-1] = batch.labels[:, 1:]
-    read = target != IGNORE
+    target_BT = np.full(batch.labels.shape, IGNORE, np.int64)
+    target_BT[:, :-1] = batch.labels[:, 1:]
+    read_BT = target_BT != IGNORE
     if batch.choices is not None:
         position = batch.choices.position
-        read[np.arange(len(read))[:, None, None, None], position] = True
-    read_BT = torch.from_numpy(read)
+        read_BT[np.arange(len(read_BT))[:, None, None, None], position] = True
+    target_Y = target_BT[read_BT]
+    supervised = target_Y != IGNORE
+    is_image = batch.input_ids == image_id
+    # The embedding of <image> is never used: vision tokens replace it.
+    input_ids = np.where(is_image, 0, batch.input_ids)
     return Packed(
-        input_ids=torch.from_numpy(batch.input_ids).to(device),
-        position_ids=torch.from_numpy(batch.position_ids).to(device),
+        input_ids=to_device(input_ids, device),
+        position_ids=to_device(batch.position_ids, device),
         mask=attention_mask(batch, device, dtype),
-        read=read_BT.to(device),
-        targets=torch.from_numpy(target)[read_BT].to(device),
+        reads=Reads.of(read_BT, device),
+        read=read_BT,
+        supervised=None if supervised.all() else to_device(np.flatnonzero(supervised), device),
+        targets=to_device(target_Y[supervised], device),
+        images=to_device(np.flatnonzero(is_image), device) if is_image.any() else None,
     )
 
 
 def attention_mask(batch: Batch, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(B or 1, 1, T, T): 0 where a token may attend, the smallest float elsewhere."""
+    """(B or 1, 1, T, T or more): 0 where a token may attend, the smallest float elsewhere.
+
+    On a card it has columns for up to `_ALIGNED` - 1 keys more, which do not exist: attention needs
+    aligned rows there, and else copies the mask in every block.
+    """
     segments = batch.segments
     if (segments == segments[0]).all():
         segments = segments[:1]
-    segment_BT = torch.from_numpy(np.array(segments)).to(device)  # samples may share their memory
-    sees = torch.from_numpy(batch.sees).to(device)
+    segment_BT, sees = to_device(segments, device), to_device(batch.sees, device)
     real = segment_BT >= 0
     index = segment_BT.clamp(min=0)
     allowed = sees[index[:, :, None], index[:, None, :]] & real[:, None, :]
     length = segments.shape[1]
     allowed &= torch.ones(length, length, dtype=torch.bool, device=device).tril()
     allowed |= torch.eye(length, dtype=torch.bool, device=device)  # padding attends to itself
-    mask = torch.zeros(allowed.shape, dtype=dtype, device=device)
-    return mask.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
+    columns = length if device.type == "cpu" else -(-length // _ALIGNED) * _ALIGNED
+    mask = torch.zeros(*allowed.shape[:-1], columns, dtype=dtype, device=device)
+    mask[..., :length].masked_fill_(~allowed, torch.finfo(dtype).min)
+    return mask[:, None]
 
 
 def read_hidden(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None = None) -> Tensor:
@@ -87,15 +137,16 @@ def read_hidden(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None =
     if embeds_BTD is None:
         embeds_BTD = gpt2.wte(packed.input_ids)
     hidden_BTD = gpt2.drop(embeds_BTD + gpt2.wpe(packed.position_ids))
-    mask = packed.mask.expand(len(hidden_BTD), -1, -1, -1)
+    n_samples, length = packed.input_ids.shape
+    mask = packed.mask.expand(n_samples, -1, -1, -1)
     *blocks, last = gpt2.h
     for block in blocks:
-        hidden_BTD = block(hidden_BTD, attention_mask=mask)
-    hidden_YD: Tensor = gpt2.ln_f(_read_block(last, hidden_BTD, mask, packed.read))
+        hidden_BTD = block(hidden_BTD, attention_mask=mask[..., :length])
+    hidden_YD: Tensor = gpt2.ln_f(_read_block(last, hidden_BTD, mask, packed.reads))
     return hidden_YD
 
 
-def _read_block(block: GPT2Block, hidden_BTD: Tensor, mask: Tensor, read_BT: Tensor) -> Tensor:
+def _read_block(block: GPT2Block, hidden_BTD: Tensor, mask: Tensor, reads: Reads) -> Tensor:
     """Output of the block (Y, D) at the positions that are read.
 
     Their queries attend to the keys and values of all positions.
@@ -105,13 +156,10 @@ def _read_block(block: GPT2Block, hidden_BTD: Tensor, mask: Tensor, read_BT: Ten
     weight, bias = attention.c_attn.weight[:, width:], attention.c_attn.bias[width:]
     pairs = affine(block.ln_1(hidden_BTD), weight, bias).view(*shape, 2, -1, attention.head_dim)
     cache = _AllPositions(*pairs.permute(2, 0, 3, 1, 4))
-    # Every sample gets as many positions as the one that reads most; the rest are not read.
-    most = max(1, int(read_BT.sum(1).max()))
-    at_BY = read_BT.int().argsort(dim=1, descending=True, stable=True)[:, :most]
-    samples_B1 = torch.arange(len(at_BY), device=at_BY.device)[:, None]
-    mask_B1YT = mask[:, 0][samples_B1, at_BY][:, None]
-    output_BYD: Tensor = block(hidden_BTD[samples_B1, at_BY], cache, attention_mask=mask_B1YT)
-    return output_BYD[read_BT[samples_B1, at_BY]]
+    samples_B1 = torch.arange(len(reads.at), device=reads.at.device)[:, None]
+    mask_B1RT = mask[:, 0][samples_B1, reads.at][:, None, :, : shape[1]]
+    output_BRD: Tensor = block(hidden_BTD[samples_B1, reads.at], cache, attention_mask=mask_B1RT)
+    return output_BRD.flatten(0, 1)[reads.index]
 
 
 class _AllPositions:
@@ -130,8 +178,8 @@ class _AllPositions:
 
 def answer_loss(lm: GPT2LMHeadModel, hidden_YD: Tensor, packed: Packed) -> Tensor:
     """Sum of the cross-entropy in nats over supervised tokens, from the output of `read_hidden`."""
-    supervised = packed.targets != IGNORE
-    return head_loss(hidden_YD[supervised], lm.lm_head.weight, packed.targets[supervised])
+    hidden_SD = hidden_YD if packed.supervised is None else hidden_YD[packed.supervised]
+    return head_loss(hidden_SD, lm.lm_head.weight, packed.targets)
 
 
 @dataclass(frozen=True)
@@ -166,15 +214,20 @@ class Reader:
         logits: Tensor = self.lm.lm_head(hidden)
         return logits, packed
 
+    def prepare(self, batch: Batch | TextBatch) -> None:
+        """Draw the pictures that `source` will need for a batch; it does so by itself otherwise."""
+        pictures = batch.pictures if isinstance(batch, Batch) else None
+        if isinstance(self.source, ProjectedPatches) and pictures is not None:
+            self.source.prepare(pictures)
+
     def hidden(self, batch: Batch) -> tuple[Tensor, Packed]:
         """Final hidden states (Y, D) at the positions that are read, and the packed batch."""
-        packed = pack(batch, self.device)
-        is_image = packed.input_ids == self.image_id
-        if not is_image.any():
+        words_VD = self.lm.get_input_embeddings().weight
+        packed = pack(batch, self.device, self.image_id, computed_in(words_VD))
+        if packed.images is None:
             return read_hidden(self.lm, packed), packed
         assert self.source is not None, "a batch has image positions, but this reader has no source"
-        # The embedding of <image> is never used: image positions get id 0 here, replaced below.
-        words = self.lm.get_input_embeddings()(packed.input_ids.masked_fill(is_image, 0))
-        tokens = self.source(batch).to(words.dtype)
-        embeds = words.masked_scatter(is_image[..., None], tokens)
+        words = self.lm.get_input_embeddings()(packed.input_ids)
+        tokens_MD = self.source(batch).to(words.dtype)
+        embeds = words.flatten(0, 1).index_copy(0, packed.images, tokens_MD).view_as(words)
         return read_hidden(self.lm, packed, embeds), packed

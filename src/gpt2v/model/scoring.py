@@ -4,8 +4,8 @@ With greedy decoding, a model generates exactly the right answer if and only if,
 forcing, its likeliest token is right at every token of the answer. So one pass without generation
 scores a batch.
 
-Shapes: B samples of a batch, T token positions, V words of the vocabulary,
-Q questions about a grid, A choices of a question, L tokens of a choice,
+Shapes: B samples of a batch, T token positions, Q questions about a grid,
+A choices of a question, L tokens of a choice,
 Y positions that are read (whose next token is predicted).
 """
 
@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gpt2v.config.grids import ContentConfig
 from gpt2v.data.dataset import PORTION, GridDataset
@@ -26,6 +25,7 @@ from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.views import View
 from gpt2v.data.text_pieces import EMPTY
 from gpt2v.errors import UserError, within
+from gpt2v.model.head import HeadReadings, read_head
 from gpt2v.model.packed import Packed, Reader
 from gpt2v.progress import progress
 
@@ -60,24 +60,22 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
         UserError: a logit is NaN or infinite.
     """
     assert batch.choices is not None, "render the batch with_choices to score it"
-    logits, packed = reader(batch)
-    _check_logits(logits, packed, batch.samples)
-    logp_YV = torch.log_softmax(logits.float(), -1)
-    greedy_Y = logp_YV.argmax(-1).cpu().numpy()
+    hidden, packed = reader.hidden(batch)
     number_BT = np.full(batch.input_ids.shape, -1)  # index into Y of each position that is read
-    number_BT[packed.read.cpu().numpy()] = np.arange(len(greedy_Y))
+    number_BT[packed.read] = np.arange(len(hidden))
+    position, token = batch.choices.position, batch.choices.token  # (B, Q, A, L)
+    reads = number_BT[np.arange(len(position))[:, None, None, None], position]
+    found = read_head(reader.lm, hidden, reads.ravel(), np.maximum(token, 0).ravel())
+    _check_logits(found, packed, batch.samples)
 
     samples = batch.samples
     at_sample, at_position = np.nonzero(batch.answers >= 0)  # of each token of an answer
     wrong_BQ = np.zeros((len(batch.input_ids), samples.row.shape[1]), bool)
-    predicted = greedy_Y[number_BT[at_sample, at_position - 1]]
+    predicted = found.likeliest[number_BT[at_sample, at_position - 1]]
     missed = predicted != batch.input_ids[at_sample, at_position]
     wrong_BQ[at_sample[missed], batch.answers[at_sample, at_position][missed]] = True
 
-    position, token = batch.choices.position, batch.choices.token  # (B, Q, A, L)
-    reads = number_BT[np.arange(len(position))[:, None, None, None], position]
-    values = logp_YV[torch.from_numpy(reads), torch.from_numpy(np.maximum(token, 0))]
-    scores_BQA = (values.cpu().numpy() * (token >= 0)).sum(-1)
+    scores_BQA = (found.logp.reshape(token.shape) * (token >= 0)).sum(-1)
     table, names = render.table, np.array(render.bank.class_names, dtype=object)
     records: Records = {column: [] for column in COLUMNS}
     for i, q in zip(*np.nonzero(samples.instruction != NOT_ASKED), strict=True):
@@ -105,11 +103,10 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
     return records
 
 
-def _check_logits(logits_YV: Tensor, packed: Packed, samples: Samples) -> None:
+def _check_logits(found: HeadReadings, packed: Packed, samples: Samples) -> None:
     """Refuse logits that are not finite: the likeliest of them would be no answer of the model."""
-    finite_Y = logits_YV.isfinite().all(-1)
-    if not finite_Y.all():
-        sample = int(packed.read.nonzero()[~finite_Y][0, 0])
+    if not found.finite.all():
+        sample = int(np.nonzero(packed.read)[0][~found.finite][0])
         raise UserError(
             f"model: its logits for sample {int(samples.index[sample])} are NaN or infinite, so it "
             "has no answer; its weights are too large, or its training has diverged"

@@ -16,6 +16,7 @@ from gpt2v.config.choice import choose
 from gpt2v.data.grids.samples import Samples
 from gpt2v.data.render.batches import Batch, ImageTokens, Renderer
 from gpt2v.data.render.pictures import Pictures
+from gpt2v.hardware.device import to_device
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.registry import TOKEN_SOURCES
 
@@ -47,8 +48,8 @@ class SplicedText:
 
     def __call__(self, batch: Batch) -> Tensor:
         assert batch.hidden_ids is not None, "spliced text needs a spliced text view"
-        ids = torch.from_numpy(batch.hidden_ids[batch.input_ids == self.image_id])
-        embeds: Tensor = self.wte(ids.to(self.wte.weight.device))
+        ids = batch.hidden_ids[batch.input_ids == self.image_id]
+        embeds: Tensor = self.wte(to_device(ids, self.wte.weight.device))
         return embeds
 
 
@@ -69,18 +70,20 @@ class CellEmbedding:
     def __call__(self, batch: Batch) -> Tensor:
         assert batch.images is not None, "cell embeddings need an image view"
         row, col = np.divmod(batch.images.cell, batch.samples.cols[batch.images.sample])
-        classes = torch.from_numpy(batch.samples.classes[batch.images.sample, row, col])
-        embeddings = self.embeddings[classes.to(self.embeddings.device)]
-        whole = torch.from_numpy(batch.images.cell < 0)
-        if whole.any():
-            embeddings[whole] = self._means(batch.samples)[batch.images.sample[whole]]
+        device = self.embeddings.device
+        classes = batch.samples.classes[batch.images.sample, row, col]
+        embeddings = self.embeddings[to_device(classes, device)]
+        whole = np.flatnonzero(batch.images.cell < 0)
+        if len(whole):
+            sample = to_device(batch.images.sample[whole], device)
+            embeddings[to_device(whole, device)] = self._means(batch.samples)[sample]
         return embeddings
 
     def _means(self, samples: Samples) -> Tensor:
         """The mean embedding of the cells of each grid, (B, D)."""
         labels = np.arange(len(self.embeddings))
         shares = (samples.classes[..., None] == labels).sum((1, 2)) / samples.n_cells[:, None]
-        return torch.from_numpy(shares).to(self.embeddings) @ self.embeddings
+        return to_device(shares, self.embeddings.device).to(self.embeddings.dtype) @ self.embeddings
 
 
 class ProjectedPatches:
@@ -100,6 +103,10 @@ class ProjectedPatches:
         """Features of the pictures: (P, N, D), or (P, N + 1, D) with the class token."""
         return self.model.vision_features(self.model.normalise(pictures.pixels))
 
+    def prepare(self, pictures: Pictures) -> None:
+        """Draw the pixels that `features` will need; may run in another thread."""
+        _ = pictures.pixels
+
     def n_seen(self, pictures: Pictures) -> int:
         """Number of pictures that the vision tower runs on."""
         return len(pictures)
@@ -107,8 +114,9 @@ class ProjectedPatches:
 
 def scatter_tokens(tokens_PND: Tensor, images: ImageTokens) -> Tensor:
     """The vision tokens of the pictures at their image positions: (P, N, D) -> (M, D)."""
-    picture, patch = (torch.from_numpy(a) for a in (images.picture, images.patch))
-    return tokens_PND[picture.to(tokens_PND.device), patch.to(tokens_PND.device)]
+    n = tokens_PND.shape[1]
+    index = to_device(images.picture * n + images.patch % n, tokens_PND.device)
+    return tokens_PND.flatten(0, 1)[index]
 
 
 def token_source(model: GPT2vModel, render: Renderer) -> VisionTokenSource:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from gpt2v.errors import UserError
@@ -21,6 +22,11 @@ def check_finite(tensors: Mapping[str, Tensor], where: str, advice: str) -> None
     Raises:
         UserError: names the first tensor with such a value.
     """
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+    floats = {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
+    if not floats:
+        return
+    # One answer for all of them: a card is waited for once.
+    finite = torch.stack([tensor.isfinite().all() for tensor in floats.values()]).tolist()
+    for name, is_finite in zip(floats, finite, strict=True):
+        if not is_finite:
             raise UserError(f"{where}: {name} holds NaN or infinity; {advice}")

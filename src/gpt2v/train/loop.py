@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from gpt2v.config.loop import TrainConfig
 from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.compilation import compile_modules, failed
+from gpt2v.hardware.device import computes_alone
 from gpt2v.hardware.precision import has_bf16
 from gpt2v.progress import Reporter, progress
 from gpt2v.stopping import StopRequest, stop_signals
 from gpt2v.train import checkpoints
+from gpt2v.train.ahead import Ahead
 from gpt2v.train.checkpoints import TrainerState
 from gpt2v.train.distributed import from_rank_0, parallel, rank, sums, world_size
 from gpt2v.train.ema import Averages
@@ -90,8 +92,8 @@ def _one_step(
     training: "_Training[BatchT]", step: int, request: StopRequest, report: Reporter
 ) -> None:
     """One step, then validation and a checkpoint if they are due; or stop, if a signal came."""
-    config, n = training.config, training.config.accumulate
-    parts = [training.task.batch(step, rank() * n + i, world_size() * n) for i in range(n)]
+    config = training.config
+    parts = training.batches.take(step)
     count, signum = training.sums([sum(b.n_supervised for b in parts), request.signum])
     if signum:
         _stop(training, request)
@@ -126,6 +128,15 @@ class _Training(Generic[BatchT]):
         self.dtype = torch.bfloat16 if in_bf16 else torch.float32
         self._metrics = Metrics(run, config, self.state.step) if rank() == 0 else None
         self._meter = Meter(matmul_peak(self.device, self.dtype) * world_size())
+        self.batches = Ahead(self._draw, stages[-1].end, threads=computes_alone(self.device))
+
+    def _draw(self, step: int) -> list[BatchT]:
+        """The parts of this process in the batch of a step."""
+        n = self.config.accumulate
+        parts = [self.task.batch(step, rank() * n + i, world_size() * n) for i in range(n)]
+        for part in parts:
+            self.task.prepare(part)
+        return parts
 
     def begin(self, stage: Stage) -> None:
         """Start a stage: from now on train its groups."""
@@ -148,6 +159,7 @@ class _Training(Generic[BatchT]):
         return progress(label, self.stage.steps, self.state.step - self.stage.start)
 
     def close(self) -> None:
+        self.batches.close()
         if self._metrics:
             self._metrics.close()
 
@@ -170,16 +182,19 @@ class _Training(Generic[BatchT]):
         """
         rates = self.optimizers.set_lr(step - self.stage.start, self.stage.steps)
         total = self._gradient(step, parts, max(1.0, count))
-        norms = self.optimizers.clip(self.config.clip)
-        tokens, samples, flops, total = self.sums(
+        norm_tensors = self.optimizers.clip(self.config.clip)
+        # A card is waited for here and nowhere else in the step.
+        own, *values = torch.stack([total, *(n.to(total) for n in norm_tensors.values())]).tolist()
+        norms = dict(zip(norm_tensors, values, strict=True))
+        tokens, samples, flops, summed = self.sums(
             [
                 sum(part.n_tokens for part in parts),
                 sum(len(part.index) for part in parts),
                 sum(self.task.flops(part) for part in parts),
-                total,
+                own,
             ]
         )
-        loss = total / max(1.0, count)
+        loss = summed / max(1.0, count)
         if not (math.isfinite(loss) and math.isfinite(norms["total"])):
             index = [int(i) for part in parts for i in (part.index.min(), part.index.max())]
             raise UserError(
@@ -203,10 +218,11 @@ class _Training(Generic[BatchT]):
             )
         return loss
 
-    def _gradient(self, step: int, parts: list[BatchT], count: float) -> float:
+    def _gradient(self, step: int, parts: list[BatchT], count: float) -> Tensor:
         """Compute the gradient of the mean loss; returns the sum of this process's losses."""
         self.optimizers.zero_grad()
-        total = 0.0
+        exact = torch.float32 if self.device.type == "mps" else torch.float64
+        total = torch.zeros((), dtype=exact, device=self.device)
         try:
             for i, part in enumerate(parts):
                 reseed(self.config.seed, step, rank() * len(parts) + i)
@@ -217,14 +233,14 @@ class _Training(Generic[BatchT]):
             return self._gradient(step, parts, count)
         return total
 
-    def _backward(self, part: BatchT, count: float, is_last: bool) -> float:
+    def _backward(self, part: BatchT, count: float, is_last: bool) -> Tensor:
         waits = not is_last and world_size() > 1  # only the last part exchanges gradients
         with self._loss.no_sync() if waits else nullcontext():  # type: ignore[operator]
             with self._autocast():
                 total: Tensor = self._loss(part)
             if total.requires_grad:  # false if the batch uses frozen parameters only
                 (total * (world_size() / count)).backward()  # type: ignore[no-untyped-call]
-        return float(total.detach())
+        return total.detach()
 
     def _final_weights(self) -> AbstractContextManager[None]:
         """The model holds what is validated and saved: the averages, if there are any."""

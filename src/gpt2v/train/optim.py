@@ -107,11 +107,12 @@ class Optimizers:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
-    def clip(self, largest: float | None) -> dict[str, float]:
+    def clip(self, largest: float | None) -> dict[str, Tensor]:
         """Clip the norm of the whole gradient to `largest`, in place.
 
         Returns:
-            the norm of each group that trains, before clipping, and that of all, as `total`.
+            the norm of each group that trains, before clipping, and that of all, as `total`: a
+            number each, on the device.
         """
         grads = {
             g.config.name: [p.grad for p in g.params if p.grad is not None]
@@ -128,8 +129,7 @@ class Optimizers:
         if largest:
             params = [p for g in self.groups if not g.frozen for p in g.params]
             torch.nn.utils.clip_grads_with_norm_(params, largest, total)
-        values = torch.stack([*norms.values(), total]).tolist()  # waits for the device once
-        return dict(zip([*norms, "total"], values, strict=True))
+        return {**norms, "total": total}
 
     def state_tensors(self) -> dict[str, Tensor]:
         """All state tensors, named `PARAMETER/KEY` (e.g. `transformer.wte.weight/exp_avg`)."""

@@ -44,6 +44,8 @@ class Task(Generic[BatchT]):
     save: Callable[[Path], None]  # writes the model into a directory
     load: Callable[[Path], None]  # loads the weights from that directory
     merit: Callable[[dict[str, float]], float]  # of validation results; higher is better
+    # computes in advance, in another thread, what the loss will need of a batch
+    prepare: Callable[[BatchT], None] = lambda batch: None
     flops: Callable[[BatchT], float] = lambda batch: 0.0  # of one step on a batch
     compiled: tuple[nn.Module, ...] = ()  # modules for torch.compile
     data_hash: str = ""

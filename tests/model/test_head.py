@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from gpt2v.model import losses
-from gpt2v.model.losses import head_loss
+from gpt2v.model import head
+from gpt2v.model.head import head_loss
 
 
 @pytest.mark.parametrize("rows", [1, 3, 10, 512])
 def test_the_chunked_loss_is_cross_entropy(monkeypatch, rows):
-    monkeypatch.setattr(losses, "_ROWS", rows)
-    monkeypatch.setattr(losses, "_CPU_CHUNK", 1)
+    monkeypatch.setattr(head, "_ROWS", rows)
+    monkeypatch.setattr(head, "_CPU_CHUNK", 1)
     torch.manual_seed(0)
     target = torch.randint(0, 9, (11,))
     results = []
