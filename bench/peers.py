@@ -22,6 +22,7 @@ class Peer:
     supervised_only: bool = False  # whether logits are computed only at supervised positions
     compile: bool = False
     accumulate: int = 1
+    bf16: bool = False
 
 
 class _Clock(TrainerCallback):  # type: ignore[misc]
@@ -91,6 +92,7 @@ def hf_seconds(
             disable_tqdm=True,
             use_cpu=not torch.cuda.is_available(),
             torch_compile=peer.compile,
+            bf16=peer.bf16,
             remove_unused_columns=False,
         )
         trainer_class = _SupervisedTrainer if peer.supervised_only else Trainer

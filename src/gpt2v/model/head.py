@@ -118,7 +118,7 @@ def read_head(lm: GPT2LMHeadModel, hidden_YD: Tensor, at: Ints, tokens: Ints) ->
         tokens: (N,) the token whose log-probability is read there.
     """
     order = np.argsort(at, kind="stable")
-    rows = _rows(hidden_YD, len(lm.lm_head.weight))
+    rows = _rows(hidden_YD, lm.config.vocab_size)
     likeliest, finite, logp = [], [], []
     for start in range(0, len(hidden_YD), rows):
         logits = lm.lm_head(hidden_YD[start : start + rows])
