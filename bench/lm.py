@@ -5,7 +5,7 @@
 stories: 12M parameters, windows of 256 tokens, every token supervised.
 grids: 3x3 grids, nine questions each, only answers supervised, GPT-2's 50,257-word vocabulary.
 
-All have the same shapes, batches, threads, optimizer (AdamW, clipping) and precision (fp32).
+All have the same shapes, batches, threads, optimizer (AdamW, clipping) and precision (fp32, unless bf16 is said).
 Seconds per step are the medians over interleaved repetitions, each with a new model and without its
 first steps. The peers' data are rendered before the clock starts, ours while it runs.
 """
@@ -68,6 +68,7 @@ def our_seconds(
     batch: Callable[[int, int, int], Any],
     steps: int,
     frozen: str | None = None,
+    precision: str = "fp32",
 ) -> list[float]:
     """Seconds of each step of `gpt2v`'s own loop, from one batch to the next.
 
@@ -92,7 +93,9 @@ def our_seconds(
     groups: Rows = [{"name": "rest", "pattern": "", "lr": 3e-4}]
     if frozen is not None:
         groups.insert(0, {"name": "frozen", "pattern": frozen, "lr": 0})
-    options = {"groups": groups, "log_every": 10**6, "tensorboard": False}
+    options = {
+        "groups": groups, "log_every": 10**6, "tensorboard": False, "precision": precision,
+    }  # fmt: skip
     with tempfile.TemporaryDirectory() as run:
         fit(task, TrainConfig.model_validate(options), steps, Path(run), "bench")
     return [b - a for a, b in pairwise(starts)][WARM:]
@@ -124,24 +127,34 @@ def stories(steps: int, with_compile: bool) -> tuple[dict[str, Callable[[], list
     def model(gelu: str) -> Any:
         return new_model(vocab, width, layers, heads, length, gelu)
 
-    def ours() -> list[float]:
+    def ours(precision: str, attention: str | None = None) -> list[float]:
         lm = place(model("gelu_pytorch_tanh"))
+        if attention is not None:
+            lm.set_attn_implementation(attention)
         return our_seconds(
             lm,
             Reader(lm, 1),
             lambda step, *_: TextBatch(data[step * rows : (step + 1) * rows]),
             steps,
+            precision=precision,
         )
 
     examples = [{"input_ids": row[:-1], "labels": row[:-1]} for row in data]
     peers = {
         "HF Trainer": Peer("gelu_new", "sdpa"),
+        "HF Trainer, fused GELU, bf16": Peer("gelu_pytorch_tanh", "sdpa", bf16=True),
+        "HF Trainer, fused GELU, eager, bf16": Peer("gelu_pytorch_tanh", "eager", bf16=True),
         "HF Trainer, fused GELU": Peer("gelu_pytorch_tanh", "sdpa"),
         "HF Trainer, fused GELU, eager attention": Peer("gelu_pytorch_tanh", "eager"),
     }
     if with_compile:
         peers["HF Trainer, torch_compile"] = Peer("gelu_pytorch_tanh", "sdpa", compile=True)
-    set_ups: dict[str, Callable[[], list[float]]] = {"gpt2v": ours}
+    set_ups: dict[str, Callable[[], list[float]]] = {
+        "gpt2v": lambda: ours("fp32"),
+        "gpt2v, torch's fused attention": lambda: ours("fp32", "sdpa"),
+        "gpt2v, bf16": lambda: ours("bf16"),
+        "gpt2v, torch's fused attention, bf16": lambda: ours("bf16", "sdpa"),
+    }
     for name, peer in peers.items():
         set_ups[name] = lambda peer=peer: hf_seconds(
             peer, model(peer.gelu), examples, rows, steps, WARM
