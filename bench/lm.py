@@ -5,7 +5,8 @@
 stories: 12M parameters, windows of 256 tokens, every token supervised.
 grids: 3x3 grids, nine questions each, only answers supervised, GPT-2's 50,257-word vocabulary.
 
-All have the same shapes, batches, threads, optimizer (AdamW, clipping) and precision (fp32, unless bf16 is said).
+All have the same shapes, batches, threads, optimizer (AdamW, clipping) and precision (fp32, unless
+bf16 is said).
 Seconds per step are the medians over interleaved repetitions, each with a new model and without its
 first steps. The peers' data are rendered before the clock starts, ours while it runs.
 """
