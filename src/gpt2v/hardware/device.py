@@ -27,16 +27,18 @@ def hardware(device: str = "auto", threads: int | None = None) -> Iterator[None]
         threads: none: as many as torch takes by itself (OMP_NUM_THREADS, or all cores).
 
     Raises:
-        UserError: the device is not there.
+        UserError: the device is not there, or not one for each process that torchrun started.
     """
-    before = torch.get_num_threads()
+    before, kernels = torch.get_num_threads(), _kernels()
     token = _chosen.set(None if device == "auto" else _found(device))
     try:
+        _check_processes(chosen_device())
         if threads is not None:
             torch.set_num_threads(threads)
         yield
     finally:
         _chosen.reset(token)
+        _set_kernels(*kernels)
         if threads is not None:
             torch.set_num_threads(before)
 
@@ -45,13 +47,42 @@ def _found(name: str) -> torch.device:
     """The device with this name, which is there."""
     there = devices()
     if name not in there:
-        raise UserError(f"--device: {name}: is not there; this machine has {', '.join(there)}")
+        has_cuda = "cuda" in there or torch.version.cuda or torch.version.hip
+        lacks = name.startswith("cuda") and not has_cuda
+        note = " (this torch was built without CUDA)" if lacks else ""
+        raise UserError(
+            f"--device: {name}: is not there; this machine has {', '.join(there)}{note}"
+        )
     device = torch.device(name)
     if device.index is not None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(f"--device: {name}: several processes need one each; choose cuda")
         torch.cuda.set_device(device)
     return device
+
+
+def _check_processes(device: torch.device) -> None:
+    """Raise UserError if the processes that torchrun started cannot have a device each."""
+    n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device.type == "mps" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("--device: mps: is for one process; several need cpu or cuda")
+    if device.type == "cuda" and n_here > torch.cuda.device_count():
+        raise UserError(
+            f"--device: cuda: {n_here} processes on this machine need a device each, but it has "
+            f"{torch.cuda.device_count()}; choose --nproc-per-node {torch.cuda.device_count()}, or "
+            "--device cpu"
+        )
+
+
+def _kernels() -> tuple[bool, bool]:
+    """Whether attention may use cuDNN, and whether cuDNN may use TF32 for fp32 convolutions."""
+    attention = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    return attention, torch.backends.cudnn.allow_tf32
+
+
+def _set_kernels(cudnn_attention: bool, tf32_convolutions: bool) -> None:
+    torch.backends.cuda.enable_cudnn_sdp(cudnn_attention)
+    torch.backends.cudnn.allow_tf32 = tf32_convolutions
 
 
 def devices() -> list[str]:
@@ -84,6 +115,12 @@ def place(model: M, fused_attention: bool = False) -> M:
     the few hundred tokens of a picture or a grid, with our own masks, the backward pass of torch's
     fused attention takes several times as long there. Plain causal attention is a little faster
     with it.
+
+    On a CUDA device, two settings of torch for the whole process are changed; `hardware` puts them
+    back. Fused attention does not use cuDNN, which torch prefers on cards from Hopper on: it builds
+    a plan for each new shape, in about half a second, and the lengths of grids differ. fp32
+    convolutions are not in TF32, which torch allows by itself: fp32 means fp32 (but see
+    `train.tf32`).
     """
     device = chosen_device()
     eager = device.type == "cpu" and not fused_attention
@@ -92,5 +129,7 @@ def place(model: M, fused_attention: bool = False) -> M:
         from gpt2v.hardware.onednn import use_onednn  # imports transformers
 
         use_onednn(model)
+    if device.type == "cuda":
+        _set_kernels(cudnn_attention=False, tf32_convolutions=False)
     moved: M = model.to(device)
     return moved
