@@ -66,11 +66,13 @@ def _check_processes(device: torch.device) -> None:
     n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "mps" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("--device: mps: is for one process; several need cpu or cuda")
-    if device.type == "cuda" and n_here > torch.cuda.device_count():
+    if device.type != "cuda" or n_here == 1:
+        return
+    n_devices = torch.cuda.device_count()
+    if n_here > n_devices:
         raise UserError(
             f"--device: cuda: {n_here} processes on this machine need a device each, but it has "
-            f"{torch.cuda.device_count()}; choose --nproc-per-node {torch.cuda.device_count()}, or "
-            "--device cpu"
+            f"{n_devices}; choose --nproc-per-node {n_devices}, or --device cpu"
         )
 
 
