@@ -1,6 +1,7 @@
 """Number formats: what a device has, what is used instead, and that this is said once."""
 
 import re
+import warnings
 
 import pytest
 import torch
@@ -127,6 +128,17 @@ def test_tf32_is_set_in_its_block_only(units, convolutions, capsys):
     finally:
         torch.backends.cudnn.allow_tf32 = True
     assert capsys.readouterr().err == ""
+
+
+def test_warnings_of_torch_about_its_settings_are_not_shown(monkeypatch):
+    """torch 2.9 warns about what torch.compile needs."""
+    said = "Please use the new API settings to control TF32 behavior"
+    monkeypatch.setattr(
+        torch, "set_float32_matmul_precision", lambda _: warnings.warn(said, stacklevel=1)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        precision.set_tf32(False, True)
 
 
 @pytest.mark.parametrize(("device", "named"), [(CUDA, "GPU (Tesla T4)"), (CPU, "CPU")])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from gpt2v.errors import UserError
+from gpt2v.hardware.precision import convolutions_in_tf32, in_tf32, set_tf32
 
 if TYPE_CHECKING:  # its import takes seconds; whether a device is there is told before
     from transformers import PreTrainedModel
@@ -38,7 +39,8 @@ def hardware(device: str = "auto", threads: int | None = None) -> Iterator[None]
         yield
     finally:
         _chosen.reset(token)
-        _set_kernels(*kernels)
+        if _kernels() != kernels:
+            _set_kernels(*kernels)
         if threads is not None:
             torch.set_num_threads(before)
 
@@ -79,12 +81,12 @@ def _check_processes(device: torch.device) -> None:
 def _kernels() -> tuple[bool, bool]:
     """Whether attention may use cuDNN, and whether cuDNN may use TF32 for fp32 convolutions."""
     attention = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
-    return attention, torch.backends.cudnn.allow_tf32
+    return attention, convolutions_in_tf32()
 
 
 def _set_kernels(cudnn_attention: bool, tf32_convolutions: bool) -> None:
     torch.backends.cuda.enable_cudnn_sdp(cudnn_attention)
-    torch.backends.cudnn.allow_tf32 = tf32_convolutions
+    set_tf32(in_tf32(), tf32_convolutions)
 
 
 def devices() -> list[str]:

@@ -1,6 +1,7 @@
 """Number formats of matrix products: which of them the hardware has, and which is used."""
 
 import functools
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -82,27 +83,41 @@ def in_tf32() -> bool:
     return bool(torch.backends.cuda.matmul.fp32_precision == "tf32")
 
 
+def convolutions_in_tf32() -> bool:
+    """Whether fp32 convolutions on cards are in TF32 now; torch allows it by itself."""
+    return bool(torch.backends.cudnn.conv.fp32_precision == "tf32")  # type: ignore[attr-defined]
+
+
+def set_tf32(products: bool, convolutions: bool) -> None:
+    """From now on, fp32 products and convolutions on cards are in TF32, or are not.
+
+    These are torch's older settings, because torch.compile fails after the newer ones
+    (`fp32_precision`) are set, from torch 2.9 to at least 2.13. 2.9 warns about the older ones.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*TF32")
+        torch.set_float32_matmul_precision("high" if products else "highest")
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+
 @contextmanager
 def tf32_products(wanted: bool, device: torch.device) -> Iterator[None]:
     """If it is wanted and the device has it, fp32 products are in TF32 in the block.
 
     TF32 has the range of fp32 and 10 bits of mantissa. A line on stderr says if the device lacks
-    it. The settings of torch that are used here are those that torch.compile can read, too; from
-    torch 2.9 to at least 2.13 it fails after `torch.backends.cuda.matmul.fp32_precision` is set.
+    it.
     """
     if wanted and not has_tf32(device):
         _say_once(f"train.tf32: this {_named(device)} has no TF32, so products are in fp32")
     if not (wanted and has_tf32(device)):
         yield
         return
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high")
-    torch.backends.cudnn.allow_tf32 = True
+    before = in_tf32(), convolutions_in_tf32()
+    set_tf32(True, True)
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
+        set_tf32(*before)
 
 
 def _named(device: torch.device) -> str:
