@@ -291,3 +291,53 @@ def test_too_little_memory_in_one_process_ends_both(tmp_path):
     assert len(told) == 1
     assert "(step-000002 is complete)" in told[0]
     assert [path.name for path in checkpoints_of(run)] == ["step-000002"]
+
+
+OVERFLOW_IN_ONE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, sys.argv[1])
+import gpt2v.hardware.precision as precision
+import gpt2v.train.throughput as throughput
+from gpt2v.train.distributed import processes, rank
+from gpt2v.train.loop import fit
+from helpers import toy_task, train_config
+
+class Overflow(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * float("inf")
+
+precision.has_fp16 = lambda device: True
+throughput.matmul_peak = lambda *_: 1e12
+task = toy_task()
+
+def loss(part):
+    value = task.loss(part) / 100
+    return Overflow.apply(value) if rank() == 1 and part.step == 3 else value
+
+with processes():
+    config = train_config(precision="fp16", log_every=1)
+    fit(replace(task, loss=loss), config, 6, Path(sys.argv[2]), "test")
+    torch.save(task.model.state_dict(), Path(sys.argv[2]) / f"{rank()}.pt")
+"""
+
+
+def test_two_processes_skip_the_same_steps_in_fp16(tmp_path):
+    script, run = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(OVERFLOW_IN_ONE)
+    run.mkdir()
+    torchrun(str(script), str(REPO / "tests"), str(run))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    skipped = [line["skipped_steps"] for line in lines if "loss" in line]
+    assert skipped == [0, 0, 0, 1, 0, 0]
+    one, other = (torch.load(run / f"{i}.pt", weights_only=True) for i in (0, 1))
+    assert all(torch.equal(one[name], other[name]) for name in one)
