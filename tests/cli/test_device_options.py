@@ -42,6 +42,29 @@ def test_a_device_that_is_not_there_is_told_before_anything_is_loaded(folder, ca
     assert sorted(path.name for path in folder.iterdir()) == ["c.yaml", "model"]
 
 
+@pytest.mark.parametrize(
+    ("platform", "visible", "device", "says"),
+    [
+        ("linux", None, "mps", "--device: mps: is not there; only Macs have it"),
+        ("win32", None, "mps", "--device: mps: is not there; only Macs have it"),
+        ("darwin", None, "cuda:1", "--device: cuda:1: is not there; Macs have cpu and mps"),
+        ("linux", "", "cuda", "is not there; CUDA_VISIBLE_DEVICES= hides every device"),
+        ("linux", "-1", "cuda:0", "is not there; CUDA_VISIBLE_DEVICES=-1 hides every device"),
+    ],
+)
+def test_a_device_that_cannot_be_there_is_told_without_torch(
+    folder, capsys, monkeypatch, platform, visible, device, says
+):
+    write_yaml(folder / "c.yaml", TINY_LM)
+    monkeypatch.setattr("gpt2v.cli.running.sys.platform", platform)
+    monkeypatch.setattr("gpt2v.hardware.device.hardware", None)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    words = ["lm", "train", "c.yaml", "--out", "run"]
+    assert says in refusal(capsys, *words, "--device", device)
+    assert not (folder / "run").exists()
+
+
 def test_a_mistake_in_the_configuration_comes_first(folder, capsys):
     write_yaml(folder / "c.yaml", {**TINY_LM, "tilse": {}})
     said = refusal(capsys, "lm", "train", "c.yaml", "--device", "cuda:99")

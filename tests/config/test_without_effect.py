@@ -76,6 +76,15 @@ CASES = [
         "train.warmup: 7 has no effect: every group has its own",
     ),
     (EncoderConfig, TINY_ENCODER, {"train.eval_windows": 7}, "train.eval_windows: 7 has no effect"),
+    *(
+        (
+            LMConfig,
+            TINY_LM,
+            {"train.precision": half, "train.tf32": True},
+            f"tf32: True has no effect: products are in {half}",
+        )
+        for half in ("bf16", "fp16")
+    ),
     (
         SuiteEvalConfig,
         {"suite": "grid-3x3-v1"},

@@ -79,6 +79,22 @@ def test_batching_does_not_change_the_records(lm, bank, table):
             assert mine == column, key
 
 
+def test_too_little_memory_is_one_line(lm, bank, table, monkeypatch):
+    """Of a card, in the model."""
+
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.\nMore")
+
+    scorer = PackedScorer(Reader(lm, table.image_id), Renderer(bank, table))
+    monkeypatch.setattr(Reader, "hidden", too_large)
+    says = (
+        r"^eval: lm, text: 50 grids at once: out of memory \(CUDA out of memory. Tried to allocate "
+        r"9 GiB.\); use smaller grids or pictures, or --device cpu$"
+    )
+    with pytest.raises(UserError, match=says):
+        score_all(scorer, evaluation_data(CONFIG, bank), "text", "eval: lm, text")
+
+
 def test_a_saved_gpt2_is_measured_on_text_and_has_learnt(lm_run, tmp_path):
     config = CONFIG.model_copy(update={"modalities": ["text"]})
     (row,) = evaluate_model(str(lm_run), config, tmp_path)["results"]

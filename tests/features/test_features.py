@@ -79,7 +79,7 @@ class Watched:
         monkeypatch.setattr(store_module.Pictures, "pixels", property(pixels))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("spec", [SPEC, MULTI])
 @pytest.mark.parametrize("class_token", [False, True])
 def test_cached_features_equal_those_of_the_tower(
@@ -93,7 +93,8 @@ def test_cached_features_equal_those_of_the_tower(
     near = {"rtol": 1e-5, "atol": 1e-5} if precision == "fp32" else {"rtol": 1e-3, "atol": 1e-2}
     for pictures in listing(bank, spec)():
         assert store.find(pictures.keys)[1].all()
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, precision == "bf16"):
+        half = torch.float16 if precision == "fp16" else torch.bfloat16
+        with torch.no_grad(), torch.autocast("cpu", half, precision != "fp32"):
             expected = ProjectedPatches(model).features(pictures)
             features = StoredPatches(model, store).features(pictures)
         torch.testing.assert_close(features, expected, **near)
@@ -244,6 +245,17 @@ def test_an_interrupted_build_leaves_nothing(gpt2v, bank, tmp_path, monkeypatch)
         opened(gpt2v, bank, tmp_path, n=100)
     assert not list(tmp_path.iterdir())
     assert len(opened(gpt2v, bank, tmp_path, n=100).keys) > 50
+
+
+def test_too_little_memory_leaves_nothing(gpt2v, bank, tmp_path, monkeypatch):
+    def too_large(model, pixels):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB.")
+
+    monkeypatch.setattr(GPT2vModel, "vision_features", too_large)
+    says = r"vision tower on 20 pictures: out of memory \(CUDA out of memory.* smaller image_size"
+    with pytest.raises(UserError, match=says):
+        opened(gpt2v, bank, tmp_path, n=20)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cache_without_room_or_too_large_is_refused(gpt2v, bank, tmp_path, monkeypatch):

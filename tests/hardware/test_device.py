@@ -94,6 +94,64 @@ def test_one_device_is_too_few_for_several_processes(two_gpus, monkeypatch):
         assert str(devices.chosen_device()) == "cuda"
 
 
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_more_processes_than_devices_are_refused_in_each_of_them(two_gpus, monkeypatch, device):
+    """Before one of them meets an error of CUDA."""
+    for rank in "012":
+        monkeypatch.setenv("WORLD_SIZE", "3")
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        says = r"^--device: cuda: 3 processes .* it has 2; choose --nproc-per-node 2, or --device"
+        with pytest.raises(UserError, match=says):
+            devices.hardware(device).__enter__()
+    with devices.hardware("cpu"):
+        pass
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # of three, on two machines
+    with devices.hardware(device):
+        assert str(devices.chosen_device()) == "cuda"
+
+
+def test_several_processes_are_refused_on_mps(monkeypatch):
+    """gloo, with which they would exchange gradients, does not know it."""
+    monkeypatch.setattr(
+        torch.accelerator, "current_accelerator", lambda check_available: torch.device("mps")
+    )
+    with devices.hardware("auto"):
+        assert str(devices.chosen_device()) == "mps"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="--device: mps: is for one process"):
+        devices.hardware("auto").__enter__()
+
+
+@pytest.mark.parametrize(
+    ("cuda", "note"), [(None, r" \(.* built without CUDA\)$"), ("12.8", "cpu$")]
+)
+def test_a_torch_without_cuda_is_named(monkeypatch, cuda, note):
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    with pytest.raises(UserError, match=f"--device: cuda: is not there; this machine has .*{note}"):
+        devices.hardware("cuda").__enter__()
+
+
+def kernels():
+    return torch.backends.cuda.cudnn_sdp_enabled(), torch.backends.cudnn.allow_tf32
+
+
+def test_attention_by_cudnn_and_convolutions_in_tf32_are_off_on_cards(lm, monkeypatch):
+    """In the block of `hardware`; models on a CPU change nothing."""
+    before = kernels()
+    assert before == (True, True)
+    with devices.hardware("cpu"):
+        devices.place(copy.deepcopy(lm))
+        assert kernels() == before
+    monkeypatch.setattr(devices, "chosen_device", lambda: torch.device("cuda"))
+    model = copy.deepcopy(lm)
+    monkeypatch.setattr(model, "to", lambda device: model)
+    with devices.hardware():
+        devices.place(model)
+        assert kernels() == (False, False)
+    assert kernels() == before
+
+
 def test_threads_are_set_in_the_block_only():
     before = torch.get_num_threads()
     with devices.hardware("cpu", before + 1):

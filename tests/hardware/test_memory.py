@@ -5,10 +5,13 @@ import importlib
 import platform
 import subprocess
 import sys
+import weakref
 
 import pytest
+import torch
 
-from gpt2v.hardware.memory import importing, keep_freed_memory
+from gpt2v.errors import UserError
+from gpt2v.hardware.memory import enough_memory, importing, keep_freed_memory
 
 SCRIPT = """
 import resource, sys
@@ -58,3 +61,55 @@ def test_what_an_import_makes_is_left_out_of_later_searches(tmp_path, monkeypatc
     finally:
         gc.unfreeze()
         sys.modules.pop("heavy_module", None)
+
+
+# ---- too little memory -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB\nMore"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+        MemoryError(),
+    ],
+    ids=lambda error: str(error)[:10],
+)
+def test_too_little_memory_is_one_line(error, capsys):
+    says = r"^lm: at step 3: out of memory \([^\n]+\); take less$"
+    with pytest.raises(UserError, match=says), enough_memory("lm: at step 3", lambda: "take less"):
+        raise error
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), ValueError("out of memory")])
+def test_other_errors_stay_what_they_are(error):
+    with pytest.raises(type(error), match=str(error)), enough_memory("x", lambda: "y"):
+        raise error
+
+
+def test_what_was_computed_is_freed():
+    """The error, which a notebook keeps, would hold it."""
+    kept = []
+
+    def work():
+        large = torch.zeros(3)
+        kept.append(weakref.ref(large))
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(UserError) as caught, enough_memory("x", lambda: "y"):
+        work()
+    assert kept[0]() is None
+    assert caught.value.__suppress_context__
+
+
+def test_another_process_than_the_first_says_it_itself(capsys, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(UserError), enough_memory("lm: at step 3", lambda: "take less"):
+        raise MemoryError
+    assert (
+        capsys.readouterr().err == "gpt2v: lm: at step 3: out of memory (MemoryError); take less\n"
+    )

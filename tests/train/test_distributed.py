@@ -14,6 +14,7 @@ import torch
 from gpt2v.cli.main import main
 from gpt2v.data.stream import slice_of_batch
 from gpt2v.errors import UserError
+from gpt2v.run_layout import checkpoints_of
 from gpt2v.storage.ownership import owned
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
@@ -244,3 +245,99 @@ def test_workers_end_with_torchrun(cases, tmp_path):
             assert time.monotonic() < limit
             time.sleep(0.1)
     assert checkpoints.newest_whole(run) is not None
+
+
+TOO_LARGE_IN_ONE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, sys.argv[1])
+import gpt2v.cli.main as command
+from gpt2v.__main__ import main
+from gpt2v.train.distributed import processes, rank
+from gpt2v.train.loop import fit
+from helpers import toy_task, train_config
+
+def work(argv):
+    task = toy_task()
+
+    def loss(part):
+        if rank() == 1 and part.step == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return task.loss(part)
+
+    with processes():
+        config = train_config(save_every=2)
+        fit(replace(task, loss=loss), config, 12, Path(sys.argv[2]), "test")
+
+command._command = work
+sys.exit(main())
+"""
+
+
+def test_too_little_memory_in_one_process_ends_both(tmp_path):
+    """That process says so; the other one may only know that it has ended."""
+    script, run = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(TOO_LARGE_IN_ONE)
+    run.mkdir()
+    command = torchrun_command(str(script), str(REPO / "tests"), str(run))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode != 0
+    said = [line for line in done.stderr.splitlines() if line.startswith("gpt2v: ")]
+    told = [line for line in said if "test: at step 3: out of memory (CUDA out of memory.)" in line]
+    assert len(told) == 1
+    assert "(step-000002 is complete)" in told[0]
+    assert [path.name for path in checkpoints_of(run)] == ["step-000002"]
+
+
+OVERFLOW_IN_ONE = """
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, sys.argv[1])
+import gpt2v.hardware.precision as precision
+import gpt2v.train.throughput as throughput
+from gpt2v.train.distributed import processes, rank
+from gpt2v.train.loop import fit
+from helpers import toy_task, train_config
+
+class Overflow(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * float("inf")
+
+precision.has_fp16 = lambda device: True
+throughput.matmul_peak = lambda *_: 1e12
+task = toy_task()
+
+def loss(part):
+    value = task.loss(part) / 100
+    return Overflow.apply(value) if rank() == 1 and part.step == 3 else value
+
+with processes():
+    config = train_config(precision="fp16", log_every=1)
+    fit(replace(task, loss=loss), config, 6, Path(sys.argv[2]), "test")
+    torch.save(task.model.state_dict(), Path(sys.argv[2]) / f"{rank()}.pt")
+"""
+
+
+def test_two_processes_skip_the_same_steps_in_fp16(tmp_path):
+    script, run = tmp_path / "script.py", tmp_path / "run"
+    script.write_text(OVERFLOW_IN_ONE)
+    run.mkdir()
+    torchrun(str(script), str(REPO / "tests"), str(run))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    skipped = [line["skipped_steps"] for line in lines if "loss" in line]
+    assert skipped == [0, 0, 0, 1, 0, 0]
+    one, other = (torch.load(run / f"{i}.pt", weights_only=True) for i in (0, 1))
+    assert all(torch.equal(one[name], other[name]) for name in one)

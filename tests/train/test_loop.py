@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gpt2v.errors import UserError
-from gpt2v.train import loop
+from gpt2v.hardware import precision
 from gpt2v.train.loop import fit, reseed
 from helpers import toy_task, train_config
 
@@ -37,11 +37,11 @@ def test_the_same_seed_gives_the_same_weights(tmp_path, dropout):
 
 def test_bf16_is_used_where_the_hardware_has_it(tmp_path, monkeypatch):
     results = {}
-    for name, precision, has in [("a", "fp32", True), ("b", "bf16", False), ("c", "bf16", True)]:
-        monkeypatch.setattr(loop, "has_bf16", lambda device, has=has: has)
+    for name, wanted, has in [("a", "fp32", True), ("b", "bf16", False), ("c", "bf16", True)]:
+        monkeypatch.setattr(precision, "has_bf16", lambda device, has=has: has)
         made, run = toy_task(), tmp_path / name
         run.mkdir()
-        fit(made, train_config(precision=precision), 12, run, "test")
+        fit(made, train_config(precision=wanted), 12, run, "test")
         results[name] = weights(made)
     assert torch.equal(results["a"], results["b"])
     assert not torch.equal(results["a"], results["c"])

@@ -13,11 +13,11 @@ import torch
 
 from gpt2v.config.loop import GroupConfig
 from gpt2v.errors import Stopped, UserError
+from gpt2v.hardware.peak import matmul_peak
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
 from gpt2v.train.stages import Stage
-from gpt2v.train.throughput import matmul_peak
 from helpers import toy_task, train_config
 
 STEPS = 12

@@ -22,6 +22,7 @@ from gpt2v.config.base import Config
 from gpt2v.config.load import dump
 from gpt2v.errors import UserError
 from gpt2v.extensions import imported
+from gpt2v.hardware.memory import is_out_of_memory
 from gpt2v.messages import one_line, say, show
 from gpt2v.runs import command_line, versions
 from gpt2v.storage.cache import cache_folder
@@ -61,7 +62,7 @@ def report_all_crashes() -> None:
 def _fault(error: BaseException) -> str:
     """What happened, and whose mistake it is."""
     what = one_line(f"{type(error).__name__}: {_message(error)}".removesuffix(": "), 250)
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return f"out of memory ({what}); {_LESS_MEMORY}"
     own_files = {path for path, _ in imported()}
     for file, number in reversed(list(_frames(error))):
@@ -78,11 +79,6 @@ def _message(error: BaseException) -> str:
     except Exception:  # of a class of the user
         return "its message cannot be shown"
     return lines[0] if lines else ""
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    named = type(error).__name__ == "OutOfMemoryError"  # torch, which need not be imported
-    return named or isinstance(error, MemoryError) or "can't allocate memory" in _message(error)
 
 
 def _frames(error: BaseException) -> Iterator[tuple[str, int]]:

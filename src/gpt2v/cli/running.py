@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -69,10 +70,26 @@ def on_hardware(args: argparse.Namespace) -> AbstractContextManager[None]:
     Raises:
         UserError: the device is not there.
     """
+    _check_possible(args.device)
     with importing():
         from gpt2v.hardware.device import hardware  # imports torch
 
     return hardware(args.device, args.threads)
+
+
+def _check_possible(device: str) -> None:
+    """Raise UserError if a device cannot be there, as is known without torch."""
+    if device == "mps" and sys.platform != "darwin":
+        raise UserError("--device: mps: is not there; only Macs have it")
+    if not device.startswith("cuda"):
+        return
+    if sys.platform == "darwin":
+        raise UserError(f"--device: {device}: is not there; Macs have cpu and mps")
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None and hidden.strip() in ("", "-1"):
+        raise UserError(
+            f"--device: {device}: is not there; CUDA_VISIBLE_DEVICES={hidden} hides every device"
+        )
 
 
 def run_directory(args: argparse.Namespace) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gpt2v.config.base import MOST, Config
-from gpt2v.config.effect import refuse_unused
+from gpt2v.config.effect import EffectConfig, refuse_unused
 
 Schedule = Literal["constant", "linear", "cosine", "wsd"]
 
@@ -63,7 +63,7 @@ def _by_name(groups: Any) -> Any:
     return named
 
 
-class TrainConfig(Config):
+class TrainConfig(EffectConfig):
     """Settings of the training loop."""
 
     seed: int = Field(0, ge=0, description="seed of random weights and dropout")
@@ -97,8 +97,14 @@ class TrainConfig(Config):
         description="decay per step of a moving average of the weights, which validation and "
         "checkpoints use; none: no average",
     )
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: autocast, if the hardware supports it; else fp32"
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="bf16, fp16: autocast, if the hardware supports it; else fp32, which is said; "
+        "fp16: with a loss scale, for cards without bf16 (T4, V100)",
+    )
+    tf32: bool = Field(
+        False,
+        description="fp32 products in TF32 on cards that have it: faster, with 10 bits of mantissa",
     )
     compile: bool = Field(False, description="use torch.compile; if it fails, train without")
     log_every: int = Field(10, ge=1, le=MOST, description="steps between lines of metrics.jsonl")
@@ -122,6 +128,13 @@ class TrainConfig(Config):
     wandb: str | None = Field(
         None, description="project of Weights & Biases to log to; none: do not log there"
     )
+
+    @property
+    def without_effect(self) -> dict[str, str]:
+        """Keys of the fields that have no effect, each with the reason."""
+        if self.precision == "fp32":
+            return {}
+        return {"tf32": f"products are in {self.precision} (precision)"}
 
 
 def check_rates(train: TrainConfig) -> None:

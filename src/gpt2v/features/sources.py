@@ -20,9 +20,9 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.stream import Stream
 from gpt2v.data.tiles.bank import TileBank, class_of, split_of
 from gpt2v.errors import UserError
-from gpt2v.features.store import CacheUnavailable, FeatureStore, Precision, open_features
+from gpt2v.features.store import CacheUnavailable, FeatureStore, open_features
 from gpt2v.hardware.device import to_device
-from gpt2v.hardware.precision import has_bf16
+from gpt2v.hardware.precision import usable_precision
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.train.distributed import rank, rank_0_first
@@ -159,9 +159,7 @@ def training_source(
     ]
     if mode == "require" and endless:
         raise UserError(f"features.mode: require, but {endless[0]}")
-    precision: Precision = "fp32"
-    if config.train.precision == "bf16" and has_bf16(model.device):
-        precision = "bf16"
+    precision = usable_precision(config.train.precision, model.device)
 
     def open_store(trains: bool) -> FeatureStore | None:
         try:

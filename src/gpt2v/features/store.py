@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -28,6 +27,8 @@ from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles.bank import SPLITS, TileBank
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError
+from gpt2v.hardware.memory import enough_memory
+from gpt2v.hardware.precision import Precision, autocast
 from gpt2v.messages import say
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.paths import expanded
@@ -38,7 +39,6 @@ from gpt2v.storage.folders import whole_directory
 from gpt2v.storage.manifest import damaged, sha256
 from gpt2v.train.finite import OVERFLOW, check_finite
 
-Precision = Literal["fp32", "bf16"]
 Listing = Callable[[], Iterator[Pictures]]  # yields pictures in parts; called twice
 
 _FORMAT = 3  # part of the origin: a change makes all old caches invalid
@@ -256,7 +256,9 @@ def _write(
 
 @torch.no_grad()
 def _compute(model: GPT2vModel, pixels: Pixels, precision: Precision) -> NDArray[np.float32]:
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    where = f"features: vision tower on {len(pixels)} pictures"
+    advice = "use a smaller image_size or encoder"
+    with enough_memory(where, lambda: advice), autocast(precision, model.device):
         output = model.vision_features(model.normalise(pixels))
     check_finite({"features": output}, "vision tower", OVERFLOW)
     features: NDArray[np.float32] = output.float().cpu().numpy().astype("<f4", copy=False)

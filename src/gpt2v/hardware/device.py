@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt2v.errors import UserError
+from gpt2v.hardware.precision import convolutions_in_tf32, in_tf32, set_tf32
 
 if TYPE_CHECKING:  # its import takes seconds; whether a device is there is told before
     from transformers import PreTrainedModel
@@ -30,16 +31,19 @@ def hardware(device: str = "auto", threads: int | None = None) -> Iterator[None]
         threads: none: as many as torch takes by itself (OMP_NUM_THREADS, or all cores).
 
     Raises:
-        UserError: the device is not there.
+        UserError: the device is not there, or not one for each process that torchrun started.
     """
-    before = torch.get_num_threads()
+    before, kernels = torch.get_num_threads(), _kernels()
     token = _chosen.set(None if device == "auto" else _found(device))
     try:
+        _check_processes(chosen_device())
         if threads is not None:
             torch.set_num_threads(threads)
         yield
     finally:
         _chosen.reset(token)
+        if _kernels() != kernels:
+            _set_kernels(*kernels)
         if threads is not None:
             torch.set_num_threads(before)
 
@@ -48,13 +52,44 @@ def _found(name: str) -> torch.device:
     """The device with this name, which is there."""
     there = devices()
     if name not in there:
-        raise UserError(f"--device: {name}: is not there; this machine has {', '.join(there)}")
+        has_cuda = "cuda" in there or torch.version.cuda or torch.version.hip
+        lacks = name.startswith("cuda") and not has_cuda
+        note = " (this torch was built without CUDA)" if lacks else ""
+        raise UserError(
+            f"--device: {name}: is not there; this machine has {', '.join(there)}{note}"
+        )
     device = torch.device(name)
     if device.index is not None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(f"--device: {name}: several processes need one each; choose cuda")
         torch.cuda.set_device(device)
     return device
+
+
+def _check_processes(device: torch.device) -> None:
+    """Raise UserError if the processes that torchrun started cannot have a device each."""
+    n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if device.type == "mps" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("--device: mps: is for one process; several need cpu or cuda")
+    if device.type != "cuda" or n_here == 1:
+        return
+    n_devices = torch.cuda.device_count()
+    if n_here > n_devices:
+        raise UserError(
+            f"--device: cuda: {n_here} processes on this machine need a device each, but it has "
+            f"{n_devices}; choose --nproc-per-node {n_devices}, or --device cpu"
+        )
+
+
+def _kernels() -> tuple[bool, bool]:
+    """Whether attention may use cuDNN, and whether cuDNN may use TF32 for fp32 convolutions."""
+    attention = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
+    return attention, convolutions_in_tf32()
+
+
+def _set_kernels(cudnn_attention: bool, tf32_convolutions: bool) -> None:
+    torch.backends.cuda.enable_cudnn_sdp(cudnn_attention)
+    set_tf32(in_tf32(), tf32_convolutions)
 
 
 def devices() -> list[str]:
@@ -94,7 +129,14 @@ def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 def place(model: M) -> M:
-    """Move the model to the chosen device and return it; on a CPU, attention is written out."""
+    """Move the model to the chosen device and return it; on a CPU, attention is written out.
+
+    On a CUDA device, two settings of torch for the whole process are changed; `hardware` puts them
+    back. Fused attention does not use cuDNN, which torch prefers on cards from Hopper on: it builds
+    a plan for each new shape, in about half a second, and the lengths of grids differ. fp32
+    convolutions are not in TF32, which torch allows by itself: fp32 means fp32 (but see
+    `train.tf32`).
+    """
     device = chosen_device()
     if device.type == "cpu":
         from gpt2v.hardware.attention import WRITTEN_OUT  # imports transformers
@@ -104,5 +146,7 @@ def place(model: M) -> M:
         use_onednn(model)
     else:
         model.set_attn_implementation("sdpa")
+    if device.type == "cuda":
+        _set_kernels(cudnn_attention=False, tf32_convolutions=False)
     moved: M = model.to(device)
     return moved

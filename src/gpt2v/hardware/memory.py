@@ -4,13 +4,18 @@ import ctypes
 import gc
 import os
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, first_line
+from gpt2v.messages import one_line, say
 
 # Parameters of mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+
+# In messages about too little memory, of CUDA and MPS, of CUDA's libraries, and of CPUs.
+_NO_MEMORY = ("out of memory", "_STATUS_ALLOC_FAILED", "can't allocate memory")
 
 
 def keep_freed_memory() -> bool:
@@ -26,6 +31,37 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # some C libraries lack it
     return bool(mallopt and mallopt(_MMAP_MAX, 0) and mallopt(_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine, or of a device, is too small."""
+    if isinstance(error, RuntimeError):  # torch's own class of it is one, but not all it raises
+        return any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, MemoryError)
+
+
+@contextmanager
+def enough_memory(where: str, advice: Callable[[], str]) -> Iterator[None]:
+    """Turn too little memory in the block, of the machine or of a device, into one line.
+
+    Args:
+        where: begins the line.
+        advice: returns its end, what to change.
+
+    Raises:
+        UserError: memory was too small. A process other than the first one of a machine prints its
+            line itself, because the first one may have enough.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the block
+        line = f"{where}: out of memory ({one_line(first_line(error), 150)}); {advice()}"
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            say(line)
+        raise UserError(line) from None
 
 
 @contextmanager

@@ -32,4 +32,5 @@ def _causal_hidden(gpt2: GPT2Model, ids_BT: Tensor) -> Tensor:
     hidden_BTD = gpt2.drop(gpt2.wte(ids_BT) + gpt2.wpe(positions))
     for block in gpt2.h:
         hidden_BTD = block(hidden_BTD)
-    return gpt2.ln_f(hidden_BTD)
+    hidden_BTD = gpt2.ln_f(hidden_BTD)
+    return hidden_BTD

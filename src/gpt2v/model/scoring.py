@@ -25,6 +25,7 @@ from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.views import View
 from gpt2v.data.text_pieces import EMPTY
 from gpt2v.errors import UserError, within
+from gpt2v.hardware.memory import enough_memory
 from gpt2v.model.head import HeadReadings, read_head
 from gpt2v.model.packed import Packed, Reader
 from gpt2v.progress import progress
@@ -170,7 +171,10 @@ def score_all(
         view = scorer.view(data.spec, layout)
     with progress(label, data.n_portions(size)) if label else nullcontext() as report:
         for index in data.portions(size):
-            for column, values in scorer.score(data.samples(index), view).items():
+            where = f"{label or 'scoring'}: {len(index)} grids at once"
+            with enough_memory(where, lambda: "use smaller grids or pictures, or --device cpu"):
+                records = scorer.score(data.samples(index), view)
+            for column, values in records.items():
                 columns[column] += values
             if report:
                 report()

@@ -21,6 +21,7 @@ from gpt2v.storage.files import reason
 from gpt2v.storage.folders import remove_directory, remove_unfinished, whole_directory
 from gpt2v.storage.manifest import MANIFEST, verify, write_manifest
 from gpt2v.train.finite import check_finite
+from gpt2v.train.loss_scale import ScaleState
 
 OPTIMIZER, TRAINER = "optimizer.safetensors", "trainer.json"
 
@@ -33,6 +34,7 @@ class TrainerState:
     validation: dict[str, float] | None = None  # the last results on validation data
     merit: float | None = None  # of this step's weights, if they were validated; higher is better
     data_hash: str = ""
+    loss_scale: ScaleState | None = None  # of a training in fp16
 
 
 def folder_of(run: Path) -> Path:
@@ -150,7 +152,10 @@ def load(path: Path) -> tuple[TrainerState, dict[str, Tensor]]:
         UserError: the checkpoint holds only weights, or a state is NaN or infinite.
     """
     try:
-        state = TrainerState(**json.loads((path / TRAINER).read_text("utf-8")))
+        content = json.loads((path / TRAINER).read_text("utf-8"))
+        if content.get("loss_scale") is not None:  # older checkpoints lack it
+            content["loss_scale"] = ScaleState(**content["loss_scale"])
+        state = TrainerState(**content)
         tensors = load_file(path / OPTIMIZER)
     except (OSError, ValueError, TypeError, SafetensorError):
         raise UserError(f"{path}: holds no training state to resume from") from None

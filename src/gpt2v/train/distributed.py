@@ -39,9 +39,12 @@ def processes() -> Iterator[None]:
         yield
         return
     on_gpu = chosen_device().type == "cuda"
+    backend = "nccl" if on_gpu else "gloo"
+    if not (dist.is_available() and getattr(dist, f"is_{backend}_available")()):
+        raise UserError(f"torchrun: this torch was built without {backend}; use one process")
     if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    dist.init_process_group(backend)
     try:
         yield
     except BaseException as error:

@@ -23,8 +23,10 @@ from gpt2v.config.loop import TrainConfig
 from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.compilation import compile_modules, failed
 from gpt2v.hardware.device import computes_alone
-from gpt2v.hardware.precision import has_bf16
+from gpt2v.hardware.memory import enough_memory
+from gpt2v.hardware.precision import DTYPES, autocast, tf32_products, usable_precision
 from gpt2v.progress import Reporter, progress
+from gpt2v.run_layout import checkpoints_of
 from gpt2v.stopping import StopRequest, stop_signals
 from gpt2v.train import checkpoints
 from gpt2v.train.ahead import Ahead
@@ -32,11 +34,12 @@ from gpt2v.train.checkpoints import TrainerState
 from gpt2v.train.distributed import from_rank_0, parallel, rank, sums, world_size
 from gpt2v.train.ema import Averages
 from gpt2v.train.finite import check_finite
+from gpt2v.train.loss_scale import LossScale
 from gpt2v.train.metrics import Metrics
 from gpt2v.train.optim import Optimizers
 from gpt2v.train.stages import Stage, remaining, stages_of, trained
 from gpt2v.train.task import BatchT, Task
-from gpt2v.train.throughput import Meter, matmul_peak, memory_mb
+from gpt2v.train.throughput import Meter
 
 
 def reseed(seed: int, step: int, part: int = 0) -> None:
@@ -59,9 +62,17 @@ def fit(
         label: starts the lines about this training.
 
     Raises:
-        UserError: the loss, the gradient or a weight is not finite, or the disk is full.
+        UserError: the loss, the gradient or a weight is not finite, memory is too small, or the
+            disk is full.
         Stopped: a signal asked to stop; a checkpoint of all steps done is saved.
     """
+    with tf32_products(config.tf32, next(task.model.parameters()).device):
+        return _fit(task, config, plan, run, label)
+
+
+def _fit(
+    task: Task[BatchT], config: TrainConfig, plan: int | Sequence[Stage], run: Path, label: str
+) -> dict[str, float]:
     training = _Training(task, config, stages_of(plan, config), run, label)
     if config.compile:
         compile_modules(task.compiled)
@@ -71,7 +82,8 @@ def fit(
             training.begin(stage)
             with training.bar() as report:
                 for step in range(training.state.step, stage.end):
-                    _one_step(training, step, request, report)
+                    with enough_memory(f"{label}: at step {step}", training.memory_advice):
+                        _one_step(training, step, request, report)
             if training.sums([request.signum])[0]:  # it has come in the last step
                 _stop(training, request)
         if training.averages:  # the caller gets the weights that were validated
@@ -122,12 +134,13 @@ class _Training(Generic[BatchT]):
         self.averages = Averages(task.model, config.ema, names) if config.ema else None
         self.state = TrainerState(data_hash=task.data_hash)
         self._saved = -1  # step of the last checkpoint
+        self._at_once = 0  # samples in the largest part of the last batch
         self._restored: dict[str, Tensor] = {}  # optimizer state, until the first stage begins
         self._restore()
-        in_bf16 = config.precision == "bf16" and has_bf16(self.device)
-        self.dtype = torch.bfloat16 if in_bf16 else torch.float32
+        self.precision = usable_precision(config.precision, self.device)
+        self._scale = LossScale(self.precision == "fp16", self.state.loss_scale)
         self._metrics = Metrics(run, config, self.state.step) if rank() == 0 else None
-        self._meter = Meter(matmul_peak(self.device, self.dtype) * world_size())
+        self._meter = Meter(self.device, DTYPES[self.precision], world_size())
         self.batches = Ahead(self._draw, stages[-1].end, threads=computes_alone(self.device))
 
     def _draw(self, step: int) -> list[BatchT]:
@@ -167,9 +180,14 @@ class _Training(Generic[BatchT]):
         """Sum each value over all processes."""
         return sums(values, self.device)
 
-    def _autocast(self) -> AbstractContextManager[None]:
-        on = self.dtype == torch.bfloat16
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=on)
+    def memory_advice(self) -> str:
+        """What to change if memory is too small."""
+        kept = [path.name for path in checkpoints_of(self.run)]
+        return (
+            f"{self._at_once} samples are read at once with train.accumulate: "
+            f"{self.config.accumulate}; raise it, or lower the batch size"
+            + (f" ({kept[-1]} is complete)" if kept else "")
+        )
 
     def step(self, step: int, parts: list[BatchT], count: float) -> float:
         """One step on this process's parts of the batch.
@@ -180,8 +198,10 @@ class _Training(Generic[BatchT]):
         Returns:
             the mean loss of the whole batch.
         """
+        self._at_once = max(len(part.index) for part in parts)
         rates = self.optimizers.set_lr(step - self.stage.start, self.stage.steps)
         total = self._gradient(step, parts, max(1.0, count))
+        self._scale.unscale(self.task.model)
         norm_tensors = self.optimizers.clip(self.config.clip)
         # A card is waited for here and nowhere else in the step.
         own, *values = torch.stack([total, *(n.to(total) for n in norm_tensors.values())]).tolist()
@@ -195,25 +215,29 @@ class _Training(Generic[BatchT]):
             ]
         )
         loss = summed / max(1.0, count)
-        if not (math.isfinite(loss) and math.isfinite(norms["total"])):
+        finite = math.isfinite(norms["total"])
+        if not (math.isfinite(loss) and (finite or self._scale.may_skip())):
             index = [int(i) for part in parts for i in (part.index.min(), part.index.max())]
             raise UserError(
                 f"{self.label}: at step {step} (samples {min(index)} to {max(index)} of "
                 f"{self.task.describe(step)}) the loss is {loss} and the gradient's norm "
                 f"{norms['total']}; lower the learning rates in {self.stage.key}"
+                + (", or use train.precision: fp32" if self.precision == "fp16" else "")
             )
-        self.optimizers.step()
-        if self.averages:
+        if finite:
+            self.optimizers.step()
+        if finite and self.averages:
             self.averages.update(step + 1)
-        self.state = replace(self.state, step=step + 1, merit=None)
+        self._scale.update(finite)
+        self.state = replace(self.state, step=step + 1, merit=None, loss_scale=self._scale.state)
         self._meter.add(int(samples), int(tokens), flops)
         if step + 1 == self.stage.end or (step + 1) % self.config.log_every == 0:
             self._log(
                 loss=loss,
                 lr=rates,
-                grad_norm=norms,
+                grad_norm=norms if finite else {},
+                **self._scale.read(),
                 **self._meter.read(),
-                memory_mb=round(memory_mb(self.device), 1),
                 data=self.task.describe(step),
             )
         return loss
@@ -236,10 +260,11 @@ class _Training(Generic[BatchT]):
     def _backward(self, part: BatchT, count: float, is_last: bool) -> Tensor:
         waits = not is_last and world_size() > 1  # only the last part exchanges gradients
         with self._loss.no_sync() if waits else nullcontext():  # type: ignore[operator]
-            with self._autocast():
+            with autocast(self.precision, self.device):
                 total: Tensor = self._loss(part)
             if total.requires_grad:  # false if the batch uses frozen parameters only
-                (total * (world_size() / count)).backward()  # type: ignore[no-untyped-call]
+                scale = self._scale.factor * world_size() / count
+                (total * scale).backward()  # type: ignore[no-untyped-call]
         return total.detach()
 
     def _final_weights(self) -> AbstractContextManager[None]:
@@ -262,12 +287,18 @@ class _Training(Generic[BatchT]):
         self._check_weights()
         begin = time.perf_counter()
         self.task.model.eval()
-        with torch.no_grad(), self._autocast(), self._final_weights():
-            scores = from_rank_0(self.task.evaluate)
+        with torch.no_grad(), autocast(self.precision, self.device), self._final_weights():
+            scores = from_rank_0(self._scores)
         self.task.model.train()
         self.state = replace(self.state, validation=scores, merit=self.task.merit(scores))
         self._log(**{f"val/{k}": v for k, v in scores.items()})
         self._meter.pause(time.perf_counter() - begin)
+
+    def _scores(self) -> dict[str, float]:
+        """The results of a validation; too little memory is told to all processes."""
+        where = f"{self.label}: validation after step {self.state.step}"
+        with enough_memory(where, lambda: "use a smaller model, or smaller grids or windows"):
+            return self.task.evaluate()
 
     def save(self) -> None:
         """Write a checkpoint of the steps done, unless it exists already."""

@@ -1,11 +1,11 @@
 """Muon, an optimizer for matrices: momentum, orthogonalised by a Newton-Schulz iteration (Jordan
 et al. 2024, https://kellerjordan.github.io/posts/muon/).
 
-`torch.optim.Muon` runs the iteration in bf16, which is slow on CPUs without bf16 matrix units. It
-also scales by rows / columns, which are swapped in GPT-2's transposed `Conv1D`. Here the iteration
-runs in fp32 on the CPU, a matrix is always (outputs, inputs) however it is stored, and the fused
-`c_attn` is orthogonalised as three matrices (queries, keys and values). Matrices of equal shape
-are stacked and iterated together.
+`torch.optim.Muon` runs the iteration in bf16, which is slow on CPUs, and on cards without bf16
+units. It also scales by rows / columns, which are swapped in GPT-2's transposed `Conv1D`. Here the
+iteration runs in fp32 where bf16 is slow, a matrix is always (outputs, inputs) however it is
+stored, and the fused `c_attn` is orthogonalised as three matrices (queries, keys and values).
+Matrices of equal shape are stacked and iterated together.
 """
 
 from collections import defaultdict
@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
+
+from gpt2v.hardware.precision import iteration_dtype
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic iteration of the source above
 _STEPS = 5
@@ -26,7 +28,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     With the singular value decomposition U S V^T of a matrix, this approximates U V^T.
     """
     a, b, c = _COEFFICIENTS
-    x = matrices.float() if matrices.device.type == "cpu" else matrices.bfloat16()
+    x = matrices.to(iteration_dtype(matrices.device))
     wide = x.shape[-2] <= x.shape[-1]
     x = x if wide else x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
