@@ -99,7 +99,8 @@ class CachedPatches(ProjectedPatches):
 
     def __init__(self, model: GPT2vModel, open_store: _OpenStore) -> None:
         super().__init__(model)
-        self._live = self._frozen = self._last = ProjectedPatches(model)
+        self._live = self._frozen = ProjectedPatches(model)
+        self._last: ProjectedPatches | None = None  # the source of the last batch
         self._open_store = open_store
         self._parameters = list(model.vision_tower.parameters())
         self._weights: list[tuple[int, int]] | None = None  # the weights that `_frozen` belongs to
@@ -116,7 +117,8 @@ class CachedPatches(ProjectedPatches):
 
     def prepare(self, pictures: Pictures) -> None:
         """Draw the pixels that the source of the last batch would need of these pictures."""
-        self._last.prepare(pictures)
+        if self._last is not None:
+            self._last.prepare(pictures)
 
     def _now(self) -> ProjectedPatches:
         """The source to use for the current batch."""
