@@ -1,6 +1,7 @@
 """One process, accumulation and two processes compute the same training."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from gpt2v.data.stream import slice_of_batch
 from gpt2v.errors import UserError
 from gpt2v.storage.ownership import owned
 from gpt2v.train import checkpoints
+from gpt2v.train.distributed import from_rank_0, parallel, rank_0_first, sums
 from gpt2v.train.loop import fit
 from helpers import REPO, TINY_MM, toy_task, train_config, write_yaml
 
@@ -49,6 +51,21 @@ def test_slices_make_up_the_batch(parts):
 def test_a_batch_that_cannot_be_cut_is_refused():
     with pytest.raises(UserError, match=r"batch of 7 cannot be cut into 8 parts"):
         slice_of_batch(7, 0, 0, 8)
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        lambda: sums([1.0], torch.device("cpu")),
+        lambda: from_rank_0(int),
+        lambda: rank_0_first(int),
+        lambda: parallel(torch.nn.Linear(1, 1), torch.sum, False)(torch.ones(1)),
+    ],
+)
+def test_an_exchange_in_work_of_one_process_is_a_mistake_also_in_one(exchange):
+    with pytest.raises(AssertionError, match="one process does alone"):
+        from_rank_0(exchange)
+    exchange()
 
 
 CONFIG = {
@@ -88,7 +105,40 @@ FROZEN_TOWER = [
     {"name": "vision_tower", "pattern": "^vision_tower", "lr": 0},
     {"name": "rest", "pattern": "", "lr": 0.001},
 ]
+TRAINED_TOWER = [{"name": "all", "pattern": "", "lr": 0.003}]
+FEW = {**IMAGE, "n_images": 10}
+# Every kind of plan in which pictures are first shown to rank 0 alone, when it validates.
+PLANS = {
+    "text, then pictures": mm(
+        [{"steps": 3, "mix": [IMAGE | {"modality": "text"}]}, {"steps": 3, "mix": [FEW]}],
+        groups=FROZEN_TOWER,
+        eval_every=2,
+    ),
+    "text, then pictures, averaged": mm(
+        [{"steps": 3, "mix": [IMAGE | {"modality": "text"}]}, {"steps": 3, "mix": [FEW]}],
+        groups=FROZEN_TOWER,
+        eval_every=2,
+        ema=0.9,
+        accumulate=2,
+    ),
+    "frozen, then trained": mm(
+        [{"steps": 3, "mix": [IMAGE | {"modality": "text"}]}, {"steps": 4, "mix": [FEW]}],
+        stage_groups={"0": FROZEN_TOWER, "1": TRAINED_TOWER},
+        eval_every=2,
+    ),
+    "trained, then frozen": mm(
+        [{"steps": 4, "mix": [FEW]}, {"steps": 4, "mix": [FEW, IMAGE | {"modality": "text"}]}],
+        stage_groups={"0": TRAINED_TOWER, "1": FROZEN_TOWER},
+        eval_every=1,
+    ),
+    "text around a validation": mm(
+        [{"steps": 12, "mix": [FEW, IMAGE | {"modality": "text", "weight": 3.0}]}],
+        groups=TRAINED_TOWER,
+        eval_every=1,
+    ),
+}
 CASES = {
+    **{plan: ("mm", content) for plan, content in PLANS.items()},
     "grids": ("lm", CONFIG),
     "frozen": ("mm", mm([{"steps": 10, "mix": BOTH}], groups=groups_of(0, 0.001))),
     "stages": (
@@ -146,10 +196,15 @@ def torchrun_command(*command: str) -> list[str]:
     return [*start, "--master-addr", "127.0.0.1", "--master-port", str(port), *command]
 
 
+def ended_torchrun(*command: str) -> subprocess.CompletedProcess[str]:
+    """Run a script, or `-m` and a module, in two processes, which may fail."""
+    command_line = torchrun_command(*command)
+    return subprocess.run(command_line, capture_output=True, text=True, timeout=600)
+
+
 def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
     """Run a script, or `-m` and a module, in two processes."""
-    command_line = torchrun_command(*command)
-    done = subprocess.run(command_line, capture_output=True, text=True, timeout=600)
+    done = ended_torchrun(*command)
     assert done.returncode == 0, done.stderr[-3000:]
     return done
 
@@ -161,11 +216,18 @@ def cases(tmp_path_factory, lm_run) -> Cases:
     for case, (kind, content) in CASES.items():
         more = {"lm": str(lm_run)} if kind == "mm" else {}
         write_yaml(made.root / f"{case}.yaml", {**content, **more})
-    commands = {case: made.argv(case, 2) for case in ("frozen", "stages", "features")}
+    commands = {case: made.argv(case, 2) for case in (*PLANS, "frozen", "stages", "features")}
+    for plan in PLANS:
+        commands[plan] += ["--features.path", str(made.root / f"{plan} features")]
     commands["features"] += ["--features.mode", "require", "--features.path", str(made.cache)]
     (made.root / "old-2").mkdir()
     (made.root / "old-2" / "config.yaml").write_text("old")
     commands["old"] = [*made.argv("grids", 2)[:-1], str(made.root / "old-2")]
+    cut = [*made.argv("grids", 2)[:-1], str(made.root / "cut-2")]
+    assert main(cut) == 0
+    (made.root / "cut-2" / "results.json").unlink()
+    shutil.rmtree(made.root / "cut-2" / "checkpoints" / "step-000020")
+    commands["cut"] = [*cut, "--resume"]
     (made.root / "commands.json").write_text(json.dumps(commands))
     torchrun(str(REPO / "tests" / "commands_in_turn.py"), str(made.root))
     return made
@@ -218,6 +280,72 @@ def test_two_processes_read_the_same_features_of_a_frozen_tower(cases):
     torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
     assert sum(stdout.count(", into ") for _, stdout, _ in cases.ended("features")) == 1
     assert len(list(cases.cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_rank_0_may_see_pictures_that_no_process_has_seen(cases, plan):
+    one = cases.alone(plan, "--features.path", str(cases.root / f"{plan} features of one"))
+    two = cases.in_two(plan)
+    torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
+    scores = [json.loads((run / "results.json").read_text())["results"] for run in (one, two)]
+    assert scores[0] == scores[1]
+    text = "".join(stderr for _, _, stderr in cases.ended(plan))
+    assert "arning" not in text, text  # torch's would be
+
+
+def test_a_resume_with_another_number_of_processes_says_what_changes(cases):
+    two = cases.in_two("cut")
+    one = cases.alone("grids") if not (cases.root / "grids-1").is_dir() else cases.root / "grids-1"
+    torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
+    said = [line for _, _, err in cases.ended("cut") for line in err.splitlines()]
+    assert [line for line in said if "cut a batch into 1 parts" in line and "not 2" in line] == said
+
+
+def test_a_mistake_that_all_processes_find_is_one_line(cases):
+    """torchrun ends them all as soon as one of them has ended."""
+    done = ended_torchrun("-m", "gpt2v", *cases.argv("grids", 3), "--data.batch_size", "1")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("gpt2v: ")]
+    assert line.endswith(
+        "data.batch_size: a batch of 1 cannot be cut into 2 parts (processes times "
+        "train.accumulate)"
+    )
+
+
+# Rank 0 works longer than an exchange would wait; then it fails, and the other one is told why.
+TURNS = """
+import sys, time
+from datetime import timedelta
+from gpt2v.train import distributed
+from gpt2v.errors import UserError
+
+distributed._PATIENCE = timedelta(seconds=2)
+
+def work(fault=""):
+    if distributed.rank() == 0:
+        time.sleep(4)
+        print("first", flush=True)
+        if fault:
+            raise UserError(fault)
+    else:
+        print("second", flush=True)
+    return distributed.rank()
+
+with distributed.processes():
+    assert distributed.rank_0_first(work) == distributed.rank()
+    try:
+        distributed.rank_0_first(lambda: work("no room"))
+    except UserError as error:
+        assert str(error) == "no room"
+    else:
+        sys.exit("no error")
+"""
+
+
+def test_others_wait_for_rank_0_without_an_exchange(tmp_path):
+    (tmp_path / "turns.py").write_text(TURNS)
+    done = torchrun(str(tmp_path / "turns.py"))
+    assert done.stdout.split() == ["first", "second", "first"]
 
 
 def test_workers_end_with_torchrun(cases, tmp_path):

@@ -1,5 +1,6 @@
 """Training on a stream of grids (with or without pictures) and plain text."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -39,6 +40,8 @@ class Prepared:
         stream: the training data.
         record: what the model will have been trained on, for its checkpoints.
         stages: of the training loop.
+        begin: called by all processes when the steps from the first number to the one before the
+            second begin; which parameters train is decided then.
     """
 
     kind: str
@@ -48,6 +51,7 @@ class Prepared:
     stream: Stream
     record: TrainedOn
     stages: list[Stage]
+    begin: Callable[[int, int], None] = lambda start, end: None
 
     def save(self, folder: Path) -> None:
         """Write the files of a checkpoint that the optimizer does not need."""
@@ -109,6 +113,7 @@ def fit_stream(ready: Prepared, config: LMConfig | MMConfig, run: Path, started:
         merit=merit,
         flops=lambda batch: stream_flops(reader, batch),
         compiled=tuple(reader.lm.transformer.h),
+        begin=ready.begin,
         data_hash=stream.data_hash,
         unused=model is not reader.lm,  # text does not use a GPT-2v's vision tower
     )

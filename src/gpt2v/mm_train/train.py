@@ -19,7 +19,7 @@ from gpt2v.data.text_pieces import IMAGE, PieceTable, special_id
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
-from gpt2v.features.sources import training_source
+from gpt2v.features.sources import CachedPatches, training_source
 from gpt2v.hardware.device import place
 from gpt2v.model.encoders import encoder_config, family_of, load_encoder, new_encoder
 from gpt2v.model.found import find_checkpoint
@@ -84,7 +84,16 @@ def prepare_mm(config: MMConfig, bank: TileBank | None = None) -> Prepared:
     reader = Reader(model.language_model, table.image_id, source)
     own = record_of(bank, config.data.grids, config.data.has_pictures)
     record = own.after(*records.values())
-    return prepared("mm", model, tokenizer, reader, stream, record, config)
+    ready = prepared("mm", model, tokenizer, reader, stream, record, config)
+    if not isinstance(source, CachedPatches):
+        return ready
+    patches = source
+
+    def begin(start: int, end: int) -> None:
+        if stream.shows_pictures(start, end):
+            patches.begin()
+
+    return replace(ready, begin=begin)
 
 
 def settled_mm(config: MMConfig) -> MMConfig:

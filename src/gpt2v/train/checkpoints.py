@@ -33,6 +33,7 @@ class TrainerState:
     validation: dict[str, float] | None = None  # the last results on validation data
     merit: float | None = None  # of this step's weights, if they were validated; higher is better
     data_hash: str = ""
+    parts: int | None = None  # slices of each batch: processes times micro-batches; None: not known
 
 
 def folder_of(run: Path) -> Path:
