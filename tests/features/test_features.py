@@ -380,7 +380,7 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
     )
     stream = Stream(data, Renderer(bank, table, model.token_geometry))
     config = config_of("lm", tmp_path, MIXES["composite"]).model_copy(update={"data": data})
-    source = training_source(model, stream, config)
+    source = training_source(model, stream, config, trains=True)
     assert isinstance(source, CachedPatches)
     batch = stream.batch(0)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from gpt2v.cli.main import main
 from gpt2v.data.stream import slice_of_batch
@@ -137,7 +138,35 @@ PLANS = {
         eval_every=1,
     ),
 }
+SHARDED = {
+    "muon": (
+        "lm",
+        {
+            **CONFIG,
+            "model": {**CONFIG["model"], "n_layer": 3, "n_embd": 10},  # 5 rows do not halve
+            "train": {**CONFIG["train"], "accumulate": 2, "ema": 0.9, "eval_every": 7},
+        },
+    ),
+    "adamw": (
+        "lm",
+        {
+            **CONFIG,
+            "model": {**CONFIG["model"], "n_layer": 2},
+            "train": {
+                **CONFIG["train"],
+                "groups": [{"name": "lm", "pattern": "", "lr": 0.01, "weight_decay": 0.1}],
+                "clip": 0.5,
+            },
+        },
+    ),
+    "small tower": (
+        "mm",
+        mm([{"steps": 8, "mix": [IMAGE, {"rows": 1, "cols": 2}]}], groups=TRAINED_TOWER, ema=0.9),
+    ),
+    **{plan: ("mm", content) for plan, content in PLANS.items()},
+}
 CASES = {
+    **SHARDED,
     **{plan: ("mm", content) for plan, content in PLANS.items()},
     "grids": ("lm", CONFIG),
     "frozen": ("mm", mm([{"steps": 10, "mix": BOTH}], groups=groups_of(0, 0.001))),
@@ -223,6 +252,10 @@ def cases(tmp_path_factory, lm_run) -> Cases:
     (made.root / "old-2").mkdir()
     (made.root / "old-2" / "config.yaml").write_text("old")
     commands["old"] = [*made.argv("grids", 2)[:-1], str(made.root / "old-2")]
+    for case in (*SHARDED, "frozen", "stages"):
+        whole = commands.setdefault(case, made.argv(case, 2))
+        out = str(made.root / f"{case}-shares")
+        commands[f"{case} in shares"] = [*whole[:4], out, *whole[5:], "--train.shard", "true"]
     cut = [*made.argv("grids", 2)[:-1], str(made.root / "cut-2")]
     assert main(cut) == 0
     (made.root / "cut-2" / "results.json").unlink()
@@ -346,6 +379,26 @@ def test_others_wait_for_rank_0_without_an_exchange(tmp_path):
     (tmp_path / "turns.py").write_text(TURNS)
     done = torchrun(str(tmp_path / "turns.py"))
     assert done.stdout.split() == ["first", "second", "first"]
+
+
+@pytest.mark.parametrize("case", [*SHARDED, "frozen", "stages"])
+def test_sharding_changes_no_loss_and_no_file(cases, case):
+    two = cases.in_two(case)
+    for status, _, stderr in cases.ended(f"{case} in shares"):
+        assert status == 0, stderr
+        assert "arning" not in stderr
+    shares = cases.root / f"{case}-shares"
+    torch.testing.assert_close(losses(shares), losses(two), rtol=2e-3, atol=2e-4)
+    if not (one := cases.root / f"{case}-1").is_dir():
+        cases.alone(case, *(["--features.mode", "off"] if CASES[case][0] == "mm" else []))
+    torch.testing.assert_close(losses(shares), losses(one), rtol=2e-3, atol=2e-4)
+    for name in ("model.safetensors", checkpoints.OPTIMIZER):
+        tensors, expected = (
+            load_file(checkpoints.newest_whole(run) / name) for run in (shares, two)
+        )
+        assert tensors.keys() == expected.keys()
+        for key, tensor in expected.items():
+            torch.testing.assert_close(tensors[key], tensor, rtol=0.02, atol=2e-3, msg=key)
 
 
 def test_workers_end_with_torchrun(cases, tmp_path):

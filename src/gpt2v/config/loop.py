@@ -101,6 +101,11 @@ class TrainConfig(Config):
         "fp32", description="bf16: autocast, if the hardware supports it; else fp32"
     )
     compile: bool = Field(False, description="use torch.compile; if it fails, train without")
+    shard: bool = Field(
+        False,
+        description="with several processes: cut weights, gradients and optimizer state into a "
+        "share for each (FSDP2), for models too large for one card",
+    )
     log_every: int = Field(10, ge=1, le=MOST, description="steps between lines of metrics.jsonl")
     eval_every: int = Field(
         0, ge=0, le=MOST, description="steps between validations; 0: only at the end"

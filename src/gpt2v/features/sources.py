@@ -95,13 +95,14 @@ class CachedPatches(ProjectedPatches):
     Args:
         open_store: called with whether the tower trains: once with true, and with false whenever a
             frozen tower has new weights.
+        may_train: whether the tower trains in any stage; else its weights are always the same.
     """
 
-    def __init__(self, model: GPT2vModel, open_store: _OpenStore) -> None:
+    def __init__(self, model: GPT2vModel, open_store: _OpenStore, may_train: bool = True) -> None:
         super().__init__(model)
         self._live = self._frozen = ProjectedPatches(model)
         self._open_store = open_store
-        self._parameters = list(model.vision_tower.parameters())
+        self._may_train = may_train
         self._weights: list[tuple[int, int]] | None = None  # the weights that `_frozen` belongs to
         self._has_trained = False
 
@@ -130,11 +131,12 @@ class CachedPatches(ProjectedPatches):
         return self._frozen if is_kept else self._live
 
     def _trains(self) -> bool:
-        return any(p.requires_grad for p in self._parameters)
+        return any(p.requires_grad for p in self.model.vision_tower.parameters())
 
     def _now(self) -> list[tuple[int, int]]:
         """Other values than before, if the tower has other weights than before."""
-        return [(p.data_ptr(), p._version) for p in self._parameters]
+        parameters = self.model.vision_tower.parameters() if self._may_train else ()
+        return [(p.data_ptr(), p._version) for p in parameters]
 
 
 def training_source(
@@ -186,7 +188,10 @@ def training_source(
 
     if mode == "require":  # now, not in the stage that needs it
         rank_0_first(lambda: open_store(trains))
-    return CachedPatches(model, lambda trains: rank_0_first(lambda: open_store(trains)))
+    if trains and config.train.shard:  # the weights of a sharded tower are nowhere for a cache
+        open_store(True)  # prints why there is no cache
+        return ProjectedPatches(model)
+    return CachedPatches(model, lambda trains: rank_0_first(lambda: open_store(trains)), trains)
 
 
 def _shown(data: DataConfig) -> list[tuple[str, GridConfig]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 from transformers import PreTrainedConfig
 
 from gpt2v.config.choice import choose
@@ -78,13 +79,16 @@ def prepare_mm(config: MMConfig, bank: TileBank | None = None) -> Prepared:
     check_stream(stream, model.config.text_config.n_positions, config)
     corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
     stream = replace(stream, corpora=corpora)
+    trains = any(name.startswith("vision_tower") for name in trained(model, stage_plan(config)))
     if type(source) is ProjectedPatches:
-        trains = any(name.startswith("vision_tower") for name in trained(model, stage_plan(config)))
         source = training_source(model, stream, config, trains)
     reader = Reader(model.language_model, table.image_id, source)
     own = record_of(bank, config.data.grids, config.data.has_pictures)
     record = own.after(*records.values())
     ready = prepared("mm", model, tokenizer, reader, stream, record, config)
+    if trains:
+        lists = [m for m in model.vision_tower.modules() if isinstance(m, nn.ModuleList)]
+        ready = replace(ready, layers=tuple(layer for layers in lists for layer in layers))
     if not isinstance(source, CachedPatches):
         return ready
     patches = source

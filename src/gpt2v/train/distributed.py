@@ -119,6 +119,22 @@ def from_rank_0(work: Callable[[], T]) -> T:
     return outcome[0]  # type: ignore[return-value]
 
 
+def all_agree(check: Callable[[], None]) -> None:
+    """Call `check` in every process; a UserError of any one is raised in all."""
+    fault = None
+    try:
+        check()
+    except UserError as error:
+        fault = str(error)
+    _check_together()
+    faults = [fault]
+    if world_size() > 1:
+        faults = [None] * world_size()
+        dist.all_gather_object(faults, fault)
+    for fault in filter(None, faults):
+        raise UserError(fault)
+
+
 def rank_0_first(work: Callable[[], T]) -> T:
     """Call `work` on rank 0, then on the others, which can use the files that rank 0 wrote.
 
@@ -145,8 +161,8 @@ def rank_0_first(work: Callable[[], T]) -> T:
     return work()
 
 
-class _Losses(nn.Module):
-    """A model and its loss as one module, which DistributedDataParallel can wrap."""
+class Losses(nn.Module):
+    """A model and its loss as one module from a batch to its loss, which torch can wrap."""
 
     def __init__(self, model: nn.Module, loss: Callable[..., Tensor]) -> None:
         super().__init__()
@@ -164,7 +180,7 @@ def parallel(model: nn.Module, loss: Callable[..., Tensor], unused: bool) -> nn.
     Args:
         unused: whether some batches give some parameters no gradient.
     """
-    losses = _Losses(model, loss)
+    losses = Losses(model, loss)
     if world_size() == 1:
         return losses
     if unused:  # always, so that torch does not warn of a first batch that uses all parameters

@@ -10,8 +10,8 @@ import hashlib
 import math
 import signal
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Generic, NoReturn
@@ -28,11 +28,20 @@ from gpt2v.progress import Reporter, progress
 from gpt2v.stopping import StopRequest, stop_signals
 from gpt2v.train import checkpoints
 from gpt2v.train.checkpoints import TrainerState
-from gpt2v.train.distributed import from_rank_0, parallel, rank, sums, world_size
+from gpt2v.train.distributed import (
+    Losses,
+    all_agree,
+    from_rank_0,
+    parallel,
+    rank,
+    sums,
+    world_size,
+)
 from gpt2v.train.ema import Averages
 from gpt2v.train.finite import check_finite
 from gpt2v.train.metrics import Metrics
 from gpt2v.train.optim import Optimizers
+from gpt2v.train.sharding import collected, exchanging, free, local, shard, whole_on_rank_0
 from gpt2v.train.stages import Stage, remaining, stages_of, trained
 from gpt2v.train.task import BatchT, Task
 from gpt2v.train.throughput import Meter, matmul_peak, memory_mb
@@ -117,13 +126,16 @@ class _Training(Generic[BatchT]):
     ) -> None:
         self.task, self.config, self.stages, self.run, self.label = task, config, stages, run, label
         self.device = next(task.model.parameters()).device
-        names = trained(task.model, stages)
-        self.averages = Averages(task.model, config.ema, names) if config.ema else None
         self._parts = world_size() * config.accumulate
         self.state = TrainerState(data_hash=task.data_hash, parts=self._parts)
         self._saved = -1  # step of the last checkpoint
         self._restored: dict[str, Tensor] = {}  # optimizer state, until the first stage begins
         self._restore()
+        names = trained(task.model, stages)
+        self._sharded = self._shard(names) if config.shard else None
+        self.averages = Averages(task.model, config.ema, names) if config.ema else None
+        if self.averages and self._restored:
+            self.averages.restore(self._restored)
         in_bf16 = config.precision == "bf16" and has_bf16(self.device)
         self.dtype = torch.bfloat16 if in_bf16 else torch.float32
         self._metrics = Metrics(run, config, self.state.step) if rank() == 0 else None
@@ -137,11 +149,16 @@ class _Training(Generic[BatchT]):
         if self.state.step > stage.start:  # else the restored state is that of the stage before
             self.optimizers.load_state_tensors(self._restored)
         self._restored = {}
-        self._loss = parallel(self.task.model, self.task.loss, self.task.unused)
+        self._loss = self._sharded or parallel(self.task.model, self.task.loss, self.task.unused)
         if rank() == 0:
             title = f"{self.label}: {stage.heading(self.state.step)}"
             print(title, *self.optimizers.describe(), sep="\n", flush=True)
         self.task.begin(stage.start, stage.end)
+
+    def _shard(self, names: set[str]) -> nn.Module:
+        """The model and its loss, sharded; `names` are those of what trains."""
+        losses = Losses(self.task.model, self.task.loss)
+        return shard(losses, self.task.sharded, {f"model.{name}" for name in names})
 
     def bar(self) -> AbstractContextManager[Reporter]:
         """The progress display of the stage."""
@@ -221,23 +238,32 @@ class _Training(Generic[BatchT]):
         return total
 
     def _backward(self, part: BatchT, count: float, is_last: bool) -> float:
-        waits = not is_last and world_size() > 1  # only the last part exchanges gradients
-        with self._loss.no_sync() if waits else nullcontext():  # type: ignore[operator]
+        with exchanging(self._loss, is_last):  # only the last part exchanges gradients
             with self._autocast():
                 total: Tensor = self._loss(part)
             if total.requires_grad:  # false if the batch uses frozen parameters only
                 (total * (world_size() / count)).backward()  # type: ignore[no-untyped-call]
+            elif self._sharded:
+                free(self._sharded)
         return float(total.detach())
 
-    def _final_weights(self) -> AbstractContextManager[None]:
-        """The model holds what is validated and saved: the averages, if there are any."""
-        return self.averages.in_place() if self.averages else nullcontext()
+    @contextmanager
+    def _final_weights(self, device: torch.device) -> Iterator[None]:
+        """The model holds what is validated and saved: the averages, if there are any.
+
+        Args:
+            device: where a sharded model is whole on rank 0.
+        """
+        averages = self.averages.in_place() if self.averages else nullcontext()
+        with averages, whole_on_rank_0(self.task.model, device):
+            yield
 
     def _check_weights(self) -> None:
         """The loss shows weights that are not finite only at the next step, after saving them."""
         advice = f"lower the learning rates in {self.stage.key}"
         where = f"{self.label}: after step {self.state.step}"
-        check_finite(dict(self.task.model.named_parameters()), where, advice)
+        weights = {name: local(p) for name, p in self.task.model.named_parameters()}
+        all_agree(lambda: check_finite(weights, where, advice))
 
     def _log(self, **values: object) -> None:
         if self._metrics:
@@ -249,7 +275,7 @@ class _Training(Generic[BatchT]):
         self._check_weights()
         begin = time.perf_counter()
         self.task.model.eval()
-        with torch.no_grad(), self._autocast(), self._final_weights():
+        with torch.no_grad(), self._autocast(), self._final_weights(self.device):
             scores = from_rank_0(self.task.evaluate)
         self.task.model.train()
         self.state = replace(self.state, validation=scores, merit=self.task.merit(scores))
@@ -263,17 +289,17 @@ class _Training(Generic[BatchT]):
         self._check_weights()
         begin = time.perf_counter()
 
-        def write() -> None:
-            tensors = self.optimizers.state_tensors()
-            if self.averages:
-                tensors |= self.averages.raw_tensors()
-            ends = [stage.end for stage in self.stages]
-            with self._final_weights():
-                checkpoints.save(
-                    self.run, self.state, self.task.save, tensors, self.config.keep, ends
+        tensors = self.optimizers.state_tensors()
+        if self.averages:
+            tensors |= self.averages.raw_tensors()
+        ends = [stage.end for stage in self.stages]
+        whole = collected(tensors)
+        with self._final_weights(torch.device("cpu")):
+            from_rank_0(
+                lambda: checkpoints.save(
+                    self.run, self.state, self.task.save, whole, self.config.keep, ends
                 )
-
-        from_rank_0(write)
+            )
         self._saved = self.state.step
         self._meter.pause(time.perf_counter() - begin)
 
@@ -302,6 +328,4 @@ class _Training(Generic[BatchT]):
         self._check_parts(path)
         self.state = replace(self.state, parts=self._parts)
         self.task.load(path)
-        if self.averages:
-            self.averages.restore(self._restored)
         self._saved = self.state.step

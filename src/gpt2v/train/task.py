@@ -46,6 +46,7 @@ class Task(Generic[BatchT]):
     merit: Callable[[dict[str, float]], float]  # of validation results; higher is better
     flops: Callable[[BatchT], float] = lambda batch: 0.0  # of one step on a batch
     compiled: tuple[nn.Module, ...] = ()  # modules for torch.compile
+    sharded: tuple[nn.Module, ...] = ()  # modules for train.shard: only ever called, never read
     begin: Callable[[int, int], None] = lambda start, end: None  # before the steps of a stage
     data_hash: str = ""
     depends_on_parts: bool = False  # whether the loss depends on how a batch is cut into slices
