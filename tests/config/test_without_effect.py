@@ -76,6 +76,7 @@ CASES = [
         "train.warmup: 7 has no effect: every group has its own",
     ),
     (EncoderConfig, TINY_ENCODER, {"train.eval_windows": 7}, "train.eval_windows: 7 has no effect"),
+    (EncoderConfig, TINY_ENCODER, {"train.shard": True}, "train.shard: True has no effect"),
     (
         SuiteEvalConfig,
         {"suite": "grid-3x3-v1"},

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-import socket
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from gpt2v.train import checkpoints
 from gpt2v.train.distributed import from_rank_0, parallel, rank_0_first, sums
 from gpt2v.train.loop import fit
 from helpers import REPO, TINY_MM, toy_task, train_config, write_yaml
+from two_processes import ended_torchrun, torchrun, torchrun_command
 
 STEPS = 20
 
@@ -216,28 +215,6 @@ class Cases:
         return self.root / f"{case}-2"
 
 
-def torchrun_command(*command: str) -> list[str]:
-    """The words that run a script, or `-m` and a module, in two processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    return [*start, "--master-addr", "127.0.0.1", "--master-port", str(port), *command]
-
-
-def ended_torchrun(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a script, or `-m` and a module, in two processes, which may fail."""
-    command_line = torchrun_command(*command)
-    return subprocess.run(command_line, capture_output=True, text=True, timeout=600)
-
-
-def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a script, or `-m` and a module, in two processes."""
-    done = ended_torchrun(*command)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
-
-
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory, lm_run) -> Cases:
     """The cases, and most of them run in two processes, started once because that takes longest."""
@@ -399,6 +376,33 @@ def test_sharding_changes_no_loss_and_no_file(cases, case):
         assert tensors.keys() == expected.keys()
         for key, tensor in expected.items():
             torch.testing.assert_close(tensors[key], tensor, rtol=0.02, atol=2e-3, msg=key)
+
+
+def cut_at_half(run, to):
+    """A copy of a run as it was when it had done half of its steps."""
+    shutil.copytree(run, to)
+    (to / "results.json").unlink()
+    shutil.rmtree(to / "checkpoints" / f"step-{STEPS:06d}")
+    lines = (to / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (to / "metrics.jsonl").write_text("".join(lines[: len(lines) // 2]))
+
+
+def test_a_sharded_training_is_resumed_without_shares_and_the_other_way_round(cases):
+    root, commands = cases.root / "resumed", {}
+    root.mkdir()
+    for before, now in (("-2", "true"), ("-shares", "false")):
+        cut_at_half(cases.root / f"muon{before}", root / before[1:])
+        argv = cases.argv("muon", 2)
+        argv = [*argv[:4], str(root / before[1:]), *argv[5:], "--resume", "--train.shard", now]
+        commands[before[1:]] = argv
+    (root / "commands.json").write_text(json.dumps(commands))
+    torchrun(str(REPO / "tests" / "commands_in_turn.py"), str(root))
+    for name in commands:
+        said = (json.loads((root / f"{name}.{rank}.json").read_text()) for rank in (0, 1))
+        assert [(status, "arning" in err) for status, _, err in said] == [(0, False)] * 2
+        torch.testing.assert_close(
+            losses(root / name), losses(cases.in_two("muon")), rtol=2e-3, atol=2e-4
+        )
 
 
 def test_workers_end_with_torchrun(cases, tmp_path):

@@ -1,7 +1,7 @@
 """Settings of the training loop: parameter groups, schedule, logs and checkpoints."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -65,6 +65,8 @@ def _by_name(groups: Any) -> Any:
 
 class TrainConfig(Config):
     """Settings of the training loop."""
+
+    changeable: ClassVar[tuple[str, ...]] = ("shard",)
 
     seed: int = Field(0, ge=0, description="seed of random weights and dropout")
     groups: _Groups = Field(
