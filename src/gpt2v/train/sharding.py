@@ -107,7 +107,7 @@ def shared_as(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def total_norms(norms: Tensor, sharded: bool) -> Tensor:
-    """Norms of whole tensors from those of this process's shares: (N,) -> (N,)."""
+    """Norms of whole tensors from those of this process's shares, (n_tensors,)."""
     if not sharded:
         return norms
     squares = norms.double().square()
