@@ -15,6 +15,7 @@ from gpt2v.train.distributed import processes
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
+    del os.environ["TORCHELASTIC_RUN_ID"]  # a mistake does not end these processes
     with processes():
         for name, argv in json.loads((folder / "commands.json").read_text()).items():
             out, err = io.StringIO(), io.StringIO()
@@ -22,3 +23,5 @@ if __name__ == "__main__":
                 status = main(argv)
             said = json.dumps([status, out.getvalue(), err.getvalue()])
             (folder / f"{name}.{os.environ['RANK']}.json").write_text(said)
+            if status not in (0, 2):  # the other process waits for this one
+                break

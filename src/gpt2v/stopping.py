@@ -16,13 +16,14 @@ from types import FrameType
 from typing import Any
 
 from gpt2v.errors import Stopped
-from gpt2v.messages import say
+from gpt2v.messages import say_from_first
 
 SIGNALS = [
     getattr(signal, name)
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
     if hasattr(signal, name)  # Windows lacks some
 ]
+TORCHRUN = "TORCHELASTIC_RUN_ID"  # in the environment of the processes that torchrun starts
 _GRACE = 20.0  # seconds to finish a step and to save
 
 
@@ -77,7 +78,7 @@ def let_signals_end_at_once() -> None:
     """
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        say(_stopped_by(signum))
+        say_from_first(_stopped_by(signum))
         os._exit(128 + signum)
 
     _install(handle)
@@ -98,7 +99,7 @@ def end_with_torchrun() -> None:
     Without it, processes can wait for each other for ever, and hold a run. A training saves first,
     if it can. Call it first of all: a parent that is gone by then is not known.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if TORCHRUN in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
 

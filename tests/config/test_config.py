@@ -4,7 +4,7 @@ import pytest
 
 from gpt2v.config.base import Config
 from gpt2v.config.grids import GridConfig
-from gpt2v.config.load import dump, load, merge, validate
+from gpt2v.config.load import difference, dump, load, merge, validate
 from gpt2v.config.measuring import (
     EvalConfig,
     ExportConfig,
@@ -19,7 +19,7 @@ from gpt2v.demo.config import SUB_RUNS, demo_config, presets
 from gpt2v.errors import UserError
 from gpt2v.messages import one_line
 from gpt2v.packaged import CONFIGS
-from helpers import picture_folder
+from helpers import lm_config, picture_folder
 
 ROOT = CONFIGS.root
 KINDS: dict[str, type[Config]] = {
@@ -305,3 +305,24 @@ def test_the_mistake_itself_is_named(tmp_path, text, fault):
     with pytest.raises(UserError) as caught:
         load(LMConfig, tmp_path / "c.yaml", {})
     assert fault in one_line(str(caught.value))
+
+
+def test_a_resumed_configuration_may_be_older_and_may_differ_where_results_do_not(tmp_path):
+    path = tmp_path / "config.yaml"
+    config = lm_config()
+    text = dump(config)
+    assert "  shard: false\n" in text
+    assert "    weight_decay: 0.0\n" in text
+
+    def with_text(text, **train):
+        path.write_text(text)
+        changed = config.model_copy(update={"train": config.train.model_copy(update=train)})
+        return difference(path, changed)
+
+    assert with_text(text) == ""
+    assert with_text(text, shard=True) == ""
+    assert with_text(text, seed=3) == "train.seed: 0 there, 3 now"
+    older = text.replace("  ema: null\n", "").replace("    weight_decay: 0.0\n", "")
+    assert with_text(older) == ""
+    assert with_text(older, ema=0.9) == "train.ema: None there, 0.9 now"
+    assert with_text(text + "other: 1\n") == "other: 1 there, None now"

@@ -85,6 +85,7 @@ CASES = [
         )
         for half in ("bf16", "fp16")
     ),
+    (EncoderConfig, TINY_ENCODER, {"train.shard": True}, "train.shard: True has no effect"),
     (
         SuiteEvalConfig,
         {"suite": "grid-3x3-v1"},

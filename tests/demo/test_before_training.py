@@ -50,11 +50,15 @@ def test_a_logger_that_is_not_installed(capsys, tmp_path, monkeypatch, part):
     ("option", "value", "says"),
     [
         ("encoder.train.groups.0.pattern", "nothing", "encoder.train.groups: no pattern matches"),
-        ("encoder.train.accumulate", 100, "encoder.data: a batch of 8 cannot be cut into 100"),
+        (
+            "encoder.train.accumulate",
+            100,
+            "encoder.batch_size: a batch of 8 cannot be cut into 100",
+        ),
         ("lm.train.groups.0.pattern", "nothing", "lm.train.groups: no pattern matches"),
         ("lm.data.stages.1.mix.1.patches", 6, "lm.data.stages.1.mix.1.rows, cols: a 3x3 grid"),
         ("lm.data.stages.1.mix.0.palette", 11, "lm.data.stages.1.mix.0.palette: 11"),
-        ("lm.train.accumulate", 100, "lm.data.stages.0.mix.0.data: a batch of 8 cannot be cut"),
+        ("lm.train.accumulate", 100, "lm.data.batch_size: a batch of 8 cannot be cut"),
         ("mm.train.groups.1.pattern", "nothing", "mm.train.groups: no pattern matches"),
         ("mm.data.stages.0.mix.0.rows", 4, "mm.data.stages.0.mix.0."),
         ("mm.vision_layer", 9, "mm.vision_layer: 9 must lie in -3..2"),

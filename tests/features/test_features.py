@@ -392,7 +392,7 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
     )
     stream = Stream(data, Renderer(bank, table, model.token_geometry))
     config = config_of("lm", tmp_path, MIXES["composite"]).model_copy(update={"data": data})
-    source = training_source(model, stream, config)
+    source = training_source(model, stream, config, trains=True)
     assert isinstance(source, CachedPatches)
     batch = stream.batch(0)
 
@@ -404,22 +404,24 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
     def n_caches():
         return len(list((tmp_path / "cache").glob("*")))
 
+    source.begin()
     assert right()  # it trains
     assert n_caches() == 0
     model.vision_tower.requires_grad_(False)
+    source.begin()
     assert right()
     assert n_caches() == 1
     model.vision_tower.requires_grad_(True)
     with torch.no_grad():
         for p in model.vision_tower.parameters():
             p.mul_(1.1)
+    source.begin()
     assert right()
     assert n_caches() == 1
     model.vision_tower.requires_grad_(False)
-    model.eval()  # validation before any step: uses neither a new cache nor the old one
-    assert right()
+    assert right()  # outside of a stage: uses neither a new cache nor the old one
     assert n_caches() == 1
-    model.train()
+    source.begin()
     assert right()
     assert n_caches() == 2
     parameter = next(
@@ -427,11 +429,10 @@ def test_a_tower_that_has_trained_in_between_gets_another_cache(gpt2v, bank, tab
     )  # as if averages of the weights were validated
     own = parameter.data
     parameter.data = own + 0.5
-    model.eval()
     assert right()
     parameter.data = own
-    model.train()
     assert right()
+    source.begin()
     assert n_caches() == 2
     reader = Reader.of(model, source)
     assert stream_flops(reader, batch) < stream_flops(Reader.of(model), batch)

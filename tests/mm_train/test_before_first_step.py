@@ -35,7 +35,7 @@ def refused(capsys, tmp_path, kind, values):
         ([{"corpus": "c.txt", "context": 200}], "too few for one window of context: 200"),
         (
             [{"corpus": "c.txt", "context": 8, "windows": 1}],
-            "data.stages.1.mix.0.data: a batch of 1 cannot be cut into 2 parts",
+            "data.stages.1.mix.0.windows: a batch of 1 cannot be cut into 2 parts",
         ),
     ],
 )

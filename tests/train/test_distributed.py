@@ -1,15 +1,15 @@
 """One process, accumulation and two processes compute the same training."""
 
 import json
-import socket
+import shutil
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from gpt2v.cli.main import main
 from gpt2v.data.stream import slice_of_batch
@@ -17,8 +17,10 @@ from gpt2v.errors import UserError
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.storage.ownership import owned
 from gpt2v.train import checkpoints
+from gpt2v.train.distributed import from_rank_0, parallel, rank_0_first, sums
 from gpt2v.train.loop import fit
 from helpers import REPO, TINY_MM, toy_task, train_config, write_yaml
+from two_processes import ended_torchrun, torchrun, torchrun_command
 
 STEPS = 20
 
@@ -50,6 +52,21 @@ def test_slices_make_up_the_batch(parts):
 def test_a_batch_that_cannot_be_cut_is_refused():
     with pytest.raises(UserError, match=r"batch of 7 cannot be cut into 8 parts"):
         slice_of_batch(7, 0, 0, 8)
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        lambda: sums([1.0], torch.device("cpu")),
+        lambda: from_rank_0(int),
+        lambda: rank_0_first(int),
+        lambda: parallel(torch.nn.Linear(1, 1), torch.sum, False)(torch.ones(1)),
+    ],
+)
+def test_an_exchange_in_work_of_one_process_is_a_mistake_also_in_one(exchange):
+    with pytest.raises(AssertionError, match="one process does alone"):
+        from_rank_0(exchange)
+    exchange()
 
 
 CONFIG = {
@@ -89,7 +106,68 @@ FROZEN_TOWER = [
     {"name": "vision_tower", "pattern": "^vision_tower", "lr": 0},
     {"name": "rest", "pattern": "", "lr": 0.001},
 ]
+TRAINED_TOWER = [{"name": "all", "pattern": "", "lr": 0.003}]
+FEW = {**IMAGE, "n_images": 10}
+# Every kind of plan in which pictures are first shown to rank 0 alone, when it validates.
+PLANS = {
+    "text, then pictures": mm(
+        [{"steps": 3, "mix": [IMAGE | {"modality": "text"}]}, {"steps": 3, "mix": [FEW]}],
+        groups=FROZEN_TOWER,
+        eval_every=2,
+    ),
+    "text, then pictures, averaged": mm(
+        [{"steps": 3, "mix": [IMAGE | {"modality": "text"}]}, {"steps": 3, "mix": [FEW]}],
+        groups=FROZEN_TOWER,
+        eval_every=2,
+        ema=0.9,
+        accumulate=2,
+    ),
+    "frozen, then trained": mm(
+        [{"steps": 3, "mix": [IMAGE | {"modality": "text"}]}, {"steps": 4, "mix": [FEW]}],
+        stage_groups={"0": FROZEN_TOWER, "1": TRAINED_TOWER},
+        eval_every=2,
+    ),
+    "trained, then frozen": mm(
+        [{"steps": 4, "mix": [FEW]}, {"steps": 4, "mix": [FEW, IMAGE | {"modality": "text"}]}],
+        stage_groups={"0": TRAINED_TOWER, "1": FROZEN_TOWER},
+        eval_every=1,
+    ),
+    "text around a validation": mm(
+        [{"steps": 12, "mix": [FEW, IMAGE | {"modality": "text", "weight": 3.0}]}],
+        groups=TRAINED_TOWER,
+        eval_every=1,
+    ),
+}
+SHARDED = {
+    "muon": (
+        "lm",
+        {
+            **CONFIG,
+            "model": {**CONFIG["model"], "n_layer": 3, "n_embd": 10},  # 5 rows do not halve
+            "train": {**CONFIG["train"], "accumulate": 2, "ema": 0.9, "eval_every": 7},
+        },
+    ),
+    "adamw": (
+        "lm",
+        {
+            **CONFIG,
+            "model": {**CONFIG["model"], "n_layer": 2},
+            "train": {
+                **CONFIG["train"],
+                "groups": [{"name": "lm", "pattern": "", "lr": 0.01, "weight_decay": 0.1}],
+                "clip": 0.5,
+            },
+        },
+    ),
+    "small tower": (
+        "mm",
+        mm([{"steps": 8, "mix": [IMAGE, {"rows": 1, "cols": 2}]}], groups=TRAINED_TOWER, ema=0.9),
+    ),
+    **{plan: ("mm", content) for plan, content in PLANS.items()},
+}
 CASES = {
+    **SHARDED,
+    **{plan: ("mm", content) for plan, content in PLANS.items()},
     "grids": ("lm", CONFIG),
     "frozen": ("mm", mm([{"steps": 10, "mix": BOTH}], groups=groups_of(0, 0.001))),
     "stages": (
@@ -138,23 +216,6 @@ class Cases:
         return self.root / f"{case}-2"
 
 
-def torchrun_command(*command: str) -> list[str]:
-    """The words that run a script, or `-m` and a module, in two processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    return [*start, "--master-addr", "127.0.0.1", "--master-port", str(port), *command]
-
-
-def torchrun(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a script, or `-m` and a module, in two processes."""
-    command_line = torchrun_command(*command)
-    done = subprocess.run(command_line, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
-
-
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory, lm_run) -> Cases:
     """The cases, and most of them run in two processes, started once because that takes longest."""
@@ -162,11 +223,22 @@ def cases(tmp_path_factory, lm_run) -> Cases:
     for case, (kind, content) in CASES.items():
         more = {"lm": str(lm_run)} if kind == "mm" else {}
         write_yaml(made.root / f"{case}.yaml", {**content, **more})
-    commands = {case: made.argv(case, 2) for case in ("frozen", "stages", "features")}
+    commands = {case: made.argv(case, 2) for case in (*PLANS, "frozen", "stages", "features")}
+    for plan in PLANS:
+        commands[plan] += ["--features.path", str(made.root / f"{plan} features")]
     commands["features"] += ["--features.mode", "require", "--features.path", str(made.cache)]
     (made.root / "old-2").mkdir()
     (made.root / "old-2" / "config.yaml").write_text("old")
     commands["old"] = [*made.argv("grids", 2)[:-1], str(made.root / "old-2")]
+    for case in (*SHARDED, "frozen", "stages"):
+        whole = commands.setdefault(case, made.argv(case, 2))
+        out = str(made.root / f"{case}-shares")
+        commands[f"{case} in shares"] = [*whole[:4], out, *whole[5:], "--train.shard", "true"]
+    cut = [*made.argv("grids", 2)[:-1], str(made.root / "cut-2")]
+    assert main(cut) == 0
+    (made.root / "cut-2" / "results.json").unlink()
+    shutil.rmtree(made.root / "cut-2" / "checkpoints" / "step-000020")
+    commands["cut"] = [*cut, "--resume"]
     (made.root / "commands.json").write_text(json.dumps(commands))
     torchrun(str(REPO / "tests" / "commands_in_turn.py"), str(made.root))
     return made
@@ -219,6 +291,119 @@ def test_two_processes_read_the_same_features_of_a_frozen_tower(cases):
     torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
     assert sum(stdout.count(", into ") for _, stdout, _ in cases.ended("features")) == 1
     assert len(list(cases.cache.iterdir())) == 1
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_rank_0_may_see_pictures_that_no_process_has_seen(cases, plan):
+    one = cases.alone(plan, "--features.path", str(cases.root / f"{plan} features of one"))
+    two = cases.in_two(plan)
+    torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
+    scores = [json.loads((run / "results.json").read_text())["results"] for run in (one, two)]
+    assert scores[0] == scores[1]
+    text = "".join(stderr for _, _, stderr in cases.ended(plan))
+    assert "arning" not in text, text  # torch's would be
+
+
+def test_a_resume_with_another_number_of_processes_says_what_changes(cases):
+    two = cases.in_two("cut")
+    one = cases.alone("grids") if not (cases.root / "grids-1").is_dir() else cases.root / "grids-1"
+    torch.testing.assert_close(losses(two), losses(one), rtol=2e-3, atol=2e-4)
+    said = [line for _, _, err in cases.ended("cut") for line in err.splitlines()]
+    assert [line for line in said if "cut a batch into 1 parts" in line and "not 2" in line] == said
+
+
+def test_a_mistake_that_all_processes_find_is_one_line(cases):
+    """torchrun ends them all as soon as one of them has ended."""
+    done = ended_torchrun("-m", "gpt2v", *cases.argv("grids", 3), "--data.batch_size", "1")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("gpt2v: ")]
+    assert line.endswith(
+        "data.batch_size: a batch of 1 cannot be cut into 2 parts (processes times "
+        "train.accumulate)"
+    )
+
+
+# Rank 0 works longer than an exchange would wait; then it fails, and the other one is told why.
+TURNS = """
+import sys, time
+from datetime import timedelta
+from gpt2v.train import distributed
+from gpt2v.errors import UserError
+
+distributed._PATIENCE = timedelta(seconds=2)
+
+def work(fault=""):
+    if distributed.rank() == 0:
+        time.sleep(4)
+        print("first", flush=True)
+        if fault:
+            raise UserError(fault)
+    else:
+        print("second", flush=True)
+    return distributed.rank()
+
+with distributed.processes():
+    assert distributed.rank_0_first(work) == distributed.rank()
+    try:
+        distributed.rank_0_first(lambda: work("no room"))
+    except UserError as error:
+        assert str(error) == "no room"
+    else:
+        sys.exit("no error")
+"""
+
+
+def test_others_wait_for_rank_0_without_an_exchange(tmp_path):
+    (tmp_path / "turns.py").write_text(TURNS)
+    done = torchrun(str(tmp_path / "turns.py"))
+    assert done.stdout.split() == ["first", "second", "first"]
+
+
+@pytest.mark.parametrize("case", [*SHARDED, "frozen", "stages"])
+def test_sharding_changes_no_loss_and_no_file(cases, case):
+    two = cases.in_two(case)
+    for status, _, stderr in cases.ended(f"{case} in shares"):
+        assert status == 0, stderr
+        assert "arning" not in stderr
+    shares = cases.root / f"{case}-shares"
+    torch.testing.assert_close(losses(shares), losses(two), rtol=2e-3, atol=2e-4)
+    if not (one := cases.root / f"{case}-1").is_dir():
+        cases.alone(case, *(["--features.mode", "off"] if CASES[case][0] == "mm" else []))
+    torch.testing.assert_close(losses(shares), losses(one), rtol=2e-3, atol=2e-4)
+    for name in ("model.safetensors", checkpoints.OPTIMIZER):
+        tensors, expected = (
+            load_file(checkpoints.newest_whole(run) / name) for run in (shares, two)
+        )
+        assert tensors.keys() == expected.keys()
+        for key, tensor in expected.items():
+            torch.testing.assert_close(tensors[key], tensor, rtol=0.02, atol=2e-3, msg=key)
+
+
+def cut_at_half(run, to):
+    """A copy of a run as it was when it had done half of its steps."""
+    shutil.copytree(run, to)
+    (to / "results.json").unlink()
+    shutil.rmtree(to / "checkpoints" / f"step-{STEPS:06d}")
+    lines = (to / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (to / "metrics.jsonl").write_text("".join(lines[: len(lines) // 2]))
+
+
+def test_a_sharded_training_is_resumed_without_shares_and_the_other_way_round(cases):
+    root, commands = cases.root / "resumed", {}
+    root.mkdir()
+    for before, now in (("-2", "true"), ("-shares", "false")):
+        cut_at_half(cases.root / f"muon{before}", root / before[1:])
+        argv = cases.argv("muon", 2)
+        argv = [*argv[:4], str(root / before[1:]), *argv[5:], "--resume", "--train.shard", now]
+        commands[before[1:]] = argv
+    (root / "commands.json").write_text(json.dumps(commands))
+    torchrun(str(REPO / "tests" / "commands_in_turn.py"), str(root))
+    for name in commands:
+        said = (json.loads((root / f"{name}.{rank}.json").read_text()) for rank in (0, 1))
+        assert [(status, "arning" in err) for status, _, err in said] == [(0, False)] * 2
+        torch.testing.assert_close(
+            losses(root / name), losses(cases.in_two("muon")), rtol=2e-3, atol=2e-4
+        )
 
 
 def test_workers_end_with_torchrun(cases, tmp_path):

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import time
 from dataclasses import replace
@@ -15,6 +16,7 @@ from gpt2v.config.loop import GroupConfig
 from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.peak import matmul_peak
 from gpt2v.run_layout import checkpoints_of
+from gpt2v.storage.manifest import MANIFEST, write_manifest
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
 from gpt2v.train.stages import Stage
@@ -142,6 +144,42 @@ def test_other_data_are_refused(tmp_path):
     task = replace(toy_task(), data_hash="other")
     with pytest.raises(UserError, match="other data"):
         fit(task, config(), STEPS, tmp_path / "r", "test")
+
+
+def cut_and_resumed(path, old=False, **changes):
+    """Train in one part and, from step 6 on, in two; `old`: as before the number was saved."""
+    run_until(path, 7)
+    if old:
+        newest = checkpoints.newest_whole(path)
+        state = json.loads((newest / checkpoints.TRAINER).read_text())
+        del state["parts"]
+        (newest / checkpoints.TRAINER).write_text(json.dumps(state))
+        (newest / MANIFEST).unlink()
+        write_manifest(newest)
+    task = replace(toy_task(dropout=0.3), **changes)
+    fit(task, config(accumulate=2), STEPS, path, "test")
+    return checkpoints.load(checkpoints.newest_whole(path))[0]
+
+
+def test_another_number_of_parts_is_said(tmp_path, capsys):
+    assert cut_and_resumed(tmp_path / "r").parts == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"gpt2v: .*step-000006: its steps cut a batch into 1 parts \(processes times "
+        r"train\.accumulate\), not 2 as now; from here on .*",
+        line,
+    )
+
+
+def test_another_number_of_parts_is_refused_if_the_loss_depends_on_it(tmp_path):
+    with pytest.raises(UserError, match=r"1 parts .*, not 2 as now, which changes the loss"):
+        cut_and_resumed(tmp_path / "r", depends_on_parts=True)
+    assert checkpoints.newest_whole(tmp_path / "r").name == "step-000006"
+
+
+def test_a_checkpoint_without_the_number_of_parts_is_resumed(tmp_path, capsys):
+    assert cut_and_resumed(tmp_path / "r", old=True, depends_on_parts=True).parts == 2
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

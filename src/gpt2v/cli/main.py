@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Sequence
 
 from gpt2v import __version__
@@ -21,7 +22,7 @@ from gpt2v.cli.overrides import Parser, overrides_of, take_fields, take_imports,
 from gpt2v.errors import Stopped, UserError
 from gpt2v.hardware.memory import keep_freed_memory
 from gpt2v.messages import say
-from gpt2v.stopping import end_at_once, signals_as_exceptions
+from gpt2v.stopping import TORCHRUN, end_at_once, signals_as_exceptions
 from gpt2v.storage.files import reason
 
 # What a disk or a network folder answers when it cannot be written.
@@ -30,6 +31,7 @@ _CANNOT_WRITE = {
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ENAMETOOLONG")
     if hasattr(errno, name)  # Windows lacks some
 }
+_HEAD_START = 3.0  # seconds
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -122,9 +124,19 @@ def _drop_output() -> None:
 
 
 def _say(text: str) -> None:
-    """Print a line on stderr, in only one of several processes."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        say(text)
+    """Print a line on stderr, in only one of several processes.
+
+    torchrun ends all processes when one has ended. So the others let the first one say what they
+    would say; if it does not end, the mistake is theirs alone.
+    """
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        if TORCHRUN not in os.environ:
+            return
+        try:
+            time.sleep(_HEAD_START)
+        except (Stopped, KeyboardInterrupt):
+            return
+    say(text)
 
 
 def _parser() -> Parser:

@@ -21,6 +21,8 @@ class Config(BaseModel):
         elsewhere: keys that do not belong here but that a user may try, with the reason or what to
             do instead; for error messages.
         unhashed: fields that hashes leave out, because they are only names in logs.
+        changeable: fields that may differ when a run is resumed, because results do not depend on
+            them.
         only_default: dotted keys of fields that can have only their default here, as those below
             them, with `*` for numbers of lists; `--help` leaves them out.
         filled_later: whether what a user does not give is taken from elsewhere, not the default.
@@ -29,6 +31,7 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
     elsewhere: ClassVar[Mapping[str, str]] = {}
     unhashed: ClassVar[tuple[str, ...]] = ()
+    changeable: ClassVar[tuple[str, ...]] = ()
     only_default: ClassVar[tuple[str, ...]] = ()
     filled_later: ClassVar[bool] = False
 

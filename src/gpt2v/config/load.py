@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from gpt2v.config.base import Config
+from gpt2v.config.effect import has_default
 from gpt2v.config.mistakes import first_mistake, impossible_value
 from gpt2v.config.origins import told, with_origin
 from gpt2v.config.yaml12 import dump_yaml, read_yaml
@@ -148,20 +149,34 @@ def dump(config: Config) -> str:
 
 
 def difference(path: Path, config: Config) -> str:
-    """The first difference between a configuration file and `config`; empty if there is none."""
+    """The first difference between a configuration file and `config`; empty if there is none.
+
+    A field that the file lacks, because it is newer, had its default.
+    """
     try:
         written = read_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError):
         return "cannot be read"
-    return _differs(written, config.model_dump(), "")
+    return _differs(written, config.model_dump(), config, "")
 
 
-def _differs(one: Any, other: Any, key: str) -> str:
+def _differs(one: Any, other: Any, now: object, key: str) -> str:
+    """The first difference of written values from those that `now` has, `other` in plain form."""
     if isinstance(one, dict) and isinstance(other, dict):
-        pairs = [(name, one.get(name), other.get(name)) for name in {**one, **other}]
+        names = {**one, **other}
+        if isinstance(now, Config):
+            new = {name for name in other if name not in one and has_default(now, name)}
+            names = {name: None for name in names if name not in new | {*now.changeable}}
+            now = dict(now)
+        inner = now if isinstance(now, dict) else {}
+        parts = [(str(name), one.get(name), other.get(name), inner.get(name)) for name in names]
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(one, other, strict=True))]
+        items = now if isinstance(now, list | tuple) else other
+        numbers = map(str, range(len(one)))
+        parts = list(zip(numbers, one, other, items, strict=True))
     else:
         return "" if one == other else f"{key}: {shown(one)} there, {shown(other)} now"
-    differences = (_differs(a, b, f"{key}.{name}" if key else name) for name, a, b in pairs)
+    differences = (
+        _differs(a, b, inside, f"{key}.{name}" if key else name) for name, a, b, inside in parts
+    )
     return next(filter(None, differences), "")

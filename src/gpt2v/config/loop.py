@@ -1,7 +1,7 @@
 """Settings of the training loop: parameter groups, schedule, logs and checkpoints."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -66,6 +66,8 @@ def _by_name(groups: Any) -> Any:
 class TrainConfig(EffectConfig):
     """Settings of the training loop."""
 
+    changeable: ClassVar[tuple[str, ...]] = ("shard",)
+
     seed: int = Field(0, ge=0, description="seed of random weights and dropout")
     groups: _Groups = Field(
         [], description="parameter groups; for each parameter the first match is used"
@@ -107,6 +109,11 @@ class TrainConfig(EffectConfig):
         description="fp32 products in TF32 on cards that have it: faster, with 10 bits of mantissa",
     )
     compile: bool = Field(False, description="use torch.compile; if it fails, train without")
+    shard: bool = Field(
+        False,
+        description="with several processes: cut weights, gradients and optimizer state into a "
+        "share for each (FSDP2), for models too large for one card",
+    )
     log_every: int = Field(10, ge=1, le=MOST, description="steps between lines of metrics.jsonl")
     eval_every: int = Field(
         0, ge=0, le=MOST, description="steps between validations; 0: only at the end"

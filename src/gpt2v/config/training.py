@@ -134,7 +134,11 @@ class GenerateConfig(Config):
 class EncoderConfig(Config):
     """`gpt2v encoder train`: contrastive pre-training of a CLIP on captioned scenes."""
 
-    only_default: ClassVar[tuple[str, ...]] = ("train.stage_groups", "train.eval_windows")
+    only_default: ClassVar[tuple[str, ...]] = (
+        "train.stage_groups",
+        "train.eval_windows",
+        "train.shard",
+    )
 
     tiles: TilesConfig = TilesConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
@@ -173,6 +177,7 @@ class EncoderConfig(Config):
     def _is_used(self) -> Self:
         check_rates(self.train)
         refuse_unused(self.train, ("eval_windows",), "the encoder reads no text", "train.")
+        refuse_unused(self.train, ("shard",), "an encoder is never sharded", "train.")
         if not (self.global_weight or self.region_weight or self.patch_weight):
             raise ValueError(
                 "global_weight, region_weight, patch_weight: one must be above 0, or nothing trains"

@@ -1,11 +1,12 @@
 """Training on a stream of grids (with or without pictures) and plain text."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from gpt2v import runs
@@ -22,6 +23,7 @@ from gpt2v.model.packed import Reader, answer_loss
 from gpt2v.train.checkpoints import best_step
 from gpt2v.train.distributed import from_rank_0, rank, world_size
 from gpt2v.train.loop import fit
+from gpt2v.train.sharding import check_sharding
 from gpt2v.train.stages import Stage, trained
 from gpt2v.train.task import Task
 from gpt2v.trained.record import TrainedOn
@@ -39,6 +41,9 @@ class Prepared:
         stream: the training data.
         record: what the model will have been trained on, for its checkpoints.
         stages: of the training loop.
+        begin: called by all processes when the steps from the first number to the one before the
+            second begin; which parameters train is decided then.
+        layers: of the vision tower, if it trains.
     """
 
     kind: str
@@ -48,6 +53,8 @@ class Prepared:
     stream: Stream
     record: TrainedOn
     stages: list[Stage]
+    begin: Callable[[int, int], None] = lambda start, end: None
+    layers: tuple[nn.Module, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write the files of a checkpoint that the optimizer does not need."""
@@ -67,8 +74,10 @@ def prepared(
     """See `Prepared`.
 
     Raises:
-        UserError: the groups of a stage do not fit the model.
+        UserError: the groups of a stage do not fit the model, or it cannot be sharded here.
     """
+    if config.train.shard:
+        check_sharding(model.device)
     stages = stage_plan(config)
     trained(model, stages)
     return Prepared(kind, model, tokenizer, reader, stream, record, stages)
@@ -110,6 +119,8 @@ def fit_stream(ready: Prepared, config: LMConfig | MMConfig, run: Path, started:
         prepare=reader.prepare,
         flops=lambda batch: stream_flops(reader, batch),
         compiled=tuple(reader.lm.transformer.h),
+        sharded=(*reader.lm.transformer.h[:-1], *ready.layers),  # parts of the last are read
+        begin=ready.begin,
         data_hash=stream.data_hash,
         unused=model is not reader.lm,  # text does not use a GPT-2v's vision tower
     )

@@ -43,8 +43,7 @@ def slice_of_batch(size: int, step: int, part: int, parts: int) -> rng.Ints:
     """
     if parts > size:
         raise UserError(
-            f"data: a batch of {size} cannot be cut into {parts} parts (processes times "
-            "train.accumulate)"
+            f"a batch of {size} cannot be cut into {parts} parts (processes times train.accumulate)"
         )
     start = step * size
     return np.arange(start + part * size // parts, start + (part + 1) * size // parts)
@@ -93,6 +92,13 @@ class Stream:
         modalities = ", ".join(dict.fromkeys(spec.shown_as for spec in mix))
         sizes = [spec.size for spec in mix if isinstance(spec, GridConfig)]
         return modalities + (f": {', '.join(dict.fromkeys(sizes))}" if sizes else "")
+
+    def shows_pictures(self, start: int, end: int) -> bool:
+        """Whether the steps from `start` to `end` - 1, or the validation, show pictures."""
+        stages = self.config.stages
+        shown = [*stages[self._stage(start) : self._stage(end - 1) + 1], stages[-1]]
+        specs = [spec for stage in shown for spec in stage.mix]
+        return any(isinstance(spec, GridConfig) and spec.modality != "text" for spec in specs)
 
     def batch(self, step: int, part: int = 0, parts: int = 1) -> Batch | TextBatch:
         """Slice `part` of the `parts` slices of this step's batch; default: the whole batch."""
@@ -154,9 +160,10 @@ class Stream:
                 held-out wordings; or a batch is smaller than the number of its slices.
         """
         for key, spec in self.config.specs:
-            with within(key):
-                windows = spec.windows if isinstance(spec, CorpusConfig) else None
+            windows = spec.windows if isinstance(spec, CorpusConfig) else None
+            with within(f"{key}windows: " if windows else "data.batch_size: "):
                 slice_of_batch(windows or self.config.batch_size, 0, 0, parts)
+            with within(key):
                 if isinstance(spec, CorpusConfig):
                     if spec.context > n_positions:
                         raise UserError(

@@ -21,7 +21,7 @@ from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts
 from gpt2v.encoder_train.zero_shot import scoring_grid, zero_shot_accuracy
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, within
 from gpt2v.hardware.device import hardware_facts, place, to_device
 from gpt2v.model import clip as clips
 from gpt2v.model.files import load_weights, save_pretrained
@@ -72,6 +72,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         flops=lambda scenes: vision_flops(clip.vision_model, len(scenes.captions)),
         compiled=(clip.vision_model,),
         data_hash=hashed,
+        depends_on_parts=True,  # each slice is a contrastive batch of its own
         unused=True,  # e.g. in scenes without objects, or if a term has weight 0
     )
     fit(training, config.train, config.steps, run, "encoder")
@@ -101,7 +102,8 @@ def prepare_encoder(config: EncoderConfig, bank: TileBank) -> tuple[CLIPModel, T
     check_loggers(config.train)
     # raises UserError if tiles do not fit the pictures
     scoring_grid(bank, PictureGeometry(config.vision.image_size, config.vision.patch_size))
-    slice_of_batch(config.batch_size, 0, 0, world_size() * config.train.accumulate)
+    with within("batch_size: "):
+        slice_of_batch(config.batch_size, 0, 0, world_size() * config.train.accumulate)
     tokenizer = build_tokenizer(config.tokenizer, grid_texts(bank))
     _check_captions(config, bank, tokenizer)
     torch.manual_seed(config.train.seed)

@@ -90,52 +90,64 @@ def picture_source(
 
 
 class CachedPatches(ProjectedPatches):
-    """The tower while it trains, its cached features while it does not; decided at every batch.
+    """The tower while it trains, its cached features while it does not.
+
+    A cache is opened, or made, only when a stage begins (`begin`), which all processes do together:
+    later one of them may be alone, e.g. when it validates. The weights of a frozen tower are those
+    of the stage's begin until its end, but for averages of them that are put in their place.
 
     Args:
         open_store: called with whether the tower trains: once with true, and with false whenever a
             frozen tower has new weights.
+        may_train: whether the tower trains in any stage; else its weights are always the same.
     """
 
-    def __init__(self, model: GPT2vModel, open_store: _OpenStore) -> None:
+    def __init__(self, model: GPT2vModel, open_store: _OpenStore, may_train: bool = True) -> None:
         super().__init__(model)
         self._live = self._frozen = ProjectedPatches(model)
         self._last: ProjectedPatches | None = None  # the source of the last batch
         self._open_store = open_store
-        self._parameters = list(model.vision_tower.parameters())
+        self._may_train = may_train
         self._weights: list[tuple[int, int]] | None = None  # the weights that `_frozen` belongs to
         self._has_trained = False
 
+    def begin(self) -> None:
+        """Get ready for a stage that shows pictures, with the parameters that train in it."""
+        if self._trains():
+            if not self._has_trained:
+                self._has_trained = True
+                self._open_store(True)  # prints why there is no cache
+        elif self._weights != self._now():
+            store = self._open_store(False)
+            self._frozen = self._live if store is None else StoredPatches(self.model, store)
+            self._weights = self._now()
+
     def features(self, pictures: Pictures) -> Tensor:
         """Features of the pictures: (P, N, D), or (P, N + 1, D) with the class token."""
-        self._last = self._now()
+        self._last = self._current()
         return self._last.features(pictures)
-
-    def n_seen(self, pictures: Pictures) -> int:
-        """Number of pictures that the vision tower runs on."""
-        return self._now().n_seen(pictures)
 
     def prepare(self, pictures: Pictures) -> None:
         """Draw the pixels that the source of the last batch would need of these pictures."""
         if self._last is not None:
             self._last.prepare(pictures)
 
-    def _now(self) -> ProjectedPatches:
+    def n_seen(self, pictures: Pictures) -> int:
+        """Number of pictures that the vision tower runs on."""
+        return self._current().n_seen(pictures)
+
+    def _current(self) -> ProjectedPatches:
         """The source to use for the current batch."""
-        if any(p.requires_grad for p in self._parameters):
-            if not self._has_trained:
-                self._has_trained = True
-                self._open_store(True)  # prints why there is no cache
-            return self._live
-        weights = [(p.data_ptr(), p._version) for p in self._parameters]  # changes with the weights
-        if weights == self._weights:
-            return self._frozen
-        if self._weights is not None and not self.model.training:
-            return self._live  # the averages of the weights are validated
-        store = self._open_store(False)
-        self._frozen = self._live if store is None else StoredPatches(self.model, store)
-        self._weights = weights
-        return self._frozen
+        is_kept = not self._trains() and self._weights == self._now()
+        return self._frozen if is_kept else self._live
+
+    def _trains(self) -> bool:
+        return any(p.requires_grad for p in self.model.vision_tower.parameters())
+
+    def _now(self) -> list[tuple[int, int]]:
+        """Other values than before, if the tower has other weights than before."""
+        parameters = self.model.vision_tower.parameters() if self._may_train else ()
+        return [(p.data_ptr(), p._version) for p in parameters]
 
 
 def training_source(
@@ -185,7 +197,10 @@ def training_source(
 
     if mode == "require":  # now, not in the stage that needs it
         rank_0_first(lambda: open_store(trains))
-    return CachedPatches(model, lambda trains: rank_0_first(lambda: open_store(trains)))
+    if trains and config.train.shard:  # the weights of a sharded tower are nowhere for a cache
+        open_store(True)  # prints why there is no cache
+        return ProjectedPatches(model)
+    return CachedPatches(model, lambda trains: rank_0_first(lambda: open_store(trains)), trains)
 
 
 def _shown(data: DataConfig) -> list[tuple[str, GridConfig]]:

@@ -37,6 +37,7 @@ from gpt2v.storage.cache import cache_folder, open_or_make
 from gpt2v.storage.files import write_json, writing
 from gpt2v.storage.folders import whole_directory
 from gpt2v.storage.manifest import damaged, sha256
+from gpt2v.train.distributed import rank
 from gpt2v.train.finite import OVERFLOW, check_finite
 
 Listing = Callable[[], Iterator[Pictures]]  # yields pictures in parts; called twice
@@ -147,7 +148,7 @@ def open_features(
         fault = verify(folder, origin)
         if fault is not None:
             raise UserError(f"features: {folder}: {fault}")
-        if not made:
+        if not made and rank() == 0:
             print(f"features: {origin}, from {folder}", flush=True)
         return _open(folder, origin)
 

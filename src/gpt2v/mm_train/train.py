@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+from torch import nn
 from transformers import PreTrainedConfig
 
 from gpt2v.config.choice import choose
@@ -19,7 +20,7 @@ from gpt2v.data.text_pieces import IMAGE, PieceTable, special_id
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
-from gpt2v.features.sources import training_source
+from gpt2v.features.sources import CachedPatches, training_source
 from gpt2v.hardware.device import place
 from gpt2v.model.encoders import encoder_config, family_of, load_encoder, new_encoder
 from gpt2v.model.found import find_checkpoint
@@ -78,13 +79,25 @@ def prepare_mm(config: MMConfig, bank: TileBank | None = None) -> Prepared:
     check_stream(stream, model.config.text_config.n_positions, config)
     corpora = rank_0_first(lambda: open_corpora(config.data, tokenizer))
     stream = replace(stream, corpora=corpora)
+    trains = any(name.startswith("vision_tower") for name in trained(model, stage_plan(config)))
     if type(source) is ProjectedPatches:
-        trains = any(name.startswith("vision_tower") for name in trained(model, stage_plan(config)))
         source = training_source(model, stream, config, trains)
     reader = Reader(model.language_model, table.image_id, source)
     own = record_of(bank, config.data.grids, config.data.has_pictures)
     record = own.after(*records.values())
-    return prepared("mm", model, tokenizer, reader, stream, record, config)
+    ready = prepared("mm", model, tokenizer, reader, stream, record, config)
+    if trains:
+        lists = [m for m in model.vision_tower.modules() if isinstance(m, nn.ModuleList)]
+        ready = replace(ready, layers=tuple(layer for layers in lists for layer in layers))
+    if not isinstance(source, CachedPatches):
+        return ready
+    patches = source
+
+    def begin(start: int, end: int) -> None:
+        if stream.shows_pictures(start, end):
+            patches.begin()
+
+    return replace(ready, begin=begin)
 
 
 def settled_mm(config: MMConfig) -> MMConfig:

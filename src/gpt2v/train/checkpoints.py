@@ -35,6 +35,7 @@ class TrainerState:
     merit: float | None = None  # of this step's weights, if they were validated; higher is better
     data_hash: str = ""
     loss_scale: ScaleState | None = None  # of a training in fp16
+    parts: int | None = None  # slices of each batch: processes times micro-batches; None: not known
 
 
 def folder_of(run: Path) -> Path:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from gpt2v.train.sharding import local, shared_as
+
 
 class Averages:
     """After every step, average <- decay * average + (1 - decay) * weight, for each parameter.
@@ -21,13 +23,13 @@ class Averages:
     def __init__(self, model: nn.Module, decay: float, names: Collection[str]) -> None:
         self.decay = decay
         self._named = {n: p for n, p in model.named_parameters() if n in names}
-        self._averages = {n: p.detach().clone() for n, p in self._named.items()}
+        self._averages = {n: local(p.detach()).clone() for n, p in self._named.items()}
 
     @torch.no_grad()
     def update(self, steps: int) -> None:
         """Update the averages with the weights after `steps` steps."""
         decay = min(self.decay, (1 + steps) / (10 + steps))
-        weights = [p.detach() for p in self._named.values()]
+        weights = [local(p.detach()) for p in self._named.values()]
         torch._foreach_lerp_(list(self._averages.values()), weights, 1 - decay)
 
     @contextmanager
@@ -42,7 +44,13 @@ class Averages:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, p in self._named.items():
-            p.data, self._averages[name] = self._averages[name], p.data
+            average = self._averages[name]
+            if local(p) is p:
+                p.data, self._averages[name] = average, p.data
+            else:  # the memory of a share is that of its module, too
+                weight = local(p).clone()
+                local(p).copy_(average)
+                average.copy_(weight)
 
     def finish(self) -> None:
         """Put the averages into the model permanently."""
@@ -56,5 +64,5 @@ class Averages:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Resume from a checkpoint: the model holds its averages now, `state` its `raw_tensors`."""
         for name, p in self._named.items():
-            self._averages[name].copy_(p)
-            p.copy_(state[f"raw/{name}"])
+            self._averages[name].copy_(local(p))
+            local(p).copy_(local(shared_as(state[f"raw/{name}"], p)))

@@ -10,8 +10,8 @@ import hashlib
 import math
 import signal
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Generic, NoReturn
@@ -25,18 +25,28 @@ from gpt2v.hardware.compilation import compile_modules, failed
 from gpt2v.hardware.device import computes_alone
 from gpt2v.hardware.memory import enough_memory
 from gpt2v.hardware.precision import DTYPES, autocast, tf32_products, usable_precision
+from gpt2v.messages import say
 from gpt2v.progress import Reporter, progress
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.stopping import StopRequest, stop_signals
 from gpt2v.train import checkpoints
 from gpt2v.train.ahead import Ahead
 from gpt2v.train.checkpoints import TrainerState
-from gpt2v.train.distributed import from_rank_0, parallel, rank, sums, world_size
+from gpt2v.train.distributed import (
+    Losses,
+    all_agree,
+    from_rank_0,
+    parallel,
+    rank,
+    sums,
+    world_size,
+)
 from gpt2v.train.ema import Averages
 from gpt2v.train.finite import check_finite
 from gpt2v.train.loss_scale import LossScale
 from gpt2v.train.metrics import Metrics
 from gpt2v.train.optim import Optimizers
+from gpt2v.train.sharding import collected, exchanging, free, local, shard, whole_on_rank_0
 from gpt2v.train.stages import Stage, remaining, stages_of, trained
 from gpt2v.train.task import BatchT, Task
 from gpt2v.train.throughput import Meter
@@ -84,7 +94,7 @@ def _fit(
                 for step in range(training.state.step, stage.end):
                     with enough_memory(f"{label}: at step {step}", training.memory_advice):
                         _one_step(training, step, request, report)
-            if training.sums([request.signum])[0]:  # it has come in the last step
+            if sums([request.signum])[0]:  # it has come in the last step
                 _stop(training, request)
         if training.averages:  # the caller gets the weights that were validated
             training.averages.finish()
@@ -106,7 +116,7 @@ def _one_step(
     """One step, then validation and a checkpoint if they are due; or stop, if a signal came."""
     config = training.config
     parts = training.batches.take(step)
-    count, signum = training.sums([sum(b.n_supervised for b in parts), request.signum])
+    count, signum = sums([sum(b.n_supervised for b in parts), request.signum])
     if signum:
         _stop(training, request)
     loss = training.step(step, parts, count)
@@ -130,15 +140,19 @@ class _Training(Generic[BatchT]):
     ) -> None:
         self.task, self.config, self.stages, self.run, self.label = task, config, stages, run, label
         self.device = next(task.model.parameters()).device
-        names = trained(task.model, stages)
-        self.averages = Averages(task.model, config.ema, names) if config.ema else None
-        self.state = TrainerState(data_hash=task.data_hash)
+        self._parts = world_size() * config.accumulate
+        self.state = TrainerState(data_hash=task.data_hash, parts=self._parts)
         self._saved = -1  # step of the last checkpoint
         self._at_once = 0  # samples in the largest part of the last batch
         self._restored: dict[str, Tensor] = {}  # optimizer state, until the first stage begins
         self._restore()
         self.precision = usable_precision(config.precision, self.device)
         self._scale = LossScale(self.precision == "fp16", self.state.loss_scale)
+        names = trained(task.model, stages)
+        self._sharded = self._shard(names) if config.shard else None
+        self.averages = Averages(task.model, config.ema, names) if config.ema else None
+        if self.averages and self._restored:
+            self.averages.restore(self._restored)
         self._metrics = Metrics(run, config, self.state.step) if rank() == 0 else None
         self._meter = Meter(self.device, DTYPES[self.precision], world_size())
         self.batches = Ahead(self._draw, stages[-1].end, threads=computes_alone(self.device))
@@ -159,10 +173,16 @@ class _Training(Generic[BatchT]):
         if self.state.step > stage.start:  # else the restored state is that of the stage before
             self.optimizers.load_state_tensors(self._restored)
         self._restored = {}
-        self._loss = parallel(self.task.model, self.task.loss, self.task.unused)
+        self._loss = self._sharded or parallel(self.task.model, self.task.loss, self.task.unused)
         if rank() == 0:
             title = f"{self.label}: {stage.heading(self.state.step)}"
             print(title, *self.optimizers.describe(), sep="\n", flush=True)
+        self.task.begin(stage.start, stage.end)
+
+    def _shard(self, names: set[str]) -> nn.Module:
+        """The model and its loss, sharded; `names` are those of what trains."""
+        losses = Losses(self.task.model, self.task.loss)
+        return shard(losses, self.task.sharded, {f"model.{name}" for name in names})
 
     def bar(self) -> AbstractContextManager[Reporter]:
         """The progress display of the stage."""
@@ -175,10 +195,6 @@ class _Training(Generic[BatchT]):
         self.batches.close()
         if self._metrics:
             self._metrics.close()
-
-    def sums(self, values: list[float]) -> list[float]:
-        """Sum each value over all processes."""
-        return sums(values, self.device)
 
     def memory_advice(self) -> str:
         """What to change if memory is too small."""
@@ -206,7 +222,7 @@ class _Training(Generic[BatchT]):
         # A card is waited for here and nowhere else in the step.
         own, *values = torch.stack([total, *(n.to(total) for n in norm_tensors.values())]).tolist()
         norms = dict(zip(norm_tensors, values, strict=True))
-        tokens, samples, flops, summed = self.sums(
+        tokens, samples, flops, summed = sums(
             [
                 sum(part.n_tokens for part in parts),
                 sum(len(part.index) for part in parts),
@@ -258,24 +274,33 @@ class _Training(Generic[BatchT]):
         return total
 
     def _backward(self, part: BatchT, count: float, is_last: bool) -> Tensor:
-        waits = not is_last and world_size() > 1  # only the last part exchanges gradients
-        with self._loss.no_sync() if waits else nullcontext():  # type: ignore[operator]
+        with exchanging(self._loss, is_last):  # only the last part exchanges gradients
             with autocast(self.precision, self.device):
                 total: Tensor = self._loss(part)
             if total.requires_grad:  # false if the batch uses frozen parameters only
                 scale = self._scale.factor * world_size() / count
                 (total * scale).backward()  # type: ignore[no-untyped-call]
+            elif self._sharded:
+                free(self._sharded)
         return total.detach()
 
-    def _final_weights(self) -> AbstractContextManager[None]:
-        """The model holds what is validated and saved: the averages, if there are any."""
-        return self.averages.in_place() if self.averages else nullcontext()
+    @contextmanager
+    def _final_weights(self, device: torch.device) -> Iterator[None]:
+        """The model holds what is validated and saved: the averages, if there are any.
+
+        Args:
+            device: where a sharded model is whole on rank 0.
+        """
+        averages = self.averages.in_place() if self.averages else nullcontext()
+        with averages, whole_on_rank_0(self.task.model, device):
+            yield
 
     def _check_weights(self) -> None:
         """The loss shows weights that are not finite only at the next step, after saving them."""
         advice = f"lower the learning rates in {self.stage.key}"
         where = f"{self.label}: after step {self.state.step}"
-        check_finite(dict(self.task.model.named_parameters()), where, advice)
+        weights = {name: local(p) for name, p in self.task.model.named_parameters()}
+        all_agree(lambda: check_finite(weights, where, advice))
 
     def _log(self, **values: object) -> None:
         if self._metrics:
@@ -287,7 +312,8 @@ class _Training(Generic[BatchT]):
         self._check_weights()
         begin = time.perf_counter()
         self.task.model.eval()
-        with torch.no_grad(), autocast(self.precision, self.device), self._final_weights():
+        final = self._final_weights(self.device)
+        with torch.no_grad(), autocast(self.precision, self.device), final:
             scores = from_rank_0(self._scores)
         self.task.model.train()
         self.state = replace(self.state, validation=scores, merit=self.task.merit(scores))
@@ -307,19 +333,32 @@ class _Training(Generic[BatchT]):
         self._check_weights()
         begin = time.perf_counter()
 
-        def write() -> None:
-            tensors = self.optimizers.state_tensors()
-            if self.averages:
-                tensors |= self.averages.raw_tensors()
-            ends = [stage.end for stage in self.stages]
-            with self._final_weights():
-                checkpoints.save(
-                    self.run, self.state, self.task.save, tensors, self.config.keep, ends
+        tensors = self.optimizers.state_tensors()
+        if self.averages:
+            tensors |= self.averages.raw_tensors()
+        ends = [stage.end for stage in self.stages]
+        whole = collected(tensors)
+        with self._final_weights(torch.device("cpu")):
+            from_rank_0(
+                lambda: checkpoints.save(
+                    self.run, self.state, self.task.save, whole, self.config.keep, ends
                 )
-
-        from_rank_0(write)
+            )
         self._saved = self.state.step
         self._meter.pause(time.perf_counter() - begin)
+
+    def _check_parts(self, path: Path) -> None:
+        """What changes with the number of parts of a batch is refused, or said."""
+        if self.state.parts in (None, self._parts):
+            return
+        change = (
+            f"{path}: its steps cut a batch into {self.state.parts} parts (processes times "
+            f"train.accumulate), not {self._parts} as now"
+        )
+        if self.task.depends_on_parts:
+            raise UserError(f"{change}, which changes the loss; use as many processes as before")
+        if rank() == 0:
+            say(f"{change}; from here on dropout draws other masks, and sums are rounded otherwise")
 
     def _restore(self) -> None:
         """Restore everything from the newest undamaged checkpoint."""
@@ -330,7 +369,7 @@ class _Training(Generic[BatchT]):
         self.state, self._restored = checkpoints.load(path)
         if self.state.data_hash != self.task.data_hash:
             raise UserError(f"{path}: was trained on other data (tiles or corpora have changed)")
+        self._check_parts(path)
+        self.state = replace(self.state, parts=self._parts)
         self.task.load(path)
-        if self.averages:
-            self.averages.restore(self._restored)
         self._saved = self.state.step

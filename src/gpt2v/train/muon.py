@@ -6,6 +6,8 @@ units. It also scales by rows / columns, which are swapped in GPT-2's transposed
 iteration runs in fp32 where bf16 is slow, a matrix is always (outputs, inputs) however it is
 stored, and the fused `c_attn` is orthogonalised as three matrices (queries, keys and values).
 Matrices of equal shape are stacked and iterated together.
+
+Of sharded parameters each process gathers the whole matrices, iterates them, and updates its share.
 """
 
 from collections import defaultdict
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from gpt2v.hardware.precision import iteration_dtype
+from gpt2v.train.sharding import local, shared_as, whole, with_share
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic iteration of the source above
 _STEPS = 5
@@ -66,24 +69,33 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """One update, whose root mean square is lr / sqrt(inputs)."""
         for group in self.param_groups:
-            stacks: dict[torch.Size, list[tuple[nn.Parameter, int, Tensor]]] = defaultdict(list)
+            directions: dict[nn.Parameter, Tensor] = {}
+            scales: dict[nn.Parameter, float] = {}
+            stacks: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is None:
                     continue
                 if "momentum_buffer" not in self.state[p]:
                     self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-                buffer = self.state[p]["momentum_buffer"]
-                buffer.lerp_(p.grad, 1 - group["momentum"])
-                nesterov = p.grad.lerp(buffer, group["momentum"])
-                for i, part in enumerate(self._parts(p, nesterov)):
-                    stacks[part.shape].append((p, i, part))
+                buffer, grad = local(self.state[p]["momentum_buffer"]), local(p.grad)
+                buffer.lerp_(grad, 1 - group["momentum"])
+                nesterov = grad.lerp(buffer, group["momentum"])
+                if nesterov.shape != p.shape:  # only whole matrices can be orthogonalised
+                    nesterov = whole(with_share(p, nesterov))
+                directions[p] = nesterov
+                for part in self._parts(p, nesterov):
+                    stacks[part.shape].append((p, part))
             for shape, entries in stacks.items():
-                updates = orthogonalise(torch.stack([part for _, _, part in entries]))
+                updates = orthogonalise(torch.stack([part for _, part in entries]))
                 scale = max(1.0, shape[0] / shape[1]) ** 0.5
-                for (p, i, _), update in zip(entries, updates, strict=True):
-                    weight = self._parts(p, p.data)[i]
-                    weight.mul_(1 - group["lr"] * group["weight_decay"])
-                    weight.add_(update, alpha=-group["lr"] * scale)
+                for (p, part), update in zip(entries, updates, strict=True):
+                    part.copy_(update)
+                    scales[p] = scale
+            for p, direction in directions.items():
+                weight = local(p.data)
+                weight.mul_(1 - group["lr"] * group["weight_decay"])
+                share = local(shared_as(direction, p))
+                weight.add_(share, alpha=-group["lr"] * scales[p])
 
     def _parts(self, p: nn.Parameter, values: Tensor) -> tuple[Tensor, ...]:
         """Views of the matrices in `values`, each as (outputs, inputs)."""

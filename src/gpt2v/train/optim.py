@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from gpt2v.config.loop import GroupConfig, Schedule, TrainConfig
 from gpt2v.errors import UserError
 from gpt2v.train.muon import Muon, matrix_layout
+from gpt2v.train.sharding import local, shared_as, total_norms
 
 _ADAMW_SHARE = 0.15  # of a Muon group's rate, for its parameters that AdamW trains
 _DECAY_SHARE = 0.2  # of the steps after warm-up, in the schedule wsd (warmup-stable-decay)
@@ -121,11 +122,13 @@ class Optimizers:
         }
         # The norm of a group without gradients, e.g. of the vision tower on a batch of text.
         zero = torch.zeros((), device=self.groups[0].params[0].device)
-        norms = {
-            name: torch.nn.utils.get_total_norm(tensors) if tensors else zero
-            for name, tensors in grads.items()
-        }
-        total = torch.stack(list(norms.values())).norm()
+        own = [
+            torch.nn.utils.get_total_norm([local(grad) for grad in tensors]) if tensors else zero
+            for tensors in grads.values()
+        ]
+        every = total_norms(torch.stack(own), self.config.shard)
+        norms = dict(zip(grads, every, strict=True))
+        total = every.norm()
         if largest:
             params = [p for g in self.groups if not g.frozen for p in g.params]
             torch.nn.utils.clip_grads_with_norm_(params, largest, total)
@@ -147,7 +150,7 @@ class Optimizers:
             states[name][key] = value
         for name, p, optimizer in self._trained():
             if name in states:
-                optimizer.state[p] = {k: v.to(p.device) for k, v in states[name].items()}
+                optimizer.state[p] = {k: shared_as(v, p) for k, v in states[name].items()}
 
     def _trained(self) -> Iterator[tuple[str, nn.Parameter, torch.optim.Optimizer]]:
         """Every parameter that trains, with its name and its optimizer."""

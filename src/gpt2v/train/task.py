@@ -48,5 +48,8 @@ class Task(Generic[BatchT]):
     prepare: Callable[[BatchT], None] = lambda batch: None
     flops: Callable[[BatchT], float] = lambda batch: 0.0  # of one step on a batch
     compiled: tuple[nn.Module, ...] = ()  # modules for torch.compile
+    sharded: tuple[nn.Module, ...] = ()  # modules for train.shard: only ever called, never read
+    begin: Callable[[int, int], None] = lambda start, end: None  # before the steps of a stage
     data_hash: str = ""
+    depends_on_parts: bool = False  # whether the loss depends on how a batch is cut into slices
     unused: bool = False  # whether some batches give some parameters no gradient
