@@ -33,6 +33,9 @@ _LESS_MEMORY = (
     "processes or --workers"
 )
 
+# What torch says on Linux and macOS, on Windows, and on MPS.
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "MPS backend out of memory")
+
 
 def say_crash(error: BaseException) -> None:
     """Print one line about a crash, and write its file. Raises nothing."""
@@ -82,7 +85,8 @@ def _message(error: BaseException) -> str:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     named = type(error).__name__ == "OutOfMemoryError"  # torch, which need not be imported
-    return named or isinstance(error, MemoryError) or "can't allocate memory" in _message(error)
+    said = any(words in _message(error) for words in _NO_MEMORY)
+    return named or said or isinstance(error, MemoryError)
 
 
 def _frames(error: BaseException) -> Iterator[tuple[str, int]]:
