@@ -77,6 +77,18 @@ def hardware_facts() -> dict[str, Any]:
     return {"device": f"{device}{name}", "threads": torch.get_num_threads()}
 
 
+def has_right_attention(device: str, version: str) -> bool:
+    """Whether torch's fused attention is right there; on MPS it is silently not before torch 2.13.
+
+    With few queries, as when answers are scored. transformers' own `eager` attention is right.
+
+    Args:
+        device: its type.
+        version: of torch, e.g. `2.13.0+cpu`.
+    """
+    return device != "mps" or tuple(map(int, version.split(".")[:2])) >= (2, 13)
+
+
 def place(model: M) -> M:
     """Move the model to the chosen device and return it; on a CPU, attention is written out."""
     device = chosen_device()
@@ -87,6 +99,7 @@ def place(model: M) -> M:
         model.set_attn_implementation(WRITTEN_OUT)
         use_onednn(model)
     else:
-        model.set_attn_implementation("sdpa")
+        fused = has_right_attention(device.type, torch.__version__)
+        model.set_attn_implementation("sdpa" if fused else "eager")
     moved: M = model.to(device)
     return moved
