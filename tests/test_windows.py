@@ -18,7 +18,7 @@ GRID = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
 STEPS = {"batch_size": 4, "stages": [{"steps": 6, "mix": [{"rows": 1, "cols": 2}]}]}
 LM_TRAIN = {**TINY_LM["train"], "save_every": 1, "keep": 1, "log_every": 1}
 FROZEN = [
-    {**group, "lr": 0 * (i == 0) or 0.001} for i, group in enumerate(TINY_MM["train"]["groups"])
+    {**g, "lr": 0 if g["name"] == "vision_tower" else 0.001} for g in TINY_MM["train"]["groups"]
 ]
 SIGBREAK = 27  # the number that it has in `sitecustomize`
 
@@ -51,11 +51,19 @@ def done(tmp_path_factory):
     lm, lm2, mm, ev, llava, pages = (
         str(root / n) for n in ("lm", "lm2", "mm", "ev", "llava", "pages")
     )
+    (root / "text.txt").write_text(
+        "\n<|endoftext|>\n".join(f"cat {i} saw ö. " * 9 for i in range(200))
+    )
+    corpus = {"corpus": str(root / "text.txt"), "context": 16}
     yaml = {
         "lm": {**TINY_LM, "data": STEPS, "train": LM_TRAIN},
         "mm": {**TINY_MM, "lm": lm, "train": {**TINY_MM["train"], "groups": FROZEN}},
         "eval": {**GRID, "n_images": 2, "examples": 1},
         "export": {**GRID, "n_images": 4, "shard_size": 2},
+        "words": {
+            **TINY_LM,
+            "data": {"batch_size": 2, "stages": [{"steps": 2, "mix": [corpus]}]},
+        },
     }
     yaml = {name: str(write_yaml(root / f"{name}.yaml", values)) for name, values in yaml.items()}
     (root / "empty").mkdir()
@@ -77,6 +85,11 @@ def done(tmp_path_factory):
         "replaced": {"argv": [*train, lm2, "--overwrite"]},
         "mm": {"argv": ["mm", "train", yaml["mm"], "--out", mm]},
         "mm again": {"argv": ["mm", "train", yaml["mm"], "--out", mm, "--overwrite"]},
+        "words": {"argv": ["lm", "train", yaml["words"], "--out", str(root / "words")]},
+        "words again": {
+            "argv": ["lm", "train", yaml["words"], "--out", str(root / "words"), "--overwrite"]
+        },
+        "tokens": {"argv": ["data", "tokenize", yaml["words"], "--out", str(root / "tokens")]},
         "eval": {"argv": ["eval", mm, "--suite", yaml["eval"], "--out", ev]},
         "eval again": {"argv": ["eval", mm, "--suite", yaml["eval"], "--out", ev, "--overwrite"]},
         "report": {"argv": ["report", ev, "--out", pages]},

@@ -1,7 +1,7 @@
 """Stopping when a signal asks for it: Ctrl-C, SIGTERM, SIGHUP, and SIGUSR1, which Slurm can send.
 
-On Windows these are Ctrl-C and SIGBREAK: Ctrl-Break, a closed console, the end of a session. There
-SIGTERM from another process ends a process at once; nothing half-written is lost by that, either.
+On Windows these are Ctrl-C and Ctrl-Break (SIGBREAK). There SIGTERM from another process ends this
+one at once, as SIGKILL does elsewhere.
 
 During a command the signals are exceptions, so that every `with` and `finally` cleans up. A
 training finishes its step and saves first. Signals that are ignored when the command starts, such

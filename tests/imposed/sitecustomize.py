@@ -125,4 +125,5 @@ for _module, _names in {
         if hasattr(_module, _name):
             delattr(_module, _name)
 signal.SIGBREAK = signal.SIGPROF  # the name that only Windows has
+warnings.simplefilter("ignore", EncodingWarning)  # of libraries
 warnings.filterwarnings("error", category=EncodingWarning, module=r"gpt2v(\.|$)")
