@@ -358,3 +358,12 @@ def test_a_proxy_is_used(server, tmp_path):
 def test_what_cannot_be_an_id(tries, name):
     with pytest.raises(UserError, match=r"cannot be (loaded|read)|no such run"):
         load_model(name)
+
+
+@pytest.mark.parametrize("path", ["runs\\tiny", "C:\\models\\tiny", "C:/tiny", "\\\\server\\x"])
+def test_paths_of_windows_are_no_ids(tries, path):
+    """Nothing is asked for, nor is the Hub's library imported."""
+    assert hub.looks_local(path)
+    with pytest.raises(hub.HubError, match="cannot be an id there"):
+        hub.model_file(path, "config.json")
+    assert tries == []

@@ -46,7 +46,8 @@ def looks_local(name: str) -> bool:
 
 def _is_no_id(name: str) -> bool:
     """Whether this is surely no id of the Hub, without importing its library."""
-    return name.startswith((".", "/", "~")) or name.count("/") > 1
+    starts_as_path = name.startswith((".", "/", "~")) or name[1:2] == ":"  # C: on Windows
+    return starts_as_path or "\\" in name or name.count("/") > 1
 
 
 def model_file(model: str, file: str) -> Path | None:

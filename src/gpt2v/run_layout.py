@@ -9,6 +9,7 @@ from typing import Any
 
 from gpt2v import __version__
 from gpt2v.extensions import copies
+from gpt2v.storage.disk import remove_file
 from gpt2v.storage.files import write_bytes, write_json
 from gpt2v.storage.folders import remove_directory
 from gpt2v.storage.manifest import MANIFEST, read_manifest
@@ -125,7 +126,7 @@ class RunKind(FolderKind):
         for folder, folders, files in os.walk(path, topdown=False):
             for name in files:
                 if Path(folder, name) not in others:
-                    Path(folder, name).unlink(missing_ok=True)
+                    remove_file(Path(folder, name))
             for one in (Path(folder, name) for name in folders):
                 if not (one.is_symlink() or any(one.iterdir())):
                     one.rmdir()

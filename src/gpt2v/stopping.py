@@ -1,5 +1,8 @@
 """Stopping when a signal asks for it: Ctrl-C, SIGTERM, SIGHUP, and SIGUSR1, which Slurm can send.
 
+On Windows these are Ctrl-C and Ctrl-Break (SIGBREAK). There SIGTERM from another process ends this
+one at once, as SIGKILL does elsewhere.
+
 During a command the signals are exceptions, so that every `with` and `finally` cleans up. A
 training finishes its step and saves first. Signals that are ignored when the command starts, such
 as SIGHUP under nohup, stay ignored.
@@ -20,8 +23,8 @@ from gpt2v.messages import say_from_first
 
 SIGNALS = [
     getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-    if hasattr(signal, name)  # Windows lacks some
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGBREAK")
+    if hasattr(signal, name)  # Windows has only SIGINT, SIGTERM and SIGBREAK
 ]
 TORCHRUN = "TORCHELASTIC_RUN_ID"  # in the environment of the processes that torchrun starts
 _GRACE = 20.0  # seconds to finish a step and to save
@@ -97,7 +100,8 @@ def end_with_torchrun() -> None:
     """End this process, if torchrun started it, when torchrun was killed.
 
     Without it, processes can wait for each other for ever, and hold a run. A training saves first,
-    if it can. Call it first of all: a parent that is gone by then is not known.
+    if it can. Call it first of all: a parent that is gone by then is not known. On Windows, where
+    the number of a parent never changes, this does nothing.
     """
     if TORCHRUN in os.environ:
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()

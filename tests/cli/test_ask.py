@@ -138,3 +138,12 @@ def test_a_terminal_shows_two_pixels_in_each_character(monkeypatch):
         monkeypatch.setenv("COLORTERM", colours)
         monkeypatch.delenv("NO_COLOR", raising=False)
         assert shows_pictures() == shown
+
+
+def test_a_table_in_a_file_as_editors_on_windows_write_it(mm_run, capsys, tmp_path):
+    tables = []
+    for name, content in (("plain", "| bird | cat |\n"), ("bom", "\ufeff| bird | cat |\r\n")):
+        (tmp_path / name).write_bytes(content.encode())
+        argv = [mm_run, "--text", tmp_path / name, "--question", WORDS, "--json"]
+        tables.append(json.loads(printed(capsys, *argv)))
+    assert tables[0] == tables[1]

@@ -1,5 +1,6 @@
 """An error that is no mistake of the user is one line, and a file to mend it by."""
 
+import errno
 import os
 import re
 import signal
@@ -90,6 +91,19 @@ def test_memory_of_a_gpu(cache, words, capsys, monkeypatch):
     assert "gpt2v: out of memory (OutOfMemoryError: CUDA out of memory" in crash(capsys, words)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: can't allocate memory",
+        "[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: not enough memory",
+        "MPS backend out of memory (MPS allocated: 8.00 GB, other allocations: 1.00 GB)",
+    ],
+)
+def test_memory_in_the_words_of_each_system(cache, words, capsys, monkeypatch, message):
+    fail(monkeypatch, RuntimeError(message))
+    assert "gpt2v: out of memory (RuntimeError: " in crash(capsys, words)
+
+
 def test_an_error_that_is_no_exception(cache, words, capsys, monkeypatch):
     """As a panic of a library that is written in Rust."""
 
@@ -162,6 +176,21 @@ def test_a_command_that_is_left_by_exit(cache, words, capsys, monkeypatch, code)
 def test_a_pipe_that_is_not_the_output(cache, words, capsys, monkeypatch):
     fail(monkeypatch, BrokenPipeError(32, "Broken pipe"))
     assert "BrokenPipeError: [Errno 32] Broken pipe; this is" in crash(capsys, words)
+
+
+@pytest.mark.parametrize("is_windows", [True, False])
+def test_a_closed_pipe_of_windows(cache, words, capsys, monkeypatch, is_windows):
+    """It is an invalid argument there, and nowhere else."""
+    fail(monkeypatch, OSError(errno.EINVAL, "Invalid argument"))
+    dropped = []
+    monkeypatch.setattr("gpt2v.cli.main._drop_output", lambda: dropped.append(True))
+    if is_windows:
+        monkeypatch.delattr("select.poll")
+        assert main(words) == 141
+        assert capsys.readouterr().err == ""
+    else:
+        assert "OSError: [Errno 22] Invalid argument; this is a mistake" in crash(capsys, words)
+    assert dropped == [True] * is_windows
 
 
 def test_a_reader_that_has_gone_is_no_error(words, tmp_path):

@@ -2,6 +2,8 @@
 
 import itertools
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -213,3 +215,12 @@ def test_a_file_that_is_there_twice_or_is_elsewhere(tmp_path):
     two.unlink()
     two.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     refused("b.txt: is a pointer of Git LFS", check_different, [one, two])
+
+
+def test_files_without_numbers_are_different(tmp_path, monkeypatch):
+    """As on some file systems of Windows."""
+    files = paths(tmp_path, "a.txt", "b.txt")
+    for file in files:
+        file.write_text("text")
+    monkeypatch.setattr(Path, "stat", lambda path: SimpleNamespace(st_dev=7, st_ino=0))
+    check_different(files)

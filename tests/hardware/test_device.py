@@ -30,6 +30,27 @@ def test_placing_sets_the_attention_of_every_part(gpt2v, monkeypatch, device, ex
     assert {p.device.type for p in model.parameters()} == {device}
 
 
+@pytest.mark.parametrize(
+    ("device", "version", "right"),
+    [
+        ("mps", "2.9.1", False),
+        ("mps", "2.12.1+cpu", False),
+        ("mps", "2.13.0a0+git0123abc", True),
+        ("mps", "3.0", True),
+        ("cuda", "2.9.0+cu128", True),
+        ("cpu", "2.9.0", True),
+    ],
+)
+def test_fused_attention_is_left_out_where_it_is_wrong(gpt2v, monkeypatch, device, version, right):
+    assert devices.has_right_attention(device, version) == right
+    if device == "cpu":
+        return
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(devices, "chosen_device", lambda: torch.device(device))
+    monkeypatch.setattr(type(gpt2v), "to", lambda model, device: model)  # it is not there
+    assert attention(devices.place(copy.deepcopy(gpt2v))) == {"sdpa" if right else "eager"}
+
+
 def test_all_types_of_attention_give_the_same_logits(gpt2v, bank, table):
     model = copy.deepcopy(gpt2v)
     spec = GridConfig(rows=2, cols=2, modality="image")

@@ -57,7 +57,7 @@ def test_a_batch_that_cannot_be_cut_is_refused():
 @pytest.mark.parametrize(
     "exchange",
     [
-        lambda: sums([1.0], torch.device("cpu")),
+        lambda: sums([1.0]),
         lambda: from_rank_0(int),
         lambda: rank_0_first(int),
         lambda: parallel(torch.nn.Linear(1, 1), torch.sum, False)(torch.ones(1)),

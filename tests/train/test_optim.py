@@ -8,7 +8,7 @@ from torch import nn
 
 from gpt2v.config.loop import GroupConfig, TrainConfig
 from gpt2v.errors import UserError
-from gpt2v.train.optim import Optimizers, group_parameters, lr_factor
+from gpt2v.train.optim import Optimizers, _fused_devices, group_parameters, lr_factor
 from helpers import train_config
 
 
@@ -48,6 +48,18 @@ def test_a_parameter_without_a_group_and_a_group_without_parameters_are_refused(
 def test_everything_frozen_is_refused():
     with pytest.raises(UserError, match="every group is frozen"):
         Optimizers(Net(), train_config(groups=[group("all", "", 0)]))
+
+
+@pytest.mark.parametrize(("supported", "fused"), [(["cpu", "cuda"], True), (["cuda"], False)])
+def test_adamw_is_fused_where_torch_has_it(monkeypatch, supported, fused):
+    monkeypatch.setattr("gpt2v.train.optim._fused_devices", lambda: supported)
+    (adamw,) = Optimizers(Net(), train_config()).optimizers
+    assert adamw.defaults["fused"] == fused
+
+
+def test_this_torch_tells_where_it_has_fused_adamw():
+    """A function of torch that is not documented."""
+    assert {"cpu", "cuda", "mps"} <= set(_fused_devices())
 
 
 def step(net, optimizers):

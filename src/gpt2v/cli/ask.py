@@ -125,7 +125,7 @@ def _text(text: str) -> str:
     if "|" in text or "\n" in text or not expanded(text).exists():
         return text
     try:
-        return Path(expanded(text)).read_text(encoding="utf-8")
+        return Path(expanded(text)).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--text: {text}: cannot be read: {reason(error)}") from None
 

@@ -68,6 +68,9 @@ def _run(argv: Sequence[str]) -> int:
         _drop_output()
         return 141
     except OSError as error:
+        if _is_closed_pipe(error):
+            _drop_output()
+            return 141
         if error.errno not in _CANNOT_WRITE:
             say_crash(error)
             return 1
@@ -104,6 +107,12 @@ def _check_folder() -> None:
         os.getcwd()
     except FileNotFoundError:
         raise UserError("the current folder has been removed; change to another one") from None
+
+
+def _is_closed_pipe(error: OSError) -> bool:
+    """Whether it is how Windows says that standard output is a pipe whose reader has closed it."""
+    is_windows = not hasattr(select, "poll")
+    return is_windows and error.errno == errno.EINVAL and error.filename is None
 
 
 def _output_is_read() -> bool:

@@ -140,7 +140,7 @@ def check_different(files: Sequence[Path]) -> None:
         check_here(path)
         stat = path.stat()
         other = seen.setdefault((stat.st_dev, stat.st_ino), path)
-        if other != path:
+        if other != path and stat.st_ino:  # 0: some file systems of Windows have no numbers
             raise UserError(f"{other} and {path} are the same file; remove one")
 
 

@@ -59,12 +59,15 @@ def processes(job: Job, pieces: Sequence[int], workers: int | None) -> Iterator[
                 for future in done:
                     yield future.result()
         except BrokenProcessPool:
+            if request.signum:  # which a terminal of Windows sends to the workers, too
+                raise stop_of(request.signum) from None
             raise UserError(
                 "--executor processes: a worker was killed; rerun the same command to continue"
             ) from None
         except BaseException:
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()  # pieces are done whole or not at all
+                worker.join(5)  # Windows moves no folder with files that it has open
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -83,8 +86,9 @@ def _without_ctrl_c() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """Start a worker: it prints nothing, and ends when its parent process ends."""
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    """Start a worker: it prints nothing, leaves Ctrl-C to its parent process, and ends with it."""
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

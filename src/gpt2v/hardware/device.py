@@ -128,6 +128,18 @@ def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def has_right_attention(device: str, version: str) -> bool:
+    """Whether torch's fused attention is right there; on MPS it is silently not before torch 2.13.
+
+    With few queries, as when answers are scored. transformers' own `eager` attention is right.
+
+    Args:
+        device: its type.
+        version: of torch, e.g. `2.13.0+cpu`.
+    """
+    return device != "mps" or tuple(map(int, version.split(".")[:2])) >= (2, 13)
+
+
 def place(model: M) -> M:
     """Move the model to the chosen device and return it; on a CPU, attention is written out.
 
@@ -145,7 +157,8 @@ def place(model: M) -> M:
         model.set_attn_implementation(WRITTEN_OUT)
         use_onednn(model)
     else:
-        model.set_attn_implementation("sdpa")
+        fused = has_right_attention(device.type, torch.__version__)
+        model.set_attn_implementation("sdpa" if fused else "eager")
     if device.type == "cuda":
         _set_kernels(cudnn_attention=False, tf32_convolutions=False)
     moved: M = model.to(device)

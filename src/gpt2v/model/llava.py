@@ -164,7 +164,7 @@ def save_llava(folder: Path, model: GPT2vModel, tokenizer: Tokenizer) -> None:
     waited("mm export: writing the weights", partial(llava.save_pretrained, folder))
     llava_processor(model, tokenizer).save_pretrained(folder)
     _check_processor(folder, tokenizer)
-    (folder / "README.md").write_text(model_card(model), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(model), encoding="utf-8", newline="\n")
 
 
 def _check_processor(folder: Path, tokenizer: Tokenizer) -> None:

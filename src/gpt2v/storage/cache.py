@@ -8,6 +8,7 @@ from typing import TypeVar
 from gpt2v.errors import UserError
 from gpt2v.messages import say
 from gpt2v.paths import user_cache
+from gpt2v.storage.files import writing
 from gpt2v.storage.folders import remove_directory
 from gpt2v.storage.ownership import owned
 
@@ -47,6 +48,7 @@ def open_or_make(entry: Path, open_entry: Callable[[], T], make: Callable[[], No
                 return open_entry()  # another process has made it meanwhile
             except UserError as error:  # only the process that makes it says so
                 say(f"{error}; making it again")
-                remove_directory(entry)
+                with writing(entry, "replaced"):
+                    remove_directory(entry)
         make()
         return open_entry()

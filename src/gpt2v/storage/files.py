@@ -1,7 +1,6 @@
 """Write files whole or not at all; what keeps a file from being written is one line."""
 
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from gpt2v.errors import UserError, first_line
+from gpt2v.storage.disk import move, remove_file, sync, sync_handle
 from gpt2v.storage.names import new_unfinished
 
 if TYPE_CHECKING:
@@ -99,24 +99,15 @@ def whole_file(path: Path, beside: Path | None = None) -> Iterator[BinaryIO]:
             name = str(unfinished)
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
+            sync_handle(file.fileno())
+        move(Path(name), path)
         sync(path.parent)
     except BaseException:
         if name and not Path(name).exists() and is_new:  # in place, but perhaps not on the disk
-            path.unlink(missing_ok=True)
+            remove_file(path)
         if name:
-            Path(name).unlink(missing_ok=True)
+            remove_file(Path(name))
         for folder in made:
             with suppress(OSError):  # not empty
                 folder.rmdir()
         raise
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the list of names of a directory, is on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

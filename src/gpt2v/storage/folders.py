@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gpt2v.messages import say
-from gpt2v.storage.files import sync
+from gpt2v.storage.disk import move, remove_file, remove_tree, sync
+from gpt2v.storage.files import reason
 from gpt2v.storage.names import new_unfinished, unfinished
 
 
@@ -29,12 +30,12 @@ def whole_directory(path: Path) -> Iterator[Path]:
                 os.chmod(Path(folder, name), mode)  # safetensors makes files for the owner only
                 sync(Path(folder, name))
             sync(Path(folder))
-        os.replace(temporary, path)
+        move(temporary, path)
         in_place = True
         sync(path.parent)
     except BaseException:
         if in_place:  # but perhaps not on the disk
-            os.replace(path, temporary)
+            move(path, temporary)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
@@ -44,8 +45,8 @@ def remove_directory(path: Path) -> None:
     if not path.exists():
         return
     aside = path.with_name(new_unfinished(path))
-    path.rename(aside)
-    shutil.rmtree(aside)
+    move(path, aside)
+    remove_tree(aside)
 
 
 def remove_unfinished(folder: Path, name: str | None = None) -> None:
@@ -54,12 +55,16 @@ def remove_unfinished(folder: Path, name: str | None = None) -> None:
     Args:
         name: only of the file or folder with this name.
     """
-    left = unfinished(folder, name)
-    for path in left:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    if left:
-        names = ", ".join(path.name for path in left)
+    removed = []
+    for path in unfinished(folder, name):
+        try:
+            if path.is_dir() and not path.is_symlink():
+                remove_tree(path)
+            else:
+                remove_file(path)
+            removed.append(path.name)
+        except OSError as error:
+            say(f"{path}: was left unfinished by a stopped process: {reason(error)}")
+    if removed:
+        names = ", ".join(removed)
         say(f"{folder}: removed what a stopped process left unfinished: {names}")

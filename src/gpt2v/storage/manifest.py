@@ -20,7 +20,8 @@ def sha256(path: Path) -> str:
 def write_manifest(folder: Path) -> None:
     """Write the manifest of all files directly in a folder."""
     sums = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
-    (folder / MANIFEST).write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(sums, indent=1) + "\n"
+    (folder / MANIFEST).write_text(text, encoding="utf-8", newline="\n")
 
 
 def read_manifest(folder: Path) -> dict[str, str] | None:

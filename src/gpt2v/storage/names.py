@@ -8,7 +8,8 @@ new folder is to replace (2, 3, ...: halves that were to replace it).
 import errno
 import re
 import secrets
-from pathlib import Path
+import sys
+from pathlib import Path, PurePath
 
 from gpt2v.errors import UserError
 
@@ -16,18 +17,27 @@ _UNFINISHED, _REPLACED = ".gpt2v-unfinished", ".gpt2v-replaced"
 _LOCK, _OWNER = ".gpt2v-lock", ".gpt2v-owner"
 _OF_SYSTEM = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 _TOKEN = "[a-z0-9_]{8}"
+# What Windows reads as something else: streams of files and patterns, a name without its last
+# character, devices. https://learn.microsoft.com/windows/win32/fileio/naming-a-file
+_NOT_ON_WINDOWS = re.compile(
+    r"""(?i:.*[<>:"|?*\x00-\x1f].*|.*[. ]|(con|prn|aux|nul|(com|lpt)[0-9\xb9\xb2\xb3]) *(\..*)?)""",
+    re.S,
+)
 
 
 def resolved(path: Path) -> Path:
     """The absolute path without symbolic links; the last parts need not exist.
 
     Raises:
-        UserError: a link leads to itself, or a name is not UTF-8, which some libraries need.
+        UserError: a link leads to itself; a name is not UTF-8, which some libraries need; or on
+            Windows, it means something else there.
     """
     try:
         str(path).encode()
     except UnicodeEncodeError:
         raise UserError(f"{str(path)!a}: this name is not in UTF-8; choose another") from None
+    if sys.platform == "win32" and (name := not_on_windows(path)):
+        raise UserError(f"{path}: Windows has no files named '{name}'; choose another name")
     try:
         whole = path.resolve()
         loops = _loops(whole)
@@ -36,6 +46,12 @@ def resolved(path: Path) -> Path:
     if loops:
         raise UserError(f"{path}: a symbolic link in it leads to itself")
     return whole
+
+
+def not_on_windows(path: PurePath) -> str | None:
+    """The first name in a path that Windows would read as something else; None: there is none."""
+    names = path.parts[1:] if path.anchor else path.parts
+    return next((n for n in names if n != ".." and _NOT_ON_WINDOWS.fullmatch(n)), None)
 
 
 def _loops(path: Path) -> bool:

@@ -65,9 +65,7 @@ def owned(path: Path, wait: bool = False) -> Iterator[None]:
             yield
         finally:
             try:
-                for file in (owner_of(whole), lock_of(whole)):
-                    with suppress(OSError):  # Windows: still open
-                        file.unlink()
+                _forget(whole)
             finally:
                 lock.release()
     finally:
@@ -101,8 +99,7 @@ def _check_free(other: Path, path: Path) -> None:
     for _ in range(5):  # others may be looking, too
         try:
             with FileLock(lock_of(other), timeout=0):
-                lock_of(other).unlink(missing_ok=True)
-                owner_of(other).unlink(missing_ok=True)
+                _forget(other)
                 return
         except Timeout:
             time.sleep(0.02)
@@ -111,6 +108,13 @@ def _check_free(other: Path, path: Path) -> None:
     found = _read_owner(other)
     if not _is_own(found):
         raise UserError(f"{path}: {other} is in use by {_described(found)}")
+
+
+def _forget(path: Path) -> None:
+    """Remove the files about the owner of a folder, whose lock this process holds."""
+    for file in (owner_of(path), lock_of(path)):
+        with suppress(OSError):  # Windows: the lock is open; its release removes it there
+            file.unlink()
 
 
 def _acquire(lock: "FileLock", path: Path, wait: bool) -> None:

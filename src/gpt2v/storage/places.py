@@ -1,5 +1,6 @@
 """Folders that are more than one run's or one export's; these are never replaced."""
 
+import os
 from pathlib import Path
 
 from gpt2v.errors import UserError
@@ -15,10 +16,10 @@ def check_place(path: Path, what: str) -> None:
     if path.is_symlink():
         raise UserError(f"{path}: is a symbolic link; name the folder that it leads to")
     whole = resolved(path)
-    for name, folder in (("the current folder", Path.cwd()), ("a home folder", _home())):
+    for name, folder in (("the current folder", Path.cwd().resolve()), ("a home folder", _home())):
         if folder is not None and (whole == folder or whole in folder.parents):
             raise UserError(f"{path}: is or holds {name}; {what} needs a folder of its own")
-    if whole.is_mount():
+    if os.path.ismount(whole):  # Path.is_mount of Python 3.11 is not for Windows
         raise UserError(f"{path}: is a mount point; {what} needs a folder of its own")
 
 

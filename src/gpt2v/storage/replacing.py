@@ -6,11 +6,13 @@ it, and `restore` decides, by the kind of folder, which of them stays.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gpt2v.errors import Stopped, Taken, UserError
 from gpt2v.messages import say
+from gpt2v.storage.disk import move
+from gpt2v.storage.files import reason
 from gpt2v.storage.folders import remove_directory
 from gpt2v.storage.names import next_replaced, replaced, resolved
 from gpt2v.storage.ownership import check_free_inside
@@ -98,13 +100,14 @@ class FolderKind(ABC):
         begun = False
         try:
             if there:
-                whole.rename(next_replaced(whole))
+                move(whole, next_replaced(whole))
             begun = True
             yield
         except BaseException as error:
             expected = isinstance(error, UserError | OSError | Stopped | KeyboardInterrupt)
             if begun and whole.exists() and not self.has_value(whole) and (expected or there):
-                self.remove(whole)
+                with suppress(PermissionError):  # Windows: a program has a file in it open
+                    self.remove(whole)
                 if users_folder:
                     whole.mkdir(exist_ok=True)
             if self.is_ours(whole) and self.is_finished(whole):
@@ -144,12 +147,18 @@ class FolderKind(ABC):
         asides = self._asides(whole)
         if not asides or whole.exists():
             return False
-        asides[-1].rename(whole)
+        try:
+            move(asides[-1], whole)
+        except PermissionError:  # Windows: a program has a file in it open
+            return False
         return True
 
     def _remove_replaced(self, whole: Path) -> None:
         for aside in reversed(self._asides(whole)):
-            self.remove(aside)
+            try:
+                self.remove(aside)
+            except PermissionError as error:
+                say(f"{aside}: the earlier {self.name} cannot be removed: {reason(error)}")
 
     def _say_where(self, whole: Path) -> None:
         where = self._asides(whole)[0]

@@ -115,7 +115,8 @@ def save(
     def files(folder: Path) -> None:
         save_model(folder)
         save_file({k: v.contiguous() for k, v in tensors.items()}, folder / OPTIMIZER)
-        (folder / TRAINER).write_text(json.dumps(asdict(state), indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(asdict(state), indent=1) + "\n"
+        (folder / TRAINER).write_text(text, encoding="utf-8", newline="\n")
 
     target = write(run, state.step, files)
     merits = {path: _merit(path) for path in checkpoints_of(run)}
@@ -124,7 +125,10 @@ def save(
     kept = {best, *(folder_of(run) / _name(step) for step in always)}
     for path in checkpoints_of(run)[:-keep]:
         if path not in kept:
-            remove_directory(path)
+            try:
+                remove_directory(path)
+            except PermissionError as error:  # Windows: e.g. an evaluation reads it
+                say(f"{path}: stays until the next one is saved: {reason(error)}")
     return target
 
 
@@ -157,7 +161,8 @@ def load(path: Path) -> tuple[TrainerState, dict[str, Tensor]]:
         if content.get("loss_scale") is not None:  # older checkpoints lack it
             content["loss_scale"] = ScaleState(**content["loss_scale"])
         state = TrainerState(**content)
-        tensors = load_file(path / OPTIMIZER)
+        mapped = load_file(path / OPTIMIZER)
+        tensors = {name: tensor.clone() for name, tensor in mapped.items()}  # not the file's pages
     except (OSError, ValueError, TypeError, SafetensorError):
         raise UserError(f"{path}: holds no training state to resume from") from None
     check_finite(tensors, f"{path / OPTIMIZER}", "the training has diverged; start it again")

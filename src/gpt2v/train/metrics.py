@@ -27,7 +27,7 @@ class Metrics:
         self._path = run / METRICS
         _truncate(self._path, done)
         with writing(self._path):
-            self._file = self._path.open("a", encoding="utf-8")
+            self._file = self._path.open("a", encoding="utf-8", newline="\n")
         self._boards = run / "tensorboard"
         with writing(self._boards):
             self._board = _tensorboard(self._boards, done) if config.tensorboard else None

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._foreach_utils import _get_fused_kernels_supported_devices as _fused_devices
 
 from gpt2v.config.loop import GroupConfig, Schedule, TrainConfig
 from gpt2v.errors import UserError
@@ -73,7 +74,7 @@ class Optimizers:
                     (muon if by_muon else adamw).append(entry)
         self.optimizers: list[torch.optim.Optimizer] = []
         if adamw:
-            fused = next(model.parameters()).device.type != "mps"
+            fused = next(model.parameters()).device.type in _fused_devices()
             self.optimizers.append(torch.optim.AdamW(adamw, betas=(0.9, 0.95), fused=fused))
         if muon:
             transposed, splits = matrix_layout(model)

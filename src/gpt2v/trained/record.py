@@ -67,7 +67,7 @@ class TrainedOn:
             "grids": self.grids,
         }
         text = json.dumps(values, ensure_ascii=False, indent=1)
-        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+        (folder / FILE).write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 class _Part(BaseModel):

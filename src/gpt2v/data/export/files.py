@@ -16,7 +16,8 @@ from typing import Any
 
 from gpt2v.errors import UserError
 from gpt2v.messages import say
-from gpt2v.storage.files import sync, whole_file, writing
+from gpt2v.storage.disk import sync
+from gpt2v.storage.files import whole_file, writing
 from gpt2v.storage.folders import remove_directory
 from gpt2v.storage.names import is_passing
 from gpt2v.storage.replacing import FolderKind

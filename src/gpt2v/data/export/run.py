@@ -28,7 +28,8 @@ from gpt2v.errors import UserError, within
 from gpt2v.execute.executors import executor_of
 from gpt2v.execute.job import do_all
 from gpt2v.extensions import copies, imported
-from gpt2v.storage.files import sync, writing
+from gpt2v.storage.disk import sync
+from gpt2v.storage.files import writing
 from gpt2v.storage.folders import remove_directory, remove_unfinished
 from gpt2v.storage.ownership import owned
 
