@@ -34,9 +34,6 @@ _LESS_MEMORY = (
     "processes or --workers"
 )
 
-# What torch says on Linux and macOS, on Windows, and on MPS.
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "MPS backend out of memory")
-
 
 def say_crash(error: BaseException) -> None:
     """Print one line about a crash, and write its file. Raises nothing."""

@@ -15,7 +15,12 @@ from gpt2v.messages import one_line, say
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 # In messages about too little memory, of CUDA and MPS, of CUDA's libraries, and of CPUs.
-_NO_MEMORY = ("out of memory", "_STATUS_ALLOC_FAILED", "can't allocate memory")
+_NO_MEMORY = (
+    "out of memory",  # CUDA, MPS
+    "_STATUS_ALLOC_FAILED",
+    "can't allocate memory",
+    "not enough memory",  # Windows
+)
 
 
 def keep_freed_memory() -> bool:
