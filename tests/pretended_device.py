@@ -31,8 +31,9 @@ from torch.utils import _pytree as pytree
 from torch.utils import backend_registration
 
 import gpt2v
+import pretended_autocast
 
-NAME = "pretend"
+NAME = pretended_autocast.NAME
 DEVICE = torch.device("privateuseone", 0)  # "pretend:0", once it is registered
 MISSING = (
     ""
@@ -100,13 +101,19 @@ def counted() -> Iterator[Syncs]:
 
 @contextmanager
 def pretended() -> Iterator[torch.device]:
-    """In this block the machine has the device, so it is the best one there is."""
+    """In this block the machine has the device, so it is the best one there is.
+
+    Modules keep their parameters when they move, and so their tied weights, as on a CPU and CUDA.
+    """
     global _available
+    swaps = torch.__future__.get_swap_module_params_on_conversion()
+    torch.__future__.set_swap_module_params_on_conversion(True)
     _available = True
     try:
         yield DEVICE
     finally:
         _available = False
+        torch.__future__.set_swap_module_params_on_conversion(swaps)
 
 
 def _record(kind: str, what: str) -> None:
@@ -147,6 +154,10 @@ def _run(op: Any, *args: Any, **kwargs: Any) -> Any:
     if any(alias and not alias.is_write for alias in returned):  # a view: no memory is touched
         return op.redispatch(_TO_CPU, *args, **kwargs)
     named = dict(zip((a.name for a in schema.arguments), args, strict=False)) | kwargs
+    for a in schema.arguments:  # a number in an expression comes as a number; it is no sync
+        if str(a.type) == "Tensor" and isinstance(named.get(a.name), (int, float)):
+            dtype = torch.float64 if isinstance(named[a.name], float) else None
+            named[a.name] = torch.tensor(named[a.name], dtype=dtype)
     written = {a.name for a in schema.arguments if a.alias_info and a.alias_info.is_write}
     _check_devices(op, named, written)
     if name == "copy_":
@@ -285,4 +296,4 @@ def _register() -> tuple[torch.library.Library, ...]:
 
 
 if not MISSING:
-    _registered = _register()
+    _registered = _register(), pretended_autocast.register()
