@@ -19,7 +19,7 @@ its first backward pass. Nothing chooses it by itself outside `pretended()`.
 import ctypes
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -182,7 +182,9 @@ def _run(op: Any, *args: Any, **kwargs: Any) -> Any:
         return _relabelled(value, _ON_CPU)
 
     moved = {k: pytree.tree_map(lambda v: on_cpu(v, k in written), x) for k, x in named.items()}  # noqa: B023
-    positional = [moved.pop(a.name) for a in schema.arguments if not a.kwarg_only and a.name in moved]
+    positional = [
+        moved.pop(a.name) for a in schema.arguments if not a.kwarg_only and a.name in moved
+    ]
     result = op(*positional, **moved)
     for value, new in grown:
         if new.numel():
@@ -251,11 +253,13 @@ class _Module:
 
     is_available = staticmethod(lambda: _available)
     is_initialized = staticmethod(lambda: True)
-    device_count = staticmethod(lambda: 1)
+    device_count = staticmethod(lambda: int(_available))
     current_device = staticmethod(lambda: 0)
     synchronize = staticmethod(lambda device=None: None)
-    manual_seed_all = staticmethod(lambda seed: None)  # its random numbers are the CPU's
     _is_in_bad_fork = staticmethod(lambda: False)
+    manual_seed_all = staticmethod(lambda seed: None)  # its random numbers are the CPU's
+    get_rng_state = staticmethod(lambda device=None: torch.empty(0, dtype=torch.uint8))
+    set_rng_state = staticmethod(lambda state, device=None: None)
     get_amp_supported_dtype = staticmethod(lambda: [torch.bfloat16, torch.float16])
 
 

@@ -14,10 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import helpers
-from gpt2v.config.training import EncoderConfig, LMConfig
+from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.encoder_train.train import train_encoder
@@ -26,15 +24,34 @@ from gpt2v.mm_train.train import train_mm
 from pretended_device import Syncs, counted, pretended
 
 Train = Callable[[Path, int, int], None]  # into a new run folder, steps, micro-batches per step
-WORDS = "the cat saw a bird and the dog ran to the big red house with a small frog".split()
+WORDS = [
+    "the",
+    "cat",
+    "saw",
+    "a",
+    "bird",
+    "and",
+    "the",
+    "dog",
+    "ran",
+    "to",
+    "the",
+    "big",
+    "red",
+    "house",
+    "with",
+    "a",
+    "small",
+    "frog",
+]
 GRID = {"rows": 1, "cols": 2}
 PICTURE = {**GRID, "modality": "image"}
-_STEPS = 4
+_STEPS = 2
 
 
 def settings(values: dict[str, Any], **train: Any) -> dict[str, Any]:
     """A configuration with other settings of the loop: AdamW, and no line of the log."""
-    groups = [{**group, "optimizer": "adamw"} for group in values["train"]["groups"]]
+    groups = [{**g, "optimizer": "adamw", "lr": 0.003} for g in values["train"]["groups"]]
     own = {"groups": groups, "log_every": 1000, "eval_grids": 4, "tensorboard": False}
     return {**values, "train": {**values["train"], **own, **train}}
 
@@ -58,7 +75,9 @@ class Trainings:
     bank: TileBank
     lm: Path
 
-    def lm_on(self, mix: list[dict[str, Any]], run: Path, steps: int, parts: int, **more: Any) -> None:
+    def lm_on(
+        self, mix: list[dict[str, Any]], run: Path, steps: int, parts: int, **more: Any
+    ) -> None:
         values = settings(helpers.TINY_LM, accumulate=parts, **more)
         train_lm(LMConfig.model_validate({**values, "data": data_of(mix, steps)}), run, self.bank)
 
@@ -66,22 +85,37 @@ class Trainings:
         self.lm_on([GRID], run, steps, parts, **more)
 
     def text(self, run: Path, steps: int, parts: int, **more: Any) -> None:
+        self.lm_on([self._corpus()], run, steps, parts, **more)
+
+    def _corpus(self) -> dict[str, Any]:
         text = self.folder / "stories.txt"
         if not text.exists():
             write_text(text)
-        self.lm_on([{"corpus": str(text), "context": 16}], run, steps, parts, **more)
+        return {"corpus": str(text), "context": 16}
+
+    def mm_on(
+        self, mix: list[dict[str, Any]], run: Path, steps: int, parts: int, **more: Any
+    ) -> None:
+        model = more.pop("model", {})
+        cached = more.pop("cached", False)
+        values = settings(helpers.TINY_MM, accumulate=parts, **more)
+        if cached:
+            values["train"]["groups"][0]["lr"] = 0
+        features = {"mode": "require" if cached else "off", "path": str(self.folder / "features")}
+        if "encoder" in model:
+            values.pop("vision")
+        values |= {"data": data_of(mix, steps), "features": features, **model}
+        train_mm(MMConfig.model_validate({**values, "lm": str(self.lm)}), run, self.bank)
 
     def pictures(self, run: Path, steps: int, parts: int, **more: Any) -> None:
-        values = settings(helpers.TINY_MM, accumulate=parts, **more)
-        values |= {"data": data_of([PICTURE], steps), "features": {"mode": "off"}}
-        train_mm(helpers.mm_config(self.lm, **_without(values, "tiles", "vision")), run, self.bank)
+        self.mm_on([PICTURE], run, steps, parts, **more)
 
     def cached_pictures(self, run: Path, steps: int, parts: int, **more: Any) -> None:
-        values = settings(helpers.TINY_MM, accumulate=parts, **more)
-        values["train"]["groups"][0]["lr"] = 0
-        values |= {"data": data_of([{**PICTURE, "n_images": 8}], steps)}
-        values |= {"features": {"mode": "require", "path": str(self.folder / "features")}}
-        train_mm(helpers.mm_config(self.lm, **_without(values, "tiles", "vision")), run, self.bank)
+        self.mm_on([{**PICTURE, "n_images": 8}], run, steps, parts, cached=True, **more)
+
+    def mixed(self, run: Path, steps: int, parts: int, **more: Any) -> None:
+        mix = [PICTURE, {**GRID, "modality": "text+image"}, GRID, self._corpus()]
+        self.mm_on(mix, run, steps, parts, **more)
 
     def encoder(self, run: Path, steps: int, parts: int, **more: Any) -> None:
         values = settings(helpers.TINY_ENCODER, accumulate=parts, **more)
@@ -97,10 +131,6 @@ class Trainings:
             "pictures, cached": self.cached_pictures,
             "encoder": self.encoder,
         }
-
-
-def _without(values: dict[str, Any], *keys: str) -> dict[str, Any]:
-    return {k: v for k, v in values.items() if k not in keys}
 
 
 def syncs_of(train: Train, folder: Path) -> tuple[Syncs, Syncs]:
