@@ -280,6 +280,12 @@ def _copy(*args: Any) -> Any:
     return _run(torch.ops.aten.copy_.default, *args)
 
 
+def _pin(tensor: Tensor, device: Any = None) -> Tensor:
+    if not _available:
+        raise RuntimeError("Cannot pin memory: there is an accelerator, but none is available")
+    return tensor.clone()
+
+
 def _register() -> tuple[torch.library.Library, ...]:
     """Register device and operators; what is returned must live as long as the process."""
 
@@ -296,6 +302,7 @@ def _register() -> tuple[torch.library.Library, ...]:
     aten.impl("copy_", _copy, "PrivateUse1")
     aten.impl("convolution_overrideable", _convolution, "PrivateUse1")
     aten.impl("convolution_backward_overrideable", _convolution_backward, "PrivateUse1")
+    aten.impl("_pin_memory", _pin, "CPU")
     return every, aten
 
 

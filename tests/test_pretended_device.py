@@ -2,7 +2,6 @@
 exactly what waits for it."""
 
 import copy
-import sys
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from torch import nn
 import pretended_device
 from gpt2v.hardware.device import chosen_device
 from gpt2v.model.losses import head_loss
+from gpt2v.train.finite import check_finite
 from pretended_device import DEVICE, NAME, counted, pretended
 
 pytestmark = pytest.mark.skipif(
@@ -284,11 +284,6 @@ FREE = {
 }
 
 
-def here():
-    """This file and the line of the caller."""
-    return f"test_pretended_device.py:{sys._getframe(1).f_code.co_firstlineno}"
-
-
 def line_of(work):
     return f"test_pretended_device.py:{work.__code__.co_firstlineno}"
 
@@ -342,20 +337,21 @@ def test_a_backward_pass_waits_for_masks_too():
 
 
 def test_a_line_of_gpt2v_is_named_before_that_of_its_caller():
-    hidden, targets = torch.randn(2, 3, device=DEVICE), torch.tensor([0, 1])
-    with counted() as syncs, pytest.raises(RuntimeError, match="same device"):
-        head_loss(hidden, hidden, targets)
-    assert not syncs.reads
-
-    class Reads(torch.Tensor):
-        pass
-
+    x = on_device(1.0, 2.0)
     with counted() as syncs:
-        pretended_device.Path(str(float(hidden.sum())))
-        from gpt2v.train.finite import check_finite
-
-        check_finite({"w": hidden}, "where", "advice")
+        check_finite({"w": x}, "where", "advice")
+        x.tolist()
     places = [read.split(", ")[1] for read in syncs.reads]
-    assert places[0].startswith("test_pretended_device.py:")
-    assert places[1].startswith("train/finite.py:")
-    assert str(syncs).startswith(f"{len(places)} reads, 0 uploads\n")
+    assert places[0].startswith("train/finite.py:")
+    assert places[1].startswith("test_pretended_device.py:")
+    assert str(syncs).splitlines()[0] == "2 reads, 0 uploads"
+    assert f"     1  read: {syncs.reads[0]}" in str(syncs).splitlines()
+
+
+def test_pinned_memory_is_there_where_the_device_is():
+    with pretended(), counted() as syncs:
+        x = torch.ones(3).pin_memory().to(DEVICE, non_blocking=True)
+    assert x.tolist() == [1, 1, 1]
+    assert not syncs.uploads
+    with pytest.raises(RuntimeError, match="none is available"):
+        torch.ones(3).pin_memory()

@@ -24,26 +24,7 @@ from gpt2v.mm_train.train import train_mm
 from pretended_device import Syncs, counted, pretended
 
 Train = Callable[[Path, int, int], None]  # into a new run folder, steps, micro-batches per step
-WORDS = [
-    "the",
-    "cat",
-    "saw",
-    "a",
-    "bird",
-    "and",
-    "the",
-    "dog",
-    "ran",
-    "to",
-    "the",
-    "big",
-    "red",
-    "house",
-    "with",
-    "a",
-    "small",
-    "frog",
-]
+WORDS = "the cat saw a bird and the dog ran to the big red house with a frog"
 GRID = {"rows": 1, "cols": 2}
 PICTURE = {**GRID, "modality": "image"}
 _STEPS = 2
@@ -62,7 +43,8 @@ def data_of(mix: list[dict[str, Any]], steps: int) -> dict[str, Any]:
 
 def write_text(path: Path, n: int = 40) -> Path:
     """A file of stories."""
-    stories = (" ".join(WORDS[i % 7 :] + WORDS[: i % 11]) for i in range(n))
+    words = WORDS.split()
+    stories = (" ".join(words[i % 7 :] + words[: i % 11]) for i in range(n))
     path.write_text("<|endoftext|>".join(stories))
     return path
 
