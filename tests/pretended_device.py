@@ -65,8 +65,8 @@ _ELEMENTWISE = ("fill_", "masked_fill_", "_foreach", "_fused")
 class Syncs:
     """Where the host waited for the device, in order, as "what, file:line".
 
-    The file is one of gpt2v, relative to its package, else the caller of torch; in a backward pass,
-    it may be torch itself.
+    The file is one of gpt2v, relative to its package (and not one of `hardware/`, which does what
+    others ask for), else the caller of torch; in a backward pass, it is the node of autograd.
 
     Attributes:
         reads: the host needed a value: `item`, `bool`, `cpu`, `tolist`, or a result whose shape
@@ -108,12 +108,22 @@ def pretended() -> Iterator[torch.device]:
     global _available
     swaps = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
+    generator, torch.Generator = torch.Generator, _Generator
     _available = True
     try:
         yield DEVICE
     finally:
         _available = False
+        torch.Generator = generator
         torch.__future__.set_swap_module_params_on_conversion(swaps)
+
+
+class _Generator(torch.Generator):
+    """Random numbers of the device are those of the CPU; torch cannot register others."""
+
+    def __new__(cls, device: Any = "cpu") -> "_Generator":
+        device = torch.device(device)
+        return super().__new__(cls, torch.device("cpu") if device.type == NAME else device)
 
 
 def _record(kind: str, what: str) -> None:
@@ -124,11 +134,11 @@ def _record(kind: str, what: str) -> None:
 
 
 def _caller() -> str:
-    """The innermost line of gpt2v, else the innermost line outside torch and this file."""
+    """The innermost line of gpt2v that uses a device, else one outside torch and this file."""
     frame, other = sys._getframe(1), ""
     while frame is not None:
         path = Path(frame.f_code.co_filename)
-        if path.is_relative_to(_SOURCE):
+        if path.is_relative_to(_SOURCE) and path.parent != _SOURCE / "hardware":
             return f"{path.relative_to(_SOURCE)}:{frame.f_lineno}"
         if not other and path != Path(__file__) and "torch" not in path.parts:
             other = f"{path.name}:{frame.f_lineno}"
@@ -249,7 +259,7 @@ def _count_masks(
 
 
 class _Module:
-    """What torch.pretend holds, which torch asks about the device."""
+    """What torch asks about the device."""
 
     is_available = staticmethod(lambda: _available)
     is_initialized = staticmethod(lambda: True)

@@ -150,8 +150,11 @@ def test_random_numbers_are_those_of_the_cpu():
     drawn = []
     for device in (torch.device("cpu"), DEVICE):
         torch.manual_seed(5)
+        with pretended():
+            own = torch.Generator(device).manual_seed(7)
         drawn.append([torch.randn(3, device=device).tolist(),
-                      torch.randperm(6, device=device).tolist()])  # fmt: skip
+                      torch.randperm(6, device=device).tolist(),
+                      torch.rand(2, device=device, generator=own).tolist()])  # fmt: skip
     assert drawn[0] == drawn[1]
 
 
