@@ -32,11 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 KINDS = ("grids", "text", "pictures", "cached_pictures", "encoder")
 
-# The most that a training may wait for values of its device, per micro-batch and per step.
-READS_PER_BATCH = {"grids": 8, "text": 3, "pictures": 9, "cached_pictures": 9, "encoder": 8}
-READS_PER_STEP = 1
-# The most copies to the device that wait, per micro-batch.
-UPLOADS_PER_BATCH = {"grids": 7, "text": 2, "pictures": 12, "cached_pictures": 10, "encoder": 9}
+READS_PER_STEP = 1  # how often a training waits for values of its device: never in a micro-batch
 
 
 @pytest.fixture(scope="module")
@@ -183,11 +179,11 @@ def test_bf16_and_muon_train_on_the_device(trainings, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_training_waits_for_its_device_no_more_than_the_budget(trainings, tmp_path, kind):
+def test_a_training_waits_for_its_device_once_a_step(trainings, tmp_path, kind):
     per_batch, per_step = syncs_of(getattr(trainings, kind), tmp_path)
-    assert len(per_batch.reads) <= READS_PER_BATCH[kind], str(per_batch)
-    assert len(per_batch.uploads) <= UPLOADS_PER_BATCH[kind], str(per_batch)
-    assert len(per_step.reads) <= READS_PER_STEP, str(per_step)
+    assert not per_batch.reads, str(per_batch)
+    assert not per_batch.uploads, str(per_batch)
+    assert len(per_step.reads) == READS_PER_STEP, str(per_step)
     assert not per_step.uploads, str(per_step)
 
 

@@ -123,7 +123,7 @@ def computes_alone(device: torch.device) -> bool:
 def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
     """Copy an array to a device; a card is not waited for, and later work there sees the copy."""
     tensor = torch.from_numpy(np.array(array) if not array.flags.writeable else array)
-    if device.type != "cuda":
+    if device.type in ("cpu", "mps"):
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 

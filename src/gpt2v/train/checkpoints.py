@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gpt2v.errors import UserError
-from gpt2v.messages import say
+from gpt2v.messages import say, say_from_first
 from gpt2v.run_layout import CHECKPOINTS, checkpoints_of, step_of
 from gpt2v.storage.files import reason
 from gpt2v.storage.folders import remove_directory, remove_unfinished, whole_directory
@@ -167,3 +167,26 @@ def load(path: Path) -> tuple[TrainerState, dict[str, Tensor]]:
         raise UserError(f"{path}: holds no training state to resume from") from None
     check_finite(tensors, f"{path / OPTIMIZER}", "the training has diverged; start it again")
     return state, tensors
+
+
+def check_parts(path: Path, state: TrainerState, parts: int, refuse: bool) -> None:
+    """Say, or refuse, that a resumed training cuts its batches into another number of parts.
+
+    Args:
+        path: the checkpoint, which has this state.
+        refuse: whether the loss depends on the number.
+
+    Raises:
+        UserError: it does.
+    """
+    if state.parts in (None, parts):
+        return
+    change = (
+        f"{path}: its steps cut a batch into {state.parts} parts (processes times "
+        f"train.accumulate), not {parts} as now"
+    )
+    if refuse:
+        raise UserError(f"{change}, which changes the loss; use as many processes as before")
+    say_from_first(
+        f"{change}; from here on dropout draws other masks, and sums are rounded otherwise"
+    )

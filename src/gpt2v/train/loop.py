@@ -25,7 +25,6 @@ from gpt2v.hardware.compilation import compile_modules, failed
 from gpt2v.hardware.device import computes_alone
 from gpt2v.hardware.memory import enough_memory
 from gpt2v.hardware.precision import DTYPES, autocast, tf32_products, usable_precision
-from gpt2v.messages import say
 from gpt2v.progress import Reporter, progress
 from gpt2v.run_layout import checkpoints_of
 from gpt2v.stopping import StopRequest, stop_signals
@@ -149,7 +148,10 @@ class _Training(Generic[BatchT]):
         self.precision = usable_precision(config.precision, self.device)
         self._scale = LossScale(self.precision == "fp16", self.state.loss_scale)
         names = trained(task.model, stages)
-        self._sharded = self._shard(names) if config.shard else None
+        self._sharded: nn.Module | None = None
+        if config.shard:
+            losses = Losses(task.model, task.loss)
+            self._sharded = shard(losses, task.sharded, {f"model.{name}" for name in names})
         self.averages = Averages(task.model, config.ema, names) if config.ema else None
         if self.averages and self._restored:
             self.averages.restore(self._restored)
@@ -178,11 +180,6 @@ class _Training(Generic[BatchT]):
             title = f"{self.label}: {stage.heading(self.state.step)}"
             print(title, *self.optimizers.describe(), sep="\n", flush=True)
         self.task.begin(stage.start, stage.end)
-
-    def _shard(self, names: set[str]) -> nn.Module:
-        """The model and its loss, sharded; `names` are those of what trains."""
-        losses = Losses(self.task.model, self.task.loss)
-        return shard(losses, self.task.sharded, {f"model.{name}" for name in names})
 
     def bar(self) -> AbstractContextManager[Reporter]:
         """The progress display of the stage."""
@@ -347,19 +344,6 @@ class _Training(Generic[BatchT]):
         self._saved = self.state.step
         self._meter.pause(time.perf_counter() - begin)
 
-    def _check_parts(self, path: Path) -> None:
-        """What changes with the number of parts of a batch is refused, or said."""
-        if self.state.parts in (None, self._parts):
-            return
-        change = (
-            f"{path}: its steps cut a batch into {self.state.parts} parts (processes times "
-            f"train.accumulate), not {self._parts} as now"
-        )
-        if self.task.depends_on_parts:
-            raise UserError(f"{change}, which changes the loss; use as many processes as before")
-        if rank() == 0:
-            say(f"{change}; from here on dropout draws other masks, and sums are rounded otherwise")
-
     def _restore(self) -> None:
         """Restore everything from the newest undamaged checkpoint."""
         from_rank_0(lambda: checkpoints.clean(self.run))
@@ -369,7 +353,7 @@ class _Training(Generic[BatchT]):
         self.state, self._restored = checkpoints.load(path)
         if self.state.data_hash != self.task.data_hash:
             raise UserError(f"{path}: was trained on other data (tiles or corpora have changed)")
-        self._check_parts(path)
+        checkpoints.check_parts(path, self.state, self._parts, self.task.depends_on_parts)
         self.state = replace(self.state, parts=self._parts)
         self.task.load(path)
         self._saved = self.state.step

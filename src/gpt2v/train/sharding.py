@@ -71,6 +71,9 @@ def shard(losses: M, modules: Collection[nn.Module], trained: Collection[str]) -
     for module in modules:
         fully_shard(module, mesh=mesh)
     fully_shard(losses, mesh=mesh, ignored_params=whole)
+    for module in filter(_gathers, losses.modules()):
+        if device.type == "cpu":  # older versions of gloo sum, but take no mean
+            module.set_force_sum_reduction_for_comms(True)  # type: ignore[operator]
     return losses
 
 
@@ -168,6 +171,7 @@ def _without_gathering(hooks: dict[int, Any]) -> Iterator[None]:
     for key, hook in before.items():
         if hook.__module__.startswith("torch.distributed.fsdp"):
             del hooks[key]
+    assert len(hooks) < len(before), "torch's hooks are not found"
     try:
         yield
     finally:  # transformers may have added some
