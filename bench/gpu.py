@@ -5,16 +5,18 @@
 It needs nothing but the package with its `bench` extra: no data, no hub. Losses, gradients and
 answers are compared with those of the CPU, waits for the card are counted, the peaks of the card
 and the parts of a GPT-2 small are timed, and the loop is run with and without the thread that draws
-batches, resumed, run out of memory, and compared with Hugging Face's Trainer.
+batches, resumed, run out of memory, and compared with Hugging Face's Trainer. Each section runs in
+a process of its own.
 
 `--tiny --device cpu` runs everything that a CPU can, in a minute, to check this script.
 """
 
 import argparse
 import json
+import subprocess
 import sys
+import tempfile
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,29 @@ SECTIONS: dict[str, Section] = {
     "lengths": gpu_speed.lengths,
     "drawing": gpu_speed.drawing,
     "trainer": gpu_speed.beside_trainer,
-    "memory": gpu_checks.out_of_memory,  # last: it limits the memory of this process
+    "memory": gpu_checks.out_of_memory,
 }
+
+
+def alone(name: str, device: str, tiny: bool) -> dict[str, Any]:
+    """Run one section in a process of its own: what one leaves behind must not slow another."""
+    with tempfile.TemporaryDirectory() as folder:
+        found = Path(folder, "found.json")
+        own = [sys.executable, __file__, "--device", device, "--section", name, "--out", str(found)]
+        begin = time.perf_counter()
+        done = subprocess.run(own + (["--tiny"] if tiny else []), stdout=sys.stderr, check=False)
+        seconds = round(time.perf_counter() - begin, 1)
+        if done.returncode:
+            return {"error": f"ended with status {done.returncode}", "seconds": seconds}
+        return {**json.loads(found.read_text("utf-8")), "seconds": seconds}
+
+
+def section(name: str, device: str, tiny: bool) -> dict[str, Any]:
+    """What a section finds, with the hardware."""
+    quiet_transformers()
+    with hardware(device):
+        found = SECTIONS[name](chosen_device(), tiny)
+        return {"hardware": hardware_facts(), "found": found}
 
 
 def main() -> None:
@@ -49,26 +72,19 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--tiny", action="store_true", help="small sizes, to check the script")
     parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
+    parser.add_argument("--section", choices=list(SECTIONS), help="this one, in this process")
     parser.add_argument("--out", default="bench-gpu.json")
     args = parser.parse_args()
-    quiet_transformers()
-    content: dict[str, Any] = {"kind": "bench", "versions": versions(), "seconds": {}}
-    with hardware(args.device):
-        device = chosen_device()
-        content["hardware"] = hardware_facts()
-        for name in args.only:
-            print(f"== {name}", file=sys.stderr, flush=True)
-            begin = time.perf_counter()
-            try:
-                found = SECTIONS[name](device, args.tiny)
-            except Exception as error:  # the other sections still count
-                traceback.print_exc()
-                found = {"error": f"{type(error).__name__}: {error}"}
-            content[name] = found
-            content["seconds"][name] = round(time.perf_counter() - begin, 1)
-            print(json.dumps({name: found}), flush=True)
-            Path(args.out).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({"seconds": content["seconds"]}))
+    if args.section:
+        content = section(args.section, args.device, args.tiny)
+        Path(args.out).write_text(json.dumps(content) + "\n", encoding="utf-8")
+        return
+    content = {"kind": "bench", "versions": versions()}
+    for name in args.only:
+        print(f"== {name}", file=sys.stderr, flush=True)
+        content[name] = alone(name, args.device, args.tiny)
+        print(json.dumps({name: content[name]}), flush=True)
+        Path(args.out).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

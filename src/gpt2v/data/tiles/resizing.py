@@ -24,10 +24,11 @@ def resize(pictures: Pixels, height: int, width: int) -> Pixels:
     n, old_height, old_width, channels = pictures.shape
     if (height, width) == (old_height, old_width):
         return pictures
-    rows = _weights(old_height, height) @ pictures.reshape(n, old_height, -1).astype(np.float32)
-    rows = _whole(rows).reshape(-1, old_width, channels)
-    columns = _weights(old_width, width) @ rows
-    return _whole(columns).astype(np.uint8).reshape(n, height, width, channels)
+    planes = np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32)
+    rows = _whole(_weights(old_height, height) @ planes)
+    columns = _whole(rows.reshape(-1, old_width) @ _weights(old_width, width).T)
+    planes = columns.reshape(n, channels, height, width)
+    return planes.transpose(0, 2, 3, 1).astype(np.uint8, order="C")
 
 
 @lru_cache(maxsize=256)
@@ -41,5 +42,7 @@ def _weights(old: int, new: int) -> NDArray[np.float32]:
 
 
 def _whole(sums: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Divide weighted sums by 2^14 and round to integers."""
-    return np.asarray(np.floor(sums / _ONE + np.float32(0.5)), np.float32)
+    """Divide weighted sums by 2^14 and round to integers, in place."""
+    sums *= np.float32(1 / _ONE)
+    sums += np.float32(0.5)
+    return np.floor(sums, out=sums)
