@@ -1,6 +1,7 @@
 """Data that are computed once and kept: opened if they are there and whole, else made."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -38,15 +39,14 @@ def open_or_make(entry: Path, open_entry: Callable[[], T], make: Callable[[], No
     if entry.exists() and not entry.is_dir():
         raise UserError(f"{entry}: is a file; a cache entry is a folder")
     if entry.exists():
-        try:
+        with suppress(UserError):
             return open_entry()
-        except UserError as error:
-            say(f"{error}; making it again")
     with owned(entry, wait=True):
         if entry.exists():
             try:
                 return open_entry()  # another process has made it meanwhile
-            except UserError:
+            except UserError as error:  # only the process that makes it says so
+                say(f"{error}; making it again")
                 remove_directory(entry)
         make()
         return open_entry()
