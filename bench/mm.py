@@ -42,7 +42,7 @@ from gpt2v.data.text_pieces import IMAGE, PieceTable, special_id
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer
-from gpt2v.features.sources import training_source
+from gpt2v.features.sources import CachedPatches, training_source
 from gpt2v.hardware.device import place
 from gpt2v.hardware.memory import keep_freed_memory
 from gpt2v.lm_train.train import new_gpt2
@@ -119,9 +119,10 @@ class Setting:
         stream = Stream(config.data, self.render)
         for name, p in model.named_parameters():
             p.requires_grad_(not name.startswith("vision_tower"))
-        reader = Reader.of(model, training_source(model, stream, config))
-        with torch.no_grad():
-            reader.hidden(stream.batch(0))  # makes the cache, if features are cached
+        source = training_source(model, stream, config)
+        if isinstance(source, CachedPatches):
+            source.begin()
+        reader = Reader.of(model, source)
         return our_seconds(model, reader, stream.batch, self.steps, FROZEN)
 
     def examples(self) -> list[dict[str, Any]]:

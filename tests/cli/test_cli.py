@@ -11,6 +11,8 @@ from PIL import Image
 
 import helpers
 from gpt2v.cli.main import main
+from gpt2v.errors import Stopped
+from gpt2v.stopping import TORCHRUN
 from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
 
 EVAL = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 10, "examples": 2}
@@ -432,3 +434,33 @@ def test_an_unwritable_sheet_and_a_wrong_number(folder, capsys):
     assert f"--png: {png}" in refusal(capsys, *argv, "--png", png)
     assert "--n" in refusal(capsys, *argv, "--n", "0")
     assert "--n" in refusal(capsys, *argv, "--n", "many")
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        ({}, True),
+        ({"LOCAL_RANK": "0", TORCHRUN: "1"}, True),
+        ({"LOCAL_RANK": "1"}, False),
+        ({"LOCAL_RANK": "1", TORCHRUN: "1"}, True),  # it was not ended: only it has the mistake
+    ],
+)
+def test_one_of_several_processes_tells_a_mistake(folder, capsys, monkeypatch, variables, says):
+    waits = []
+    monkeypatch.setattr("gpt2v.cli.main.time.sleep", waits.append)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["lm", "train", "none.yaml"]) == 2
+    assert ("none.yaml" in capsys.readouterr().err) == says
+    assert len(waits) == (variables == {"LOCAL_RANK": "1", TORCHRUN: "1"})
+
+
+def test_a_process_that_torchrun_ends_leaves_a_mistake_to_the_first(folder, capsys, monkeypatch):
+    def ended(seconds):
+        raise Stopped("stopped by SIGTERM", 15)
+
+    monkeypatch.setattr("gpt2v.cli.main.time.sleep", ended)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv(TORCHRUN, "1")
+    assert main(["lm", "train", "none.yaml"]) == 2
+    assert capsys.readouterr().err == ""

@@ -48,6 +48,15 @@ def test_stages_follow_each_other_and_the_last_one_continues(bank, table):
     assert made.describe(3).endswith("2x2, 3x3")
 
 
+def test_steps_show_pictures_if_their_stage_or_the_last_one_does(bank, table):
+    """The last one is what is validated."""
+    pictures, words = {"steps": 2, "mix": [{"modality": "image"}]}, {"steps": 3, "mix": [SMALL]}
+    first = stream(bank, table, [pictures, words])
+    assert [first.shows_pictures(*steps) for steps in ((0, 2), (1, 3), (2, 5))] == [1, 1, 0]
+    assert stream(bank, table, [words, pictures]).shows_pictures(0, 3)
+    assert not stream(bank, table, [words]).shows_pictures(0, 3)
+
+
 def test_an_epoch_shows_every_sample_once_in_a_new_order(bank, table):
     made = stream(bank, table, [{"steps": 9, "mix": [{**SMALL, "n_images": 10}]}])
     index = np.concatenate([made.batch(step).index for step in range(10)])  # four epochs
