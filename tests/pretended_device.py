@@ -35,11 +35,11 @@ import pretended_autocast
 
 NAME = pretended_autocast.NAME
 DEVICE = torch.device("privateuseone", 0)  # "pretend:0", once it is registered
-MISSING = (
-    ""
-    if hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
-    else f"torch {torch.__version__} cannot register a device from Python"
-)  # why there is no such device here; empty if there is one
+MISSING = ""  # why there is no such device here
+if not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"):
+    MISSING = f"torch {torch.__version__} cannot register a device from Python"
+elif torch.accelerator.is_available():
+    MISSING = "this machine has an accelerator of its own, which the pretended one would hide"
 
 _SOURCE = Path(gpt2v.__file__).parent
 _ON_CPU, _ON_DEVICE = 1, 12  # kDLCPU and kDLExtDev of DLPack

@@ -27,7 +27,7 @@ from pretended_device import NAME, pretended
 from training_syncs import Trainings, syncs_of
 
 pytestmark = pytest.mark.skipif(
-    bool(pretended_device.MISSING), reason=pretended_device.MISSING or "there is one"
+    bool(pretended_device.MISSING), reason=pretended_device.MISSING or "it is there"
 )
 
 KINDS = ("grids", "text", "pictures", "cached_pictures", "encoder")

@@ -16,7 +16,7 @@ from gpt2v.train.finite import check_finite
 from pretended_device import DEVICE, NAME, counted, pretended
 
 pytestmark = pytest.mark.skipif(
-    bool(pretended_device.MISSING), reason=pretended_device.MISSING or "there is one"
+    bool(pretended_device.MISSING), reason=pretended_device.MISSING or "it is there"
 )
 
 
