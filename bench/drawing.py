@@ -33,7 +33,7 @@ from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts
 from gpt2v.runs import versions
-from gpt2v.train import loop
+from gpt2v.train import training
 from gpt2v.train.loop import fit
 from gpt2v.train.task import Task
 
@@ -61,12 +61,12 @@ def _draw(batch: Any) -> None:
 
 @contextmanager
 def drawn_ahead(threads: bool) -> Iterator[None]:
-    before = loop.computes_alone
-    loop.computes_alone = lambda device: threads
+    before = training.computes_alone
+    training.computes_alone = lambda device: threads
     try:
         yield
     finally:
-        loop.computes_alone = before
+        training.computes_alone = before
 
 
 def step_ms(draw: Any, delay: float, steps: int, threads: bool) -> list[float]:

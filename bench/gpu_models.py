@@ -33,7 +33,7 @@ from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
-from gpt2v.train import loop
+from gpt2v.train import training
 from gpt2v.train.loop import fit
 from gpt2v.train.task import Task
 
@@ -134,17 +134,17 @@ def with_ends(ends: list[float], threads: bool, *args: Any, **options: Any) -> N
     Args:
         threads: whether a thread draws the next batch.
     """
-    step, alone = loop._Training.step, loop.computes_alone
+    step, alone = training.Training.step, training.computes_alone
 
-    def timed(training: Any, *given: Any) -> float:
-        loss = step(training, *given)  # has waited for the device
+    def timed(self: Any, *given: Any) -> float:
+        loss = step(self, *given)  # has waited for the device
         ends.append(time.perf_counter())
         return loss
 
-    loop._Training.step = timed  # type: ignore[method-assign]
-    loop.computes_alone = lambda device: threads
+    training.Training.step = timed  # type: ignore[method-assign]
+    training.computes_alone = lambda device: threads
     try:
         trained(*args, log_every=10**6, **options)
     finally:
-        loop._Training.step = step  # type: ignore[method-assign]
-        loop.computes_alone = alone
+        training.Training.step = step  # type: ignore[method-assign]
+        training.computes_alone = alone

@@ -12,6 +12,10 @@ class Taken(UserError):
     """A folder is in use or holds something that stays; another one may do."""
 
 
+class Told(UserError):
+    """This process has printed it already, because the others know nothing of it."""
+
+
 class Stopped(BaseException):
     """A signal stopped the command; `signum` is the signal. No Exception, as KeyboardInterrupt."""
 

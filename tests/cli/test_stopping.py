@@ -79,9 +79,9 @@ def test_a_training_saves_first(place, capsys, monkeypatch, argv, signum):
     whole = sorted(Path("r").glob("checkpoints/step-*"))[-1] / "model.safetensors"
     expected = whole.read_bytes()
     Path("r").rename("whole")
-    import gpt2v.train.loop as loop
+    import gpt2v.train.training as training
 
-    real, steps = loop._Training.step, []
+    real, steps = training.Training.step, []
 
     def step(self, number, *args):
         steps.append(number)
@@ -89,7 +89,7 @@ def test_a_training_saves_first(place, capsys, monkeypatch, argv, signum):
             os.kill(os.getpid(), signum)
         return real(self, number, *args)
 
-    monkeypatch.setattr(loop._Training, "step", step)
+    monkeypatch.setattr(training.Training, "step", step)
     capsys.readouterr()
     assert main(argv["lm"]) == 128 + signum
     said = capsys.readouterr().err.splitlines()[-1]
@@ -103,15 +103,15 @@ def test_a_training_saves_first(place, capsys, monkeypatch, argv, signum):
 @pytest.mark.parametrize("signum", SIGNALS)
 def test_a_signal_in_the_last_validation_is_not_forgotten(place, capsys, monkeypatch, argv, signum):
     """A demo went on with the next training, and ended with status 0."""
-    import gpt2v.train.loop as loop
+    import gpt2v.train.training as training
 
-    real = loop._Training.validate
+    real = training.Training.validate
 
     def validate(self):
         os.kill(os.getpid(), signum)
         real(self)
 
-    monkeypatch.setattr(loop._Training, "validate", validate)
+    monkeypatch.setattr(training.Training, "validate", validate)
     assert main(argv["lm"]) == 128 + signum
     assert "stopped after step 12, which is saved" in capsys.readouterr().err.splitlines()[-1]
     assert not Path("r/results.json").exists()
@@ -126,15 +126,15 @@ def test_a_signal_that_is_ignored_stays_ignored(place, argv, monkeypatch, signum
     """As under nohup."""
     before = signal.signal(signum, signal.SIG_IGN)
     try:
-        import gpt2v.train.loop as loop
+        import gpt2v.train.training as training
 
-        real = loop._Training.step
+        real = training.Training.step
 
         def step(self, *args):
             os.kill(os.getpid(), signum)
             return real(self, *args)
 
-        monkeypatch.setattr(loop._Training, "step", step)
+        monkeypatch.setattr(training.Training, "step", step)
         assert main([*argv["lm"], "--train.save_every", "0"]) == 0
         assert signal.getsignal(signum) == signal.SIG_IGN
     finally:

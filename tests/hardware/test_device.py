@@ -159,6 +159,8 @@ def kernels():
 
 def test_attention_by_cudnn_and_convolutions_in_tf32_are_off_on_cards(lm, monkeypatch):
     """In the block of `hardware`; models on a CPU change nothing."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.backends.cuda.enable_cudnn_sdp(True)
     before = kernels()
     assert before == (True, True)
     with devices.hardware("cpu"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gpt2v.errors import UserError
-from gpt2v.train import loop
+from gpt2v.train import training
 from gpt2v.train.ahead import Ahead
 from gpt2v.train.loop import fit
 from helpers import toy_task, train_config
@@ -84,7 +84,7 @@ def test_a_training_with_the_thread_is_the_same_bit_for_bit(tmp_path, monkeypatc
     """Also when it is resumed, and with accumulation."""
     results = []
     for threads in (False, True):
-        monkeypatch.setattr(loop, "computes_alone", lambda device, threads=threads: threads)
+        monkeypatch.setattr(training, "computes_alone", lambda device, threads=threads: threads)
         run = tmp_path / str(threads)
         run.mkdir()
         for steps in (7, 12):  # the second continues the first
@@ -97,7 +97,7 @@ def test_a_training_with_the_thread_is_the_same_bit_for_bit(tmp_path, monkeypatc
 
 
 def test_the_thread_ends_with_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "computes_alone", lambda device: True)
+    monkeypatch.setattr(training, "computes_alone", lambda device: True)
     before = set(threading.enumerate())
     with pytest.raises(UserError, match="step 3"):
         fit(toy_task(spoil=3), train_config(), 12, tmp_path, "test")

@@ -10,7 +10,8 @@ from torch import nn
 
 from gpt2v.errors import UserError
 from gpt2v.hardware import precision
-from gpt2v.train.loop import fit, reseed
+from gpt2v.train.loop import fit
+from gpt2v.train.training import reseed
 from helpers import toy_task, train_config
 
 

@@ -19,7 +19,7 @@ from gpt2v import __version__
 from gpt2v.cli import ask, completion, configs, data, demo, measuring, training
 from gpt2v.cli.crashes import DEBUG, say_crash
 from gpt2v.cli.overrides import Parser, overrides_of, take_fields, take_imports, texts_of
-from gpt2v.errors import Stopped, UserError
+from gpt2v.errors import Stopped, Told, UserError
 from gpt2v.hardware.memory import keep_freed_memory
 from gpt2v.messages import say
 from gpt2v.stopping import TORCHRUN, end_at_once, signals_as_exceptions
@@ -53,7 +53,8 @@ def _run(argv: Sequence[str]) -> int:
     try:
         _command(argv)
     except UserError as error:
-        _say(str(error))
+        if not isinstance(error, Told):
+            _say(str(error))
         return 2
     except Stopped as stopped:
         _say(str(stopped))

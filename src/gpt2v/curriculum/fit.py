@@ -118,7 +118,7 @@ def fit_stream(ready: Prepared, config: LMConfig | MMConfig, run: Path, started:
         merit=merit,
         prepare=reader.prepare,
         flops=lambda batch: stream_flops(reader, batch),
-        compiled=tuple(reader.lm.transformer.h),
+        compiled=(*reader.lm.transformer.h, *ready.layers),
         sharded=(*reader.lm.transformer.h[:-1], *ready.layers),  # parts of the last are read
         begin=ready.begin,
         data_hash=stream.data_hash,

@@ -5,7 +5,7 @@ hundred tokens of a picture, a grid or a window. transformers' `eager` attention
 scores more often, in bf16 in both number formats, and through the half that a causal mask hides.
 
 Shapes: B samples of a batch, H attention heads, T token positions, E width of a head,
-Y positions whose output is computed (queries).
+Y positions that are read (whose next token is predicted).
 """
 
 from typing import Any

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from gpt2v.errors import UserError, first_line
+from gpt2v.errors import Told, UserError, first_line
 from gpt2v.messages import one_line, say
 
 # Parameters of mallopt: https://man7.org/linux/man-pages/man3/mallopt.3.html
@@ -64,9 +64,10 @@ def enough_memory(where: str, advice: Callable[[], str]) -> Iterator[None]:
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the tensors of the block
         line = f"{where}: out of memory ({one_line(first_line(error), 150)}); {advice()}"
-        if os.environ.get("LOCAL_RANK", "0") != "0":
-            say(line)
-        raise UserError(line) from None
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            raise UserError(line) from None
+        say(line)  # at once: it is ended when the first one notices that it is alone
+        raise Told(line) from None
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Memory never holds the logits of all positions at once.
 
 Shapes: D width of a hidden state, V words of the vocabulary, Y positions that are read (whose next
-token is predicted), N tokens whose log-probability is asked.
+token is predicted).
 """
 
 from dataclasses import dataclass
@@ -107,15 +107,15 @@ class HeadReadings:
 
     likeliest: Ints  # (Y,) token
     finite: NDArray[np.bool_]  # (Y,) whether all of the logits are
-    logp: NDArray[np.float32]  # (N,) log-probabilities in nats
+    logp: NDArray[np.float32]  # (n_asked,) log-probabilities in nats
 
 
 def read_head(lm: GPT2LMHeadModel, hidden_YD: Tensor, at: Ints, tokens: Ints) -> HeadReadings:
     """Read the likeliest token everywhere, and the log-probability of some tokens.
 
     Args:
-        at: (N,) indices into Y.
-        tokens: (N,) the token whose log-probability is read there.
+        at: (n_asked,) indices into Y.
+        tokens: (n_asked,) the token whose log-probability is read there.
     """
     order = np.argsort(at, kind="stable")
     rows = _rows(hidden_YD, lm.config.vocab_size)

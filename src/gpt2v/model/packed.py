@@ -7,9 +7,8 @@ transformers' eager attention is wrong without an error). The last block and the
 only at positions that are read; from all other positions the last block needs only keys and values.
 
 Shapes: B samples of a batch, T token positions, D width of a hidden state, V words of the
-vocabulary, Y positions that are read (whose next token is predicted), S those of them before a
-supervised token, R the most that are read of one sample, M vision tokens, H attention heads,
-E width of a head.
+vocabulary, Y positions that are read (whose next token is predicted), M vision tokens, H attention
+heads, E width of a head.
 """
 
 from dataclasses import dataclass
@@ -38,19 +37,19 @@ _ALIGNED = 16  # elements of a mask's row that attention on cards takes together
 class Reads:
     """The positions that are read.
 
-    Every sample gets as many positions as the one that reads most, R; the rest are not read.
+    Every sample gets as many positions as the one that reads most; the rest are not read.
     """
 
-    at: Tensor  # (B, R) positions
-    index: Tensor  # (Y,) which of them are read: indices into the flattened (B, R)
+    at: Tensor  # (B, n_most) positions
+    index: Tensor  # (Y,) which of them are read: indices into the flattened (B, n_most)
 
     @classmethod
     def of(cls, read_BT: NDArray[np.bool_], device: torch.device) -> "Reads":
         """Those where `read_BT` is true."""
         most = max(1, int(read_BT.sum(1).max()))
-        at_BR = np.argsort(~read_BT, axis=1, kind="stable")[:, :most]
-        is_read_BR = np.take_along_axis(read_BT, at_BR, axis=1)
-        return cls(to_device(at_BR, device), to_device(np.flatnonzero(is_read_BR), device))
+        at = np.argsort(~read_BT, axis=1, kind="stable")[:, :most]
+        is_read = np.take_along_axis(read_BT, at, axis=1)
+        return cls(to_device(at, device), to_device(np.flatnonzero(is_read), device))
 
 
 @dataclass(frozen=True)
@@ -65,8 +64,8 @@ class Packed:
     mask: Tensor  # (B or 1, 1, T, T or more) additive; 1 if all samples have the same segments
     reads: Reads
     read: NDArray[np.bool_]  # (B, T) whether a position is read
-    supervised: Tensor | None  # (S,) indices into Y of the positions before supervised tokens, or
-    targets: Tensor  # (S,) these tokens;                                      None: all of Y
+    targets: Tensor  # (n_supervised,) supervised tokens
+    supervised: Tensor | None  # (n_supervised,) positions before them, indices into Y; None: all
     images: Tensor | None  # (M,) image positions: indices into the flattened (B, T); None: no image
 
 
@@ -157,9 +156,9 @@ def _read_block(block: GPT2Block, hidden_BTD: Tensor, mask: Tensor, reads: Reads
     pairs = affine(block.ln_1(hidden_BTD), weight, bias).view(*shape, 2, -1, attention.head_dim)
     cache = _AllPositions(*pairs.permute(2, 0, 3, 1, 4))
     samples_B1 = torch.arange(len(reads.at), device=reads.at.device)[:, None]
-    mask_B1RT = mask[:, 0][samples_B1, reads.at][:, None, :, : shape[1]]
-    output_BRD: Tensor = block(hidden_BTD[samples_B1, reads.at], cache, attention_mask=mask_B1RT)
-    return output_BRD.flatten(0, 1)[reads.index]
+    mask_rows = mask[:, 0][samples_B1, reads.at][:, None, :, : shape[1]]
+    output: Tensor = block(hidden_BTD[samples_B1, reads.at], cache, attention_mask=mask_rows)
+    return output.flatten(0, 1)[reads.index]
 
 
 class _AllPositions:
@@ -178,8 +177,8 @@ class _AllPositions:
 
 def answer_loss(lm: GPT2LMHeadModel, hidden_YD: Tensor, packed: Packed) -> Tensor:
     """Sum of the cross-entropy in nats over supervised tokens, from the output of `read_hidden`."""
-    hidden_SD = hidden_YD if packed.supervised is None else hidden_YD[packed.supervised]
-    return head_loss(hidden_SD, lm.lm_head.weight, packed.targets)
+    hidden = hidden_YD if packed.supervised is None else hidden_YD[packed.supervised]
+    return head_loss(hidden, lm.lm_head.weight, packed.targets)
 
 
 @dataclass(frozen=True)
@@ -228,6 +227,6 @@ class Reader:
             return read_hidden(self.lm, packed), packed
         assert self.source is not None, "a batch has image positions, but this reader has no source"
         words = self.lm.get_input_embeddings()(packed.input_ids)
-        tokens_MD = self.source(batch).to(words.dtype)
-        embeds = words.flatten(0, 1).index_copy(0, packed.images, tokens_MD).view_as(words)
+        tokens = self.source(batch).to(words.dtype)
+        embeds = words.flatten(0, 1).index_copy(0, packed.images, tokens).view_as(words)
         return read_hidden(self.lm, packed, embeds), packed

@@ -5,8 +5,7 @@ forcing, its likeliest token is right at every token of the answer. So one pass 
 scores a batch.
 
 Shapes: B samples of a batch, T token positions, Q questions about a grid,
-A choices of a question, L tokens of a choice,
-Y positions that are read (whose next token is predicted).
+A choices of a question, L tokens of a choice.
 """
 
 from collections.abc import Mapping

@@ -23,8 +23,10 @@ def sync_handle(handle: int) -> None:
     if sys.platform == "darwin":  # there it may still be in the cache of the drive
         import fcntl
 
+        full = getattr(fcntl, "F_FULLFSYNC", None)
         with suppress(OSError):  # a network folder, which cannot be asked for it
-            fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+            if full is not None:
+                fcntl.fcntl(handle, full)
 
 
 def sync(path: Path) -> None:
