@@ -68,7 +68,7 @@ def processes(job: Job, pieces: Sequence[int], workers: int | None) -> Iterator[
             for worker in set(multiprocessing.active_children()) - others:
                 worker.kill()  # pieces are done whole or not at all
                 worker.join(5)  # Windows moves no folder with files that it has open
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)  # else Python's end may meet a half-closed pool
             raise
 
 
