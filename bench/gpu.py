@@ -5,7 +5,7 @@
 It needs nothing but the package with its `bench` extra: no data, no hub. Losses, gradients and
 answers are compared with those of the CPU, waits for the card are counted, the peaks of the card
 and the parts of a GPT-2 small are timed, and the loop is run with and without the thread that draws
-batches, resumed, run out of memory, and compared with Hugging Face's Trainer. Each section runs in
+batches, in each number format, resumed, run out of memory, and compared with Hugging Face's Trainer. Each section runs in
 a process of its own.
 
 `--tiny --device cpu` runs everything that a CPU can, in a minute, to check this script.
@@ -37,6 +37,7 @@ SECTIONS: dict[str, Section] = {
     "scoring": gpu_checks.scoring,
     "waits": gpu_checks.waits,
     "resume": gpu_checks.resume,
+    "formats": gpu_checks.formats,
     "muon": gpu_checks.muon,
     "gpt2-small": gpu_speed.gpt2_small,
     "lengths": gpu_speed.lengths,

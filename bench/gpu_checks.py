@@ -160,6 +160,23 @@ def resume(device: torch.device, tiny: bool) -> dict[str, Any]:
     return {"first 10": max(off[:10]), "step 11": off[10], "all": max(off), "last loss": whole[-1]}
 
 
+def formats(device: torch.device, tiny: bool) -> dict[str, Any]:
+    """Losses of 50 steps on text grids in each number format."""
+    options: dict[str, dict[str, Any]] = {
+        "fp32": {}, "tf32": {"tf32": True}, "bf16": {"precision": "bf16"},
+        "fp16": {"precision": "fp16"},
+    }  # fmt: skip
+    rows = {}
+    for name, given in options.items():
+        models = made.small(tiny)
+        losses = made.trained(
+            models.model, models.reader, lambda step, *_, m=models: _batch("text grid", m, step), 50,
+            **given,
+        )  # fmt: skip
+        rows[name] = {"first": losses[0], "last five": sum(losses[-5:]) / 5}
+    return rows
+
+
 def muon(device: torch.device, tiny: bool) -> dict[str, Any]:
     """Losses of 50 steps with Muon's iteration in bf16 and in fp32."""
     group = {"name": "all", "pattern": "", "lr": 0.02, "optimizer": "muon"}
