@@ -5,8 +5,8 @@
 It needs nothing but the package with its `bench` extra: no data, no hub. Losses, gradients and
 answers are compared with those of the CPU, waits for the card are counted, the peaks of the card
 and the parts of a GPT-2 small are timed, and the loop is run with and without the thread that draws
-batches, in each number format, resumed, run out of memory, and compared with Hugging Face's Trainer. Each section runs in
-a process of its own.
+batches, in each number format, resumed, run out of memory, and compared with Hugging Face's
+Trainer. Each section runs in a process of its own.
 
 `--tiny --device cpu` runs everything that a CPU can, in a minute, to check this script.
 """

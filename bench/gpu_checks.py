@@ -169,10 +169,11 @@ def formats(device: torch.device, tiny: bool) -> dict[str, Any]:
     rows = {}
     for name, given in options.items():
         models = made.small(tiny)
-        losses = made.trained(
-            models.model, models.reader, lambda step, *_, m=models: _batch("text grid", m, step), 50,
-            **given,
-        )  # fmt: skip
+
+        def batch(step: int, *_: int, made_of: made.Made = models) -> Any:
+            return _batch("text grid", made_of, step)
+
+        losses = made.trained(models.model, models.reader, batch, 50, **given)
         rows[name] = {"first": losses[0], "last five": sum(losses[-5:]) / 5}
     return rows
 
