@@ -1,11 +1,12 @@
 """The chunked loss of the head equals torch's cross-entropy, values and gradients."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from gpt2v.model import head
-from gpt2v.model.head import head_loss
+from gpt2v.model.head import head_loss, read_head
 
 
 @pytest.mark.parametrize("rows", [1, 3, 10, 512])
@@ -51,3 +52,50 @@ def test_the_chunked_loss_of_a_hopeless_prediction_is_finite():
     loss.backward()
     assert float(loss.detach()) == pytest.approx(1000)
     assert float(hidden.grad) == pytest.approx(1000)
+
+
+def cast_at_every_product(hidden, weight, target):
+    """Loss and gradients with autocast's own casts, and logits, softmax and gradient in fp32."""
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        logits = (hidden @ weight.T).float()
+        p = logits.softmax(1)
+        log_sum = logits.amax(1, keepdim=True) - p.amax(1, keepdim=True).log()
+        loss = (log_sum - logits.gather(1, target[:, None])).sum()
+        p[range(len(p)), target] -= 1
+        return loss, (p @ weight).float(), (hidden.T @ p).T.float()
+
+
+def test_one_cast_in_bf16_changes_no_bit():
+    torch.manual_seed(0)
+    hidden = torch.randn(200, 64, requires_grad=True)
+    weight = torch.randn(1001, 64, requires_grad=True)
+    target = torch.randint(0, 1001, (200,))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = head_loss(hidden, weight, target)
+    loss.backward()
+    expected = cast_at_every_product(hidden, weight, target)
+    for ours, theirs in zip((loss.detach(), hidden.grad, weight.grad), expected, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 512])
+def test_chunks_of_logits_are_read_as_a_whole(lm, monkeypatch, rows):
+    """Positions that are asked several times, in any order, or not at all."""
+    monkeypatch.setattr(head, "_ROWS", rows)
+    monkeypatch.setattr(head, "_CPU_CHUNK", 1)
+    draw = np.random.default_rng(0)
+    hidden = torch.randn(11, lm.config.n_embd)
+    hidden[7, 0] = float("inf")
+    at, tokens = draw.integers(0, 7, 30), draw.integers(0, lm.config.vocab_size, 30)
+    with torch.no_grad():
+        found = read_head(lm, hidden, at, tokens)
+        logits = lm.lm_head(hidden)
+    assert found.finite.tolist() == [i != 7 for i in range(11)]
+    assert found.likeliest[found.finite].tolist() == logits.argmax(1).numpy()[found.finite].tolist()
+    np.testing.assert_allclose(found.logp, logits.log_softmax(1).numpy()[at, tokens], rtol=1e-5)
+
+
+def test_nothing_is_read_from_nothing(lm):
+    none = np.empty(0, np.int64)
+    found = read_head(lm, torch.empty(0, lm.config.n_embd), none, none)
+    assert len(found.likeliest) == len(found.finite) == len(found.logp) == 0
