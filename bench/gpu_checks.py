@@ -14,7 +14,7 @@ import gpu_models as made
 from gpt2v.curriculum.fit import batch_loss
 from gpt2v.errors import UserError
 from gpt2v.hardware.device import hardware
-from gpt2v.model.scoring import PackedScorer, score
+from gpt2v.model.scoring import PackedScorer, Records
 from gpt2v.train import muon as muons
 
 BATCHES = ("text grid", "picture grid", "windows")
@@ -69,16 +69,7 @@ def scoring(device: torch.device, tiny: bool) -> dict[str, Any]:
     """Answers and log-probabilities of choices on the device against the CPU."""
     rows = {}
     for case in BATCHES[:2]:
-        found = []
-        for name in ("cpu", str(device)):
-            with hardware(name):
-                models = made.small(tiny, batch=64)
-            spec = made.TEXT if case == "text grid" else made.PICTURES
-            data = models.stream.dataset(spec, "test", 64)
-            scorer = PackedScorer(models.reader, models.stream.render)
-            view = scorer.view(spec, spec.modality)
-            batch = scorer.render(data.samples(range(64)), view, with_choices=True)
-            found.append(score(models.reader, batch, scorer.render))
+        found = [_scored(case, name, tiny) for name in ("cpu", str(device))]
         one, two = found
         logp = [torch.tensor(r["logprobs"], dtype=torch.float64) for r in found]
         rows[case] = {
@@ -88,6 +79,16 @@ def scoring(device: torch.device, tiny: bool) -> dict[str, Any]:
             "logprobs": float((logp[0] - logp[1]).abs().max()),
         }
     return rows
+
+
+def _scored(case: str, device: str, tiny: bool) -> Records:
+    with hardware(device):
+        models = made.small(tiny, batch=64)
+        spec = made.TEXT if case == "text grid" else made.PICTURES
+        data = models.stream.dataset(spec, "test", 64)
+        scorer = PackedScorer(models.reader, models.stream.render)
+        view = scorer.view(spec, spec.modality)
+        return scorer.score(data.samples(range(64)), view)
 
 
 def _differ(one: list[Any], two: list[Any]) -> int:
