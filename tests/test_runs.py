@@ -427,6 +427,26 @@ def test_a_reader_removes_nothing_of_the_user(tmp_path, capsys, name):
         assert tree(tmp_path) == before
 
 
+def test_a_run_that_cannot_be_put_back_is_not_replaced(tmp_path, monkeypatch, capsys):
+    """On Windows a program may have a file in it open."""
+
+    def held(source, target):
+        raise PermissionError(13, "open")
+
+    finished(tmp_path / "old").rename(aside(tmp_path / "r"))
+    before = tree(tmp_path)
+    monkeypatch.setattr("gpt2v.storage.replacing.move", held)
+    with (
+        pytest.raises(UserError, match=r"r: \.r\.1\.\S+, which a stopped .* cannot be moved back"),
+        runs.new_run(tmp_path / "r"),
+    ):
+        pytest.fail("was entered")
+    assert tree(tmp_path) == before
+    runs.restored(tmp_path / "r")  # a reader says so
+    assert tree(tmp_path) == before
+    assert "cannot be moved back" in capsys.readouterr().err
+
+
 def test_what_others_set_aside_is_not_ours(tmp_path):
     write_text(aside(tmp_path / "r") / "thesis.tex", "of the user")
     with runs.new_run(tmp_path / "r") as run:

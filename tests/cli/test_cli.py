@@ -464,3 +464,17 @@ def test_a_process_that_torchrun_ends_leaves_a_mistake_to_the_first(folder, caps
     monkeypatch.setenv(TORCHRUN, "1")
     assert main(["lm", "train", "none.yaml"]) == 2
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [Stopped("stopped by SIGTERM", 15), KeyboardInterrupt()])
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_stop_of_several_processes_is_said_by_the_first_at_once(capsys, monkeypatch, error, rank):
+    def stopped(argv):
+        raise error
+
+    monkeypatch.setattr("gpt2v.cli.main._command", stopped)
+    monkeypatch.setattr("gpt2v.cli.main.time.sleep", None)  # nothing waits
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    monkeypatch.setenv(TORCHRUN, "1")
+    assert main([]) > 128
+    assert ("stopped" in capsys.readouterr().err) == (rank == "0")

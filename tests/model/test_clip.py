@@ -169,3 +169,13 @@ def test_a_region_is_the_unit_mean_of_its_patches():
     pooled = pool_regions(patches, torch.tensor([[0, 0, 2, -1]]), 3)
     half = 0.5**0.5
     torch.testing.assert_close(pooled, torch.tensor([[[half, half], [0.0, 0.0], [0.0, -1.0]]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_region_without_patches_has_no_gradient_in_any_number_format(dtype):
+    patches = torch.randn(1, 4, 8, dtype=dtype, requires_grad=True)
+    pooled = pool_regions(patches, torch.tensor([[0, 0, 2, -1]]), 3)
+    assert (pooled[0, 1] == 0).all()
+    pooled.sum().backward()
+    assert patches.grad.isfinite().all()
+    assert (patches.grad[0, 3] == 0).all()

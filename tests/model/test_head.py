@@ -99,3 +99,30 @@ def test_nothing_is_read_from_nothing(lm):
     none = np.empty(0, np.int64)
     found = read_head(lm, torch.empty(0, lm.config.n_embd), none, none)
     assert len(found.likeliest) == len(found.finite) == len(found.logp) == 0
+
+
+def test_many_equal_targets_leave_the_range_of_fp16_in_no_sum():
+    """The gradient of a word's row is a sum over all positions whose target it is."""
+    torch.manual_seed(0)
+    hidden = (3 + 0.1 * torch.randn(30_000, 16)).requires_grad_()
+    weight = torch.randn(8, 16, requires_grad=True)
+    target = torch.zeros(30_000, dtype=torch.long)
+    with torch.autocast("cpu", torch.float16):
+        head_loss(hidden, weight, target).backward()
+    expected = torch.autograd.grad(head_loss(hidden, weight, target), weight)[0]
+    assert float(expected.abs().max()) > torch.finfo(torch.float16).max
+    torch.testing.assert_close(weight.grad, expected, rtol=0.01, atol=1.0)
+
+
+@pytest.mark.parametrize("frozen", ["hidden", "weight"])
+def test_a_gradient_that_is_not_wanted_is_not_computed(frozen, monkeypatch):
+    products = []
+    plain = head.product
+    monkeypatch.setattr(head, "product", lambda a, b: products.append(1) or plain(a, b))
+    torch.manual_seed(0)
+    tensors = {"hidden": torch.randn(5, 6), "weight": torch.randn(9, 6)}
+    for name, tensor in tensors.items():
+        tensor.requires_grad_(name != frozen)
+    head_loss(tensors["hidden"], tensors["weight"], torch.randint(0, 9, (5,))).backward()
+    assert len(products) == 2
+    assert {n for n, t in tensors.items() if t.grad is not None} == tensors.keys() - {frozen}

@@ -21,7 +21,7 @@ from gpt2v.cli.crashes import DEBUG, say_crash
 from gpt2v.cli.overrides import Parser, overrides_of, take_fields, take_imports, texts_of
 from gpt2v.errors import Stopped, Told, UserError
 from gpt2v.hardware.memory import keep_freed_memory
-from gpt2v.messages import say
+from gpt2v.messages import say, say_from_first
 from gpt2v.stopping import TORCHRUN, end_at_once, signals_as_exceptions
 from gpt2v.storage.files import reason
 
@@ -31,7 +31,7 @@ _CANNOT_WRITE = {
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EACCES", "EPERM", "EIO", "EFBIG", "ENAMETOOLONG")
     if hasattr(errno, name)  # Windows lacks some
 }
-_HEAD_START = 3.0  # seconds
+_HEAD_START = 30.0  # seconds; torchrun ends this process sooner if the first one has ended
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,10 +57,10 @@ def _run(argv: Sequence[str]) -> int:
             _say(str(error))
         return 2
     except Stopped as stopped:
-        _say(str(stopped))
+        say_from_first(str(stopped))  # the signal came to all processes
         return 128 + stopped.signum
     except KeyboardInterrupt:
-        _say("stopped")
+        say_from_first("stopped")
         return 128 + signal.SIGINT
     except BrokenPipeError as error:
         if _output_is_read():  # another pipe, e.g. of a library

@@ -46,7 +46,8 @@ def written_out(
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     n_queries, n_keys = query_BHYE.shape[2], key_BHTE.shape[2]
     causal = causal and attention_mask is None and n_queries > 1
-    assert not causal or n_queries == n_keys, "a cache needs a mask"
+    if causal and n_queries != n_keys:
+        raise ValueError("several queries after a cache need a mask")
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         attention_mask = _additive(attention_mask, query_BHYE.dtype)
     if dropout:

@@ -70,7 +70,7 @@ def _check_processes(device: torch.device) -> None:
     """Raise UserError if the processes that torchrun started cannot have a device each."""
     n_here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device.type == "mps" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("--device: mps: is for one process; several need cpu or cuda")
+        raise UserError("--device: mps: is for one process; with several choose --device cpu")
     if device.type != "cuda" or n_here == 1:
         return
     n_devices = torch.cuda.device_count()
@@ -121,7 +121,10 @@ def computes_alone(device: torch.device) -> bool:
 
 
 def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """Copy an array to a device; a card is not waited for, and later work there sees the copy."""
+    """An array on a device; a card is not waited for, and later work there sees the copy.
+
+    On a CPU it may share the array's memory.
+    """
     tensor = torch.from_numpy(np.array(array) if not array.flags.writeable else array)
     if device.type in ("cpu", "mps"):
         return tensor.to(device)

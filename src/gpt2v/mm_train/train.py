@@ -88,6 +88,7 @@ def prepare_mm(config: MMConfig, bank: TileBank | None = None) -> Prepared:
     ready = prepared("mm", model, tokenizer, reader, stream, record, config)
     if trains:
         lists = [m for m in model.vision_tower.modules() if isinstance(m, nn.ModuleList)]
+        lists.reverse()  # inner ones first, as FSDP2 needs it
         ready = replace(ready, layers=tuple(layer for layers in lists for layer in layers))
     if not isinstance(source, CachedPatches):
         return ready

@@ -107,7 +107,8 @@ def pool_regions(patches: Tensor, region: Tensor, n_regions: int) -> Tensor:
         region: (B, N) or (1, N) region of each patch; below 0: no region.
     """
     member = (region[..., None] == torch.arange(n_regions, device=region.device)).to(patches)
-    return F.normalize(member.mT @ patches, dim=-1)
+    sums = member.mT @ patches
+    return F.normalize(sums, dim=-1, eps=max(1e-12, torch.finfo(sums.dtype).tiny))  # 0 in fp16
 
 
 def global_loss(clip: CLIPModel, pictures: Tensor, captions: Tensor, same: Tensor) -> Tensor:

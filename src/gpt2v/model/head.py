@@ -25,6 +25,7 @@ from gpt2v.hardware.precision import computed_in
 _ROWS = 512  # minimum number of positions in a chunk
 _CPU_CHUNK = 2**21  # logits in a chunk on a CPU: they fit into its caches
 _CHUNK = 2**27  # on other devices: few large kernels, half a gigabyte
+_FP16_CHUNK = 256  # positions: a sum over more could leave the range of fp16
 _MULTIPLE = 64  # of the vocabulary in products on cards, whose fast kernels need aligned rows
 
 
@@ -34,11 +35,9 @@ def head_loss(hidden_YD: Tensor, weight_VD: Tensor, targets_Y: Tensor) -> Tensor
     The forward pass also computes the gradient, chunk by chunk. The result equals `cross_entropy`
     over all logits, up to rounding.
     """
-    needs_gradient = torch.is_grad_enabled() and (
-        hidden_YD.requires_grad or weight_VD.requires_grad
-    )
+    wanted = [x.requires_grad and torch.is_grad_enabled() for x in (hidden_YD, weight_VD)]
     total: Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
-        hidden_YD, weight_VD, targets_Y, needs_gradient, computed_in(hidden_YD)
+        hidden_YD, weight_VD, targets_Y, wanted, computed_in(hidden_YD)
     )
     return total
 
@@ -52,17 +51,17 @@ class _HeadLoss(Function):
         hidden: Tensor,
         weight: Tensor,
         targets: Tensor,
-        needs_gradient: bool,
+        wanted: list[bool],  # gradients: of hidden, of weight
         dtype: torch.dtype,
     ) -> Tensor:
         n_words, rows = len(weight), _rows(hidden, len(weight))
+        if dtype == torch.float16:
+            rows = min(rows, _FP16_CHUNK)
         total = torch.zeros((), device=hidden.device)
-        d_hidden = torch.empty_like(hidden) if needs_gradient else None
+        d_hidden = torch.empty_like(hidden) if wanted[0] else None
         with torch.autocast(hidden.device.type, enabled=False):
             inputs, words_VD = hidden.to(dtype), _aligned(weight.to(dtype))
-            d_weight_DV = (
-                torch.zeros_like(words_VD.mT, dtype=weight.dtype) if needs_gradient else None
-            )
+            d_weight_DV = torch.zeros_like(words_VD.mT, dtype=weight.dtype) if wanted[1] else None
             for start in range(0, len(hidden), rows):
                 part = inputs[start : start + rows]
                 target = targets[start : start + rows, None]
@@ -72,20 +71,22 @@ class _HeadLoss(Function):
                 # The largest probability is at least 1 / V, so its logarithm is finite.
                 log_sum = logits.amax(1, keepdim=True).float() - p.amax(1, keepdim=True).log()
                 total += (log_sum - logits.gather(1, target).float()).sum()
-                if d_hidden is None or d_weight_DV is None:
+                if not any(wanted):
                     continue
                 p.scatter_add_(1, target, torch.full_like(target, -1, dtype=p.dtype))
                 d_logits = p.to(dtype)
-                d_hidden[start : start + rows] = product(d_logits, words_VD)
-                d_weight_DV += product(part.mT, d_logits)
-        if d_weight_DV is not None:
-            ctx.save_for_backward(d_hidden, d_weight_DV.mT[:n_words].contiguous())
+                if d_hidden is not None:
+                    d_hidden[start : start + rows] = product(d_logits, words_VD)
+                if d_weight_DV is not None:
+                    d_weight_DV += product(part.mT, d_logits)
+        d_weight = None if d_weight_DV is None else d_weight_DV.mT[:n_words].contiguous()
+        ctx.save_for_backward(d_hidden, d_weight)
         return total
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden * scale, d_weight * scale, None, None, None
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = [d if d is None else d * scale for d in ctx.saved_tensors]
+        return *gradients, None, None, None
 
 
 def _rows(hidden_YD: Tensor, n_words: int) -> int:

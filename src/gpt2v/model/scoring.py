@@ -171,7 +171,7 @@ def score_all(
     with progress(label, data.n_portions(size)) if label else nullcontext() as report:
         for index in data.portions(size):
             where = f"{label or 'scoring'}: {len(index)} grids at once"
-            with enough_memory(where, lambda: "use smaller grids or pictures, or --device cpu"):
+            with enough_memory(where, lambda: "use smaller grids, pictures or models"):
                 records = scorer.score(data.samples(index), view)
             for column, values in records.items():
                 columns[column] += values

@@ -82,8 +82,10 @@ class CellEmbedding:
     def _means(self, samples: Samples) -> Tensor:
         """The mean embedding of the cells of each grid, (B, D)."""
         labels = np.arange(len(self.embeddings))
-        shares = (samples.classes[..., None] == labels).sum((1, 2)) / samples.n_cells[:, None]
-        return to_device(shares, self.embeddings.device).to(self.embeddings.dtype) @ self.embeddings
+        counts = (samples.classes[..., None] == labels).sum((1, 2))
+        shares = (counts / samples.n_cells[:, None]).astype(np.float32)
+        embeddings = self.embeddings
+        return to_device(shares, embeddings.device).to(embeddings.dtype) @ embeddings
 
 
 class ProjectedPatches:

@@ -13,7 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-_HELD = (5, 32, 33)  # Windows: access denied, sharing violation, lock violation
+_DENIED = 5  # Windows
+_HELD = (_DENIED, 32, 33)  # Windows: access denied, sharing violation, lock violation
 _PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4)  # seconds
 
 
@@ -97,6 +98,8 @@ def _patiently(path: Path, change: Callable[[], None]) -> None:
                 raise
             if pause is None:
                 why = "a program has it, or a file in it, open; close it there"
+                if getattr(error, "winerror", None) == _DENIED:
+                    why += " (or it is read-only)"
                 raise PermissionError(error.errno, why, str(path)) from None
         time.sleep(pause)
 

@@ -136,8 +136,12 @@ class FolderKind(ABC):
         else:
             if whole.exists():
                 self.remove(whole)
-            if self._put_back(whole):
-                say(f"{path}: restored; a process was stopped while it replaced this {self.name}")
+            if not self._put_back(whole):
+                raise UserError(
+                    f"{path}: {self._asides(whole)[-1].name}, which a stopped process has set aside, "
+                    "cannot be moved back; close what has it open, then try again"
+                )
+            say(f"{path}: restored; a process was stopped while it replaced this {self.name}")
 
     def _asides(self, whole: Path) -> list[Path]:
         """What is set aside of ours."""

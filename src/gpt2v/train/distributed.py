@@ -150,7 +150,8 @@ def rank_0_first(work: Callable[[], T]) -> T:
     if world_size() == 1:
         return work()
     store = dist.distributed_c10d._get_default_store()
-    done, fault = (f"gpt2v/{next(_turns)}/{name}" for name in ("done", "fault"))
+    turn = next(_turns)
+    done, fault = (f"gpt2v/{turn}/{name}" for name in ("done", "fault"))
     if rank() == 0:
         try:
             return work()

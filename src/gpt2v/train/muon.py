@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from gpt2v.hardware.precision import iteration_dtype
-from gpt2v.train.sharding import local, shared_as, whole, with_share
+from gpt2v.train.sharding import is_sharded, local, shared_as, whole, with_share
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # quintic iteration of the source above
 _STEPS = 5
@@ -80,7 +80,7 @@ class Muon(torch.optim.Optimizer):
                 buffer, grad = local(self.state[p]["momentum_buffer"]), local(p.grad)
                 buffer.lerp_(grad, 1 - group["momentum"])
                 nesterov = grad.lerp(buffer, group["momentum"])
-                if nesterov.shape != p.shape:  # only whole matrices can be orthogonalised
+                if is_sharded(p):  # only whole matrices can be orthogonalised
                     nesterov = whole(with_share(p, nesterov))
                 directions[p] = nesterov
                 for part in self._parts(p, nesterov):

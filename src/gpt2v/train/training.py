@@ -124,10 +124,10 @@ class Training(Generic[BatchT]):
     def memory_advice(self) -> str:
         """What to change if memory is too small."""
         kept = [path.name for path in checkpoints_of(self.run)]
+        at_once = f"{self._at_once} samples are read at once" if self._at_once else "this is"
         return (
-            f"{self._at_once} samples are read at once with train.accumulate: "
-            f"{self.config.accumulate}; raise it, or lower the batch size"
-            + (f" ({kept[-1]} is complete)" if kept else "")
+            f"{at_once} with train.accumulate: {self.config.accumulate}; raise it, or lower the "
+            "batch size" + (f" ({kept[-1]} is complete)" if kept else "")
         )
 
     def step(self, step: int, parts: list[BatchT], count: float) -> float:
@@ -193,7 +193,7 @@ class Training(Generic[BatchT]):
                 reseed(self.config.seed, step, rank() * len(parts) + i)
                 total += self._backward(part, count, is_last=i + 1 == len(parts))
         except Exception as error:
-            if not failed(self.task.compiled, error):
+            if self._sharded or not failed(self.task.compiled, error):  # others would not repeat it
                 raise
             return self._gradient(step, parts, count)
         return total
