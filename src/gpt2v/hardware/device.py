@@ -147,10 +147,10 @@ def place(model: M) -> M:
     """Move the model to the chosen device and return it; on a CPU, attention is written out.
 
     On a CUDA device, two settings of torch for the whole process are changed; `hardware` puts them
-    back. Fused attention does not use cuDNN, which torch prefers on cards from Hopper on: it builds
-    a plan for each new shape, in about half a second, and the lengths of grids differ. fp32
-    convolutions are not in TF32, which torch allows by itself: fp32 means fp32 (but see
-    `train.tf32`).
+    back (outside of it, as in a notebook, they stay). Fused attention does not use cuDNN, which
+    torch prefers on cards from Hopper on: it builds a plan for each new shape, in about half a
+    second, and the lengths of grids differ. fp32 convolutions are not in TF32, which torch allows
+    by itself: fp32 means fp32 (but see `train.tf32`).
     """
     device = chosen_device()
     if device.type == "cpu":

@@ -138,8 +138,8 @@ class FolderKind(ABC):
                 self.remove(whole)
             if not self._put_back(whole):
                 raise UserError(
-                    f"{path}: {self._asides(whole)[-1].name}, which a stopped process has set aside, "
-                    "cannot be moved back; close what has it open, then try again"
+                    f"{path}: {self._asides(whole)[-1].name}, which a stopped process has set "
+                    "aside, cannot be moved back; close what has it open, then try again"
                 )
             say(f"{path}: restored; a process was stopped while it replaced this {self.name}")
 
