@@ -89,7 +89,7 @@ def test_too_little_memory_is_one_line(lm, bank, table, monkeypatch):
     monkeypatch.setattr(Reader, "hidden", too_large)
     says = (
         r"^eval: lm, text: 50 grids at once: out of memory \(CUDA out of memory. Tried to allocate "
-        r"9 GiB.\); use smaller grids or pictures, or --device cpu$"
+        r"9 GiB.\); use smaller grids, pictures or models$"
     )
     with pytest.raises(UserError, match=says):
         score_all(scorer, evaluation_data(CONFIG, bank), "text", "eval: lm, text")
