@@ -142,9 +142,9 @@ def test_a_resumed_training_is_that_of_linux_and_holds_no_checkpoint(done, tmp_p
 
 
 def test_what_is_open_is_one_line_and_stays(done):
-    why = "cannot be written: a program has it, or a file in it, open; close it there (or it is read-only)"
+    why = "cannot be written: a program has it, or a file in it, open; close it there"
     said = told(done.said["replaced while it is read"])
-    assert said == [f"gpt2v: {done.root / 'lm'}: {why}"]
+    assert said == [f"gpt2v: {done.root / 'lm'}: {why} (or it is read-only)"]
     assert (done.root / "lm" / "results.json").exists()
     page = done.root / "pages" / "index.html"
     assert told(done.said["report while it is read"]) == [f"gpt2v: {page}: {why}"]
