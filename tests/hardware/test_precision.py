@@ -150,3 +150,10 @@ def test_tf32_that_the_device_lacks_is_said(units, capsys, device, named):
     assert capsys.readouterr().err == (
         f"gpt2v: train.tf32: this {named} has no TF32, so products are in fp32\n"
     )
+
+
+def test_a_torch_that_cannot_tell_says_so(capsys, monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert usable_precision("bf16", CPU) == "fp32"
+    said = capsys.readouterr().err
+    assert "cannot tell whether this CPU has bf16 units, so the products are in fp32" in said

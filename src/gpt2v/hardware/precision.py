@@ -63,10 +63,10 @@ def usable_precision(wanted: Precision, device: torch.device) -> Precision:
         return wanted
     other = "fp16" if wanted == "bf16" else "bf16"
     advice = f"; here, train.precision: {other} is faster" if has[other] else ""
-    _say_once(
-        f"train.precision: {wanted}: this {_named(device)} has no {wanted} units, so the products "
-        f"are in fp32{advice}"
-    )
+    lacks = f"this {_named(device)} has no {wanted} units"
+    if device.type == "cpu" and not hasattr(torch.cpu, "get_capabilities"):
+        lacks = f"torch {torch.__version__} cannot tell whether this CPU has {wanted} units"
+    _say_once(f"train.precision: {wanted}: {lacks}, so the products are in fp32{advice}")
     return "fp32"
 
 
