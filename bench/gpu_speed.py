@@ -17,6 +17,7 @@ from gpt2v.config.models import GPT2ModelConfig, VisionConfig
 from gpt2v.curriculum.fit import batch_loss
 from gpt2v.hardware.compilation import compile_modules
 from gpt2v.hardware.device import place
+from gpt2v.hardware.peak import published_peak
 from gpt2v.model.head import head_loss
 from gpt2v.model.packed import Reader
 from lm import new_model
@@ -52,10 +53,12 @@ def peaks(device: torch.device, tiny: bool) -> dict[str, Any]:
     """FLOP/s of square products, by side and number format, and bytes/s of a copy."""
     rows: dict[str, Any] = {}
     for dtype in (torch.bfloat16, torch.float32):
+        name = str(dtype).removeprefix("torch.")
+        rows[f"{name}, published"] = published_peak(device, dtype)
         for side in (512,) if tiny else (1536, 8192):
             a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
             ms = milliseconds(lambda a=a, b=b: a @ b, device)
-            rows[f"{str(dtype).removeprefix('torch.')} {side}"] = 2 * side**3 / ms * 1e3
+            rows[f"{name} {side}"] = 2 * side**3 / ms * 1e3
     x = torch.randn(2**22 if tiny else 2**29, device=device)
     rows["copy, bytes read and written"] = 8 * x.numel() / milliseconds(x.clone, device) * 1e3
     return rows

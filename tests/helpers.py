@@ -205,6 +205,18 @@ def toy_task(
     )
 
 
+class Overflow(torch.autograd.Function):
+    """The value as it is, with a gradient that is infinite."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
+        return grad * float("inf")
+
+
 def louder(model: M, factor: float = 4.0) -> M:
     """The same model with larger matrices, so that its outputs depend clearly on its inputs."""
     with torch.no_grad():

@@ -490,16 +490,7 @@ import gpt2v.hardware.precision as precision
 import gpt2v.train.throughput as throughput
 from gpt2v.train.distributed import processes, rank
 from gpt2v.train.loop import fit
-from helpers import toy_task, train_config
-
-class Overflow(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad * float("inf")
+from helpers import Overflow, toy_task, train_config
 
 precision.has_fp16 = lambda device: True
 throughput.matmul_peak = lambda *_: 1e12

@@ -11,7 +11,7 @@ from gpt2v.run_layout import checkpoints_of
 from gpt2v.train import checkpoints
 from gpt2v.train.loop import fit
 from gpt2v.train.loss_scale import LossScale, ScaleState
-from helpers import toy_task, train_config
+from helpers import Overflow, toy_task, train_config
 
 STEPS = 12
 MUON = [
@@ -48,18 +48,9 @@ def spoilt(task, steps):
     """The task with gradients that overflow in these steps, although the loss does not."""
     loss = task.loss
 
-    class Grow(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, x):
-            return x.clone()
-
-        @staticmethod
-        def backward(ctx, grad):
-            return grad * float("inf")
-
     def spoil(part):
         value = loss(part)
-        return Grow.apply(value) if part.step in steps else value
+        return Overflow.apply(value) if part.step in steps else value
 
     return replace(task, loss=spoil)
 

@@ -54,9 +54,8 @@ class _HeadLoss(Function):
         wanted: list[bool],  # gradients: of hidden, of weight
         dtype: torch.dtype,
     ) -> Tensor:
-        n_words, rows = len(weight), _rows(hidden, len(weight))
-        if dtype == torch.float16:
-            rows = min(rows, _FP16_CHUNK)
+        n_words = len(weight)
+        rows = _FP16_CHUNK if dtype == torch.float16 else _rows(hidden, n_words)
         total = torch.zeros((), device=hidden.device)
         d_hidden = torch.empty_like(hidden) if wanted[0] else None
         with torch.autocast(hidden.device.type, enabled=False):

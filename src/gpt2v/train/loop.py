@@ -19,9 +19,7 @@ from gpt2v.hardware.memory import enough_memory
 from gpt2v.hardware.precision import tf32_products
 from gpt2v.progress import Reporter
 from gpt2v.stopping import StopRequest, stop_signals
-from gpt2v.train.distributed import (
-    sums,
-)
+from gpt2v.train.distributed import sums
 from gpt2v.train.stages import Stage, remaining, stages_of
 from gpt2v.train.task import BatchT, Task
 from gpt2v.train.training import Training
