@@ -1,6 +1,6 @@
-"""Parts of models: tokenizer, GPT-2, the towers of CLIP, and the cache of a frozen vision tower."""
+"""Parts of models: tokenizer, GPT-2, vision and text towers, and the cache of a frozen vision tower."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -61,6 +61,39 @@ class VisionConfig(Config):
             )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError("hidden_size must be a multiple of num_attention_heads")
+        return self
+
+
+class ConvConfig(Config):
+    """A convolutional vision tower with random weights; see `gpt2v.model.conv`."""
+
+    image_size: int = Field(96, ge=8, le=4096, description="side of the picture in pixels")
+    widths: list[Annotated[int, Field(ge=8, le=100_000)]] = Field(
+        [64, 256, 256],
+        min_length=1,
+        max_length=8,
+        description="channels of each block; a block halves the feature map, so that the side of a "
+        "patch is 2 to the power of the number of blocks",
+    )
+    depth: int = Field(2, ge=1, le=100, description="number of convolutions in each block")
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in pixels."""
+        return 2 ** len(self.widths)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the patches' features."""
+        return self.widths[-1]
+
+    @model_validator(mode="after")
+    def _patches_fit(self) -> Self:
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"image_size {self.image_size} must be a multiple of {self.patch_size}, as each of "
+                f"{len(self.widths)} widths halves the picture"
+            )
         return self
 
 

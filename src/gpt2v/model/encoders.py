@@ -213,10 +213,11 @@ def resampled(tower: PreTrainedModel, image_size: int) -> PreTrainedModel:
     config = copy.deepcopy(tower.config)
     config.image_size = image_size
     state = tower.state_dict()
-    (name,) = (name for name in state if name.endswith(family.positions))
-    state[name] = resample_positions(
-        state[name], family.n_class_tokens, image_size // config.patch_size
-    )
+    if family.positions is not None:
+        (name,) = (name for name in state if name.endswith(family.positions))
+        state[name] = resample_positions(
+            state[name], family.n_class_tokens, image_size // config.patch_size
+        )
     other: PreTrainedModel = family.model_class(config)
     other.load_state_dict(state)
     return other

@@ -1,16 +1,19 @@
-"""Families of vision towers: CLIP, SigLIP, DINOv2. Importing this does not import transformers.
+"""Families of vision towers: CLIP, SigLIP, DINOv2, and our own. Importing this does not import
+transformers.
 
 A family is a class registered in `ENCODER_FAMILIES`. The `model_type` in a checkpoint's
 configuration tells its family.
 """
 
 from functools import cached_property
+from importlib import import_module
 from typing import Any, ClassVar
 
 from gpt2v.config.choice import choose
 from gpt2v.errors import UserError
 from gpt2v.registry import ENCODER_FAMILIES
 
+CONV = "gpt2v_conv"  # `model_type` of a `model.conv.ConvVisionModel`
 Channels = tuple[float, float, float]  # red, green, blue
 
 # Mean and standard deviation of each channel: OpenAI's CLIP normalises pixels with them.
@@ -30,12 +33,12 @@ class Family:
     Attributes:
         name: its name in messages.
         model_types: `model_type` of its checkpoints, with or without a text tower.
-        model: name of the tower's class in transformers, or the class itself.
-        config: name of the configuration's class in transformers, or the class itself.
+        model: the tower's class: its name in transformers, `module:name`, or the class itself.
+        config: the configuration's class, likewise.
         load_options: arguments of the tower's `from_pretrained`.
         elsewhere: regular expression of names of weights in its checkpoints that are not the
             tower's, such as the text tower's; any other weight must have a place in the tower.
-        positions: end of the name of its position embeddings.
+        positions: end of the name of its position embeddings; none: it has none.
         n_class_tokens: number of tokens before the patches.
         mean: mean of each channel, for checkpoints whose files do not have it.
         std: standard deviation of each channel, likewise.
@@ -47,7 +50,7 @@ class Family:
     config: ClassVar[Any]
     load_options: ClassVar[dict[str, Any]] = {}
     elsewhere: ClassVar[str] = OTHER_PARTS
-    positions: ClassVar[str] = "position_embedding.weight"
+    positions: ClassVar[str | None] = "position_embedding.weight"
     n_class_tokens: ClassVar[int] = 1
     mean: ClassVar[Channels] = IMAGE_MEAN
     std: ClassVar[Channels] = IMAGE_STD
@@ -62,12 +65,12 @@ class Family:
     @cached_property
     def model_class(self) -> Any:
         """The class of the tower."""
-        return _transformers_class(self.model)
+        return _class_at(self.model)
 
     @cached_property
     def config_class(self) -> Any:
         """The class of its configuration."""
-        return _transformers_class(self.config)
+        return _class_at(self.config)
 
 
 def family_by_type(model_type: str, named: Any = None) -> Family | None:
@@ -84,12 +87,11 @@ def family_by_type(model_type: str, named: Any = None) -> Family | None:
     return None
 
 
-def _transformers_class(name_or_class: Any) -> Any:
-    if not isinstance(name_or_class, str):
-        return name_or_class
-    import transformers
-
-    return getattr(transformers, name_or_class)
+def _class_at(place: Any) -> Any:
+    if not isinstance(place, str):
+        return place
+    module, _, name = place.rpartition(":")
+    return getattr(import_module(module or "transformers"), name)
 
 
 @ENCODER_FAMILIES.register("clip")
@@ -122,6 +124,17 @@ class DINOv2(Family):
     model, config = "Dinov2Model", "Dinov2Config"
     positions = "embeddings.position_embeddings"
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@ENCODER_FAMILIES.register("conv")
+class Conv(Family):
+    """The convolutional tower of `vision: conv` (after Jordan 2024, https://arxiv.org/abs/2404.00498)."""
+
+    name = "convolutional"
+    model_types = (CONV,)
+    model, config = "gpt2v.model.conv:ConvVisionModel", "gpt2v.model.conv:ConvVisionConfig"
+    positions = None
+    n_class_tokens = 0
 
 
 def known_types() -> list[str]:

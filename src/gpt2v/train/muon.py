@@ -4,7 +4,8 @@ et al. 2024, https://kellerjordan.github.io/posts/muon/).
 `torch.optim.Muon` runs the iteration in bf16, which is slow on CPUs, and on cards without bf16
 units. It also scales by rows / columns, which are swapped in GPT-2's transposed `Conv1D`. Here the
 iteration runs in fp32 where bf16 is slow, a matrix is always (outputs, inputs) however it is
-stored, and the fused `c_attn` is orthogonalised as three matrices (queries, keys and values).
+stored, the fused `c_attn` is orthogonalised as three matrices (queries, keys and values), and the
+kernels of a convolution (outputs, inputs, height, width) are one matrix of (outputs, all the rest).
 Matrices of equal shape are stacked and iterated together.
 
 Of sharded parameters each process gathers the whole matrices, iterates them, and updates its share.
@@ -43,7 +44,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for 2-D parameters.
+    """Muon for matrices, and for the kernels of convolutions.
 
     Args:
         params: parameter groups, as in every torch optimizer.
@@ -79,7 +80,7 @@ class Muon(torch.optim.Optimizer):
                     self.state[p]["momentum_buffer"] = torch.zeros_like(p)
                 buffer, grad = local(self.state[p]["momentum_buffer"]), local(p.grad)
                 buffer.lerp_(grad, 1 - group["momentum"])
-                nesterov = grad.lerp(buffer, group["momentum"])
+                nesterov = grad.lerp(buffer, group["momentum"]).contiguous()
                 if is_sharded(p):  # only whole matrices can be orthogonalised
                     nesterov = whole(with_share(p, nesterov))
                 directions[p] = nesterov
@@ -99,7 +100,7 @@ class Muon(torch.optim.Optimizer):
 
     def _parts(self, p: nn.Parameter, values: Tensor) -> tuple[Tensor, ...]:
         """Views of the matrices in `values`, each as (outputs, inputs)."""
-        matrix = values.T if id(p) in self._transposed else values
+        matrix = values.T if id(p) in self._transposed else values.flatten(1)
         return matrix.chunk(self._splits.get(id(p), 1), dim=0)
 
 

@@ -182,7 +182,8 @@ def _adamw_lr(config: GroupConfig) -> float:
 
 
 def _is_matrix(name: str, p: nn.Parameter) -> bool:
-    return p.ndim == 2 and not _EMBEDDINGS_AND_HEADS.search(name)
+    """Whether it is a matrix, or the kernels of a convolution."""
+    return p.ndim in (2, 4) and not _EMBEDDINGS_AND_HEADS.search(name)
 
 
 def group_parameters(

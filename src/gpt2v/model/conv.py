@@ -1,0 +1,219 @@
+"""A convolutional vision tower for small pictures, which learns photographs in minutes.
+
+It follows the recipe of Jordan 2024 (https://arxiv.org/abs/2404.00498) for CIFAR-10: a whitening
+first layer that does not train, 3x3 convolutions that begin as the identity, max pooling, and one
+normalisation for each convolution. In place of one vector for a picture, its last feature map is
+kept: the patches, in raster order.
+
+Shapes: P pictures, N patches of a picture, D channels of a feature map, S side of a picture and
+H side of a feature map, in pixels and in patches.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from gpt2v.config.models import ConvConfig
+from gpt2v.model.families import CONV
+
+_WHITENED = 2  # side of the whitened squares of pixels
+_SMALLEST = 5e-4  # added to the variances that whitening divides by, as in the recipe
+
+
+class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
+    """Configuration of a `ConvVisionModel`.
+
+    Args:
+        image_size: side of a picture in pixels.
+        widths: number of channels of each block; each block halves the feature map.
+        depth: number of convolutions in each block.
+        kwargs: see `PreTrainedConfig`. What follows from the others (`patch_size`, `hidden_size`,
+            `num_hidden_layers`) must be that.
+
+    Raises:
+        ValueError: it is not.
+    """
+
+    model_type = CONV
+    base_config_key = "vision_config"
+
+    def __init__(
+        self,
+        image_size: int = 96,
+        widths: tuple[int, ...] = (64, 256, 256),
+        depth: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        self.image_size, self.widths, self.depth = image_size, list(widths), depth
+        follows = {
+            "patch_size": 2 ** len(widths),
+            "hidden_size": widths[-1],
+            "num_hidden_layers": depth * len(widths),
+        }
+        for name, value in follows.items():
+            if kwargs.pop(name, value) != value:
+                raise ValueError(f"{name}: must be {value}, as widths and depth say")
+            setattr(self, name, value)
+        super().__init__(**kwargs)
+
+    @property
+    def layer_patch_sizes(self) -> list[int]:
+        """Side in pixels of a patch in each of `hidden_states`; the first is that of the stem."""
+        return [1] + [2 ** (i + 1) for i in range(len(self.widths)) for _ in range(self.depth)]
+
+
+class _BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167), (P, D, H, H).
+
+    Only pre-training normalises with the statistics of the batch. Everywhere else, MM-Train too,
+    the running ones are constants, so that a picture's features do not depend on other pictures.
+    (`nn.BatchNorm2d` decides that by `train()` alone, and has an integer among its weights.)
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, d: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(d))
+        self.bias = nn.Parameter(torch.empty(d))
+        self.register_buffer("running_mean", torch.empty(d))
+        self.register_buffer("running_var", torch.empty(d))
+        self.is_pretraining = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        of_batch = self.training and self.is_pretraining
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, training=of_batch
+        )
+
+
+class _Layer(nn.Module):
+    """Convolution, pooling if asked, normalisation, activation; (P, D, H, H)."""
+
+    def __init__(self, d_in: int, d_out: int, pool: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(d_in, d_out, 3, padding=1, bias=False)
+        self.norm = _BatchNorm(d_out)
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        if self.pool:
+            x = F.max_pool2d(x, 2)
+        return F.gelu(self.norm(x))
+
+
+class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
+    """The tower: a whitening stem, and blocks of convolutions that each halve the feature map."""
+
+    config: ConvVisionConfig
+    config_class = ConvVisionConfig
+    base_model_prefix = "vision_model"
+    main_input_name = "pixel_values"
+    _no_split_modules = ["_Layer"]  # noqa: RUF012
+    _supports_sdpa = _supports_flash_attn = True  # it has no attention
+
+    def __init__(self, config: ConvVisionConfig) -> None:
+        super().__init__(config)
+        n_values = 3 * _WHITENED**2
+        # A buffer, since it is computed and not trained. Each direction comes twice, with both
+        # signs, because the activation cuts one of them off.
+        self.register_buffer("stem", torch.empty(2 * n_values, 3, _WHITENED, _WHITENED))
+        widths = [2 * n_values, *config.widths]
+        self.layers = nn.ModuleList(
+            _Layer(d_out if i else d_in, d_out, pool=i == 0)
+            for d_in, d_out in zip(widths, widths[1:], strict=False)
+            for i in range(config.depth)
+        )
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):
+            # The default of torch, and for as many channels as there are inputs the identity.
+            init.kaiming_uniform_(module.weight, a=5**0.5)
+            n = min(module.out_channels, module.in_channels)
+            identity = torch.zeros_like(module.weight[:n])
+            init.copy_(module.weight[:n], nn.init.dirac_(identity))
+        elif isinstance(module, _BatchNorm):
+            for ones in (module.weight, module.running_var):
+                init.ones_(ones)
+            for zeros in (module.bias, module.running_mean):
+                init.zeros_(zeros)
+        elif module is self:
+            n_values = self.stem[0].numel()
+            one = torch.eye(n_values, dtype=self.stem.dtype, device=self.stem.device)
+            init.copy_(self.stem, torch.cat([one, -one]).view_as(self.stem))
+
+    @torch.no_grad()
+    def begin_pretraining(self, pixel_values: Tensor) -> None:
+        """Whiten the stem, and from now on train with the statistics of batches.
+
+        The stem then decorrelates squares of 2 x 2 pixels, with variances of 1.
+
+        Args:
+            pixel_values: (P, 3, S, S) pictures as in the training.
+        """
+        squares = F.unfold(pixel_values.float(), _WHITENED).mT.flatten(0, 1)  # (n, 12)
+        variances, directions = torch.linalg.eigh(squares.T @ squares / len(squares))
+        filters = (directions / (variances + _SMALLEST).sqrt()).T.flip(0)
+        self.stem.copy_(torch.cat([filters, -filters]).view_as(self.stem))
+        for layer in self.layers:
+            layer.norm.is_pretraining = True
+
+    def multiplications(self) -> float:
+        """Number of multiplications for one picture of `image_size`, of all convolutions."""
+        sides = [self.config.image_size // patch for patch in self.config.layer_patch_sizes]
+        total = float(self.stem.numel() * sides[0] ** 2)
+        for layer, before, after in zip(self.layers, sides, sides[1:], strict=False):
+            side = before if layer.pool else after  # pooling is after the convolution
+            total += layer.conv.weight.numel() * side**2
+        return total
+
+    def forward(
+        self, pixel_values: Tensor, output_hidden_states: bool = False, **kwargs: Any
+    ) -> BaseModelOutputWithPooling:
+        """Embed pictures.
+
+        Args:
+            pixel_values: (P, 3, S, S), normalised.
+            output_hidden_states: whether to return the output of every layer.
+            kwargs: ignored; callers of vision towers pass options of attention.
+
+        Returns:
+            `last_hidden_state` (P, N, D); `pooler_output` (P, D), the mean patch; `hidden_states`,
+            a tuple of (P, H * H, D) of the stem and of each layer, each with its own H and D.
+
+        Raises:
+            ValueError: S is no multiple of the patch size.
+        """
+        side, patch = pixel_values.shape[-1], self.config.patch_size
+        if side % patch:
+            raise ValueError(f"pictures of {side} pixels cannot be cut into {patch}-pixel patches")
+        x = pixel_values.contiguous(memory_format=torch.channels_last)  # as convolutions read it
+        x = F.gelu(F.conv2d(F.pad(x, (0, 1, 0, 1)), self.stem))
+        maps = [x]
+        for layer in self.layers:
+            x = layer(x)
+            maps.append(x)
+        states = [m.permute(0, 2, 3, 1).flatten(1, 2) for m in maps]
+        return BaseModelOutputWithPooling(
+            last_hidden_state=states[-1],
+            pooler_output=states[-1].mean(1),
+            hidden_states=tuple(states) if output_hidden_states else None,
+        )
+
+
+def new_conv_tower(options: ConvConfig) -> ConvVisionModel:
+    """A tower with random weights."""
+    return ConvVisionModel(ConvVisionConfig(**options.model_dump()))
+
+
+AutoConfig.register(CONV, ConvVisionConfig, exist_ok=True)
+AutoModel.register(ConvVisionConfig, ConvVisionModel, exist_ok=True)
