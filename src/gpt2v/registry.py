@@ -69,6 +69,7 @@ class Registry(Mapping[str, Entry]):
         reserved: names that have another meaning.
         option_names_taken: names that no option may have, besides `name`.
         needs: attributes that each class must have.
+        options_need: attributes that the options of each must have; so each must have options.
     """
 
     def __init__(
@@ -80,10 +81,12 @@ class Registry(Mapping[str, Entry]):
         reserved: tuple[str, ...] = (),
         option_names_taken: tuple[str, ...] = (),
         needs: tuple[str, ...] = (),
+        options_need: tuple[str, ...] = (),
     ) -> None:
         self.title, self.where = title, where
         self._takes_options, self._reserved = takes_options, reserved
         self._option_names_taken, self._needs = option_names_taken, needs
+        self._options_need = options_need
         self._home: str | None = home
         self._entries: dict[str, Entry] = {}
 
@@ -124,6 +127,8 @@ class Registry(Mapping[str, Entry]):
 
     def _check_options(self, name: str, options: Any) -> None:
         if options is None:
+            if self._options_need:
+                raise UserError(f"the {self.title} '{name}' needs options")
             return
         if not self._takes_options:
             raise UserError(f"the {self.title} '{name}': {self.title}s have no options")
@@ -132,6 +137,9 @@ class Registry(Mapping[str, Entry]):
         for field in ("name", *self._option_names_taken):
             if field in options.model_fields:
                 raise UserError(f"the {self.title} '{name}': no option may be called '{field}'")
+        for field in self._options_need:
+            if field not in options.model_fields and not hasattr(options, field):
+                raise UserError(f"the {self.title} '{name}' needs an option '{field}'")
 
     def forget(self, sha256: str) -> None:
         """Remove what the user's file with this hash has registered."""
@@ -216,6 +224,12 @@ ENCODER_FAMILIES = Registry(
     "the type of the checkpoint, or `encoder_family` of `mm train`",
     needs=("name", "model_types", "model", "config"),
 )
+VISION_TOWERS = Registry(
+    "vision tower",
+    "gpt2v.config.towers",
+    "`vision` of `encoder train` and `mm train`",
+    options_need=("image_size", "patch_size", "hidden_size"),
+)
 TILE_SOURCES = Registry("tile source", "gpt2v.config.tile_sources", "`tiles.source`")
 EXECUTORS = Registry("executor", "gpt2v.execute.executors", "`--executor` of `data export`")
 FORMATS = Registry(
@@ -227,6 +241,7 @@ REGISTRIES = (
     INSTRUCTIONS,
     TEXT_FORMS,
     ENCODER_FAMILIES,
+    VISION_TOWERS,
     PROJECTORS,
     TOKEN_SOURCES,
     METRICS,

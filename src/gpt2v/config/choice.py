@@ -20,10 +20,14 @@ class Choice(str):
     """The name of something registered, with its options.
 
     A choice equals the same name as a string. Two choices are equal if their names and options are.
+
+    Attributes:
+        registry: where the name is registered.
+        options: of the class that is registered with the name, so any; None: it has none.
     """
 
     registry: Registry
-    options: BaseModel | None
+    options: Any
 
     def __new__(cls, name: str, registry: Registry, options: BaseModel | None = None) -> "Choice":
         choice = super().__new__(cls, name)
@@ -98,6 +102,8 @@ def _mistake(options: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"{key}: unknown key; the keys here are {', '.join(options.model_fields)}"
     message = one_line(first["msg"].removeprefix("Value error, "), 400)
+    if not key:  # of several options together
+        return message
     is_clear = first["type"] in ("missing", "value_error")  # without the value
     return f"{key}: {message}" if is_clear else f"{key}: {message}, not {shown(first.get('input'))}"
 

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from pydantic import model_validator
 
 from gpt2v.config.base import Config
+from gpt2v.config.choice import Choice
 from gpt2v.errors import UserError
 
 C = TypeVar("C", bound=Config)
@@ -75,3 +76,22 @@ def settled(config: C, true: Mapping[str, Any], key: str, source: str) -> C:
                 f"{key}.{name}: {given} has no effect: it is {there} in {source}; leave it out"
             )
     return config.model_copy(update=dict(true))
+
+
+def settled_choice(config: Config, true: Choice, key: str, source: str) -> Choice:
+    """The deciding choice, which a configuration may have, with the same options or the default.
+
+    Args:
+        true: what something else decides, such as a checkpoint.
+        key: the field of the configuration that chooses.
+        source: what decides, as key and value, for messages.
+
+    Raises:
+        UserError: the configuration has another choice or option, and not the default.
+    """
+    given: Choice = getattr(config, key)
+    if str(given) == str(true):
+        settled(given.options, dict(true.options), key, source)
+    elif not has_default(config, key):
+        raise UserError(f"{key}: {given} has no effect: it is {true} in {source}; leave it out")
+    return true

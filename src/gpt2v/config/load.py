@@ -6,12 +6,14 @@ A mistake becomes a one-line error with the file, the key and what is allowed.
 import copy
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from gpt2v.config.base import Config
+from gpt2v.config.choice import OneOf
 from gpt2v.config.effect import has_default
 from gpt2v.config.mistakes import first_mistake, impossible_value
 from gpt2v.config.origins import told, with_origin
@@ -151,7 +153,8 @@ def dump(config: Config) -> str:
 def difference(path: Path, config: Config) -> str:
     """The first difference between a configuration file and `config`; empty if there is none.
 
-    A field that the file lacks, because it is newer, had its default.
+    A field that the file lacks, because it is newer, had its default. So had the name and options
+    of what a field chooses.
     """
     try:
         written = read_yaml(path.read_text(encoding="utf-8"), str(path))
@@ -165,6 +168,7 @@ def _differs(one: Any, other: Any, now: object, key: str) -> str:
     if isinstance(one, dict) and isinstance(other, dict):
         names = {**one, **other}
         if isinstance(now, Config):
+            one = {name: _whole_choice(now, name, value) for name, value in one.items()}
             new = {name for name in other if name not in one and has_default(now, name)}
             names = {name: None for name in names if name not in new | {*now.changeable}}
             now = dict(now)
@@ -180,3 +184,13 @@ def _differs(one: Any, other: Any, now: object, key: str) -> str:
         _differs(a, b, inside, f"{key}.{name}" if key else name) for name, a, b, inside in parts
     )
     return next(filter(None, differences), "")
+
+
+def _whole_choice(config: Config, name: str, written: Any) -> Any:
+    """The written value of a field; if the field chooses something, with all of its options."""
+    field = type(config).model_fields.get(name)
+    for mark in field.metadata if field is not None else ():
+        if isinstance(mark, OneOf):
+            with suppress(ValueError):  # what it names is no longer there
+                return mark.validate(written).plain()
+    return written

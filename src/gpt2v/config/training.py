@@ -15,11 +15,11 @@ from gpt2v.config.models import (
     GPT2ModelConfig,
     TextTowerConfig,
     TokenizerConfig,
-    VisionConfig,
 )
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.projectors import MLPOptions
 from gpt2v.config.scenes import SceneConfig
+from gpt2v.config.towers import CLIP_TOWER, VisionTower
 from gpt2v.registry import ENCODER_FAMILIES, PROJECTORS, TOKEN_SOURCES
 
 
@@ -142,7 +142,7 @@ class EncoderConfig(Config):
 
     tiles: TilesConfig = TilesConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
-    vision: VisionConfig = VisionConfig()
+    vision: VisionTower = Field(CLIP_TOWER, description="vision tower, with random weights")
     text: TextTowerConfig = TextTowerConfig()
     projection_dim: int = Field(
         128,
@@ -195,7 +195,7 @@ class MMConfig(Config):
     encoder: str | None = Field(
         None,
         description="vision tower: a run of `encoder train`, or any CLIP, SigLIP or DINOv2 "
-        "checkpoint (path or hub id); none: random weights, with the shape in `vision`",
+        "checkpoint (path or hub id); none: random weights, as `vision` says",
     )
     encoder_family: Annotated[Choice | None, OneOf(ENCODER_FAMILIES, optional=True)] = Field(
         None, description="family of the encoder; none: the one of the checkpoint's type"
@@ -203,9 +203,9 @@ class MMConfig(Config):
     image_size: int | None = Field(
         None, ge=8, le=4096, description="side of the pictures in pixels; none: that of the encoder"
     )
-    vision: VisionConfig = Field(
-        VisionConfig(),
-        description="shape of the vision tower; with an encoder, that of the encoder",
+    vision: VisionTower = Field(
+        CLIP_TOWER,
+        description="vision tower and its shape; with an encoder, those of the encoder",
     )
     vision_layer: int = Field(
         -1, description="layer to read: index into the vision tower's hidden_states; -1: the last"

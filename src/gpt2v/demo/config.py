@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Self
 from pydantic import model_validator
 
 from gpt2v.config.base import Config
+from gpt2v.config.effect import has_default
 from gpt2v.config.grids import bounds
 from gpt2v.config.load import merge, read_mapping, validate
 from gpt2v.config.measuring import EvalConfig, ProbeConfig
-from gpt2v.config.models import VisionConfig
 from gpt2v.config.origins import told
 from gpt2v.config.pictures import SPRITES_ONLY, TilesConfig
 from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
@@ -57,11 +57,9 @@ class DemoConfig(Config):
 
     @model_validator(mode="after")
     def _one_vision_tower(self) -> Self:
-        """The shape of the encoder's tower is told once; its training takes minutes."""
-        if self.mm.encoder is not None and self.mm.vision not in (
-            self.encoder.vision,
-            VisionConfig(),
-        ):
+        """The encoder's tower and its shape are told once; its training takes minutes."""
+        same = self.mm.vision == self.encoder.vision or has_default(self.mm, "vision")
+        if self.mm.encoder is not None and not same:
             raise ValueError("mm.vision: has no effect: set encoder.vision")
         return self
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from gpt2v.config.choice import OneOf
 from gpt2v.config.grids import ContentConfig, bounds
-from gpt2v.config.models import GPT2ModelConfig, VisionConfig
+from gpt2v.config.models import GPT2ModelConfig
 from gpt2v.config.origins import Option
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.scenes import LayoutConfig, SceneConfig
 from gpt2v.errors import UserError
+from gpt2v.registry import VISION_TOWERS
 
 LARGEST = 8  # rows and columns: an encoder's scenes have at most so many cells along each side
 _SEEDS = (
@@ -133,9 +135,10 @@ def _scenes(content: _Content, was: int, now: int) -> dict[str, Any]:
 
 def _pictures(content: _Content, growth: Fraction) -> dict[str, Any]:
     """Pictures that grow with the grids and their tiles, in whole patches."""
-    vision = VisionConfig(**content["encoder"].get("vision", {}))
-    patches = math.ceil(vision.image_size // vision.patch_size * growth)
-    return {"encoder.vision.image_size": patches * vision.patch_size}
+    tower = OneOf(VISION_TOWERS, "clip").validate(content["encoder"].get("vision", {}))
+    shape = tower.options
+    patches = math.ceil(shape.image_size // shape.patch_size * growth)
+    return {"encoder.vision.image_size": patches * shape.patch_size}
 
 
 def _positions(content: _Content, growth: Fraction) -> dict[str, Any]:

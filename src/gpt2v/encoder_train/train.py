@@ -49,7 +49,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
     """
     started = time.monotonic()
     bank = bank or load_bank(config.tiles)
-    geometry = PictureGeometry(config.vision.image_size, config.vision.patch_size)
+    geometry = _geometry(config)
     clip, tokenizer = prepare_encoder(config, bank)
     record = record_of(bank, [], shows_pictures=True)
 
@@ -101,7 +101,7 @@ def prepare_encoder(config: EncoderConfig, bank: TileBank) -> tuple[CLIPModel, T
     """
     check_loggers(config.train)
     # raises UserError if tiles do not fit the pictures
-    scoring_grid(bank, PictureGeometry(config.vision.image_size, config.vision.patch_size))
+    scoring_grid(bank, _geometry(config))
     with within("batch_size: "):
         slice_of_batch(config.batch_size, 0, 0, world_size() * config.train.accumulate)
     tokenizer = build_tokenizer(config.tokenizer, grid_texts(bank))
@@ -110,6 +110,11 @@ def prepare_encoder(config: EncoderConfig, bank: TileBank) -> tuple[CLIPModel, T
     clip = place(clips.new_clip(config, tokenizer))
     trained(clip, stages_of(config.steps, config.train))
     return clip, tokenizer
+
+
+def _geometry(config: EncoderConfig) -> PictureGeometry:
+    shape = config.vision.options
+    return PictureGeometry(shape.image_size, shape.patch_size)
 
 
 def scenes_hash(config: EncoderConfig, bank: TileBank) -> str:

@@ -10,8 +10,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from gpt2v.config.choice import choose
-from gpt2v.config.effect import settled
-from gpt2v.config.models import VisionConfig
+from gpt2v.config.effect import settled_choice
 from gpt2v.config.training import MMConfig
 from gpt2v.curriculum.fit import Prepared, check_stream, fit_stream, prepared, stage_plan
 from gpt2v.data.render.batches import Renderer
@@ -22,7 +21,7 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.features.sources import CachedPatches, training_source
 from gpt2v.hardware.device import place
-from gpt2v.model.encoders import encoder_config, family_of, load_encoder, new_encoder
+from gpt2v.model.encoders import encoder_config, family_of, load_encoder, new_encoder, shape_of
 from gpt2v.model.found import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v, load_model
@@ -102,19 +101,17 @@ def prepare_mm(config: MMConfig, bank: TileBank | None = None) -> Prepared:
 
 
 def settled_mm(config: MMConfig) -> MMConfig:
-    """The configuration with what `encoder` decides: the shape of the vision tower.
+    """The configuration with what `encoder` decides: the vision tower and its shape.
 
     Raises:
-        UserError: `encoder` is no vision tower, or the configuration has another shape.
+        UserError: `encoder` is no vision tower, or the configuration has another one.
     """
     if config.encoder is None:
         return config
     tower = encoder_config(
         find_checkpoint(config.encoder, "encoder"), config.image_size, config.encoder_family
     )
-    names = [name for name in VisionConfig.model_fields if hasattr(tower, name)]
-    true = {name: getattr(tower, name) for name in names}
-    vision = settled(config.vision, true, "vision", f"encoder: {config.encoder}")
+    vision = settled_choice(config, shape_of(tower), "vision", f"encoder: {config.encoder}")
     return config.model_copy(update={"vision": vision})
 
 

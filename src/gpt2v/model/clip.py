@@ -21,6 +21,7 @@ from gpt2v.config.training import EncoderConfig
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import END_OF_TEXT, PAD, n_ids, special_id
 from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.errors import UserError
 from gpt2v.hardware.device import to_device
 from gpt2v.model.encoders import check_tower
 from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
@@ -29,8 +30,15 @@ LONGEST_CAPTION = 77  # CLIP's context
 
 
 def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
-    """A CLIPModel with random weights, for our pictures and captions."""
-    check_tower(config.vision, "vision")
+    """A CLIPModel with random weights, for our pictures and captions.
+
+    Raises:
+        UserError: a tower is too large for this machine's memory, or the vision tower is no CLIP's.
+    """
+    if config.vision != "clip":
+        raise UserError(f"vision: {config.vision}: a CLIP must have the vision tower clip")
+    shape = config.vision.options
+    check_tower(shape, "vision")
     check_tower(config.text, "text")
     end = special_id(tokenizer, END_OF_TEXT)
     tower = {
@@ -49,9 +57,9 @@ def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
         "pad_token_id": special_id(tokenizer, PAD),
     }
     vision = {
-        **config.vision.model_dump(),
+        **shape.model_dump(),
         **tower,
-        "intermediate_size": 4 * config.vision.hidden_size,
+        "intermediate_size": 4 * shape.hidden_size,
     }
     return CLIPModel(
         CLIPConfig(text_config=text, vision_config=vision, projection_dim=config.projection_dim)

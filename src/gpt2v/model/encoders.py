@@ -26,11 +26,11 @@ from gpt2v.config.models import TextTowerConfig, VisionConfig
 from gpt2v.errors import UserError, first_line
 from gpt2v.hardware.memory import check_blocks_fit
 from gpt2v.hub import needed_file
-from gpt2v.model.families import CLIP, Channels, Family, family_by_type, known_types
+from gpt2v.model.families import Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.found import read_config
 from gpt2v.model.preprocessor import read_normalisation
-from gpt2v.registry import ENCODER_FAMILIES
+from gpt2v.registry import ENCODER_FAMILIES, VISION_TOWERS
 
 _FAMILY = "encoder_family"  # key in a tower's configuration, if a family was chosen
 
@@ -109,14 +109,43 @@ def check_tower(config: VisionConfig | TextTowerConfig, key: str) -> None:
     check_blocks_fit(config.num_hidden_layers, config.hidden_size, what)
 
 
-def new_encoder(config: VisionConfig) -> Encoder:
-    """A CLIP vision tower with random weights."""
-    check_tower(config, "vision")
-    values = config.model_dump()
-    tower = CLIPVisionModel(
-        CLIPVisionConfig(**values, intermediate_size=4 * config.hidden_size, hidden_act="gelu")
+def new_encoder(vision: Choice) -> Encoder:
+    """The chosen vision tower with random weights.
+
+    Raises:
+        UserError: it is too large for this machine's memory, or no encoder family has its type.
+    """
+    tower = vision.load()()
+    try:
+        family = family_of(tower.config)
+    except ValueError as error:
+        raise UserError(f"vision: {vision}: {error}") from None
+    return Encoder(tower, family.mean, family.std)
+
+
+def new_clip_tower(options: VisionConfig) -> CLIPVisionModel:
+    """A CLIP vision tower with random weights.
+
+    Raises:
+        UserError: it is too large for this machine's memory.
+    """
+    check_tower(options, "vision")
+    values = options.model_dump()
+    return CLIPVisionModel(
+        CLIPVisionConfig(**values, intermediate_size=4 * options.hidden_size, hidden_act="gelu")
     )
-    return Encoder(tower, CLIP.mean, CLIP.std)
+
+
+def shape_of(config: PreTrainedConfig) -> Choice:
+    """The value of `vision` that a tower's configuration amounts to; towers of hubs are as `clip`.
+
+    What its options do not allow is kept as it is: these are the facts.
+    """
+    types = {getattr(entry.options, "model_type", None): n for n, entry in VISION_TOWERS.items()}
+    name = types.get(config.model_type, "clip")
+    kind: Any = VISION_TOWERS[name].options
+    there = {key: getattr(config, key) for key in kind.model_fields if hasattr(config, key)}
+    return Choice(name, VISION_TOWERS, kind.model_construct(**there))
 
 
 def _family(path: str, key: str, named: Choice | None) -> Family:
