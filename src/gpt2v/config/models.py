@@ -1,6 +1,6 @@
-"""Parts of models: tokenizer, GPT-2, vision and text towers, and the cache of a frozen vision tower."""
+"""Parts of models: tokenizer, GPT-2, vision and text towers, and the cache of a frozen tower."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -67,6 +67,8 @@ class VisionConfig(Config):
 class ConvConfig(Config):
     """A convolutional vision tower with random weights; see `gpt2v.model.conv`."""
 
+    model_type: ClassVar[str] = "gpt2v_conv"  # of its checkpoints
+
     image_size: int = Field(96, ge=8, le=4096, description="side of the picture in pixels")
     widths: list[Annotated[int, Field(ge=8, le=100_000)]] = Field(
         [64, 256, 256],
@@ -80,7 +82,7 @@ class ConvConfig(Config):
     @property
     def patch_size(self) -> int:
         """Side of a patch in pixels."""
-        return 2 ** len(self.widths)
+        return 1 << len(self.widths)
 
     @property
     def hidden_size(self) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from transformers import CLIPModel
 
 from gpt2v import runs
 from gpt2v.config.base import hash_of
@@ -33,6 +32,8 @@ from gpt2v.train.metrics import check_loggers
 from gpt2v.train.stages import stages_of, trained
 from gpt2v.train.task import Task
 from gpt2v.trained.record import record_of
+
+_WHITENED = 5000  # tiles that a tower's first layer is computed from
 
 
 def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
     )
 
 
-def prepare_encoder(config: EncoderConfig, bank: TileBank) -> tuple[CLIPModel, Tokenizer]:
+def prepare_encoder(config: EncoderConfig, bank: TileBank) -> tuple[clips.Clip, Tokenizer]:
     """The untrained encoder and its tokenizer, with which everything was checked.
 
     Raises:
@@ -108,6 +109,9 @@ def prepare_encoder(config: EncoderConfig, bank: TileBank) -> tuple[CLIPModel, T
     _check_captions(config, bank, tokenizer)
     torch.manual_seed(config.train.seed)
     clip = place(clips.new_clip(config, tokenizer))
+    if hasattr(clip.vision_model, "begin_pretraining"):
+        tiles = bank.take(bank.tiles("train")[:_WHITENED])
+        clip.vision_model.begin_pretraining(clips.normalise(tiles, clip.device))
     trained(clip, stages_of(config.steps, config.train))
     return clip, tokenizer
 
@@ -131,7 +135,7 @@ class _EncoderTask:
         bank: TileBank,
         geometry: PictureGeometry,
         tokenizer: Tokenizer,
-        clip: CLIPModel,
+        clip: clips.Clip,
     ) -> None:
         self.config, self.bank, self.geometry = config, bank, geometry
         self.tokenizer, self.clip = tokenizer, clip

@@ -2,7 +2,6 @@
 
 import torch
 from tokenizers import Tokenizer
-from transformers import CLIPModel
 
 from gpt2v.config.grids import ContentConfig
 from gpt2v.data.dataset import GridDataset
@@ -26,7 +25,7 @@ def scoring_grid(bank: TileBank, geometry: PictureGeometry) -> tuple[ContentConf
 
 @torch.no_grad()
 def zero_shot_accuracy(
-    clip: CLIPModel,
+    clip: clips.Clip,
     tokenizer: Tokenizer,
     bank: TileBank,
     geometry: PictureGeometry,

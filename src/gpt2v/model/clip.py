@@ -9,46 +9,55 @@ picture in pixels.
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPVisionModel,
+    VisionTextDualEncoderConfig,
+    VisionTextDualEncoderModel,
+)
 
 from gpt2v.config.training import EncoderConfig
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import END_OF_TEXT, PAD, n_ids, special_id
 from gpt2v.data.tiles.image_files import Pixels
-from gpt2v.errors import UserError
 from gpt2v.hardware.device import to_device
-from gpt2v.model.encoders import check_tower
+from gpt2v.model.encoders import check_tower, family_of, new_encoder
 from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
 
+Clip: TypeAlias = CLIPModel | VisionTextDualEncoderModel
 LONGEST_CAPTION = 77  # CLIP's context
 
 
-def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
-    """A CLIPModel with random weights, for our pictures and captions.
+def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> Clip:
+    """A vision and a text tower with random weights, for our pictures and captions.
+
+    It is a stock CLIPModel if its vision tower is CLIP's, else a stock VisionTextDualEncoderModel,
+    which has the same parts under the same names.
 
     Raises:
-        UserError: a tower is too large for this machine's memory, or the vision tower is no CLIP's.
+        UserError: a tower is too large for this machine's memory, or no encoder family has its
+            type.
     """
-    if config.vision != "clip":
-        raise UserError(f"vision: {config.vision}: a CLIP must have the vision tower clip")
-    shape = config.vision.options
-    check_tower(shape, "vision")
     check_tower(config.text, "text")
     end = special_id(tokenizer, END_OF_TEXT)
-    tower = {
+    shared = {
         "hidden_act": "gelu",
         "attention_dropout": 0.0,
         "projection_dim": config.projection_dim,
     }
     text = {
         **config.text.model_dump(),
-        **tower,
+        **shared,
         "intermediate_size": 4 * config.text.hidden_size,
         "vocab_size": n_ids(tokenizer),
         "max_position_embeddings": LONGEST_CAPTION,
@@ -56,14 +65,17 @@ def new_clip(config: EncoderConfig, tokenizer: Tokenizer) -> CLIPModel:
         "eos_token_id": end,  # the default, 49407, pools the first token of every caption
         "pad_token_id": special_id(tokenizer, PAD),
     }
-    vision = {
-        **shape.model_dump(),
-        **tower,
-        "intermediate_size": 4 * shape.hidden_size,
-    }
-    return CLIPModel(
-        CLIPConfig(text_config=text, vision_config=vision, projection_dim=config.projection_dim)
+    size = {"projection_dim": config.projection_dim}
+    if config.vision == "clip":
+        shape = config.vision.options
+        check_tower(shape, "vision")
+        vision = {**shape.model_dump(), **shared, "intermediate_size": 4 * shape.hidden_size}
+        return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, **size))
+    tower, words = new_encoder(config.vision).tower, CLIPTextConfig(**text)
+    both = VisionTextDualEncoderConfig(
+        vision_config=tower.config.to_dict(), text_config=words.to_dict(), **size
     )
+    return VisionTextDualEncoderModel(both, tower, CLIPTextModel(words))
 
 
 def normalise(
@@ -88,21 +100,26 @@ def caption_ids(captions: list[str], tokenizer: Tokenizer, device: torch.device)
     return to_device(padded, device)
 
 
-def embed_captions(clip: CLIPModel, ids: Tensor) -> Tensor:
+def embed_captions(clip: Clip, ids: Tensor) -> Tensor:
     """Unit embeddings (B, projection_dim) of captions (B, T)."""
     return F.normalize(clip.get_text_features(input_ids=ids).pooler_output, dim=-1)
 
 
-def embed_patches(clip: CLIPModel, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+def embed_patches(clip: Clip, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
     """Embed pictures (B, 3, S, S).
 
     Returns:
         unit embeddings of whole pictures (B, projection_dim), and embeddings of their patches
         (B, N, projection_dim), which are not normalised.
     """
-    hidden = clip.vision_model(pixel_values).last_hidden_state
-    hidden = clip.visual_projection(clip.vision_model.post_layernorm(hidden))
-    return F.normalize(hidden[:, 0], dim=-1), hidden[:, 1:]
+    tower = clip.vision_model
+    hidden = tower(pixel_values).last_hidden_state
+    if isinstance(tower, CLIPVisionModel):
+        hidden = tower.post_layernorm(hidden)  # CLIP has it for the class token only
+    hidden = clip.visual_projection(hidden)
+    n_class_tokens = family_of(tower.config).n_class_tokens
+    whole = hidden[:, 0] if n_class_tokens else hidden.mean(1)
+    return F.normalize(whole, dim=-1), hidden[:, n_class_tokens:]
 
 
 def pool_regions(patches: Tensor, region: Tensor, n_regions: int) -> Tensor:
@@ -119,7 +136,7 @@ def pool_regions(patches: Tensor, region: Tensor, n_regions: int) -> Tensor:
     return F.normalize(sums, dim=-1, eps=max(1e-12, torch.finfo(sums.dtype).tiny))  # 0 in fp16
 
 
-def global_loss(clip: CLIPModel, pictures: Tensor, captions: Tensor, same: Tensor) -> Tensor:
+def global_loss(clip: Clip, pictures: Tensor, captions: Tensor, same: Tensor) -> Tensor:
     """Mean symmetric contrastive loss.
 
     Args:
@@ -134,7 +151,7 @@ def global_loss(clip: CLIPModel, pictures: Tensor, captions: Tensor, same: Tenso
 
 
 def local_losses(
-    clip: CLIPModel, patches: Tensor, objects: Tensor, region: Ints, target: Ints
+    clip: Clip, patches: Tensor, objects: Tensor, region: Ints, target: Ints
 ) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy of regions that name their object, and of single patches that name it.
 

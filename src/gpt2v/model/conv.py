@@ -9,7 +9,8 @@ Shapes: P pictures, N patches of a picture, D channels of a feature map, S side 
 H side of a feature map, in pixels and in patches.
 """
 
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,6 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from gpt2v.config.models import ConvConfig
-from gpt2v.model.families import CONV
 
 _WHITENED = 2  # side of the whitened squares of pixels
 _SMALLEST = 5e-4  # added to the variances that whitening divides by, as in the recipe
@@ -39,7 +39,7 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
         ValueError: it is not.
     """
 
-    model_type = CONV
+    model_type = ConvConfig.model_type
     base_config_key = "vision_config"
 
     def __init__(
@@ -128,10 +128,14 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         widths = [2 * n_values, *config.widths]
         self.layers = nn.ModuleList(
             _Layer(d_out if i else d_in, d_out, pool=i == 0)
-            for d_in, d_out in zip(widths, widths[1:], strict=False)
+            for d_in, d_out in pairwise(widths)
             for i in range(config.depth)
         )
         self.post_init()
+
+    @property
+    def _own_layers(self) -> list[_Layer]:
+        return cast(list[_Layer], list(self.layers))
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -164,14 +168,14 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         variances, directions = torch.linalg.eigh(squares.T @ squares / len(squares))
         filters = (directions / (variances + _SMALLEST).sqrt()).T.flip(0)
         self.stem.copy_(torch.cat([filters, -filters]).view_as(self.stem))
-        for layer in self.layers:
+        for layer in self._own_layers:
             layer.norm.is_pretraining = True
 
     def multiplications(self) -> float:
         """Number of multiplications for one picture of `image_size`, of all convolutions."""
         sides = [self.config.image_size // patch for patch in self.config.layer_patch_sizes]
         total = float(self.stem.numel() * sides[0] ** 2)
-        for layer, before, after in zip(self.layers, sides, sides[1:], strict=False):
+        for layer, (before, after) in zip(self._own_layers, pairwise(sides), strict=True):
             side = before if layer.pool else after  # pooling is after the convolution
             total += layer.conv.weight.numel() * side**2
         return total
@@ -215,5 +219,5 @@ def new_conv_tower(options: ConvConfig) -> ConvVisionModel:
     return ConvVisionModel(ConvVisionConfig(**options.model_dump()))
 
 
-AutoConfig.register(CONV, ConvVisionConfig, exist_ok=True)
+AutoConfig.register(ConvVisionConfig.model_type, ConvVisionConfig, exist_ok=True)
 AutoModel.register(ConvVisionConfig, ConvVisionModel, exist_ok=True)

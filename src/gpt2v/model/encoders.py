@@ -28,7 +28,7 @@ from gpt2v.hardware.memory import check_blocks_fit
 from gpt2v.hub import needed_file
 from gpt2v.model.families import Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained
-from gpt2v.model.found import read_config
+from gpt2v.model.found import DUAL, read_config
 from gpt2v.model.preprocessor import read_normalisation
 from gpt2v.registry import ENCODER_FAMILIES, VISION_TOWERS
 
@@ -150,7 +150,10 @@ def shape_of(config: PreTrainedConfig) -> Choice:
 
 def _family(path: str, key: str, named: Choice | None) -> Family:
     """The family of a checkpoint; see `load_encoder`."""
-    model_type = str(read_config(path, key).get("model_type"))
+    config = read_config(path, key)
+    if config.get("model_type") == DUAL and "vision_config" in config:
+        config = config["vision_config"]
+    model_type = str(config.get("model_type"))
     own = family_by_type(model_type, named)
     if own is None:
         names = [entry.at.name for entry in ENCODER_FAMILIES.values()]

@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 from gpt2v.config.choice import choose
+from gpt2v.config.models import ConvConfig
 from gpt2v.errors import UserError
 from gpt2v.registry import ENCODER_FAMILIES
 
-CONV = "gpt2v_conv"  # `model_type` of a `model.conv.ConvVisionModel`
 Channels = tuple[float, float, float]  # red, green, blue
 
 # Mean and standard deviation of each channel: OpenAI's CLIP normalises pixels with them.
@@ -131,7 +131,7 @@ class Conv(Family):
     """The convolutional tower of `vision: conv` (after Jordan 2024, https://arxiv.org/abs/2404.00498)."""
 
     name = "convolutional"
-    model_types = (CONV,)
+    model_types = (ConvConfig.model_type,)
     model, config = "gpt2v.model.conv:ConvVisionModel", "gpt2v.model.conv:ConvVisionConfig"
     positions = None
     n_class_tokens = 0

@@ -15,6 +15,7 @@ from gpt2v.runs import restored
 from gpt2v.storage.manifest import verify
 
 GPT2V, LLAVA = "gpt2v", "llava"  # `model_type` of a GPT-2v: our own, and as `mm export` writes it
+DUAL = "vision-text-dual-encoder"  # that of an encoder whose vision tower is not CLIP's
 _PARTS = ("text_config", "vision_config")  # configurations of the parts of a model
 
 
@@ -71,7 +72,8 @@ def check_is_gpt2v(config: dict[str, Any], where: str) -> None:
     """
     if not is_gpt2v(config):
         kind = config.get("model_type")
-        known = {"gpt2": "a GPT-2 has no vision tower", "clip": "an encoder reads no text"}
+        encoder = "an encoder reads no text"
+        known = {"gpt2": "a GPT-2 has no vision tower", "clip": encoder, DUAL: encoder}
         raise UserError(
             f"{where}: {known.get(str(kind), f'it is a {kind} checkpoint')}; a GPT-2v is needed: a "
             "run of `mm train`, or a checkpoint of one"

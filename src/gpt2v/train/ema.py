@@ -25,7 +25,7 @@ class Averages:
 
     def __init__(self, model: nn.Module, decay: float, names: Collection[str]) -> None:
         self.decay = decay
-        self._named = {n: p for n, p in model.named_parameters() if n in names}
+        self._named: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if n in names}
         self._named |= {n: b for n, b in model.named_buffers() if b.is_floating_point()}
         self._averages = {n: local(p.detach()).clone() for n, p in self._named.items()}
 
