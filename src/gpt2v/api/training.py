@@ -113,9 +113,10 @@ def train_encoder(
         UserError: see `train_lm`.
     """
     whole = config_of(EncoderConfig, config, fields)
+    from gpt2v.encoder_train.train import settled_encoder
     from gpt2v.encoder_train.train import train_encoder as train
 
-    return _train("train_encoder", whole, train, lambda same: same, out, overwrite, resume)
+    return _train("train_encoder", whole, train, settled_encoder, out, overwrite, resume)
 
 
 def train_mm(

@@ -78,7 +78,10 @@ def check_mm(config: MMConfig, made: tuple[str, ...] = ()) -> None:
 
 def check_encoder(config: EncoderConfig) -> None:
     """Check the paths of an `encoder train`. Raises UserError if one leads nowhere."""
-    check_tokenizer(config.tokenizer)
+    if config.teacher is None:
+        check_tokenizer(config.tokenizer)
+    else:
+        check_model(config.teacher, "teacher")
     check_tiles(config.tiles)
 
 

@@ -82,9 +82,9 @@ def _lm_train(args: argparse.Namespace, overrides: Overrides) -> None:
 
 def _encoder_train(args: argparse.Namespace, overrides: Overrides) -> None:
     def parts() -> tuple[_Training, _Settled]:
-        from gpt2v.encoder_train.train import train_encoder
+        from gpt2v.encoder_train.train import settled_encoder, train_encoder
 
-        return train_encoder, lambda config: config
+        return train_encoder, settled_encoder
 
     _train(args, overrides, load(EncoderConfig, args.config, overrides), check_encoder, parts)
 

@@ -63,17 +63,18 @@ def settled(config: C, true: Mapping[str, Any], key: str, source: str) -> C:
 
     Args:
         true: the deciding values, by the names of their fields.
-        key: key of the configuration, for messages.
+        key: key of the configuration, for messages; empty: it is the whole one.
         source: what decides, as key and value, for messages.
 
     Raises:
         UserError: a field has another value than the deciding one, and not its default.
     """
+    above = f"{key}." if key else ""
     for name, there in true.items():
         given = getattr(config, name)
         if given != there and not has_default(config, name):
             raise UserError(
-                f"{key}.{name}: {given} has no effect: it is {there} in {source}; leave it out"
+                f"{above}{name}: {given} has no effect: it is {there} in {source}; leave it out"
             )
     return config.model_copy(update=dict(true))
 

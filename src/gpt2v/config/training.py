@@ -132,7 +132,10 @@ class GenerateConfig(Config):
 
 
 class EncoderConfig(Config):
-    """`gpt2v encoder train`: contrastive pre-training of a CLIP on captioned scenes."""
+    """`gpt2v encoder train`: contrastive pre-training of a CLIP on captioned scenes.
+
+    With a teacher, also or only distillation: the text tower is then the teacher's.
+    """
 
     only_default: ClassVar[tuple[str, ...]] = (
         "train.stage_groups",
@@ -144,6 +147,11 @@ class EncoderConfig(Config):
     tokenizer: TokenizerConfig = TokenizerConfig()
     vision: VisionTower = Field(CLIP_TOWER, description="vision tower, with random weights")
     text: TextTowerConfig = TextTowerConfig()
+    teacher: str | None = Field(
+        None,
+        description="encoder to learn from, patch by patch: a run of `encoder train` (path); its "
+        "tokenizer, text tower and `projection_dim` are taken over; none: captions alone",
+    )
     projection_dim: int = Field(
         128,
         ge=8,
@@ -159,6 +167,12 @@ class EncoderConfig(Config):
     )
     patch_weight: float = Field(
         0.25, ge=0, description="weight of the loss that names the object from each single patch"
+    )
+    teacher_weight: float = Field(
+        1.0,
+        ge=0,
+        description="weight of the loss that brings each patch to the teacher's; with a teacher, "
+        "the other weights may be 0",
     )
     data_seed: int = Field(0, ge=0, description="seed of the training data")
     batch_size: int = Field(64, ge=1, le=1_000_000, description="number of scenes per step")
@@ -178,10 +192,13 @@ class EncoderConfig(Config):
         check_rates(self.train)
         refuse_unused(self.train, ("eval_windows",), "the encoder reads no text", "train.")
         refuse_unused(self.train, ("shard",), "an encoder is never sharded", "train.")
-        if not (self.global_weight or self.region_weight or self.patch_weight):
-            raise ValueError(
-                "global_weight, region_weight, patch_weight: one must be above 0, or nothing trains"
-            )
+        names = ["global_weight", "region_weight", "patch_weight"]
+        if self.teacher is None:
+            refuse_unused(self, ("teacher_weight",), "there is no teacher")
+        else:
+            names.append("teacher_weight")
+        if not any(getattr(self, name) for name in names):
+            raise ValueError(f"{', '.join(names)}: one must be above 0, or nothing trains")
         return self
 
 

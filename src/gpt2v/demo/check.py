@@ -35,7 +35,8 @@ def check_demo(config: DemoConfig, ladder: LadderConfig, bank: TileBank, run: Pa
     with TemporaryDirectory() as name:
         folder = Path(name)
         with within("encoder."):
-            save_pretrained(folder / "encoder", *prepare_encoder(config.encoder, bank))
+            encoder = prepare_encoder(config.encoder, bank)
+            save_pretrained(folder / "encoder", encoder.clip, encoder.tokenizer)
         with within("lm."):
             lm = prepare_lm(config.lm, bank)
             lm.save(folder / "lm")

@@ -20,7 +20,7 @@ from gpt2v.data.stream import training_hash
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.demo.check import check_demo
 from gpt2v.demo.config import SUB_RUNS, DemoConfig
-from gpt2v.encoder_train.train import scenes_hash, train_encoder
+from gpt2v.encoder_train.train import scenes_hash, settled_encoder, train_encoder
 from gpt2v.errors import UserError, within
 from gpt2v.eval.evaluate import Part, Scorers, evaluate, evaluation_data
 from gpt2v.features.sources import picture_source
@@ -68,7 +68,8 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     def training(name: str, hashed: str, work: Callable[..., Any]) -> None:
         done = sub_run(name, lambda: work(run=run / name, bank=bank))
         if done["data_hash"] != hashed:
-            raise UserError(f"{run / name}: was trained on other data (tiles have changed)")
+            what = "tiles or encoder.teacher" if name == "encoder" and encoder.teacher else "tiles"
+            raise UserError(f"{run / name}: was trained on other data ({what} have changed)")
 
     config = settled_demo(config)
     runs.write_config(run, config)
@@ -149,13 +150,17 @@ def keep_demo(config: DemoConfig, run: Path) -> None:
 
 
 def settled_demo(config: DemoConfig) -> DemoConfig:
-    """The configuration with what `lm.init` decides; its sub-runs are not there yet.
+    """The configuration with what `encoder.teacher` and `lm.init` decide; its sub-runs are not
+    there yet.
 
     Raises:
-        UserError: `lm.init` is no GPT-2, or the configuration has other values.
+        UserError: `encoder.teacher` is no encoder, `lm.init` is no GPT-2, or the configuration has
+            other values.
     """
+    with within("encoder."):
+        encoder = settled_encoder(config.encoder)
     with within("lm."):
-        return config.model_copy(update={"lm": settled_lm(config.lm)})
+        return config.model_copy(update={"encoder": encoder, "lm": settled_lm(config.lm)})
 
 
 def ladder_config(config: DemoConfig) -> LadderConfig:

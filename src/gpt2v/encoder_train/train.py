@@ -1,6 +1,7 @@
-"""`gpt2v encoder train`: contrastive CLIP pre-training on captioned scenes."""
+"""`gpt2v encoder train`: contrastive CLIP pre-training on captioned scenes, or distillation."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from tokenizers import Tokenizer
 
 from gpt2v import runs
 from gpt2v.config.base import hash_of
+from gpt2v.config.effect import settled
+from gpt2v.config.models import TextTowerConfig
 from gpt2v.config.training import EncoderConfig
 from gpt2v.data.kept_text import changed_text, quoted, tokens_of
 from gpt2v.data.render.spans import PictureGeometry
@@ -18,22 +21,41 @@ from gpt2v.data.stream import slice_of_batch
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
-from gpt2v.data.tokenizer import build_tokenizer, grid_texts
+from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer
 from gpt2v.encoder_train.zero_shot import scoring_grid, zero_shot_accuracy
 from gpt2v.errors import UserError, within
 from gpt2v.hardware.device import hardware_facts, place, to_device
 from gpt2v.model import clip as clips
+from gpt2v.model.distillation import (
+    Teacher,
+    distillation_loss,
+    load_teacher,
+    take_text_tower,
+    teacher_shape,
+)
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import vision_flops
+from gpt2v.model.found import find_checkpoint
+from gpt2v.model.identity import identity
 from gpt2v.train.checkpoints import best_step
 from gpt2v.train.distributed import from_rank_0, rank, world_size
 from gpt2v.train.loop import fit
 from gpt2v.train.metrics import check_loggers
 from gpt2v.train.stages import stages_of, trained
 from gpt2v.train.task import Task
+from gpt2v.trained.parts import say_differences
 from gpt2v.trained.record import record_of
 
 _WHITENED = 5000  # tiles that a tower's first layer is computed from
+
+
+@dataclass(frozen=True)
+class PreparedEncoder:
+    """The untrained encoder and its tokenizer, and the encoder that it learns from, if any."""
+
+    clip: clips.Clip
+    tokenizer: Tokenizer
+    teacher: Teacher | None
 
 
 def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None) -> dict[str, Any]:
@@ -45,20 +67,24 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         bank: the tiles, if they are loaded already.
 
     Raises:
-        UserError: tiles or captions do not fit the model, or training fails.
+        UserError: tiles, captions or teacher do not fit the model, or training fails.
         Stopped: a signal asked to stop.
     """
     started = time.monotonic()
+    config = settled_encoder(config)
     bank = bank or load_bank(config.tiles)
     geometry = _geometry(config)
-    clip, tokenizer = prepare_encoder(config, bank)
+    ready = prepare_encoder(config, bank)
+    clip, tokenizer, teacher = ready.clip, ready.tokenizer, ready.teacher
     record = record_of(bank, [], shows_pictures=True)
+    if teacher:
+        record = record.after(teacher.trained_on)
 
     def save(folder: Path) -> None:
         save_pretrained(folder, clip, tokenizer)
         record.write(folder)
 
-    task = _EncoderTask(config, bank, geometry, tokenizer, clip)
+    task = _EncoderTask(config, bank, geometry, ready)
     hashed = scenes_hash(config, bank)
     from_rank_0(lambda: runs.write_config(run, config))
     training = Task(
@@ -73,6 +99,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         flops=lambda scenes: vision_flops(clip.vision_model, len(scenes.captions)),
         compiled=(clip.vision_model,),
         data_hash=hashed,
+        hashed="tiles or the teacher" if teacher else "tiles",
         depends_on_parts=True,  # each slice is a contrastive batch of its own
         unused=True,  # e.g. in scenes without objects, or if a term has weight 0
     )
@@ -90,30 +117,63 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         best_step=best_step(run),
         data_hash=hashed,
         class_names=bank.class_names,
+        teacher=teacher and teacher.identity,
         results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
     )
 
 
-def prepare_encoder(config: EncoderConfig, bank: TileBank) -> tuple[clips.Clip, Tokenizer]:
-    """The untrained encoder and its tokenizer, with which everything was checked.
+def settled_encoder(config: EncoderConfig) -> EncoderConfig:
+    """The configuration with what `teacher` decides: all that captions are embedded with.
 
     Raises:
-        UserError: tiles, captions, batches or parameter groups do not fit the model.
+        UserError: `teacher` is no encoder, or the configuration has other values.
+    """
+    if config.teacher is None:
+        return config
+    shape = teacher_shape(config.teacher)
+    n_tokens = load_tokenizer(shape.path, "teacher").get_vocab_size()
+    words = {"source": config.teacher, "vocab_size": n_tokens}
+    text = {name: getattr(shape.text, name) for name in TextTowerConfig.model_fields}
+    source = f"teacher: {config.teacher}"
+    parts = {
+        "tokenizer": settled(config.tokenizer, words, "tokenizer", source),
+        "text": settled(config.text, text, "text", source),
+    }
+    whole = settled(config, {"projection_dim": shape.projection_dim}, "", source)
+    return whole.model_copy(update=parts)
+
+
+def prepare_encoder(config: EncoderConfig, bank: TileBank) -> PreparedEncoder:
+    """The untrained encoder, with which everything was checked.
+
+    Args:
+        config: as `settled_encoder` returns it.
+
+    Raises:
+        UserError: tiles, captions, batches, parameter groups or the teacher do not fit the model.
     """
     check_loggers(config.train)
     # raises UserError if tiles do not fit the pictures
     scoring_grid(bank, _geometry(config))
     with within("batch_size: "):
         slice_of_batch(config.batch_size, 0, 0, world_size() * config.train.accumulate)
-    tokenizer = build_tokenizer(config.tokenizer, grid_texts(bank))
+    teacher = load_teacher(config)
+    if teacher is None:
+        tokenizer = build_tokenizer(config.tokenizer, grid_texts(bank))
+    else:
+        tokenizer = teacher.tokenizer
+        if rank() == 0:
+            say_differences("teacher", teacher.name, teacher.trained_on, bank)
     _check_captions(config, bank, tokenizer)
     torch.manual_seed(config.train.seed)
     clip = place(clips.new_clip(config, tokenizer))
+    if teacher:
+        take_text_tower(clip, teacher)
     if hasattr(clip.vision_model, "begin_pretraining"):
         tiles = bank.take(bank.tiles("train")[:_WHITENED])
         clip.vision_model.begin_pretraining(clips.normalise(tiles, clip.device))
     trained(clip, stages_of(config.steps, config.train))
-    return clip, tokenizer
+    return PreparedEncoder(clip, tokenizer, teacher)
 
 
 def _geometry(config: EncoderConfig) -> PictureGeometry:
@@ -122,8 +182,12 @@ def _geometry(config: EncoderConfig) -> PictureGeometry:
 
 
 def scenes_hash(config: EncoderConfig, bank: TileBank) -> str:
-    """Short hash of the training data: equal hashes mean equal scenes."""
-    return hash_of(bank.content_hash("train"), config.scenes, config.data_seed)
+    """Short hash of the training data: equal hashes mean equal scenes, and an equal teacher."""
+    learned = []
+    if config.teacher is not None:
+        path = find_checkpoint(config.teacher, "teacher", whole=False)
+        learned = [identity(config.teacher, path)["weights"]]
+    return hash_of(bank.content_hash("train"), config.scenes, config.data_seed, *learned)
 
 
 class _EncoderTask:
@@ -134,13 +198,14 @@ class _EncoderTask:
         config: EncoderConfig,
         bank: TileBank,
         geometry: PictureGeometry,
-        tokenizer: Tokenizer,
-        clip: clips.Clip,
+        ready: PreparedEncoder,
     ) -> None:
         self.config, self.bank, self.geometry = config, bank, geometry
-        self.tokenizer, self.clip = tokenizer, clip
-        self.device = next(clip.parameters()).device
-        self.objects = [object_caption(name) for name in bank.class_names]
+        self.tokenizer, self.clip = ready.tokenizer, ready.clip
+        self.teacher = ready.teacher if config.teacher_weight else None
+        self.device = next(self.clip.parameters()).device
+        is_named = config.region_weight or config.patch_weight
+        self.objects = [object_caption(name) for name in bank.class_names] if is_named else []
 
     def batch(self, step: int, part: int, parts: int) -> Scenes:
         """A slice of the step's scenes; each slice is a separate contrastive batch."""
@@ -149,26 +214,37 @@ class _EncoderTask:
         return draw_scenes(c.scenes, self.bank, self.geometry, c.data_seed, "train", step, index)
 
     def loss(self, scenes: Scenes) -> torch.Tensor:
-        """Weighted sum of the global loss and, if there are objects, the two local losses."""
-        texts = [*self.objects, *scenes.captions]
-        ids = clips.caption_ids(texts, self.tokenizer, self.device)
-        embeddings = clips.embed_captions(self.clip, ids)
-        objects, captions = embeddings[: len(self.objects)], embeddings[len(self.objects) :]
+        """Weighted sum of the global loss, the two local losses and the distillation.
+
+        Captions are embedded only for terms with a weight. The local ones need objects.
+        """
+        c = self.config
+        n_objects = len(self.objects)
+        texts = [*self.objects, *(scenes.captions if c.global_weight else ())]
+        embeddings = self._embedded(texts) if texts else None
         pixels = clips.normalise(scenes.pixels, self.device)
         pictures, patches = clips.embed_patches(self.clip, pixels)
-        number = {caption: i for i, caption in enumerate(dict.fromkeys(scenes.captions))}
-        numbers = np.array([number[caption] for caption in scenes.captions])
-        same = to_device((numbers[:, None] == numbers).astype(np.float32), self.device)
-        c = self.config
-        total: torch.Tensor = c.global_weight * clips.global_loss(
-            self.clip, pictures, captions, same
-        )
-        if (scenes.patch_objects != NOTHING).any():
+        terms: list[torch.Tensor] = []
+        if embeddings is not None and c.global_weight:
+            number = {caption: i for i, caption in enumerate(dict.fromkeys(scenes.captions))}
+            numbers = np.array([number[caption] for caption in scenes.captions])
+            same = to_device((numbers[:, None] == numbers).astype(np.float32), self.device)
+            of_scenes = clips.global_loss(self.clip, pictures, embeddings[n_objects:], same)
+            terms.append(c.global_weight * of_scenes)
+        if embeddings is not None and n_objects and (scenes.patch_objects != NOTHING).any():
             of_region, of_patch = clips.local_losses(
-                self.clip, patches, objects, scenes.patch_objects, scenes.classes
+                self.clip, patches, embeddings[:n_objects], scenes.patch_objects, scenes.classes
             )
-            total = total + c.region_weight * of_region + c.patch_weight * of_patch
-        return total
+            terms += [c.region_weight * of_region, c.patch_weight * of_patch]
+        if self.teacher:
+            distilled = distillation_loss(patches, self.teacher.patches(scenes.pixels, pixels))
+            terms.append(c.teacher_weight * distilled)
+        # Without a term, each process still has a gradient that others can wait for.
+        return sum(terms[1:], terms[0]) if terms else 0 * patches.float().sum()
+
+    def _embedded(self, captions: list[str]) -> torch.Tensor:
+        ids = clips.caption_ids(captions, self.tokenizer, self.device)
+        return clips.embed_captions(self.clip, ids)
 
     def evaluate(self) -> dict[str, float]:
         """Zero-shot accuracy on validation grids."""
@@ -187,6 +263,8 @@ def _check_captions(config: EncoderConfig, bank: TileBank, tokenizer: Tokenizer)
     """Raise UserError if a caption is changed, or exceeds the text tower's context."""
     names, end = bank.class_names, special_id(tokenizer, END_OF_TEXT)
     where = f"tokenizer.source: {config.tokenizer.source}"
+    if config.teacher is not None:
+        where = f"teacher: {config.teacher}"
     for caption in (scene_caption([]), *map(object_caption, names), scene_caption(list(names))):
         ids, ended = tokens_of(tokenizer, [caption, caption + END_OF_TEXT], where)
         change = changed_text(tokenizer, caption, ids)

@@ -165,14 +165,20 @@ def _family(path: str, key: str, named: Choice | None) -> Family:
 
 
 def encoder_config(
-    path: str, image_size: int | None = None, family: Choice | None = None
+    path: str,
+    image_size: int | None = None,
+    family: Choice | None = None,
+    key: str = "encoder",
 ) -> PreTrainedConfig:
     """The configuration of the tower that `load_encoder` loads, without loading it.
+
+    Args:
+        path, image_size, family, key: see there.
 
     Raises:
         UserError: it cannot be read, or is of another architecture.
     """
-    config = _tower_config(path, "encoder", _family(path, "encoder", family))
+    config = _tower_config(path, key, _family(path, key, family))
     config.image_size = image_size or config.image_size
     return config
 

@@ -51,5 +51,6 @@ class Task(Generic[BatchT]):
     sharded: tuple[nn.Module, ...] = ()  # modules for train.shard: only ever called, never read
     begin: Callable[[int, int], None] = lambda start, end: None  # before the steps of a stage
     data_hash: str = ""
+    hashed: str = "tiles or corpora"  # what the hash is of, for messages
     depends_on_parts: bool = False  # whether the loss depends on how a batch is cut into slices
     unused: bool = False  # whether some batches give some parameters no gradient

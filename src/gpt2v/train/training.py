@@ -280,7 +280,7 @@ class Training(Generic[BatchT]):
             return
         self.state, self._restored = checkpoints.load(path)
         if self.state.data_hash != self.task.data_hash:
-            raise UserError(f"{path}: was trained on other data (tiles or corpora have changed)")
+            raise UserError(f"{path}: was trained on other data ({self.task.hashed} have changed)")
         checkpoints.check_parts(path, self.state, self._parts, self.task.depends_on_parts)
         self.state = replace(self.state, parts=self._parts)
         self.task.load(path)
