@@ -160,6 +160,20 @@ class EncoderConfig(Config):
     patch_weight: float = Field(
         0.25, ge=0, description="weight of the loss that names the object from each single patch"
     )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of each name's target that all names get, in the losses that name "
+        "objects",
+    )
+    supervised_start: int = Field(
+        0,
+        ge=0,
+        le=MOST,
+        description="number of first steps that learn from the names of objects alone, without "
+        "the captions of scenes",
+    )
     data_seed: int = Field(0, ge=0, description="seed of the training data")
     batch_size: int = Field(64, ge=1, le=1_000_000, description="number of scenes per step")
     steps: int = Field(1000, ge=1, le=MOST, description="number of training steps")
@@ -178,6 +192,11 @@ class EncoderConfig(Config):
         check_rates(self.train)
         refuse_unused(self.train, ("eval_windows",), "the encoder reads no text", "train.")
         refuse_unused(self.train, ("shard",), "an encoder is never sharded", "train.")
+        if self.supervised_start and not (self.region_weight or self.patch_weight):
+            raise ValueError("supervised_start: needs region_weight or patch_weight above 0")
+        if not self.global_weight:
+            why = "global_weight: 0 never learns from captions of scenes"
+            refuse_unused(self, ("supervised_start",), why)
         if not (self.global_weight or self.region_weight or self.patch_weight):
             raise ValueError(
                 "global_weight, region_weight, patch_weight: one must be above 0, or nothing trains"

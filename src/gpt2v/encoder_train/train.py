@@ -90,6 +90,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         best_step=best_step(run),
         data_hash=hashed,
         class_names=bank.class_names,
+        supervised_start=_supervised_steps(config),
         results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
     )
 
@@ -114,6 +115,11 @@ def prepare_encoder(config: EncoderConfig, bank: TileBank) -> tuple[clips.Clip, 
         clip.vision_model.begin_pretraining(clips.normalise(tiles, clip.device))
     trained(clip, stages_of(config.steps, config.train))
     return clip, tokenizer
+
+
+def _supervised_steps(config: EncoderConfig) -> int:
+    """Number of steps that learn from the names of objects alone."""
+    return min(config.supervised_start, config.steps) if config.global_weight else config.steps
 
 
 def _geometry(config: EncoderConfig) -> PictureGeometry:
@@ -149,23 +155,34 @@ class _EncoderTask:
         return draw_scenes(c.scenes, self.bank, self.geometry, c.data_seed, "train", step, index)
 
     def loss(self, scenes: Scenes) -> torch.Tensor:
-        """Weighted sum of the global loss and, if there are objects, the two local losses."""
-        texts = [*self.objects, *scenes.captions]
-        ids = clips.caption_ids(texts, self.tokenizer, self.device)
+        """Weighted sum of the global loss and, if there are objects, the two local losses.
+
+        The supervised start is without the global loss.
+        """
+        c = self.config
+        step = int(scenes.index[0]) // c.batch_size
+        captions = scenes.captions if step >= c.supervised_start and c.global_weight else []
+        ids = clips.caption_ids([*self.objects, *captions], self.tokenizer, self.device)
         embeddings = clips.embed_captions(self.clip, ids)
-        objects, captions = embeddings[: len(self.objects)], embeddings[len(self.objects) :]
+        objects = embeddings[: len(self.objects)]
         pixels = clips.normalise(scenes.pixels, self.device)
         pictures, patches = clips.embed_patches(self.clip, pixels)
-        number = {caption: i for i, caption in enumerate(dict.fromkeys(scenes.captions))}
-        numbers = np.array([number[caption] for caption in scenes.captions])
-        same = to_device((numbers[:, None] == numbers).astype(np.float32), self.device)
-        c = self.config
-        total: torch.Tensor = c.global_weight * clips.global_loss(
-            self.clip, pictures, captions, same
-        )
+        total = 0 * patches.sum()  # so that there is a gradient, if there is nothing to learn
+        if captions:
+            number = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
+            numbers = np.array([number[caption] for caption in captions])
+            same = to_device((numbers[:, None] == numbers).astype(np.float32), self.device)
+            total = c.global_weight * clips.global_loss(
+                self.clip, pictures, embeddings[len(self.objects) :], same
+            )
         if (scenes.patch_objects != NOTHING).any():
             of_region, of_patch = clips.local_losses(
-                self.clip, patches, objects, scenes.patch_objects, scenes.classes
+                self.clip,
+                patches,
+                objects,
+                scenes.patch_objects,
+                scenes.classes,
+                c.label_smoothing,
             )
             total = total + c.region_weight * of_region + c.patch_weight * of_patch
         return total
