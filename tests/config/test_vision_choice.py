@@ -10,7 +10,7 @@ from gpt2v.config.load import dump, load, validate
 from gpt2v.config.training import EncoderConfig, MMConfig
 from gpt2v.demo.config import demo_config
 from gpt2v.errors import UserError
-from gpt2v.mm_train.train import settled_mm
+from gpt2v.mm_train.train import build_gpt2v, settled_mm
 from gpt2v.model.encoders import new_encoder
 from helpers import (
     TINY_ENCODER,
@@ -77,7 +77,7 @@ def test_a_name_is_optional(command):
 def test_another_name_is_one_line_with_the_choices(command, tmp_path, capsys):
     path = write_yaml(tmp_path / "f.yaml", {**COMMANDS[command][1], "vision": "vgg"})
     line = refusal(capsys, command, "train", path, "--out", tmp_path / "x")
-    assert "f.yaml: vision: no such vision tower: 'vgg'; choose from clip" in line
+    assert "f.yaml: vision: no such vision tower: 'vgg'; choose from clip, conv" in line
     assert not (tmp_path / "x").exists()
 
 
@@ -121,7 +121,7 @@ def test_the_help_shows_the_options(command, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main([command, "train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "one of clip; default: clip)" in text
+    assert "one of clip, conv; default: clip)" in text
     assert "--vision.image_size clip: side of the picture in pixels (whole number" in text
 
 
@@ -159,10 +159,14 @@ def test_a_tower_of_a_user_s_file_trains(own, lm_run, tmp_path, capsys):
     assert f"vision.image_size: 48 has no effect: it is 32 in encoder: {siglip}" in line
 
 
-def test_a_clip_has_a_clip_s_tower(own, tmp_path, capsys):
-    path = write_yaml(tmp_path / "encoder.yaml", {**TINY_ENCODER, "vision": "halved"})
-    line = refusal(capsys, "encoder", "train", path, *own, "--out", "x")
-    assert "encoder.yaml: vision: halved: a CLIP must have the vision tower clip" in line
+def test_an_encoder_is_trained_with_a_tower_of_a_user_s_file(own, lm_run, tmp_path):
+    content = {**TINY_ENCODER, "vision": {"name": "halved", "image_size": 32}}
+    path = write_yaml(tmp_path / "encoder.yaml", content)
+    assert main(["encoder", "train", path, *own, "--out", str(tmp_path / "encoder")]) == 0
+    content = {**TINY_MM, "lm": str(lm_run), "encoder": str(tmp_path / "encoder"), "vision": {}}
+    mm = settled_mm(validate(MMConfig, content, "f.yaml"))
+    assert mm.vision.options.image_size == 32
+    assert build_gpt2v(mm)[0].config.vision_config.patch_size == 8
 
 
 @pytest.mark.parametrize(
