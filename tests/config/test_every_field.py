@@ -160,9 +160,12 @@ def vary(kind: type[Config], base: dict[str, Any]) -> Varied:
     whole, strings = config.model_dump(), sorted(known_strings(kind))
     written, changed = leaves(whole), {}
     for key, value in written.items():
-        for other in others(value, strings):
+        above, _, last = key.rpartition(".")
+        tries = [{key: other} for other in others(value, strings)]
+        tries += [{above: other} for other in strings if last == "name"]  # with its own options
+        for other in tries:
             try:
-                candidate = kind.model_validate(merge(whole, {key: other}, "x"))
+                candidate = kind.model_validate(merge(whole, other, "x"))
             except ValueError:
                 continue
             if candidate != config:

@@ -83,6 +83,44 @@ def test_each_patch_is_labelled_with_the_object_painted_there(bank):
     assert empty > 500
 
 
+def shown_in_turns(bank, n, **changes):
+    """For each object in order: the number of its tile in the split, and whether it is mirrored."""
+    config = SceneConfig.model_validate(
+        {"layouts": [PLAIN], "turns": True, "jitter": 0, "flip": True, **changes}
+    )
+    every = bank.take(bank.tiles("val"))
+    found = []
+    for batch in range(-(-n // (6 * 9))):
+        index = np.arange(6) + 6 * batch
+        drawn = draw_scenes(config, bank, GEOMETRY, 0, "val", batch, index)
+        cells = drawn.pixels.reshape(6, 3, 16, 3, 16, 3).swapaxes(2, 3).reshape(-1, 16, 16, 3)
+        for cell in cells:
+            plain = (every == cell).all((1, 2, 3))
+            mirrored = (every[:, :, ::-1] == cell).all((1, 2, 3))
+            (number,) = np.flatnonzero(plain | mirrored)
+            found.append((int(number), bool(mirrored[number])))
+    return found[:n]
+
+
+def test_turns_show_every_tile_once_and_mirrored_every_second_time(bank):
+    n = len(bank.tiles("val"))
+    found = shown_in_turns(bank, 4 * n)
+    turns = [found[i * n : (i + 1) * n] for i in range(4)]
+    assert all(sorted(number for number, _ in turn) == list(range(n)) for turn in turns)
+    assert len({tuple(number for number, _ in turn) for turn in turns}) == 4
+    sides = [dict(turn) for turn in turns]
+    assert sides[0] == sides[2] != sides[1] == sides[3]
+    assert all(sides[0][number] != sides[1][number] for number in range(n))
+    assert 0.2 < np.mean(list(sides[0].values())) < 0.8
+    assert not any(mirrored for _, mirrored in shown_in_turns(bank, n, flip=False))
+
+
+def test_cuts_do_not_change_whose_turn_it_is(bank):
+    cut, plain = (scenes(bank, PLAIN, turns=True, cut=share, split="val") for share in (0.5, 0.0))
+    np.testing.assert_array_equal(plain.classes, cut.classes[:, :9])
+    assert (cut.pixels != plain.pixels).any()
+
+
 def test_occupancy_mirroring_and_jitter_take_effect(bank):
     share = np.mean([(scenes(bank, VARIED, b).classes != NOTHING).mean() for b in range(20)])
     assert abs(share - 0.6) < 0.1

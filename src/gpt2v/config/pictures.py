@@ -22,6 +22,12 @@ class TileAugmentConfig(Config):
     crop: float = Field(
         0.0, ge=0, lt=1, description="cut off up to this share of the side, then resize to `size`"
     )
+    shift: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="move by up to this many pixels along each side; what comes in is mirrored",
+    )
     jitter: float = Field(
         0.0, ge=0, le=1, description="change brightness, contrast and colour by up to this share"
     )

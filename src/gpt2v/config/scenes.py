@@ -34,6 +34,11 @@ class SceneConfig(Config):
         [LayoutConfig()], min_length=1, description="types of scene; each step uses one at random"
     )
     flip: bool = Field(True, description="mirror objects left to right, each with chance 1/2")
+    turns: bool = Field(
+        False,
+        description="show all tiles in turns, in a new order in each; with flip, each tile is "
+        "mirrored in every second turn",
+    )
     jitter: float = Field(
         0.1, ge=0, lt=1, description="change contrast and brightness by up to this share"
     )

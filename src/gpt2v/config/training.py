@@ -174,6 +174,20 @@ class EncoderConfig(Config):
         description="weight of the loss that brings each patch to the teacher's; with a teacher, "
         "the other weights may be 0",
     )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of each name's target that all names get, in the losses that name "
+        "objects",
+    )
+    supervised_start: int = Field(
+        0,
+        ge=0,
+        le=MOST,
+        description="number of first steps that learn from the names of objects alone, without "
+        "the captions of scenes",
+    )
     data_seed: int = Field(0, ge=0, description="seed of the training data")
     batch_size: int = Field(64, ge=1, le=1_000_000, description="number of scenes per step")
     steps: int = Field(1000, ge=1, le=MOST, description="number of training steps")
@@ -192,6 +206,11 @@ class EncoderConfig(Config):
         check_rates(self.train)
         refuse_unused(self.train, ("eval_windows",), "the encoder reads no text", "train.")
         refuse_unused(self.train, ("shard",), "an encoder is never sharded", "train.")
+        if self.supervised_start and not (self.region_weight or self.patch_weight):
+            raise ValueError("supervised_start: needs region_weight or patch_weight above 0")
+        if not self.global_weight:
+            why = "global_weight: 0 never learns from captions of scenes"
+            refuse_unused(self, ("supervised_start",), why)
         names = ["global_weight", "region_weight", "patch_weight"]
         if self.teacher is None:
             refuse_unused(self, ("teacher_weight",), "there is no teacher")
@@ -199,6 +218,9 @@ class EncoderConfig(Config):
             names.append("teacher_weight")
         if not any(getattr(self, name) for name in names):
             raise ValueError(f"{', '.join(names)}: one must be above 0, or nothing trains")
+        if not (self.region_weight or self.patch_weight):
+            why = "region_weight and patch_weight are 0, so no object is named"
+            refuse_unused(self, ("label_smoothing",), why)
         return self
 
 

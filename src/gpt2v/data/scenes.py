@@ -13,6 +13,7 @@ Shapes: B samples of a batch, N patches of a picture, S side of a picture in pix
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from gpt2v.config.scenes import LayoutConfig, SceneConfig
 from gpt2v.data import rng
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.rng import Ints
-from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.bank import TileBank, class_of
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.data.tiles.resizing import resize
 
@@ -170,9 +171,15 @@ def _draw_objects(
     size, n_cells = len(index), layout.lattice**2
     words = rng.bits(rng.keys(seed, purpose, index), n_cells * 8 + 3)
     per_cell = words[:, : n_cells * 8].reshape(size * n_cells, 8).T
-    classes = rng.below(per_cell[0], len(bank.class_names))
+    mirror = rng.unit(per_cell[5]) < 0.5
+    if config.turns:
+        number = (index[:, None] * n_cells + np.arange(n_cells)).reshape(-1)
+        tiles, mirror = _in_turns(bank, split, seed, purpose, number)
+        classes = class_of(tiles)
+    else:
+        classes = rng.below(per_cell[0], len(bank.class_names))
+        tiles = bank.pick(split, classes, per_cell[2])
     present = rng.unit(per_cell[1]) < layout.occupancy
-    tiles = bank.pick(split, classes, per_cell[2])
     classes = np.where(present, classes, NOTHING)
 
     keys = rng.bits(rng.keys(seed, f"{purpose}/tiles", index), n_cells).reshape(-1)
@@ -182,7 +189,7 @@ def _draw_objects(
         min(0, cell_side - side) + rng.below(word, abs(cell_side - side) + 1)
         for word in per_cell[3:5]
     ]
-    mirror = (rng.unit(per_cell[5]) < 0.5) & config.flip
+    mirror &= config.flip
     # for rows and columns: pixel of the object at each pixel of its cell, (all_cells, cell_side)
     object_pixels = [np.arange(cell_side)[None, :] - offset[:, None] for offset in offsets]
     inside = [(axis >= 0) & (axis < side) for axis in object_pixels]
@@ -194,6 +201,34 @@ def _draw_objects(
     beside = np.repeat(ground, n_cells, axis=0)[:, None, None, :]
     cells = np.where(covered[..., None], np.rint(cells), beside).astype(np.uint8)
     return _Objects(cells, covered, classes, ground)
+
+
+def _in_turns(
+    bank: TileBank, split: str, seed: int, purpose: str, number: Ints
+) -> tuple[Ints, NDArray[np.bool_]]:
+    """The tile of each object, (n_objects,), and whether it is mirrored.
+
+    Objects are numbered through all batches. Every turn shows each tile once, in an order of its
+    own. A random half of the tiles is mirrored in the even turns, the others in the odd ones
+    (Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.6).
+
+    Args:
+        number: (n_objects,) number of each object.
+    """
+    every = bank.tiles(split)
+    turn, place = np.divmod(number, len(every))
+    row = np.empty_like(place)
+    for t in rng.different(turn):
+        row[turn == t] = _order(seed, f"{purpose}/turn {t}", len(every))[place[turn == t]]
+    half = rng.unit(rng.keys(seed, f"{purpose}/mirrored", row)) < 0.5
+    return every[row], half ^ (turn % 2 == 1)
+
+
+@lru_cache(maxsize=8)  # of the turns of the last batches, and of their cuts
+def _order(seed: int, purpose: str, n: int) -> Ints:
+    """A random permutation of 0..n-1."""
+    order: Ints = rng.permutations(rng.keys(seed, purpose, np.zeros(1, np.int64)), n)[0]
+    return order
 
 
 def _rectangles(

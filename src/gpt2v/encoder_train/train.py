@@ -118,6 +118,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         data_hash=hashed,
         class_names=bank.class_names,
         teacher=teacher and teacher.identity,
+        supervised_start=_supervised_steps(config),
         results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
     )
 
@@ -176,6 +177,13 @@ def prepare_encoder(config: EncoderConfig, bank: TileBank) -> PreparedEncoder:
     return PreparedEncoder(clip, tokenizer, teacher)
 
 
+def _supervised_steps(config: EncoderConfig) -> int:
+    """Number of steps that learn from the names of objects alone."""
+    if not (config.region_weight or config.patch_weight):
+        return 0  # it learns from a teacher
+    return min(config.supervised_start, config.steps) if config.global_weight else config.steps
+
+
 def _geometry(config: EncoderConfig) -> PictureGeometry:
     shape = config.vision.options
     return PictureGeometry(shape.image_size, shape.patch_size)
@@ -216,35 +224,44 @@ class _EncoderTask:
     def loss(self, scenes: Scenes) -> torch.Tensor:
         """Weighted sum of the global loss, the two local losses and the distillation.
 
-        Captions are embedded only for terms with a weight. The local ones need objects.
+        The supervised start is without the global loss, scenes without objects are without the
+        local ones. Captions are embedded only for terms with a weight.
         """
         c = self.config
-        n_objects = len(self.objects)
-        texts = [*self.objects, *(scenes.captions if c.global_weight else ())]
-        embeddings = self._embedded(texts) if texts else None
+        step = int(scenes.index[0]) // c.batch_size
+        captions = scenes.captions if step >= c.supervised_start and c.global_weight else []
+        objects, of_captions = self._embedded(captions)
         pixels = clips.normalise(scenes.pixels, self.device)
         pictures, patches = clips.embed_patches(self.clip, pixels)
-        terms: list[torch.Tensor] = []
-        if embeddings is not None and c.global_weight:
-            number = {caption: i for i, caption in enumerate(dict.fromkeys(scenes.captions))}
-            numbers = np.array([number[caption] for caption in scenes.captions])
+        total = 0 * patches.sum()  # so that there is a gradient, if there is nothing to learn
+        if captions:
+            number = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}
+            numbers = np.array([number[caption] for caption in captions])
             same = to_device((numbers[:, None] == numbers).astype(np.float32), self.device)
-            of_scenes = clips.global_loss(self.clip, pictures, embeddings[n_objects:], same)
-            terms.append(c.global_weight * of_scenes)
-        if embeddings is not None and n_objects and (scenes.patch_objects != NOTHING).any():
+            total = c.global_weight * clips.global_loss(self.clip, pictures, of_captions, same)
+        if self.objects and (scenes.patch_objects != NOTHING).any():
             of_region, of_patch = clips.local_losses(
-                self.clip, patches, embeddings[:n_objects], scenes.patch_objects, scenes.classes
+                self.clip,
+                patches,
+                objects,
+                scenes.patch_objects,
+                scenes.classes,
+                c.label_smoothing,
             )
-            terms += [c.region_weight * of_region, c.patch_weight * of_patch]
+            total = total + c.region_weight * of_region + c.patch_weight * of_patch
         if self.teacher:
-            distilled = distillation_loss(patches, self.teacher.patches(scenes.pixels, pixels))
-            terms.append(c.teacher_weight * distilled)
-        # Without a term, each process still has a gradient that others can wait for.
-        return sum(terms[1:], terms[0]) if terms else 0 * patches.float().sum()
+            there = self.teacher.patches(scenes.pixels, pixels)
+            total = total + c.teacher_weight * distillation_loss(patches, there)
+        return total
 
-    def _embedded(self, captions: list[str]) -> torch.Tensor:
-        ids = clips.caption_ids(captions, self.tokenizer, self.device)
-        return clips.embed_captions(self.clip, ids)
+    def _embedded(self, captions: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Unit embeddings of the objects' captions and of these, each (n, projection_dim)."""
+        texts = [*self.objects, *captions]
+        if not texts:
+            return (none := torch.empty(0, device=self.device)), none
+        ids = clips.caption_ids(texts, self.tokenizer, self.device)
+        embeddings = clips.embed_captions(self.clip, ids)
+        return embeddings[: len(self.objects)], embeddings[len(self.objects) :]
 
     def evaluate(self) -> dict[str, float]:
         """Zero-shot accuracy on validation grids."""

@@ -151,7 +151,12 @@ def global_loss(clip: Clip, pictures: Tensor, captions: Tensor, same: Tensor) ->
 
 
 def local_losses(
-    clip: Clip, patches: Tensor, objects: Tensor, region: Ints, target: Ints
+    clip: Clip,
+    patches: Tensor,
+    objects: Tensor,
+    region: Ints,
+    target: Ints,
+    label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy of regions that name their object, and of single patches that name it.
 
@@ -163,6 +168,7 @@ def local_losses(
         objects: (n_classes, projection_dim) unit embeddings of the objects' captions.
         region: (B, N) region of each patch; below 0: no region.
         target: (B, n_regions) class of the object in each region; below 0: no object.
+        label_smoothing: share of the target that is spread over all classes.
     """
     n_regions = target.shape[1]
     filled = (region[..., None] == np.arange(n_regions)).any(1)  # (B, n_regions)
@@ -177,6 +183,9 @@ def local_losses(
     single = F.normalize(patches.flatten(0, 1)[at_patch], dim=-1)
     features = torch.cat([pooled, single])
     losses = F.cross_entropy(
-        (clip.logit_scale.exp() * features @ objects.T).float(), names, reduction="none"
+        (clip.logit_scale.exp() * features @ objects.T).float(),
+        names,
+        reduction="none",
+        label_smoothing=label_smoothing,
     )
     return losses[: len(seen)].mean(), losses[len(seen) :].mean()

@@ -11,7 +11,14 @@ from gpt2v.config.pictures import TileAugmentConfig
 from gpt2v.data import rng
 from gpt2v.data.tiles.augment import augment, blur, noise
 
-EACH = [{"flip": True}, {"crop": 0.5}, {"jitter": 0.4}, {"blur": 1.5}, {"noise": 20.0}]
+EACH = [
+    {"flip": True},
+    {"crop": 0.5},
+    {"shift": 3},
+    {"jitter": 0.4},
+    {"blur": 1.5},
+    {"noise": 20.0},
+]
 ALL = {name: value for one in EACH for name, value in one.items()}
 
 
@@ -110,13 +117,25 @@ def slow_jitter(tile, brightness, contrast, colour):
     return [[[away(grey(p), v, colour) for v in p] for p in row] for row in tile]
 
 
+def slow_shift(tile, down, right):
+    """The tile cut out of itself, padded by mirroring: NumPy's `reflect`."""
+    size = len(tile)
+    wide = np.pad(np.array(tile), [(size - 1, size - 1)] * 2 + [(0, 0)], mode="reflect")
+    top, left = size - 1 - down, size - 1 - right
+    return wide[top : top + size, left : left + size].tolist()
+
+
 def slow_augment(tile, key, config):
-    words, size = draw(key, 10), len(tile)
+    words, size = draw(key, 12), len(tile)
     if config.flip and words[0] >> 63:
         tile = [row[::-1] for row in tile]
     if config.crop:
         side = size - pick(words[1], int(config.crop * size) + 1)
         tile = slow_crop(tile, side, *(pick(word, size - side + 1) for word in words[2:4]))
+    if config.shift:
+        most = min(config.shift, size - 1)
+        down, right = (pick(word, 2 * most + 1) - most for word in words[10:12])
+        tile = slow_shift(tile, down, right)
     if config.jitter:
         most = round(config.jitter * 4096)
         tile = slow_jitter(tile, *(4096 - most + pick(w, 2 * most + 1) for w in words[4:7]))
@@ -133,6 +152,7 @@ configs = st.builds(
     TileAugmentConfig,
     flip=st.booleans(),
     crop=shares,
+    shift=st.integers(0, 12),
     jitter=shares,
     blur=st.one_of(st.just(0.0), st.floats(0, 3)),
     noise=st.one_of(st.just(0.0), st.floats(0, 255)),

@@ -1,4 +1,4 @@
-"""Tile augmentation: flip, crop, jitter, blur and noise, as a pure function of pixels and key.
+"""Tile augmentation: flip, crop, shift, jitter, blur, noise; a pure function of pixels and key.
 
 All arithmetic on pixels is in integers, so that every machine gives the same bits. Shares and
 sigmas are rounded to fixed point first. The result for a picture depends on this picture and its
@@ -30,8 +30,8 @@ _SCALE = round(2**48 / (((2**32 - 1) / 3) ** 0.5 * _LEVELS))  # 1 / deviation, p
 def augment(pixels: Pixels, keys: U64, config: TileAugmentConfig) -> Pixels:
     """Augment each tile by random draws from its key.
 
-    Flip and crop come first, then brightness, contrast and colour, then blur and noise. Each step
-    has its own draws, so switching one on does not change the draws of the others.
+    Flip, crop and shift come first, then brightness, contrast and colour, then blur and noise. Each
+    step has its own draws, so switching one on does not change the draws of the others.
 
     Args:
         pixels: (n_tiles, size, size, 3).
@@ -41,7 +41,7 @@ def augment(pixels: Pixels, keys: U64, config: TileAugmentConfig) -> Pixels:
     Returns:
         (n_tiles, size, size, 3).
     """
-    word = rng.bits(keys, 10).T  # (10, n_tiles)
+    word = rng.bits(keys, 12).T  # (12, n_tiles)
     if config.flip:
         mirror = (word[0] >> np.uint64(63)).astype(bool)
         pixels = np.where(mirror[:, None, None, None], pixels[:, :, ::-1], pixels)
@@ -50,6 +50,10 @@ def augment(pixels: Pixels, keys: U64, config: TileAugmentConfig) -> Pixels:
         side = size - rng.below(word[1], int(config.crop * size) + 1)
         top, left = (rng.below(w, size - side + 1) for w in word[2:4])
         pixels = _crop(pixels, side, top, left)
+    if config.shift:
+        most = min(config.shift, pixels.shape[1] - 1)
+        down, right = (rng.below(w, 2 * most + 1) - most for w in word[10:12])
+        pixels = _shift(pixels, down, right)
     if config.jitter:
         most = round(config.jitter * 2**_SHARE)
         factors = 2**_SHARE - most + rng.below(word[4:7], 2 * most + 1)
@@ -144,6 +148,16 @@ def _crop(pixels: Pixels, side: Ints, top: Ints, left: Ints) -> Pixels:
     out = first * (unit - w) + second * w
     out = (out + unit * size) // unit**2
     return out.swapaxes(1, 2).astype(np.uint8)
+
+
+def _shift(pixels: Pixels, down: Ints, right: Ints) -> Pixels:
+    """Move each tile by (n_tiles,) pixels; the edge mirrors the tile, without its own pixels."""
+    size = pixels.shape[1]
+    rows, columns = (np.abs(np.arange(size) - by[:, None]) for by in (down, right))
+    rows, columns = (np.where(at < size, at, 2 * (size - 1) - at) for at in (rows, columns))
+    here = np.arange(len(pixels))[:, None, None]
+    moved: Pixels = pixels[here, rows[:, :, None], columns[:, None, :]]
+    return moved
 
 
 def _jitter(pixels: Pixels, factors: Ints) -> Pixels:
