@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from gpt2v.config.choice import Choice
 from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.loop import TrainConfig
@@ -33,6 +34,7 @@ from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
+from gpt2v.registry import VISION_TOWERS
 from gpt2v.train import training
 from gpt2v.train.loop import fit
 from gpt2v.train.task import Task
@@ -66,7 +68,7 @@ def gpt2v(
     bank = load_bank(TilesConfig(per_class=20))
     tokenizer = build_tokenizer(TokenizerConfig(), grid_texts(bank))
     torch.manual_seed(seed)
-    parts = new_encoder(vision), new_gpt2(lm, tokenizer)
+    parts = new_encoder(Choice("clip", VISION_TOWERS, vision)), new_gpt2(lm, tokenizer)
     image_id = special_id(tokenizer, IMAGE)
     model = place(GPT2vModel.from_parts(*parts, vision_layer=-2, image_token_id=image_id))
     render = Renderer(bank, PieceTable(tokenizer), model.token_geometry)

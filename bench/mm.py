@@ -30,6 +30,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from gpt2v.config.choice import Choice
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import GPT2ModelConfig, TokenizerConfig, VisionConfig
 from gpt2v.config.pictures import TilesConfig
@@ -51,6 +52,7 @@ from gpt2v.model.files import quiet_transformers
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.llava import llava_model
 from gpt2v.model.packed import Reader
+from gpt2v.registry import VISION_TOWERS
 from gpt2v.runs import versions
 from lm import WARM, measure, our_seconds, table
 from peers import Peer, hf_seconds
@@ -98,7 +100,8 @@ class Setting:
 
     def model(self) -> GPT2vModel:
         torch.manual_seed(0)
-        encoder, lm = new_encoder(self.case.vision), new_gpt2(self.case.lm, self.tokenizer)
+        encoder = new_encoder(Choice("clip", VISION_TOWERS, self.case.vision))
+        lm = new_gpt2(self.case.lm, self.tokenizer)
         image_id = special_id(self.tokenizer, IMAGE)
         return GPT2vModel.from_parts(encoder, lm, vision_layer=-2, image_token_id=image_id)
 

@@ -20,7 +20,8 @@ from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
 import helpers
-from gpt2v.config.models import GPT2ModelConfig, TokenizerConfig, VisionConfig
+from gpt2v.config.choice import choose
+from gpt2v.config.models import GPT2ModelConfig, TokenizerConfig
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tiles.bank import TileBank
@@ -32,6 +33,7 @@ from gpt2v.model.encoders import new_encoder
 from gpt2v.model.files import quiet_transformers
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import LoadedModel
+from gpt2v.registry import VISION_TOWERS
 from gpt2v.run_layout import FINISHED
 from gpt2v.stopping import SIGNALS
 
@@ -109,10 +111,8 @@ def lm(tokenizer: Tokenizer) -> GPT2LMHeadModel:
 def gpt2v(lm: GPT2LMHeadModel, table: PieceTable) -> GPT2vModel:
     """A random GPT-2v for pictures of 48 pixels in 8-pixel patches. Do not train it."""
     torch.manual_seed(1)
-    config = VisionConfig(
-        image_size=48, patch_size=8, hidden_size=16, num_hidden_layers=2, num_attention_heads=2
-    )
-    encoder = new_encoder(config)
+    tower = {**helpers.TINY_TOWER, "image_size": 48}
+    encoder = new_encoder(choose(VISION_TOWERS, tower))
     helpers.louder(encoder.tower)
     model = GPT2vModel.from_parts(encoder, lm, vision_layer=-2, image_token_id=table.image_id)
     return model.eval()

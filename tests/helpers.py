@@ -81,6 +81,7 @@ TINY_VISION = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
 }
+TINY_TOWER = {"name": "clip", **TINY_VISION}
 TOWER = {
     "image_size": 32,
     "patch_size": 8,

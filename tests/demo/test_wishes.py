@@ -51,7 +51,7 @@ def test_without_wishes_a_preset_is_what_its_file_says(preset):
     path = Path(helpers.REPO / f"src/gpt2v/demo/presets/{preset}.yaml")
     content = yaml.safe_load(path.read_text())
     config = demo_config(preset, {"tiles.source": "sprites"}, OUT)
-    assert config.encoder.vision.image_size == content["encoder"]["vision"]["image_size"]
+    assert config.encoder.vision.options.image_size == content["encoder"]["vision"]["image_size"]
     assert config.lm.model.n_positions == content["lm"]["model"]["n_positions"]
     lattices = [layout.lattice for layout in config.encoder.scenes.layouts]
     assert lattices == [one["lattice"] for one in content["encoder"]["scenes"]["layouts"]]
@@ -70,7 +70,7 @@ def test_each_wish_reaches_every_part(preset):
     for grid in (*itertools.chain(*last), *grids_of(config)[-3:]):
         assert (grid.rows, grid.cols) == (5, 4)
     assert max(layout.lattice for layout in config.encoder.scenes.layouts) == 5
-    assert config.encoder.vision.image_size == 5 * 32
+    assert config.encoder.vision.options.image_size == 5 * 32
     assert config.lm.model.n_positions >= 256 * 20 / 9
 
 
@@ -89,9 +89,9 @@ def test_every_part_can_be_trained_and_measured_with_them(wishes, tmp_path):
 
 
 def test_larger_tiles_make_larger_pictures():
-    assert demo_config("default", {"tiles.size": 40}, OUT).encoder.vision.image_size == 128
+    assert demo_config("default", {"tiles.size": 40}, OUT).encoder.vision.options.image_size == 128
     config = demo_config("default", {"tiles.size": 16}, OUT, Wishes(rows=8))
-    assert config.encoder.vision.image_size == 128
+    assert config.encoder.vision.options.image_size == 128
 
 
 def test_fields_of_single_parts_win():
@@ -105,7 +105,7 @@ def test_fields_of_single_parts_win():
     assert [grid.palette for grid in config.lm.data.grids] == [5, 5, 3, 5]
     assert [(grid.rows, grid.palette) for grid in config.mm.data.grids] == [(2, 4)]
     assert (config.eval.seed, config.probe.seed, config.mm.train.seed) == (1, 9, 9)
-    assert config.encoder.vision.image_size == 192
+    assert config.encoder.vision.options.image_size == 192
 
 
 def test_the_palette_follows_the_classes_of_the_tiles(three):

@@ -170,7 +170,7 @@ def test_the_shape_of_an_encoder_is_recorded_and_taken_back(lm_run, tmp_path, ca
     assert main(["mm", "train", str(path), "--out", str(tmp_path / "one")]) == 0
     recorded = yaml.safe_load((tmp_path / "one" / "config.yaml").read_text())
     names = ("image_size", "patch_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
-    assert recorded["vision"] == {name: helpers.TOWER[name] for name in names}
+    assert recorded["vision"] == {"name": "clip", **{name: helpers.TOWER[name] for name in names}}
     again = str(tmp_path / "one" / "config.yaml")
     assert main(["mm", "train", again, "--out", str(tmp_path / "two")]) == 0
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")

@@ -336,10 +336,10 @@ def test_whole_towers_for_other_channels_are_refused(
 @pytest.mark.parametrize(
     ("values", "key"),
     [
-        ({"image_size": [96, 96]}, "vision.image_size"),
+        ({"image_size": [96, 96]}, "vision: image_size: "),
         ({"image_size": 90}, "image_size 90 must be a multiple of patch_size 16"),
-        ({"patch_size": [8, 8]}, "vision.patch_size"),
-        ({"num_channels": 1}, "vision.num_channels: unknown key"),
+        ({"patch_size": [8, 8]}, "vision: patch_size: "),
+        ({"num_channels": 1}, "vision: num_channels: unknown key"),
     ],
 )
 def test_new_towers_have_the_same_limits(values, key, lm_path):

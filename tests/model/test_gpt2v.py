@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import helpers
+from gpt2v.config.choice import choose
 from gpt2v.config.grids import GridConfig
-from gpt2v.config.models import VisionConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.spans import cell_span
@@ -20,6 +20,7 @@ from gpt2v.model.found import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import CellEmbedding, SplicedText
+from gpt2v.registry import VISION_TOWERS
 
 SPEC = GridConfig(rows=2, cols=2)
 
@@ -115,7 +116,7 @@ def test_training_twice_gives_the_same_weights_bit_for_bit(bank, lm_run, mm_run,
 
 
 def test_an_encoder_from_a_checkpoint_has_all_its_weights(lm_run, tmp_path):
-    tower = new_encoder(VisionConfig.model_validate(helpers.TINY_VISION)).tower
+    tower = new_encoder(choose(VISION_TOWERS, helpers.TINY_TOWER)).tower
     tower.save_pretrained(tmp_path)
     model, _ = build_gpt2v(helpers.mm_config(lm_run, encoder=str(tmp_path)))
     for name, p in tower.state_dict().items():

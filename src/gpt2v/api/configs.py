@@ -5,7 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pydantic.fields import FieldInfo
+
 from gpt2v.config.base import Config
+from gpt2v.config.choice import OneOf
 from gpt2v.config.load import load, merge, validate
 
 C = TypeVar("C", bound=Config)
@@ -19,7 +22,8 @@ def config_of(kind: type[C], source: Source, fields: Mapping[str, Any]) -> C:
         kind: its class.
         source: a YAML file, a configuration, or none: start from the defaults.
         fields: values of fields. A mapping for a field that is a configuration itself changes only
-            the keys that it holds: `grid={"rows": 2}` leaves the columns as they are.
+            the keys that it holds: `grid={"rows": 2}` leaves the columns as they are. So does a
+            mapping of options without a name: `vision={"image_size": 48}`.
 
     Raises:
         UserError: the file cannot be read, or a value is wrong.
@@ -41,8 +45,15 @@ def dotted(kind: type[Config], fields: Mapping[str, Any]) -> Iterator[tuple[str,
         inner = field.annotation if field else None
         if isinstance(inner, type) and issubclass(inner, Config) and isinstance(value, Mapping):
             yield from ((f"{name}.{key}", below) for key, below in dotted(inner, value))
+        elif isinstance(value, Mapping) and field and _only_options(field, value):
+            yield from ((f"{name}.{key}", option) for key, option in value.items())
         else:
             yield name, value
+
+
+def _only_options(field: FieldInfo, value: Mapping[str, Any]) -> bool:
+    """Whether a field chooses something by name, and the mapping only has options of it."""
+    return "name" not in value and any(isinstance(mark, OneOf) for mark in field.metadata)
 
 
 def _plain(value: Any) -> Any:
