@@ -118,7 +118,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         data_hash=hashed,
         class_names=bank.class_names,
         teacher=teacher and teacher.identity,
-        supervised_start=_supervised_steps(config),
+        supervised_start=min(config.supervised_start, config.steps),
         results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
     )
 
@@ -177,13 +177,6 @@ def prepare_encoder(config: EncoderConfig, bank: TileBank) -> PreparedEncoder:
     return PreparedEncoder(clip, tokenizer, teacher)
 
 
-def _supervised_steps(config: EncoderConfig) -> int:
-    """Number of steps that learn from the names of objects alone."""
-    if not (config.region_weight or config.patch_weight):
-        return 0  # it learns from a teacher
-    return min(config.supervised_start, config.steps) if config.global_weight else config.steps
-
-
 def _geometry(config: EncoderConfig) -> PictureGeometry:
     shape = config.vision.options
     return PictureGeometry(shape.image_size, shape.patch_size)
@@ -224,12 +217,13 @@ class _EncoderTask:
     def loss(self, scenes: Scenes) -> torch.Tensor:
         """Weighted sum of the global loss, the two local losses and the distillation.
 
-        The supervised start is without the global loss, scenes without objects are without the
-        local ones. Captions are embedded only for terms with a weight.
+        The supervised start is without the global loss, and its local ones are those of a linear
+        classifier. Scenes without objects are without the local ones. Captions are embedded only
+        for terms with a weight.
         """
         c = self.config
-        step = int(scenes.index[0]) // c.batch_size
-        captions = scenes.captions if step >= c.supervised_start and c.global_weight else []
+        supervised = int(scenes.index[0]) // c.batch_size < c.supervised_start
+        captions = [] if supervised or not c.global_weight else scenes.captions
         objects, of_captions = self._embedded(captions)
         pixels = clips.normalise(scenes.pixels, self.device)
         pictures, patches = clips.embed_patches(self.clip, pixels)
@@ -247,6 +241,7 @@ class _EncoderTask:
                 scenes.patch_objects,
                 scenes.classes,
                 c.label_smoothing,
+                normalise=not supervised,
             )
             total = total + c.region_weight * of_region + c.patch_weight * of_patch
         if self.teacher:
