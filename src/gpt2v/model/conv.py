@@ -71,6 +71,20 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
         """Side in pixels of a patch in each of `hidden_states`; the first is that of the stem."""
         return [1] + [2 ** (i + 1) for i in range(len(self.widths)) for _ in range(self.depth)]
 
+    @property
+    def receptive_field(self) -> int:
+        """Side in pixels of the square of the picture that a patch depends on.
+
+        Where it is larger than a cell, a patch also sees the neighbours of its cell: features of a
+        cell are then those of its whole picture.
+        """
+        side, stride = _WHITENED, 1
+        for _ in self.widths:
+            side += (2 + 1) * stride  # a 3x3 convolution, and pooling of 2x2
+            stride *= 2
+            side += 2 * stride * (self.depth - 1)
+        return side
+
 
 def _check_widths(widths: Any, depth: Any) -> None:
     """Raise ValueError if they are not what a file should have."""
