@@ -69,7 +69,7 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
         [
             {
                 "tiles": tiles,
-                "encoder": {**ENCODER, "tiles": tiles},
+                "encoder": {**ENCODER, "tiles": tiles, "teacher": encoder},
                 "lm": {**LM, "tiles": tiles},
                 "mm": {**MM, "tiles": tiles, "encoder": encoder},
                 "eval": {**MEASURED, "tiles": tiles, "split": split},

@@ -185,8 +185,8 @@ class EncoderConfig(Config):
         0,
         ge=0,
         le=MOST,
-        description="number of first steps that learn from the names of objects alone, without "
-        "the captions of scenes",
+        description="number of first steps that learn from the names of objects alone, as a linear "
+        "classifier of regions and patches does: without the captions of scenes",
     )
     data_seed: int = Field(0, ge=0, description="seed of the training data")
     batch_size: int = Field(64, ge=1, le=1_000_000, description="number of scenes per step")
@@ -208,9 +208,6 @@ class EncoderConfig(Config):
         refuse_unused(self.train, ("shard",), "an encoder is never sharded", "train.")
         if self.supervised_start and not (self.region_weight or self.patch_weight):
             raise ValueError("supervised_start: needs region_weight or patch_weight above 0")
-        if not self.global_weight:
-            why = "global_weight: 0 never learns from captions of scenes"
-            refuse_unused(self, ("supervised_start",), why)
         names = ["global_weight", "region_weight", "patch_weight"]
         if self.teacher is None:
             refuse_unused(self, ("teacher_weight",), "there is no teacher")

@@ -15,12 +15,13 @@ from gpt2v.config.origins import told
 from gpt2v.config.pictures import SPRITES_ONLY, TilesConfig
 from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
-from gpt2v.demo.tiles import PHOTOGRAPHS, tiles_of
+from gpt2v.demo.tiles import tiles_of
 from gpt2v.demo.wishes import NO_WISHES, Wishes
 from gpt2v.errors import UserError
 from gpt2v.messages import shown
 from gpt2v.trained.defaults import filled, grid_as_trained, grids_of, last_grids
 
+_OWN_TILES = {"flip": True, "crop": 0.15, "jitter": 0.3}  # few pictures, so they vary in training
 _FOLDER = resources.files("gpt2v.demo") / "presets"
 SUB_RUNS = ("encoder", "lm", "mm", "eval", "probe")  # those with a configuration
 
@@ -102,8 +103,7 @@ def demo_config(
     ):
         for name in SPRITES_ONLY:
             content["tiles"].pop(name, None)
-        # The pictures are few, so they vary in training, as the photographs do.
-        content["tiles"]["augment"] = _preset(PHOTOGRAPHS)["tiles"]["augment"]
+        content["tiles"]["augment"] = dict(_OWN_TILES)
     overrides = _with_wishes(content, wishes, overrides, origin)
     data = merge(content, overrides, origin)
     for name in ("tiles", *SUB_RUNS):

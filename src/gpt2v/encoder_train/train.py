@@ -14,16 +14,15 @@ from gpt2v.config.base import hash_of
 from gpt2v.config.effect import settled
 from gpt2v.config.models import TextTowerConfig
 from gpt2v.config.training import EncoderConfig
-from gpt2v.data.kept_text import changed_text, quoted, tokens_of
 from gpt2v.data.render.spans import PictureGeometry
-from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption, scene_caption
+from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption
 from gpt2v.data.stream import slice_of_batch
-from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import build_tokenizer, grid_texts, load_tokenizer
+from gpt2v.encoder_train.captions import check_captions
 from gpt2v.encoder_train.zero_shot import scoring_grid, zero_shot_accuracy
-from gpt2v.errors import UserError, within
+from gpt2v.errors import within
 from gpt2v.hardware.device import hardware_facts, place, to_device
 from gpt2v.model import clip as clips
 from gpt2v.model.distillation import (
@@ -118,7 +117,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         data_hash=hashed,
         class_names=bank.class_names,
         teacher=teacher and teacher.identity,
-        supervised_start=_supervised_steps(config),
+        supervised_start=min(config.supervised_start, config.steps),
         results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
     )
 
@@ -165,7 +164,7 @@ def prepare_encoder(config: EncoderConfig, bank: TileBank) -> PreparedEncoder:
         tokenizer = teacher.tokenizer
         if rank() == 0:
             say_differences("teacher", teacher.name, teacher.trained_on, bank)
-    _check_captions(config, bank, tokenizer)
+    check_captions(config, bank, tokenizer)
     torch.manual_seed(config.train.seed)
     clip = place(clips.new_clip(config, tokenizer))
     if teacher:
@@ -175,13 +174,6 @@ def prepare_encoder(config: EncoderConfig, bank: TileBank) -> PreparedEncoder:
         clip.vision_model.begin_pretraining(clips.normalise(tiles, clip.device))
     trained(clip, stages_of(config.steps, config.train))
     return PreparedEncoder(clip, tokenizer, teacher)
-
-
-def _supervised_steps(config: EncoderConfig) -> int:
-    """Number of steps that learn from the names of objects alone."""
-    if not (config.region_weight or config.patch_weight):
-        return 0  # it learns from a teacher
-    return min(config.supervised_start, config.steps) if config.global_weight else config.steps
 
 
 def _geometry(config: EncoderConfig) -> PictureGeometry:
@@ -224,12 +216,13 @@ class _EncoderTask:
     def loss(self, scenes: Scenes) -> torch.Tensor:
         """Weighted sum of the global loss, the two local losses and the distillation.
 
-        The supervised start is without the global loss, scenes without objects are without the
-        local ones. Captions are embedded only for terms with a weight.
+        The supervised start is without the global loss, and its local ones are those of a linear
+        classifier. Scenes without objects are without the local ones. Captions are embedded only
+        for terms with a weight.
         """
         c = self.config
-        step = int(scenes.index[0]) // c.batch_size
-        captions = scenes.captions if step >= c.supervised_start and c.global_weight else []
+        supervised = int(scenes.index[0]) // c.batch_size < c.supervised_start
+        captions = [] if supervised or not c.global_weight else scenes.captions
         objects, of_captions = self._embedded(captions)
         pixels = clips.normalise(scenes.pixels, self.device)
         pictures, patches = clips.embed_patches(self.clip, pixels)
@@ -247,6 +240,7 @@ class _EncoderTask:
                 scenes.patch_objects,
                 scenes.classes,
                 c.label_smoothing,
+                normalise=not supervised,
             )
             total = total + c.region_weight * of_region + c.patch_weight * of_patch
         if self.teacher:
@@ -274,31 +268,3 @@ class _EncoderTask:
             self.config.train.eval_grids,
         )
         return {"cell_accuracy": accuracy}
-
-
-def _check_captions(config: EncoderConfig, bank: TileBank, tokenizer: Tokenizer) -> None:
-    """Raise UserError if a caption is changed, or exceeds the text tower's context."""
-    names, end = bank.class_names, special_id(tokenizer, END_OF_TEXT)
-    where = f"tokenizer.source: {config.tokenizer.source}"
-    if config.teacher is not None:
-        where = f"teacher: {config.teacher}"
-    for caption in (scene_caption([]), *map(object_caption, names), scene_caption(list(names))):
-        ids, ended = tokens_of(tokenizer, [caption, caption + END_OF_TEXT], where)
-        change = changed_text(tokenizer, caption, ids)
-        if change is None and ended != [*ids, end]:
-            change = f"{END_OF_TEXT} after {quoted(caption)} is joined with it"
-        if change is not None:
-            raise UserError(
-                f"{where}: does not keep captions: {change}; "
-                "choose another tokenizer, or rename the class"
-            )
-    n_objects = max(layout.lattice**2 for layout in config.scenes.layouts)
-    n_objects *= 2 if config.scenes.cut else 1
-    longest = sorted(names, key=lambda name: len(tokenizer.encode(f" {name},").ids))
-    captions = [scene_caption(longest[-n_objects:]), *(object_caption(n) for n in longest)]
-    length = clips.caption_ids(captions, tokenizer, torch.device("cpu")).shape[1]
-    if length > clips.LONGEST_CAPTION:
-        raise UserError(
-            f"scenes.layouts: captions of up to {n_objects} objects need {length} tokens, but the "
-            f"text tower takes {clips.LONGEST_CAPTION}"
-        )

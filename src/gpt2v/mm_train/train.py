@@ -21,7 +21,14 @@ from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.features.sources import CachedPatches, training_source
 from gpt2v.hardware.device import place
-from gpt2v.model.encoders import encoder_config, family_of, load_encoder, new_encoder, shape_of
+from gpt2v.model.encoders import (
+    check_layer,
+    encoder_config,
+    family_of,
+    load_encoder,
+    new_encoder,
+    shape_of,
+)
 from gpt2v.model.found import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v, load_model
@@ -146,19 +153,19 @@ def build_gpt2v(config: MMConfig) -> tuple[GPT2vModel, Tokenizer]:
 
 def _check_parts(config: MMConfig, vision: PreTrainedConfig) -> None:
     """Check that the vision tower has what the configuration asks for."""
-    depth, n_class_tokens = vision.num_hidden_layers, family_of(vision).n_class_tokens
-    if not -depth - 1 <= config.vision_layer <= depth:
-        raise UserError(f"vision_layer: {config.vision_layer} must lie in {-depth - 1}..{depth}")
+    key = "vision" if config.encoder is None else "encoder"
+    tower = f"{key}: {getattr(config, key)}"
+    check_layer(vision, config.vision_layer)
     if vision.image_size % vision.patch_size:
         raise UserError(
-            f"encoder: {config.encoder}: pictures of {vision.image_size} pixels cannot be cut into "
+            f"{tower}: pictures of {vision.image_size} pixels cannot be cut into "
             f"{vision.patch_size}-pixel patches; set image_size to a multiple"
         )
     side = vision.image_size // vision.patch_size
     if side % config.pool:
         raise UserError(f"pool: {config.pool} must divide the {side} patches along a side")
-    if config.class_token and not n_class_tokens:
-        raise UserError(f"class_token: {config.encoder} has none; use class_token: false")
+    if config.class_token and not family_of(vision).n_class_tokens:
+        raise UserError(f"class_token: {getattr(config, key)} has none; use class_token: false")
     if config.class_token and config.projector == "pixel-shuffle" and config.pool > 1:
         raise UserError("class_token: pixel-shuffle joins patches; a class token has no patches")
 

@@ -122,17 +122,20 @@ def embed_patches(clip: Clip, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
     return F.normalize(whole, dim=-1), hidden[:, n_class_tokens:]
 
 
-def pool_regions(patches: Tensor, region: Tensor, n_regions: int) -> Tensor:
-    """Unit mean embedding of each region's patches, (B, n_regions, projection_dim).
+def pool_regions(patches: Tensor, region: Tensor, n_regions: int, normalise: bool = True) -> Tensor:
+    """Mean embedding of each region's patches, (B, n_regions, projection_dim), as a unit vector.
 
     It is zero for a region without patches.
 
     Args:
         patches: (B, N, projection_dim) patch embeddings.
         region: (B, N) or (1, N) region of each patch; below 0: no region.
+        normalise: false: the mean itself.
     """
     member = (region[..., None] == torch.arange(n_regions, device=region.device)).to(patches)
     sums = member.mT @ patches
+    if not normalise:
+        return sums / member.sum(1).clamp(min=1)[..., None]
     return F.normalize(sums, dim=-1, eps=max(1e-12, torch.finfo(sums.dtype).tiny))  # 0 in fp16
 
 
@@ -157,6 +160,7 @@ def local_losses(
     region: Ints,
     target: Ints,
     label_smoothing: float = 0.0,
+    normalise: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Mean cross-entropy of regions that name their object, and of single patches that name it.
 
@@ -169,6 +173,8 @@ def local_losses(
         region: (B, N) region of each patch; below 0: no region.
         target: (B, n_regions) class of the object in each region; below 0: no object.
         label_smoothing: share of the target that is spread over all classes.
+        normalise: whether to compare directions, as CLIP does. Without it this is a linear
+            classifier whose weights are the captions' embeddings, which learns faster.
     """
     n_regions = target.shape[1]
     filled = (region[..., None] == np.arange(n_regions)).any(1)  # (B, n_regions)
@@ -179,8 +185,10 @@ def local_losses(
     at_region, at_patch, names, region_BN = (
         to_device(a, patches.device) for a in (seen, on_object, named, region)
     )
-    pooled = pool_regions(patches, region_BN, n_regions).flatten(0, 1)[at_region]
-    single = F.normalize(patches.flatten(0, 1)[at_patch], dim=-1)
+    pooled = pool_regions(patches, region_BN, n_regions, normalise).flatten(0, 1)[at_region]
+    single = patches.flatten(0, 1)[at_patch]
+    if normalise:
+        single = F.normalize(single, dim=-1)
     features = torch.cat([pooled, single])
     losses = F.cross_entropy(
         (clip.logit_scale.exp() * features @ objects.T).float(),

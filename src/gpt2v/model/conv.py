@@ -20,8 +20,12 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from gpt2v.config.models import ConvConfig
+from gpt2v.hardware.memory import check_fits
+from gpt2v.messages import shown
 
 _WHITENED = 2  # side of the whitened squares of pixels
+_N_STEM = 2 * 3 * _WHITENED**2  # channels of the stem: each direction of their values, both signs
+_MOST_BLOCKS, _MOST_LAYERS = 8, 100  # in a file: the limits of `ConvConfig`
 _SMALLEST = 5e-4  # added to the variances that whitening divides by, as in the recipe
 
 
@@ -36,7 +40,7 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
             `num_hidden_layers`) must be that.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not, or they are no numbers of channels and convolutions.
     """
 
     model_type = ConvConfig.model_type
@@ -49,6 +53,7 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
         depth: int = 2,
         **kwargs: Any,
     ) -> None:
+        _check_widths(widths, depth)
         self.image_size, self.widths, self.depth = image_size, list(widths), depth
         follows = {
             "patch_size": 2 ** len(widths),
@@ -65,6 +70,31 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
     def layer_patch_sizes(self) -> list[int]:
         """Side in pixels of a patch in each of `hidden_states`; the first is that of the stem."""
         return [1] + [2 ** (i + 1) for i in range(len(self.widths)) for _ in range(self.depth)]
+
+    @property
+    def receptive_field(self) -> int:
+        """Side in pixels of the square of the picture that a patch depends on.
+
+        Where it is larger than a cell, a patch also sees the neighbours of its cell: features of a
+        cell are then those of its whole picture.
+        """
+        side, stride = _WHITENED, 1
+        for _ in self.widths:
+            side += (2 + 1) * stride  # a 3x3 convolution, and pooling of 2x2
+            stride *= 2
+            side += 2 * stride * (self.depth - 1)
+        return side
+
+
+def _check_widths(widths: Any, depth: Any) -> None:
+    """Raise ValueError if they are not what a file should have."""
+    is_list = isinstance(widths, list | tuple) and 0 < len(widths) <= _MOST_BLOCKS
+    if not is_list or any(type(width) is not int or width < 1 for width in widths):
+        raise ValueError(
+            f"widths: must be 1 to {_MOST_BLOCKS} whole numbers above 0, not {shown(widths)}"
+        )
+    if type(depth) is not int or not 0 < depth <= _MOST_LAYERS:
+        raise ValueError(f"depth: must lie in 1..{_MOST_LAYERS}, not {shown(depth)}")
 
 
 class _BatchNorm(nn.Module):
@@ -121,11 +151,10 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: ConvVisionConfig) -> None:
         super().__init__(config)
-        n_values = 3 * _WHITENED**2
         # A buffer, since it is computed and not trained. Each direction comes twice, with both
         # signs, because the activation cuts one of them off.
-        self.register_buffer("stem", torch.empty(2 * n_values, 3, _WHITENED, _WHITENED))
-        widths = [2 * n_values, *config.widths]
+        self.register_buffer("stem", torch.empty(_N_STEM, 3, _WHITENED, _WHITENED))
+        widths = [_N_STEM, *config.widths]
         self.layers = nn.ModuleList(
             _Layer(d_out if i else d_in, d_out, pool=i == 0)
             for d_in, d_out in pairwise(widths)
@@ -215,7 +244,16 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
 
 
 def new_conv_tower(options: ConvConfig) -> ConvVisionModel:
-    """A tower with random weights."""
+    """A tower with random weights.
+
+    Raises:
+        UserError: it is too large for this machine's memory.
+    """
+    n_weights = sum(
+        9 * (d_in + (options.depth - 1) * d_out) * d_out
+        for d_in, d_out in pairwise([_N_STEM, *options.widths])
+    )
+    check_fits(4 * n_weights, "vision.widths, depth: a tower of this size")
     return ConvVisionModel(ConvVisionConfig(**options.model_dump()))
 
 

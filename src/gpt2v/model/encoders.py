@@ -26,6 +26,7 @@ from gpt2v.config.models import TextTowerConfig, VisionConfig
 from gpt2v.errors import UserError, first_line
 from gpt2v.hardware.memory import check_blocks_fit
 from gpt2v.hub import needed_file
+from gpt2v.messages import shown
 from gpt2v.model.families import Channels, Family, family_by_type, known_types
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.found import DUAL, read_config
@@ -69,8 +70,8 @@ def parse_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrained
     family = family_by_type(model_type, values.get(_FAMILY))
     if family is None:
         raise ValueError(f"vision_config: {model_type} is none of {', '.join(known_types())}")
-    parsed: PreTrainedConfig = family.config_class(**values)
     try:
+        parsed: PreTrainedConfig = family.config_class(**values)
         parsed.update(_square_sides(parsed))
     except ValueError as error:
         raise ValueError(f"vision_config: {error}") from None
@@ -97,6 +98,30 @@ def _square_sides(config: PreTrainedConfig) -> dict[str, int]:
     if n_channels != 3:
         raise ValueError(f"num_channels: {n_channels} must be 3, as pictures have three colours")
     return sides
+
+
+def check_layer(vision: PreTrainedConfig, layer: Any, key: str = "vision_layer") -> None:
+    """Check that a layer of a vision tower can be read: it exists, and has the last one's patches.
+
+    Args:
+        layer: index into the tower's `hidden_states`.
+        key: of the layer, for messages.
+
+    Raises:
+        UserError: it cannot.
+    """
+    depth = vision.num_hidden_layers
+    if not isinstance(layer, int) or not -depth - 1 <= layer <= depth:
+        raise UserError(f"{key}: {shown(layer)} must lie in {-depth - 1}..{depth}")
+    sizes: list[int] | None = getattr(vision, "layer_patch_sizes", None)
+    if sizes is None or sizes[layer] == sizes[-1]:
+        return
+    fitting = [i for i, size in enumerate(sizes) if size == sizes[-1]]
+    fitting += [i - len(sizes) for i in reversed(fitting)]
+    raise UserError(
+        f"{key}: {layer}: its patches are {sizes[layer]} pixels wide, but the last layer's are "
+        f"{sizes[-1]}; choose from {', '.join(map(str, fitting))}"
+    )
 
 
 def check_tower(config: VisionConfig | TextTowerConfig, key: str) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
-from gpt2v.errors import UserError, first_line
-from gpt2v.model.encoders import family_of
+from gpt2v.errors import UserError, first_line, within
+from gpt2v.model.encoders import check_layer, family_of
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.found import read_config
 from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel
@@ -68,6 +68,8 @@ def _config(values: dict[str, Any], path: str, key: str) -> GPT2vConfig:
     }.items():
         if not fits:
             raise UserError(f"{where}: {name}: {getattr(llava, name)}: `mm export` writes another")
+    with within(f"{where}: "):
+        check_layer(vision, llava.vision_feature_layer, "vision_feature_layer")
     normalisation = read_normalisation(path, key, vision.image_size)
     if normalisation is None:
         raise UserError(f"{key}: {path}: has no image processor (processor_config.json)")

@@ -26,7 +26,7 @@ from gpt2v.config.choice import choose
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.model.clip import normalise
-from gpt2v.model.encoders import Encoder, family_of, parse_config
+from gpt2v.model.encoders import Encoder, check_layer, family_of, parse_config
 from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
 from gpt2v.model.found import GPT2V
 from gpt2v.registry import PROJECTORS
@@ -36,7 +36,7 @@ class GPT2vConfig(PreTrainedConfig):  # type: ignore[misc]
     """Configuration of the vision tower, the projector and the language model.
 
     Args:
-        vision_config: configuration of a CLIP, SigLIP or DINOv2 vision tower.
+        vision_config: configuration of a vision tower of any encoder family.
         text_config: configuration of the GPT-2.
         projector: a name in `registry.PROJECTORS`, or a mapping with a name and options.
         vision_tokens: a name in `registry.TOKEN_SOURCES`, or a mapping with a name and options:
@@ -84,6 +84,9 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
     """The vision tower, projector and language model as one model.
 
     `packed.Reader` runs the language model on packed batches.
+
+    Raises:
+        UserError: the tower has no such `vision_layer`, or one with patches of another size.
     """
 
     config: GPT2vConfig
@@ -96,6 +99,7 @@ class GPT2vModel(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: GPT2vConfig) -> None:
         super().__init__(config)
+        check_layer(config.vision_config, config.vision_layer)
         self.vision_tower = family_of(config.vision_config).model_class(config.vision_config)
         self.projector = choose(PROJECTORS, config.projector).load()(
             config.vision_config.hidden_size, config.text_config.n_embd, config.pool

@@ -21,6 +21,7 @@ from transformers import (
     LlavaForConditionalGeneration,
     LlavaProcessor,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from gpt2v.config.choice import choose
 from gpt2v.data.grids.instructions import ALL
@@ -51,9 +52,15 @@ def check_llava(model: GPT2vModel, tokenizer: Tokenizer) -> None:
     """Check that a model can be exported as a LLaVA.
 
     Raises:
-        UserError: LLaVA has no such projector, pooling or image token, or a picture is too long.
+        UserError: LLaVA has no such vision tower, projector, pooling or image token, or a picture
+            is too long.
     """
     config = model.config
+    if config.vision_config.model_type not in CONFIG_MAPPING_NAMES:  # only transformers' own
+        raise UserError(
+            f"vision tower: a {config.vision_config.model_type}: LLaVA has no such tower; train a "
+            "CLIP from it with `encoder train` and `teacher: RUN`, and MM-Train that"
+        )
     projector = choose(PROJECTORS, config.projector)
     if projector not in ACTIVATIONS or getattr(projector.options, "hidden_size", None):
         raise UserError(
