@@ -55,7 +55,7 @@ PARTS = [{"name": "a", "n_images": 9, "grid": grid} for grid in (GRID, IN_PATCHE
 BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
     (LMConfig, [LM, {**LM, "tiles": FILES}]),
     (MMConfig, [MM, {**MM, "tiles": FILES, "encoder": "x"}]),
-    (EncoderConfig, [ENCODER, {**ENCODER, "tiles": FILES}]),
+    (EncoderConfig, [ENCODER, {**ENCODER, "tiles": FILES, "teacher": "x"}]),
     (GenerateConfig, [{}]),
     (EvalConfig, [MEASURED, SEEN, {"grid": IN_PATCHES}]),
     (SuiteEvalConfig, [{"tiles": tiles, "suite": "grid-3x3-v1"} for tiles in (TILES, FILES)]),
@@ -69,7 +69,7 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
         [
             {
                 "tiles": tiles,
-                "encoder": {**ENCODER, "tiles": tiles},
+                "encoder": {**ENCODER, "tiles": tiles, "teacher": encoder},
                 "lm": {**LM, "tiles": tiles},
                 "mm": {**MM, "tiles": tiles, "encoder": encoder},
                 "eval": {**MEASURED, "tiles": tiles, "split": split},

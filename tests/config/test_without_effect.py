@@ -113,6 +113,30 @@ CASES = [
         "global_weight, region_weight, patch_weight: one must be above 0",
     ),
     (
+        EncoderConfig,
+        TINY_ENCODER,
+        {"teacher_weight": 0.5},
+        "teacher_weight: 0.5 has no effect",
+    ),
+    (
+        EncoderConfig,
+        TINY_ENCODER,
+        {"region_weight": 0, "patch_weight": 0, "label_smoothing": 0.1},
+        "label_smoothing: 0.1 has no effect: region_weight and patch_weight are 0",
+    ),
+    (
+        EncoderConfig,
+        TINY_ENCODER,
+        {
+            "teacher": "x",
+            "teacher_weight": 0,
+            "global_weight": 0,
+            "region_weight": 0,
+            "patch_weight": 0,
+        },
+        "patch_weight, teacher_weight: one must be above 0",
+    ),
+    (
         LMConfig,
         TINY_LM,
         {"train.groups": [{"name": "a", "pattern": "wte"}, {"name": "a", "pattern": ""}]},
