@@ -118,7 +118,8 @@ def test_the_palette_follows_the_classes_of_the_tiles(three):
 def test_own_pictures_are_varied(three):
     config = demo_config("default", own(three), OUT)
     varied = config.mm.tiles.augment
-    assert varied.flip and varied != demo_config("default", {}, OUT).tiles.augment
+    assert varied.flip
+    assert varied != demo_config("default", {}, OUT).tiles.augment
     assert config.eval.tiles.augment == demo_config("default", {}, OUT).tiles.augment
     config = demo_config("default", {**own(three), "tiles.augment.flip": False}, OUT)
     assert config.tiles.augment == varied.model_copy(update={"flip": False})
