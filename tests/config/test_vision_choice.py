@@ -121,8 +121,8 @@ def test_the_help_shows_the_options(command, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         main([command, "train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "one of clip; default: clip)" in text
-    assert "--vision.image_size clip: side of the picture in pixels (whole number" in text
+    assert "one of clip, conv; default: clip)" in text
+    assert "--vision.image_size clip, conv: side of the picture in pixels (whole number" in text
 
 
 def test_a_run_from_before_names_is_continued(command, tmp_path):
@@ -159,10 +159,13 @@ def test_a_tower_of_a_user_s_file_trains(own, lm_run, tmp_path, capsys):
     assert f"vision.image_size: 48 has no effect: it is 32 in encoder: {siglip}" in line
 
 
-def test_a_clip_has_a_clip_s_tower(own, tmp_path, capsys):
+def test_an_encoder_with_a_tower_of_a_user_s_file_is_a_dual_one(own, tmp_path):
     path = write_yaml(tmp_path / "encoder.yaml", {**TINY_ENCODER, "vision": "halved"})
-    line = refusal(capsys, "encoder", "train", path, *own, "--out", "x")
-    assert "encoder.yaml: vision: halved: a CLIP must have the vision tower clip" in line
+    assert main(["encoder", "train", str(path), *own, "--out", "x"]) == 0
+    saved = yaml.safe_load((tmp_path / "x/checkpoints/step-000002/config.json").read_text())
+    assert saved["model_type"] == "vision-text-dual-encoder"
+    assert saved["vision_config"]["model_type"] == "clip_vision_model"
+    assert saved["vision_config"]["patch_size"] == 8
 
 
 @pytest.mark.parametrize(
