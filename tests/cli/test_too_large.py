@@ -40,6 +40,11 @@ def test_a_training(capsys, tmp_path, option, value, says):
             {**helpers.TINY_ENCODER, "text": {"num_hidden_layers": 900, "hidden_size": 99_840}},
             "text.num_hidden_layers, hidden_size: a tower of this size would need ",
         ),
+        (
+            ["encoder", "train"],
+            {**helpers.TINY_ENCODER, "vision": {"name": "conv", "widths": [64, 100_000]}},
+            "vision.widths, depth: a tower of this size would need ",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_into_memory(capsys, tmp_path, command, values, says):

@@ -122,7 +122,7 @@ def test_the_help_shows_the_options(command, monkeypatch, capsys):
         main([command, "train", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert "one of clip, conv; default: clip)" in text
-    assert "--vision.image_size clip: side of the picture in pixels (whole number" in text
+    assert "--vision.image_size clip, conv: side of the picture in pixels (whole number" in text
 
 
 def test_a_run_from_before_names_is_continued(command, tmp_path):
@@ -167,6 +167,15 @@ def test_an_encoder_is_trained_with_a_tower_of_a_user_s_file(own, lm_run, tmp_pa
     mm = settled_mm(validate(MMConfig, content, "f.yaml"))
     assert mm.vision.options.image_size == 32
     assert build_gpt2v(mm)[0].config.vision_config.patch_size == 8
+
+
+def test_an_encoder_with_a_tower_of_a_user_s_file_is_a_dual_one(own, tmp_path):
+    path = write_yaml(tmp_path / "encoder.yaml", {**TINY_ENCODER, "vision": "halved"})
+    assert main(["encoder", "train", str(path), *own, "--out", "x"]) == 0
+    saved = yaml.safe_load((tmp_path / "x/checkpoints/step-000002/config.json").read_text())
+    assert saved["model_type"] == "vision-text-dual-encoder"
+    assert saved["vision_config"]["model_type"] == "clip_vision_model"
+    assert saved["vision_config"]["patch_size"] == 8
 
 
 @pytest.mark.parametrize(

@@ -169,11 +169,12 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
-            # The default of torch, and for as many channels as there are inputs the identity.
-            init.kaiming_uniform_(module.weight, a=5**0.5)
-            n = min(module.out_channels, module.in_channels)
-            identity = torch.zeros_like(module.weight[:n])
-            init.copy_(module.weight[:n], nn.init.dirac_(identity))
+            # The default of torch, and for as many channels as there are inputs the identity. Whole,
+            # because transformers marks whole tensors as loaded from a file.
+            weight = torch.empty_like(module.weight)
+            nn.init.kaiming_uniform_(weight, a=5**0.5)
+            nn.init.dirac_(weight[: module.in_channels])
+            init.copy_(module.weight, weight)
         elif isinstance(module, _BatchNorm):
             for ones in (module.weight, module.running_var):
                 init.ones_(ones)
