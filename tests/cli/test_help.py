@@ -41,15 +41,19 @@ def with_stages(content, prefix=""):
     yield merge(content, named | {prefix + key: v for key, v in OWN_GROUPS.items()}, "x")
 
 
+CONV = {"name": "conv"}
+
+
 def bases(kind, tmp_path):
     """Configurations that together have all parts of the class."""
     if kind is DemoConfig:
         content = demo_config("smoke", {}, tmp_path).model_dump()
-        return [one for name in ("lm.", "mm.") for one in with_stages(content, name)]
+        conv = merge(content, {"encoder.vision": CONV, "mm.vision": CONV}, "x")
+        return [conv, *(one for name in ("lm.", "mm.") for one in with_stages(content, name))]
     return {
         LMConfig: [*with_stages(TINY_LM)],
-        MMConfig: [*with_stages(MM)],
-        EncoderConfig: [TINY_ENCODER],
+        MMConfig: [{**MM, "vision": CONV}, *with_stages(MM)],
+        EncoderConfig: [{**TINY_ENCODER, "vision": CONV}, TINY_ENCODER],
         ProbeConfig: [{"model": "x"}],
         LadderConfig: [{"model": "x"}],
         SuiteEvalConfig: [SUITE],

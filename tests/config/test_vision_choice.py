@@ -162,7 +162,7 @@ def test_a_tower_of_a_user_s_file_trains(own, lm_run, tmp_path, capsys):
 def test_an_encoder_is_trained_with_a_tower_of_a_user_s_file(own, lm_run, tmp_path):
     content = {**TINY_ENCODER, "vision": {"name": "halved", "image_size": 32}}
     path = write_yaml(tmp_path / "encoder.yaml", content)
-    assert main(["encoder", "train", path, *own, "--out", str(tmp_path / "encoder")]) == 0
+    assert main(["encoder", "train", str(path), *own, "--out", str(tmp_path / "encoder")]) == 0
     content = {**TINY_MM, "lm": str(lm_run), "encoder": str(tmp_path / "encoder"), "vision": {}}
     mm = settled_mm(validate(MMConfig, content, "f.yaml"))
     assert mm.vision.options.image_size == 32

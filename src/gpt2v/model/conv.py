@@ -169,8 +169,8 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
-            # The default of torch, and for as many channels as there are inputs the identity. Whole,
-            # because transformers marks whole tensors as loaded from a file.
+            # The default of torch, and for as many channels as there are inputs the identity. As a
+            # whole, because transformers marks whole tensors as loaded from a file.
             weight = torch.empty_like(module.weight)
             nn.init.kaiming_uniform_(weight, a=5**0.5)
             nn.init.dirac_(weight[: module.in_channels])
