@@ -155,11 +155,12 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
-            # The default of torch, and for as many channels as there are inputs the identity.
-            init.kaiming_uniform_(module.weight, a=5**0.5)
+            # The default of torch, and for as many channels as there are inputs the identity. Copied
+            # as a whole: `init` keeps loaded weights, but does not know them by a part of them.
+            weight = nn.init.kaiming_uniform_(torch.empty_like(module.weight), a=5**0.5)
             n = min(module.out_channels, module.in_channels)
-            identity = torch.zeros_like(module.weight[:n])
-            init.copy_(module.weight[:n], nn.init.dirac_(identity))
+            nn.init.dirac_(weight[:n])
+            init.copy_(module.weight, weight)
         elif isinstance(module, _BatchNorm):
             for ones in (module.weight, module.running_var):
                 init.ones_(ones)
