@@ -155,8 +155,8 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
-            # The default of torch, and for as many channels as there are inputs the identity. Copied
-            # as a whole: `init` keeps loaded weights, but does not know them by a part of them.
+            # The default of torch, and for as many channels as there are inputs the identity. It is
+            # copied as a whole: `init` keeps loaded weights, but does not know a part of one.
             weight = nn.init.kaiming_uniform_(torch.empty_like(module.weight), a=5**0.5)
             n = min(module.out_channels, module.in_channels)
             nn.init.dirac_(weight[:n])
