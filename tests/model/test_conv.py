@@ -41,7 +41,7 @@ def pictures(n, side, seed=0):
 
 
 def random_tower(shape, seed=0):
-    """A tower with a whitened stem, and with random statistics, as if it had been trained."""
+    """A tower with a whitened stem, whose other weights are not those that one begins with."""
     torch.manual_seed(seed)
     tower = new_conv_tower(shape)
     tower.begin_pretraining(pictures(20, 16, seed))
@@ -49,8 +49,8 @@ def random_tower(shape, seed=0):
         for name, value in tower.state_dict().items():
             if name.endswith("running_var"):
                 value.uniform_(0.5, 2)
-            elif ".norm." in name:
-                value.normal_()
+            elif name != "stem":
+                value.add_((0.3 if ".norm." in name else 0.03) * torch.randn(value.shape))
     return tower.eval()
 
 
@@ -243,7 +243,7 @@ def test_half_precision_is_near(precision, train):
     exact = copy.deepcopy(tower)(x).last_hidden_state
     with autocast(precision, torch.device("cpu")):
         near = tower(x).last_hidden_state.float()
-    assert F.cosine_similarity(near, exact, dim=-1).min() > 0.99
+    assert F.cosine_similarity(near.flatten(1), exact.flatten(1)).min() > 0.998
     assert {b.dtype for b in tower.buffers()} == {torch.float32}
 
 

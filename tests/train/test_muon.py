@@ -3,11 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import (
+    CLIPVisionModel,
+    Dinov2Model,
+    GPT2Config,
+    GPT2LMHeadModel,
+    SiglipVisionModel,
+)
 from transformers.pytorch_utils import Conv1D
 
 from gpt2v.config.loop import GroupConfig
+from gpt2v.config.models import ConvConfig
+from gpt2v.model.conv import new_conv_tower
 from gpt2v.train.muon import Muon, matrix_layout, orthogonalise
 from gpt2v.train.optim import Optimizers
 from helpers import train_config
@@ -18,11 +28,11 @@ def test_orthogonalise_approaches_the_polar_factor(shape):
     torch.manual_seed(0)
     x = torch.randn(3, *shape)
     results = orthogonalise(x).numpy().astype(np.float64)
-    for matrix, given in zip(results, x.numpy(), strict=True):
+    for matrix, target in zip(results, x.numpy(), strict=True):
         values = np.linalg.svd(matrix, compute_uv=False)
         assert values.min() > 0.6
         assert values.max() < 1.3
-        u, _, vt = np.linalg.svd(given.astype(np.float64), full_matrices=False)
+        u, _, vt = np.linalg.svd(target.astype(np.float64), full_matrices=False)
         # The singular vectors are those of the input: U^T X V is diagonal.
         inner = u.T @ matrix @ vt.T
         assert np.abs(inner - np.diag(np.diag(inner))).max() < 1e-3
@@ -71,6 +81,39 @@ def test_the_fused_attention_matrix_is_three_matrices():
         torch.testing.assert_close(fused.data[:, 8 * i : 8 * i + 8].T, single[i].data)
 
 
+@settings(max_examples=20)
+@given(
+    st.integers(1, 9), st.integers(1, 5), st.sampled_from([1, 2, 3]), st.booleans(), st.booleans()
+)
+def test_kernels_are_matrices_of_their_outputs(n_out, n_in, side, channels_last, decay):
+    torch.manual_seed(0)
+    kernels = torch.randn(n_out, n_in, side, side)
+    matrix = nn.Parameter(kernels.flatten(1).clone())
+    if channels_last:
+        kernels = kernels.to(memory_format=torch.channels_last)
+    kernels = nn.Parameter(kernels)
+    layout = kernels.stride()
+    gradients = [torch.randn(n_out, n_in, side, side) for _ in range(3)]
+    options = {"lr": 0.1, "weight_decay": 0.5 * decay}
+    steps(Muon([matrix], **options), [matrix], [[g.flatten(1)] for g in gradients])
+    own = [g.to(memory_format=torch.channels_last) if channels_last else g for g in gradients]
+    steps(Muon([kernels], **options), [kernels], [[g] for g in own])
+    torch.testing.assert_close(kernels.detach().flatten(1), matrix.detach())
+    assert kernels.stride() == layout
+
+
+def test_the_update_of_kernels_is_orthogonal():
+    torch.manual_seed(0)
+    before = torch.randn(12, 5, 3, 3)
+    kernels = nn.Parameter(before.clone())
+    steps(Muon([kernels], lr=1.0), [kernels], [[torch.randn(12, 5, 3, 3)]])
+    values = torch.linalg.svdvals((kernels.data - before).reshape(12, 45))
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    one_place = torch.linalg.svdvals((kernels.data - before)[:, :, 1, 1])
+    assert one_place.min() < 0.5  # as only the whole is
+
+
 def test_the_layout_of_gpt2():
     model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=20))
     transposed, splits = matrix_layout(model)
@@ -109,3 +152,18 @@ def test_muon_takes_all_matrices_but_embeddings_and_heads(gpt2v):
         GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=20, tie_word_embeddings=False)
     )
     assert "lm_head.weight" not in muon_names(untied)
+
+
+@pytest.mark.parametrize("kind", [CLIPVisionModel, SiglipVisionModel, Dinov2Model])
+def test_kernels_that_cut_patches_are_embeddings(kind):
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = kind(kind.config_class(image_size=32, patch_size=8, **shape))
+    parameters = dict(model.named_parameters())
+    names = muon_names(model)
+    assert [name for name, p in parameters.items() if p.ndim == 4 and "embed" in name]
+    assert names == {n for n, p in parameters.items() if p.ndim == 2 and "embed" not in n}
+
+
+def test_muon_takes_the_kernels_of_a_convolutional_tower():
+    model = new_conv_tower(ConvConfig(image_size=16, widths=[8, 8]))
+    assert muon_names(model) == {f"layers.{i}.conv.weight" for i in range(4)}

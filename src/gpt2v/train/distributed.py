@@ -195,7 +195,8 @@ def parallel(model: nn.Module, loss: Callable[..., Tensor], unused: bool) -> nn.
     return DistributedDataParallel(losses, find_unused_parameters=unused, **_NO_BUFFERS)
 
 
-# All processes compute the same buffers. torch 2.13 has a new name for it.
+# All processes compute the same buffers, but for statistics of their batches, which no training
+# reads: rank 0 measures and saves its own. torch 2.13 has a new name for it.
 _OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _NEW, _OLD = "forward_sync_buffers", "broadcast_buffers"
 _NO_BUFFERS: dict[str, Any] = {_NEW if _NEW in _OPTIONS else _OLD: False}
