@@ -83,6 +83,26 @@ def test_rates_take_effect_group_by_group(kind):
     assert not net.tower.weight.requires_grad
 
 
+def test_each_muon_group_has_its_own_momentum():
+    muon = {"optimizer": "muon"}
+    groups = [group("t", "^tower", momentum=0.5, **muon), group("r", "", **muon)]
+    net = Net()
+    optimizers = Optimizers(net, train_config(groups=groups))
+    gradients = {}
+    for step in range(2):
+        optimizers.zero_grad()
+        net(torch.ones(1, 3) * (step + 1)).sum().backward()
+        gradients[step] = [net.tower.weight.grad.clone(), net.projector.weight.grad.clone()]
+        optimizers.step()
+    state = optimizers.state_tensors()
+    for i, (name, share) in enumerate((("tower", 0.5), ("projector", 0.95))):
+        first, second = gradients[0][i], gradients[1][i]
+        expected = (share * first + second) * (1 - share)
+        torch.testing.assert_close(state[f"{name}.weight/momentum_buffer"], expected)
+    with pytest.raises(ValueError, match="momentum: 0.5 has no effect: optimizer: adamw"):
+        GroupConfig(name="a", pattern="", momentum=0.5)
+
+
 def test_each_group_follows_its_own_schedule():
     net = Net()
     groups = [

@@ -25,6 +25,12 @@ class GroupConfig(Config):
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="optimizer; muon: for hidden matrices, adamw for the rest"
     )
+    momentum: float = Field(
+        0.95,
+        ge=0,
+        lt=1,
+        description="muon: share of its past in the moving average of a matrix's gradient",
+    )
     schedule: Schedule | None = Field(
         None, description="learning rate schedule; none: train.schedule"
     )
@@ -38,6 +44,12 @@ class GroupConfig(Config):
             re.compile(self.pattern)
         except re.error as error:
             raise ValueError(f"pattern is not a regular expression: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _is_used(self) -> Self:
+        if self.optimizer != "muon":
+            refuse_unused(self, ("momentum",), f"optimizer: {self.optimizer} has its own")
         return self
 
 

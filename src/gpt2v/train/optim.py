@@ -70,6 +70,8 @@ class Optimizers:
                     "weight_decay": group.config.weight_decay if matrices else 0.0,
                     "group": group.config,
                 }
+                if by_muon:
+                    entry["momentum"] = group.config.momentum
                 if entry["params"]:
                     (muon if by_muon else adamw).append(entry)
         self.optimizers: list[torch.optim.Optimizer] = []
