@@ -99,7 +99,7 @@ def test_each_muon_group_has_its_own_momentum():
         first, second = gradients[0][i], gradients[1][i]
         expected = (share * first + second) * (1 - share)
         torch.testing.assert_close(state[f"{name}.weight/momentum_buffer"], expected)
-    with pytest.raises(ValueError, match="momentum: 0.5 has no effect: optimizer: adamw"):
+    with pytest.raises(ValueError, match=r"momentum: 0\.5 has no effect: optimizer: adamw"):
         GroupConfig(name="a", pattern="", momentum=0.5)
 
 

@@ -38,8 +38,9 @@ def add_commands(commands: Any) -> None:
     demo.add_argument(
         "--preset",
         type=expanded_text,
-        help="default (minutes), photographs (over an hour) or smoke (seconds, learns nothing), or "
-        f"a demo's config.yaml (default: default, or photographs for {MANY:,} pictures or more)",
+        help="default (minutes), photographs (most of an hour), distilled (likewise; learns from "
+        "the encoder of photographs, --encoder.teacher) or smoke (seconds, learns nothing), or a "
+        f"demo's config.yaml (default: default, or photographs for {MANY:,} pictures or more)",
     )
     demo.add_argument("--tiles", help="tile source, see below (default sprites)")
     describe_names(demo, "--tiles", TILE_SOURCES)

@@ -36,8 +36,8 @@ class SceneConfig(Config):
     flip: bool = Field(True, description="mirror objects left to right, each with chance 1/2")
     turns: bool = Field(
         False,
-        description="show all tiles in turns, in a new order in each; with flip, each tile is "
-        "mirrored in every second turn",
+        description="show every tile once before any comes again, each time in a new order; with "
+        "flip, each is mirrored in every second turn; classes then come as often as their tiles",
     )
     jitter: float = Field(
         0.1, ge=0, lt=1, description="change contrast and brightness by up to this share"
@@ -45,3 +45,13 @@ class SceneConfig(Config):
     cut: float = Field(
         0.0, ge=0, le=1, description="chance that a part of another object hides a part of a cell"
     )
+
+    @model_validator(mode="after")
+    def _turns_are_whole(self) -> Self:
+        """Objects are numbered through all scenes, which must have equally many."""
+        first = self.layouts[0].lattice
+        if self.turns and any(
+            layout.lattice != first or layout.occupancy < 1 for layout in self.layouts
+        ):
+            raise ValueError("turns: needs layouts of one lattice, each with occupancy: 1")
+        return self

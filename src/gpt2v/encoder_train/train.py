@@ -15,6 +15,7 @@ from gpt2v.config.effect import settled
 from gpt2v.config.models import TextTowerConfig
 from gpt2v.config.training import EncoderConfig
 from gpt2v.data.render.spans import PictureGeometry
+from gpt2v.data.rng import Ints
 from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption
 from gpt2v.data.stream import slice_of_batch
 from gpt2v.data.tiles.bank import TileBank
@@ -45,7 +46,7 @@ from gpt2v.train.task import Task
 from gpt2v.trained.parts import say_differences
 from gpt2v.trained.record import record_of
 
-_WHITENED = 5000  # tiles that a tower's first layer is computed from
+_WHITENED = 2**20  # pixels that a tower's first layer is computed from, at most
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,17 @@ def prepare_encoder(config: EncoderConfig, bank: TileBank) -> PreparedEncoder:
     if teacher:
         take_text_tower(clip, teacher)
     if hasattr(clip.vision_model, "begin_pretraining"):
-        tiles = bank.take(bank.tiles("train")[:_WHITENED])
+        tiles = bank.take(_some_of_all_classes(bank))
         clip.vision_model.begin_pretraining(clips.normalise(tiles, clip.device))
     trained(clip, stages_of(config.steps, config.train))
     return PreparedEncoder(clip, tokenizer, teacher)
+
+
+def _some_of_all_classes(bank: TileBank) -> Ints:
+    """Ids of a thousand training tiles, fewer if they are large; `tiles` sorts them by class."""
+    every = bank.tiles("train")
+    n = min(len(every), max(100, _WHITENED // bank.size**2))
+    return every[np.arange(n) * len(every) // n]
 
 
 def _geometry(config: EncoderConfig) -> PictureGeometry:

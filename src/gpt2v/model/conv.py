@@ -26,6 +26,7 @@ from gpt2v.messages import shown
 _WHITENED = 2  # side of the whitened squares of pixels
 _N_STEM = 2 * 3 * _WHITENED**2  # channels of the stem: each direction of their values, both signs
 _MOST_BLOCKS, _MOST_LAYERS = 8, 100  # in a file: the limits of `ConvConfig`
+_AT_ONCE = 100  # pictures whose squares of pixels are in memory
 _SMALLEST = 5e-4  # added to the variances that whitening divides by, as in the recipe
 
 
@@ -71,20 +72,6 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
         """Side in pixels of a patch in each of `hidden_states`; the first is that of the stem."""
         return [1] + [2 ** (i + 1) for i in range(len(self.widths)) for _ in range(self.depth)]
 
-    @property
-    def receptive_field(self) -> int:
-        """Side in pixels of the square of the picture that a patch depends on.
-
-        Where it is larger than a cell, a patch also sees the neighbours of its cell: features of a
-        cell are then those of its whole picture.
-        """
-        side, stride = _WHITENED, 1
-        for _ in self.widths:
-            side += (2 + 1) * stride  # a 3x3 convolution, and pooling of 2x2
-            stride *= 2
-            side += 2 * stride * (self.depth - 1)
-        return side
-
 
 def _check_widths(widths: Any, depth: Any) -> None:
     """Raise ValueError if they are not what a file should have."""
@@ -117,7 +104,8 @@ class _BatchNorm(nn.Module):
         self.is_pretraining = False
 
     def forward(self, x: Tensor) -> Tensor:
-        of_batch = self.training and self.is_pretraining
+        several = x.numel() > x.shape[1]  # one value has no variance
+        of_batch = self.training and self.is_pretraining and several
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training=of_batch
         )
@@ -194,8 +182,12 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         Args:
             pixel_values: (P, 3, S, S) pictures as in the training.
         """
-        squares = F.unfold(pixel_values.float(), _WHITENED).mT.flatten(0, 1)  # (n, 12)
-        variances, directions = torch.linalg.eigh(squares.T @ squares / len(squares))
+        n_values = self.stem[0].numel()
+        products = torch.zeros(n_values, n_values, dtype=torch.float64)
+        for some in torch.split(pixel_values, _AT_ONCE):
+            squares = F.unfold(some.float(), _WHITENED).mT.flatten(0, 1)  # (n, 12)
+            products += (squares.T @ squares / len(squares)).cpu() * len(some)  # Metal has no eigh
+        variances, directions = torch.linalg.eigh(products / len(pixel_values))
         filters = (directions / (variances + _SMALLEST).sqrt()).T.flip(0)
         self.stem.copy_(torch.cat([filters, -filters]).view_as(self.stem))
         for layer in self._own_layers:
@@ -258,5 +250,6 @@ def new_conv_tower(options: ConvConfig) -> ConvVisionModel:
     return ConvVisionModel(ConvVisionConfig(**options.model_dump()))
 
 
+# So that transformers opens it, also as the tower of a VisionTextDualEncoderModel.
 AutoConfig.register(ConvVisionConfig.model_type, ConvVisionConfig, exist_ok=True)
 AutoModel.register(ConvVisionConfig, ConvVisionModel, exist_ok=True)

@@ -145,6 +145,7 @@ def new_encoder(vision: Choice) -> Encoder:
         family = family_of(tower.config)
     except ValueError as error:
         raise UserError(f"vision: {vision}: {error}") from None
+    family.tell_transformers()
     return Encoder(tower, family.mean, family.std)
 
 
@@ -186,6 +187,7 @@ def _family(path: str, key: str, named: Choice | None) -> Family:
             f"{key}: {path}: a {model_type} checkpoint; expected {', '.join(names[:-1])} or "
             f"{names[-1]}, with or without its text tower"
         )
+    own.tell_transformers()
     return own
 
 

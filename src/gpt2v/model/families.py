@@ -72,6 +72,15 @@ class Family:
         """The class of its configuration."""
         return _class_at(self.config)
 
+    def tell_transformers(self) -> None:
+        """Let transformers make and open the tower in a VisionTextDualEncoderModel."""
+        from transformers import AutoConfig, AutoModel
+
+        if self.model_class.__module__.startswith("transformers."):
+            return
+        AutoConfig.register(self.config_class.model_type, self.config_class, exist_ok=True)
+        AutoModel.register(self.config_class, self.model_class, exist_ok=True)
+
 
 def family_by_type(model_type: str, named: Any = None) -> Family | None:
     """The family with this `model_type`; None if there is no such family.

@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from gpt2v.data.corpus.windows import TextBatch
 from gpt2v.data.render.batches import Batch
-from gpt2v.model.conv import ConvVisionModel
 from gpt2v.model.encoders import family_of
 from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import ProjectedPatches
@@ -49,8 +48,8 @@ def stream_flops(reader: Reader, batch: Batch | TextBatch) -> float:
 
 def vision_flops(tower: PreTrainedModel, n_pictures: int) -> float:
     """Operations of one step of a vision tower's blocks, or of its convolutions."""
-    if isinstance(tower, ConvVisionModel):
-        return 6.0 * n_pictures * tower.multiplications()
+    if hasattr(tower, "multiplications"):
+        return 6.0 * n_pictures * float(tower.multiplications())
     c = tower.config
     length = (c.image_size // c.patch_size) ** 2 + family_of(c).n_class_tokens
     return step_flops(tower, c.num_hidden_layers, c.hidden_size, n_pictures, length)

@@ -69,4 +69,5 @@ class Averages:
         """Resume from a checkpoint: the model holds its averages now, `state` its `raw_tensors`."""
         for name, p in self._named.items():
             self._averages[name].copy_(local(p))
-            local(p).copy_(local(shared_as(state[f"raw/{name}"], p)))
+            if (raw := state.get(f"raw/{name}")) is not None:  # older checkpoints have no buffers
+                local(p).copy_(local(shared_as(raw, p)))

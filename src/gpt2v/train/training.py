@@ -224,7 +224,9 @@ class Training(Generic[BatchT]):
         """The loss shows weights that are not finite only at the next step, after saving them."""
         advice = f"lower the learning rates in {self.stage.key}"
         where = f"{self.label}: after step {self.state.step}"
-        weights = {name: local(p) for name, p in self.task.model.named_parameters()}
+        model = self.task.model
+        weights = {name: local(p) for name, p in model.named_parameters()}
+        weights |= {name: b for name, b in model.named_buffers() if b.is_floating_point()}
         all_agree(lambda: check_finite(weights, where, advice))
 
     def _log(self, **values: object) -> None:
