@@ -78,6 +78,13 @@ class ConvConfig(Config):
         "patch is 2 to the power of the number of blocks",
     )
     depth: int = Field(2, ge=1, le=100, description="number of convolutions in each block")
+    window: int | None = Field(
+        None,
+        ge=2,
+        le=4096,
+        description="cut pictures into squares of this side in pixels and see each by itself, so "
+        "that cells of this size do not see their neighbours; none: see whole pictures",
+    )
 
     @property
     def patch_size(self) -> int:
@@ -95,6 +102,11 @@ class ConvConfig(Config):
             raise ValueError(
                 f"image_size {self.image_size} must be a multiple of {self.patch_size}, as each of "
                 f"{len(self.widths)} widths halves the picture"
+            )
+        if self.window and (self.window % self.patch_size or self.image_size % self.window):
+            raise ValueError(
+                f"window {self.window} must be a multiple of {self.patch_size}, the side of a "
+                f"patch, and divide image_size {self.image_size}"
             )
         return self
 

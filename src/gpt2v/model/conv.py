@@ -37,6 +37,7 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
         image_size: side of a picture in pixels.
         widths: number of channels of each block; each block halves the feature map.
         depth: number of convolutions in each block.
+        window: side in pixels of the squares that are seen each by itself; None: the whole picture.
         kwargs: see `PreTrainedConfig`. What follows from the others (`patch_size`, `hidden_size`,
             `num_hidden_layers`) must be that.
 
@@ -52,6 +53,7 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
         image_size: int = 96,
         widths: tuple[int, ...] = (64, 256, 256),
         depth: int = 2,
+        window: int | None = None,
         **kwargs: Any,
     ) -> None:
         _check_widths(widths, depth)
@@ -65,7 +67,19 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
             if kwargs.pop(name, value) != value:
                 raise ValueError(f"{name}: must be {value}, as widths and depth say")
             setattr(self, name, value)
+        self.window = window
+        if window is not None and (
+            type(window) is not int or window < 1 or window % self.patch_size
+        ):
+            raise ValueError(
+                f"window: must be a multiple of {self.patch_size}, not {shown(window)}"
+            )
         super().__init__(**kwargs)
+
+    @property
+    def step(self) -> int:
+        """What sides of pictures are multiples of, in pixels: a window, or a patch."""
+        return self.window or self.patch_size
 
     @property
     def layer_patch_sizes(self) -> list[int]:
@@ -219,21 +233,39 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         Raises:
             ValueError: S is no multiple of the patch size.
         """
-        side, patch = pixel_values.shape[-1], self.config.patch_size
-        if side % patch:
-            raise ValueError(f"pictures of {side} pixels cannot be cut into {patch}-pixel patches")
-        x = pixel_values.contiguous(memory_format=torch.channels_last)  # as convolutions read it
+        side, step = pixel_values.shape[-1], self.config.step
+        if side % step:
+            raise ValueError(f"pictures of {side} pixels cannot be cut into squares of {step}")
+        n = side // self.config.window if self.config.window else 1
+        x = _cut(pixel_values, n).contiguous(memory_format=torch.channels_last)  # fast convolutions
         x = F.gelu(F.conv2d(F.pad(x, (0, 1, 0, 1)), self.stem))
         maps = [x]
         for layer in self.layers:
             x = layer(x)
             maps.append(x)
-        states = [m.permute(0, 2, 3, 1).flatten(1, 2) for m in maps]
+        last = _patches(x, n)
         return BaseModelOutputWithPooling(
-            last_hidden_state=states[-1],
-            pooler_output=states[-1].mean(1),
-            hidden_states=tuple(states) if output_hidden_states else None,
+            last_hidden_state=last,
+            pooler_output=last.mean(1),
+            hidden_states=tuple(_patches(m, n) for m in maps) if output_hidden_states else None,
         )
+
+
+def _cut(pictures: Tensor, n: int) -> Tensor:
+    """Cut pictures into n x n windows each: (P, 3, S, S) -> (P * n * n, 3, S / n, S / n)."""
+    count, channels, side = pictures.shape[0], pictures.shape[1], pictures.shape[-1] // n
+    squares = pictures.view(count, channels, n, side, n, side).permute(0, 2, 4, 1, 3, 5)
+    return squares.reshape(-1, channels, side, side)
+
+
+def _patches(maps: Tensor, n: int) -> Tensor:
+    """The feature maps of n x n windows as patches in raster order of the whole picture.
+
+    (P * n * n, D, H / n, H / n) -> (P, H * H, D)
+    """
+    width, side = maps.shape[1], maps.shape[-1]
+    squares = maps.permute(0, 2, 3, 1).reshape(-1, n, n, side, side, width)
+    return squares.transpose(2, 3).reshape(len(squares), -1, width)
 
 
 def new_conv_tower(options: ConvConfig) -> ConvVisionModel:

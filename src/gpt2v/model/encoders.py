@@ -259,10 +259,12 @@ def load_encoder(
     if family is not None:  # kept with the weights, for whoever opens them
         setattr(tower.config, _FAMILY, family.plain())
     if image_size is not None and image_size != tower.config.image_size:
-        if image_size % tower.config.patch_size:
+        window = getattr(tower.config, "window", None)
+        if image_size % (window or tower.config.patch_size):
+            what = f"windows of {window} pixels" if window else ""
             raise UserError(
                 f"image_size: {image_size} must be a multiple of the encoder's "
-                f"{tower.config.patch_size}-pixel patches"
+                f"{what or f'{tower.config.patch_size}-pixel patches'}"
             )
         tower = resampled(tower, image_size)
     return Encoder(tower, mean, std)
