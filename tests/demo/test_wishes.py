@@ -108,6 +108,23 @@ def test_fields_of_single_parts_win():
     assert config.encoder.vision.options.image_size == 192
 
 
+@pytest.mark.parametrize(
+    ("overrides", "wishes", "size", "window"),
+    [
+        ({}, {}, 96, 32),
+        ({}, {"rows": 4}, 128, 32),
+        ({"tiles.size": 64}, {}, 192, 64),
+        ({"tiles.size": 20}, {}, 64, None),  # cells are no whole patches
+        ({"encoder.vision.window": None}, {}, 96, None),
+    ],
+)
+def test_windows_are_the_cells(overrides, wishes, size, window):
+    overrides = {"tiles.source": "sprites", **overrides}
+    config = demo_config("photographs", overrides, OUT, Wishes(**wishes))
+    shape = config.encoder.vision.options
+    assert (shape.image_size, shape.window) == (size, window)
+
+
 def test_the_palette_follows_the_classes_of_the_tiles(three):
     config = demo_config("smoke", own(three), OUT)
     assert {bounds(grid.palette)[1] for grid in grids_of(config)} == {3}

@@ -97,7 +97,7 @@ class Wishes:
         fields |= _scenes(content, max(was.values()), max(now.values()))
         before = content["tiles"].get("size", TilesConfig().size)
         growth = Fraction(max(now.values()) * tile_size, max(was.values()) * before)
-        fields |= _pictures(content, growth)
+        fields |= _pictures(content, growth, tile_size)
         growth = Fraction(now["rows"] * now["cols"], was["rows"] * was["cols"])
         fields |= _positions(content, growth)
         return fields
@@ -133,12 +133,20 @@ def _scenes(content: _Content, was: int, now: int) -> dict[str, Any]:
     }
 
 
-def _pictures(content: _Content, growth: Fraction) -> dict[str, Any]:
-    """Pictures that grow with the grids and their tiles, in whole patches."""
+def _pictures(content: _Content, growth: Fraction, tile_size: int) -> dict[str, Any]:
+    """Pictures that grow with the grids and their tiles, in whole patches.
+
+    Windows of a tower are the cells, if these are whole patches, else there are none.
+    """
     tower = OneOf(VISION_TOWERS, "clip").validate(content["encoder"].get("vision", {}))
     shape = tower.options
     patches = math.ceil(shape.image_size // shape.patch_size * growth)
-    return {"encoder.vision.image_size": patches * shape.patch_size}
+    size = patches * shape.patch_size
+    fields: dict[str, Any] = {"encoder.vision.image_size": size}
+    if getattr(shape, "window", None) is not None:
+        fits = tile_size % shape.patch_size == 0 and size % tile_size == 0
+        fields["encoder.vision.window"] = tile_size if fits else None
+    return fields
 
 
 def _positions(content: _Content, growth: Fraction) -> dict[str, Any]:
