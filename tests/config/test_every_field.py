@@ -34,7 +34,7 @@ PICTURE = {"scale": [0.5, 0.9], "jitter": 1}
 GRID = {"rows": 2, "picture": PICTURE, "augment": {"paraphrase": True}}
 IN_PATCHES = {"rows": [1, 2], "cols": [1, 2], "palette": [2, 4], "form": "patch-tiled"}
 WORDS = {"rows": 2, "augment": {"paraphrase": True}}
-GROUPS = [{"name": "a", "pattern": ""}]
+GROUPS = [{"name": "a", "pattern": "", "optimizer": "muon"}]
 
 
 def stages(grid: dict[str, Any]) -> list[dict[str, Any]]:

@@ -143,7 +143,7 @@ def test_patches_are_in_raster_order_and_see_their_surroundings(depth, bottom, r
 
 def test_pictures_that_no_patch_fits_are_refused():
     tower = new_conv_tower(ConvConfig(image_size=16, widths=[8, 8]))
-    with pytest.raises(ValueError, match="of 18 pixels cannot be cut into 4-pixel patches"):
+    with pytest.raises(ValueError, match="of 18 pixels cannot be cut into squares of 4"):
         tower(torch.zeros(1, 3, 18, 18))
 
 
@@ -306,7 +306,7 @@ def test_a_gpt2v_reads_the_patches(clip, path, lm_run, tokenizer, tmp_path, fami
         lm_run, encoder=path, vision={}, encoder_family=family, vision_layer=layer
     )
     config = settled_mm(config)
-    assert config.vision.plain() == {**TINY, "depth": 2}
+    assert config.vision.plain(defaults=False) == TINY
     model, _ = build_gpt2v(config)
     saved = str(helpers.save_checkpoint(tmp_path, 1, model, tokenizer))
     again = load_pretrained(GPT2vModel, saved, "model").train()

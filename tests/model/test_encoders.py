@@ -251,7 +251,8 @@ def test_what_does_not_fit_an_encoder_is_refused(lm_path, tmp_path):
     BertModel(
         BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2)
     ).save_pretrained(tmp_path / "bert")
-    refused("encoder: .*a bert checkpoint; expected CLIP, DINOv2", str(tmp_path / "bert"), lm_path)
+    says = "encoder: .*a bert checkpoint; expected CLIP, convolutional, DINOv2"
+    refused(says, str(tmp_path / "bert"), lm_path)
     refused("encoder: .*a gpt2 checkpoint", lm_path, lm_path)
     refused("lm: .*cannot be loaded as GPT2LMHeadModel", clip, clip)
     refused("image_size: 44 must be a multiple of .* 8-pixel", clip, lm_path, image_size=44)

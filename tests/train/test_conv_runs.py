@@ -68,16 +68,15 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-@pytest.mark.parametrize("stop_at", [1, 2])
-def test_a_resumed_encoder_repeats_the_uninterrupted_one(bank, tmp_path, monkeypatch, ema, stop_at):
-    config = encoder_config(4, ema=ema, accumulate=2, keep=9)
+def test_a_resumed_encoder_repeats_the_uninterrupted_one(bank, tmp_path, monkeypatch, ema):
+    config = encoder_config(3, ema=ema, accumulate=2, keep=9)
     for name in ("whole", "cut"):
         (tmp_path / name).mkdir()
     train_encoder(config, tmp_path / "whole", bank)
     step = Training.step
 
     def failing(training, at, *rest):
-        if at == stop_at:
+        if at == 2:
             raise KeyError("power cut")
         return step(training, at, *rest)
 
@@ -86,7 +85,7 @@ def test_a_resumed_encoder_repeats_the_uninterrupted_one(bank, tmp_path, monkeyp
         train_encoder(config, tmp_path / "cut", bank)
     monkeypatch.setattr(Training, "step", step)
     train_encoder(config, tmp_path / "cut", bank)
-    whole, resumed = (checkpoint(tmp_path / name, 4) for name in ("whole", "cut"))
+    whole, resumed = (checkpoint(tmp_path / name, 3) for name in ("whole", "cut"))
     for mine, theirs in zip(whole, resumed, strict=True):
         assert same(mine, theirs) == mine.keys()
     assert len(buffers(whole[0])) == 9
@@ -227,7 +226,8 @@ def test_every_command_takes_the_tower(lm_run, tmp_path, monkeypatch, capsys):
 
     run("encoder", "train", "encoder.yaml", "--out", "encoder")
     run("mm", "train", "mm.yaml", "--out", "mm")
-    assert yaml.safe_load((tmp_path / "mm/config.yaml").read_text())["vision"] == tower
+    written = yaml.safe_load((tmp_path / "mm/config.yaml").read_text())["vision"]
+    assert written.items() >= tower.items()
     run("eval", "mm", "--suite", "eval.yaml", "--out", "eval")
     assert json.loads((tmp_path / "eval/results.json").read_text())["results"]
     run("ask", "mm", "--seed", "1")

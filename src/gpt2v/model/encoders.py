@@ -1,4 +1,4 @@
-"""Vision towers: CLIP, SigLIP and DINOv2, from the hub, a folder, or `encoder train`.
+"""Vision towers of every family, from the hub, a folder, or `encoder train`.
 
 For another picture size, the position embeddings are resampled once, into the tower's weights. So a
 saved tower needs no interpolation.
