@@ -16,8 +16,8 @@ from gpt2v.hardware.memory import check_fits
 from gpt2v.mm_train.train import build_gpt2v
 from gpt2v.model import conv
 from gpt2v.model.conv import new_conv_tower
-from gpt2v.model.encoders import family_of, load_encoder
-from gpt2v.model.families import CLIP
+from gpt2v.model.encoders import load_encoder
+from gpt2v.model.families import CLIP, family_of
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.llava import check_llava, llava_model

@@ -22,8 +22,8 @@ from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
 from gpt2v.hardware.device import place
 from gpt2v.model.clip import Clip, embed_patches, normalise
-from gpt2v.model.encoders import encoder_config, family_of
-from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD, Channels
+from gpt2v.model.encoders import encoder_config
+from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD, Channels, family_of
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.found import DUAL, find_checkpoint, read_config
 from gpt2v.model.identity import identity
