@@ -306,7 +306,7 @@ def test_a_gpt2v_reads_the_patches(clip, path, lm_run, tokenizer, tmp_path, fami
         lm_run, encoder=path, vision={}, encoder_family=family, vision_layer=layer
     )
     config = settled_mm(config)
-    assert config.vision.plain() == {**TINY, "depth": 2}
+    assert config.vision.plain() == {**TINY, "depth": 2, "window": None}
     model, _ = build_gpt2v(config)
     saved = str(helpers.save_checkpoint(tmp_path, 1, model, tokenizer))
     again = load_pretrained(GPT2vModel, saved, "model").train()

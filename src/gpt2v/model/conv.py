@@ -9,6 +9,7 @@ Shapes: P pictures, N patches of a picture, D channels of a feature map, S side 
 H side of a feature map, in pixels and in patches.
 """
 
+import math
 from itertools import pairwise
 from typing import Any, cast
 
@@ -67,19 +68,9 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
             if kwargs.pop(name, value) != value:
                 raise ValueError(f"{name}: must be {value}, as widths and depth say")
             setattr(self, name, value)
+        _check_window(window, self.patch_size, image_size)
         self.window = window
-        if window is not None and (
-            type(window) is not int or window < 1 or window % self.patch_size
-        ):
-            raise ValueError(
-                f"window: must be a multiple of {self.patch_size}, not {shown(window)}"
-            )
         super().__init__(**kwargs)
-
-    @property
-    def step(self) -> int:
-        """What sides of pictures are multiples of, in pixels: a window, or a patch."""
-        return self.window or self.patch_size
 
     @property
     def layer_patch_sizes(self) -> list[int]:
@@ -96,6 +87,18 @@ def _check_widths(widths: Any, depth: Any) -> None:
         )
     if type(depth) is not int or not 0 < depth <= _MOST_LAYERS:
         raise ValueError(f"depth: must lie in 1..{_MOST_LAYERS}, not {shown(depth)}")
+
+
+def _check_window(window: Any, patch_size: int, image_size: Any) -> None:
+    """Raise ValueError if patches do not fill a window, or windows a picture."""
+    if window is None:
+        return
+    if type(window) is not int or window < 1 or window % patch_size:
+        raise ValueError(
+            f"window: must be a multiple of {patch_size}, the side of a patch, not {shown(window)}"
+        )
+    if isinstance(image_size, int) and image_size % window:  # pairs are checked where they are read
+        raise ValueError(f"window: must divide image_size {image_size}, not {window}")
 
 
 class _BatchNorm(nn.Module):
@@ -231,12 +234,13 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
             a tuple of (P, H * H, D) of the stem and of each layer, each with its own H and D.
 
         Raises:
-            ValueError: S is no multiple of the patch size.
+            ValueError: S is no multiple of the window, or of the patch size.
         """
-        side, step = pixel_values.shape[-1], self.config.step
+        side, window = pixel_values.shape[-1], self.config.window
+        step, what = (window, "windows") if window else (self.config.patch_size, "patches")
         if side % step:
-            raise ValueError(f"pictures of {side} pixels cannot be cut into squares of {step}")
-        n = side // self.config.window if self.config.window else 1
+            raise ValueError(f"pictures of {side} pixels cannot be cut into {step}-pixel {what}")
+        n = side // window if window else 1
         x = _cut(pixel_values, n).contiguous(memory_format=torch.channels_last)  # fast convolutions
         x = F.gelu(F.conv2d(F.pad(x, (0, 1, 0, 1)), self.stem))
         maps = [x]
@@ -263,9 +267,17 @@ def _patches(maps: Tensor, n: int) -> Tensor:
 
     (P * n * n, D, H / n, H / n) -> (P, H * H, D)
     """
-    width, side = maps.shape[1], maps.shape[-1]
-    squares = maps.permute(0, 2, 3, 1).reshape(-1, n, n, side, side, width)
-    return squares.transpose(2, 3).reshape(len(squares), -1, width)
+    return join_windows(maps.permute(0, 2, 3, 1).flatten(1, 2), n)
+
+
+def join_windows(patches: Tensor, n: int) -> Tensor:
+    """The patches of n x n windows, each in raster order, in raster order of the whole picture.
+
+    (P * n * n, N / n / n, D) -> (P, N, D)
+    """
+    count, side, width = len(patches) // n**2, math.isqrt(patches.shape[1]), patches.shape[2]
+    squares = patches.reshape(count, n, n, side, side, width)
+    return squares.transpose(2, 3).reshape(count, (n * side) ** 2, width)
 
 
 def new_conv_tower(options: ConvConfig) -> ConvVisionModel:
