@@ -120,9 +120,7 @@ def open_features(
     precision: Precision = "fp32",
     make: bool = True,
 ) -> FeatureStore | None:
-    """Open the cache of these pictures, and make it first if it is missing or damaged.
-
-    None if there are no pictures.
+    """Open the cache of these pictures, if there are any; make it first if missing or damaged.
 
     Args:
         listing: pictures of `bank`, all of one size; repeated ones are cached once.

@@ -3,7 +3,7 @@
 Where a tower sees windows and the cells of pictures are windows, each different tile is cached
 once, in place of each different picture.
 
-Shapes: P pictures, N patches of a picture, D width of a hidden state, n windows along a side.
+Shapes: P pictures, N patches of a picture, D width of a hidden state.
 """
 
 import math
@@ -73,8 +73,8 @@ class StoredPatches(ProjectedPatches):
         return int((~self._find(pictures)[2]).sum())
 
     def _find(self, pictures: Pictures) -> tuple[FeatureStore | None, Ints, NDArray[np.bool_]]:
-        """The cache for these pictures, their rows in it (P, n * n), and whether it has all of a
-        picture's rows (P,)."""
+        """The cache for these pictures, the rows of their n * n parts in it (P, n * n), and
+        whether it has all parts of a picture (P,)."""
         windows = as_windows(pictures, self._window)
         store, parts = (self.whole, pictures) if windows is None else (self.windows, windows)
         shape = len(pictures), (pictures.image_size // parts.image_size) ** 2

@@ -5,8 +5,8 @@ first layer that does not train, 3x3 convolutions that begin as the identity, ma
 normalisation for each convolution. In place of one vector for a picture, its last feature map is
 kept: the patches, in raster order.
 
-Shapes: P pictures, N patches of a picture, D channels of a feature map, S side of a picture and
-H side of a feature map, in pixels and in patches.
+Shapes: P pictures, N patches of a picture, D width of a hidden state,
+S side of a picture in pixels.
 """
 
 import math
@@ -102,11 +102,12 @@ def _check_window(window: Any, patch_size: int, image_size: Any) -> None:
 
 
 class _BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167), (P, D, H, H).
+    """Batch normalisation (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167).
 
-    Only pre-training normalises with the statistics of the batch. Everywhere else, MM-Train too,
-    the running ones are constants, so that a picture's features do not depend on other pictures.
-    (`nn.BatchNorm2d` decides that by `train()` alone, and has an integer among its weights.)
+    Only pre-training normalises maps (P, D, side, side) with the statistics of the batch.
+    Everywhere else, MM-Train too, the running ones are constants, so that a picture's features do
+    not depend on other pictures. (`nn.BatchNorm2d` decides that by `train()` alone, and has an
+    integer among its weights.)
     """
 
     running_mean: Tensor
@@ -129,7 +130,7 @@ class _BatchNorm(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Convolution, pooling if asked, normalisation, activation; (P, D, H, H)."""
+    """Convolution, pooling if asked, normalisation, activation; (P, D, side, side)."""
 
     def __init__(self, d_in: int, d_out: int, pool: bool) -> None:
         super().__init__()
@@ -231,7 +232,7 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
 
         Returns:
             `last_hidden_state` (P, N, D); `pooler_output` (P, D), the mean patch; `hidden_states`,
-            a tuple of (P, H * H, D) of the stem and of each layer, each with its own H and D.
+            a tuple of (P, N, D) of the stem and of each layer, each with its own N and D.
 
         Raises:
             ValueError: S is no multiple of the window, or of the patch size.
@@ -265,7 +266,7 @@ def _cut(pictures: Tensor, n: int) -> Tensor:
 def _patches(maps: Tensor, n: int) -> Tensor:
     """The feature maps of n x n windows as patches in raster order of the whole picture.
 
-    (P * n * n, D, H / n, H / n) -> (P, H * H, D)
+    (P * n * n, D, side, side) -> (P, N, D)
     """
     return join_windows(maps.permute(0, 2, 3, 1).flatten(1, 2), n)
 

@@ -4,7 +4,7 @@ https://arxiv.org/abs/1503.02531).
 The student starts with the teacher's text tower, so both embed into the same space: patch by patch,
 the student's embedding can be compared with the teacher's, and captions name either.
 
-Shapes: B pictures of a batch, N patches of a picture, S side of a picture in pixels.
+Shapes: P pictures, N patches of a picture, S side of a picture in pixels.
 """
 
 from dataclasses import dataclass
@@ -82,11 +82,11 @@ class Teacher:
 
     @torch.no_grad()
     def patches(self, pixels: Pixels, normalised: Tensor) -> Tensor:
-        """Embeddings (B, N, projection_dim) of the patches of pictures.
+        """Embeddings (P, N, projection_dim) of the patches of pictures.
 
         Args:
-            pixels: uint8 (B, S, S, 3).
-            normalised: (B, 3, S, S) the same, as CLIP normalises them.
+            pixels: uint8 (P, S, S, 3).
+            normalised: (P, 3, S, S) the same, as CLIP normalises them.
         """
         if (self.mean, self.std) != (IMAGE_MEAN, IMAGE_STD):
             normalised = normalise(pixels, normalised.device, self.mean, self.std)
@@ -99,7 +99,7 @@ def distillation_loss(patches: Tensor, teacher: Tensor) -> Tensor:
     So it is 0 for equal patches, and 1 for patches that are zero.
 
     Args:
-        patches: (B, N, projection_dim) patch embeddings of the student, not normalised.
+        patches: (P, N, projection_dim) patch embeddings of the student, not normalised.
         teacher: likewise, of the teacher.
     """
     there = teacher.float()  # squares leave the range of fp16

@@ -2,7 +2,7 @@
 
 If the cells of a grid are windows, its features are those of its tiles, whatever the grid.
 
-Shapes: P pictures, n windows along a side of a picture.
+Shapes: P pictures.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from gpt2v.data.render.pictures import Pictures, is_random
 
 
 def as_windows(pictures: Pictures, window: int | None) -> Pictures | None:
-    """The windows of pictures, (P * n * n), in raster order of each picture.
+    """The windows of pictures, in raster order of each picture: n * n of each, keys (P * n * n,).
 
     Each is a picture of one cell, or of none where the canvas is empty. Equal ones have equal keys,
     in all grids and layouts.
