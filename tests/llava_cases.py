@@ -23,8 +23,9 @@ from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.views import ImageView, TextView
 from gpt2v.mm_train.export import export_llava
-from gpt2v.model.encoders import Encoder, resampled
+from gpt2v.model.encoders import Encoder
 from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.resampling import resampled
 
 MEAN, STD = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)
 SHAPE = {

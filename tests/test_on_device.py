@@ -17,8 +17,8 @@ from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.training import GenerateConfig
 from gpt2v.data.dataset import GridDataset
-from gpt2v.features.sources import StoredPatches
 from gpt2v.features.store import open_features
+from gpt2v.features.stored import StoredPatches
 from gpt2v.hardware.device import hardware
 from gpt2v.lm_train.sample import generate
 from gpt2v.model.load import load_model

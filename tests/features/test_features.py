@@ -22,13 +22,9 @@ from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import evaluate_model
 from gpt2v.features import store as store_module
-from gpt2v.features.sources import (
-    CachedPatches,
-    StoredPatches,
-    picture_source,
-    training_source,
-)
+from gpt2v.features.sources import CachedPatches, picture_source, training_source
 from gpt2v.features.store import FEATURES, KEYS, META, open_features
+from gpt2v.features.stored import StoredPatches
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.flops import stream_flops
@@ -124,7 +120,7 @@ def test_the_tower_sees_only_pictures_that_are_not_cached(gpt2v, bank, tmp_path,
     source = StoredPatches(gpt2v, opened(gpt2v, bank, tmp_path, n=30))
     with torch.no_grad():
         (mixed,) = listing(bank, n=40)()
-        n_new = len(set(mixed.keys.tolist()) - set(source.store.keys.tolist()))
+        n_new = len(set(mixed.keys.tolist()) - set(source.whole.keys.tolist()))
         assert 5 < n_new <= 10
         expected = ProjectedPatches(gpt2v).features(mixed)
         watched = Watched(monkeypatch)

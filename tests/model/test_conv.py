@@ -29,6 +29,7 @@ SHAPES = st.builds(
     image_size=st.sampled_from([8, 16, 24]),
     widths=st.lists(st.sampled_from([8, 9, 24, 30]), min_size=1, max_size=3),
     depth=st.integers(1, 3),
+    window=st.sampled_from([None, 8]),
 )
 TINY = {"name": "conv", "image_size": 48, "widths": [16, 32]}
 ENCODER = {**helpers.TINY_ENCODER, "vision": TINY}
@@ -89,7 +90,7 @@ def by_hand(state, depth, x):
 
 
 @settings(max_examples=15)
-@given(SHAPES, st.integers(0, 99))
+@given(SHAPES.filter(lambda shape: shape.window is None), st.integers(0, 99))
 def test_every_hidden_state_is_what_the_weights_say(shape, seed):
     tower = random_tower(shape, seed)
     x = pictures(2, shape.image_size, seed + 1)
@@ -97,9 +98,8 @@ def test_every_hidden_state_is_what_the_weights_say(shape, seed):
     sizes = tower.config.layer_patch_sizes
     assert len(states) == len(sizes) == tower.config.num_hidden_layers + 1
     assert sizes[-1] == tower.config.patch_size == shape.patch_size
-    for state, size, expected in zip(
-        states, sizes, by_hand(tower.state_dict(), shape.depth, x), strict=True
-    ):
+    maps = by_hand(tower.state_dict(), shape.depth, x)
+    for state, size, expected in zip(states, sizes, maps, strict=True):
         side = shape.image_size // size
         assert state.shape == (2, side**2, expected.shape[1])
         flat = torch.stack(
@@ -145,6 +145,81 @@ def test_pictures_that_no_patch_fits_are_refused():
     tower = new_conv_tower(ConvConfig(image_size=16, widths=[8, 8]))
     with pytest.raises(ValueError, match="of 18 pixels cannot be cut into squares of 4"):
         tower(torch.zeros(1, 3, 18, 18))
+
+
+# ---- windows -------------------------------------------------------------------------------------
+
+
+WINDOWED = ConvConfig(image_size=48, widths=[8, 12, 16], window=16)
+
+
+def cut(x, window):
+    """The windows of one picture (1, 3, S, S) as pictures (n * n, 3, window, window)."""
+    rows = x[0].split(window, dim=1)
+    return torch.stack([square for row in rows for square in row.split(window, dim=2)])
+
+
+@settings(max_examples=15)
+@given(st.sampled_from([8, 16, 24, 48]), st.integers(1, 3), st.booleans(), st.integers(0, 99))
+def test_windows_are_seen_as_separate_pictures(window, depth, doubled, seed):
+    options = {**WINDOWED.model_dump(), "depth": depth}
+    tower = random_tower(ConvConfig(**{**options, "window": window}), seed)
+    plain = new_conv_tower(ConvConfig(**{**options, "window": None})).eval()
+    plain.load_state_dict(tower.state_dict())
+    side = 96 if doubled else 48  # a tower takes any multiple of its window
+    x = pictures(1, side, seed)
+    n = side // window
+    whole, separate = states_of(tower, x), states_of(plain, cut(x, window))
+    assert len(whole) == len(separate) == 3 * depth + 1
+    for joined, squares, patch in zip(whole, separate, tower.config.layer_patch_sizes, strict=True):
+        across, within = side // patch, window // patch
+        assert joined.shape[:2] == (1, across**2)
+        raster = joined.reshape(across, across, -1)
+        for number, square in enumerate(squares):
+            top, left = (within * at for at in divmod(number, n))
+            here = raster[top : top + within, left : left + within].flatten(0, 1)
+            torch.testing.assert_close(here, square, rtol=1e-4, atol=1e-5)
+    output = tower(x)
+    torch.testing.assert_close(output.last_hidden_state, whole[-1], rtol=0, atol=0)
+    torch.testing.assert_close(output.pooler_output, whole[-1].mean(1))
+
+
+@settings(max_examples=10)
+@given(st.integers(0, 47), st.integers(0, 47), st.integers(0, 99))
+def test_a_pixel_reaches_the_patches_of_its_window_alone(row, column, seed):
+    tower = random_tower(WINDOWED, seed)
+    plain = new_conv_tower(WINDOWED.model_copy(update={"window": None})).eval()
+    plain.load_state_dict(tower.state_dict())
+    x = pictures(1, 48, seed)
+    other = x.clone()
+    other[:, :, row, column] += 9
+
+    def changed(of):
+        """The windows with patches that are not as before, (3, 3)."""
+        difference = (states_of(of, x)[-1] - states_of(of, other)[-1]).abs().amax(-1)
+        return (difference > 1e-6).reshape(3, 2, 3, 2).any(3).any(1)
+
+    expected = torch.zeros(3, 3, dtype=torch.bool)
+    expected[row // 16, column // 16] = True
+    assert torch.equal(changed(tower), expected)
+    assert changed(plain).sum() > 1  # it sees what is around a cell
+
+
+def test_pictures_that_windows_do_not_fill_are_refused():
+    with pytest.raises(ValueError, match="of 24 pixels cannot be cut into 16-pixel windows"):
+        new_conv_tower(WINDOWED)(torch.zeros(1, 3, 24, 24))
+
+
+def test_a_tower_with_windows_is_resampled(tmp_path):
+    tower = random_tower(WINDOWED)
+    tower.save_pretrained(tmp_path)
+    larger = load_encoder(str(tmp_path), image_size=64).tower.eval()
+    assert equal(larger, tower)
+    assert (larger.config.image_size, larger.config.window) == (64, 16)
+    x = pictures(1, 64)
+    before, after = states_of(tower, x[..., :48, :48])[-1], states_of(larger, x)[-1]
+    near = after.reshape(8, 8, -1)[:6, :6]  # also beside what was cut off
+    torch.testing.assert_close(near.flatten(0, 1), before[0], rtol=1e-4, atol=1e-5)
 
 
 # ---- the first weights ---------------------------------------------------------------------------

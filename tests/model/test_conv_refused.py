@@ -16,8 +16,8 @@ from gpt2v.hardware.memory import check_fits
 from gpt2v.mm_train.train import build_gpt2v
 from gpt2v.model import conv
 from gpt2v.model.conv import new_conv_tower
-from gpt2v.model.encoders import family_of, load_encoder
-from gpt2v.model.families import CLIP
+from gpt2v.model.encoders import load_encoder
+from gpt2v.model.families import CLIP, family_of
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.llava import check_llava, llava_model
@@ -105,6 +105,13 @@ def test_a_class_token(lm_run, tower_path):
         ),
         ({"widths": []}, "vision: widths: List should have at least 1 item"),
         ({"widths": [16, 4]}, "vision: widths.1: Input should be greater than or equal to 8"),
+        (
+            {"window": 12},
+            "vision: window 12 must be a multiple of 8, the side of a patch, and divide "
+            "image_size 48",
+        ),
+        ({"window": 32}, "vision: window 32 must be a multiple of 8, the side of a patch, and "),
+        ({"window": 1}, "vision: window: Input should be greater than or equal to 2"),
         ({"patch_size": 8}, "vision: patch_size: unknown key; the keys here are image_size, "),
     ],
 )
@@ -122,6 +129,14 @@ def test_an_image_size_that_halving_does_not_divide(lm_run, tower_path):
     refused(says, built(lm_run, vision={}, encoder=str(tower_path)))
     model, _ = built(lm_run, vision={}, encoder=str(tower_path), image_size=56)()
     assert model.geometry.n_patches == 49
+
+
+def test_an_image_size_that_windows_do_not_divide(lm_run, tower_path):
+    changed(tower_path, window=16)
+    says = "image_size: 56 must be a multiple of the encoder's 16-pixel windows"
+    assert refused(says, built(lm_run, vision={}, encoder=str(tower_path), image_size=56)) == says
+    model, _ = built(lm_run, vision={}, encoder=str(tower_path), image_size=64)()
+    assert (model.geometry.n_patches, model.config.vision_config.window) == (64, 16)
 
 
 def changed(path, part=None, **values):
@@ -146,6 +161,11 @@ NONSENSE = [
     ({"num_hidden_layers": 3}, "num_hidden_layers: must be 6, as widths and depth say"),
     ({"image_size": [48, 40]}, "image_size: [48, 40] must be one number of pixels"),
     ({"image_size": 0}, "image_size: 0 must be above 0"),
+    ({"window": 12}, "window: must be a multiple of 8, the side of a patch, not 12"),
+    ({"window": 0}, "window: must be a multiple of 8, the side of a patch, not 0"),
+    ({"window": "16"}, "window: must be a multiple of 8, the side of a patch, not '16'"),
+    ({"window": True}, "window: must be a multiple of 8, the side of a patch, not True"),
+    ({"window": 32}, "window: must divide image_size 48, not 32"),
     ({"num_channels": 1}, "num_channels: 1 must be 3"),
 ]
 

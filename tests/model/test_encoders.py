@@ -8,8 +8,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from transformers import (
     AutoModel,
     BertConfig,
@@ -27,7 +25,7 @@ from gpt2v.data.render.views import ImageView
 from gpt2v.errors import UserError
 from gpt2v.mm_train.train import build_gpt2v
 from gpt2v.model.clip import new_clip
-from gpt2v.model.encoders import load_encoder, resample_positions
+from gpt2v.model.encoders import load_encoder
 from gpt2v.model.files import load_gpt2, load_pretrained
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
@@ -97,19 +95,6 @@ def test_positions_for_another_size_are_what_transformers_interpolates(family):
         hidden = tower(pixels, output_hidden_states=True).hidden_states[-1]
     assert tower.config.image_size == 48
     torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-4)
-
-
-@settings(deadline=None, max_examples=20)
-@given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 1))
-def test_resampling_keeps_class_tokens_and_constants(before, side, n_class):
-    table = torch.full((n_class + before**2, 3), 2.0)
-    table[:n_class] = torch.tensor([5.0, 6.0, 7.0])
-    resampled = resample_positions(table, n_class, side)
-    assert resampled.shape == (n_class + side**2, 3)
-    torch.testing.assert_close(resampled[:n_class], table[:n_class], rtol=0, atol=0)
-    torch.testing.assert_close(resampled[n_class:], torch.full((side**2, 3), 2.0))
-    same = torch.randn(n_class + before**2, 3)
-    torch.testing.assert_close(resample_positions(same, n_class, before), same)
 
 
 def test_the_normalisation_within_a_saved_processor_is_read(tmp_path):

@@ -16,8 +16,8 @@ from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.training import EncoderConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.encoder_train.train import train_encoder
-from gpt2v.features.sources import StoredPatches
 from gpt2v.features.store import encoder_hash, open_features
+from gpt2v.features.stored import StoredPatches
 from gpt2v.mm_train.train import build_gpt2v, train_mm
 from gpt2v.model.clip import new_clip
 from gpt2v.model.conv import ConvVisionModel
@@ -210,7 +210,7 @@ def test_a_cache_belongs_to_statistics_and_stem(bank, lm_run, encoder_run, tmp_p
 
 def test_every_command_takes_the_tower(lm_run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    tower = {**TOWER, "depth": 1}
+    tower = {**TOWER, "depth": 1, "window": None}
     helpers.write_yaml(tmp_path / "encoder.yaml", {**helpers.TINY_ENCODER, "vision": tower})
     mm = {**helpers.TINY_MM, "lm": str(lm_run), "encoder": "encoder"}
     del mm["vision"]

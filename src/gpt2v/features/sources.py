@@ -3,10 +3,9 @@
 Shapes: P pictures, N patches of a picture, D width of a hidden state.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gpt2v.config.data import DataConfig
@@ -16,48 +15,21 @@ from gpt2v.config.training import MMConfig
 from gpt2v.data.dataset import PORTION, GridDataset
 from gpt2v.data.grids.cells import Grids
 from gpt2v.data.render.pictures import Pictures, is_random
+from gpt2v.data.render.windows import as_windows
 from gpt2v.data.rng import Ints
 from gpt2v.data.stream import Stream
 from gpt2v.data.tiles.bank import TileBank, class_of, split_of
 from gpt2v.errors import UserError
-from gpt2v.features.store import CacheUnavailable, FeatureStore, open_features
-from gpt2v.hardware.device import to_device
+from gpt2v.features.store import CacheUnavailable
+from gpt2v.features.stored import StoredPatches, open_stored
 from gpt2v.hardware.precision import usable_precision
+from gpt2v.model.families import window_of
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.train.distributed import rank, rank_0_first
 
-_OpenStore = Callable[[bool], FeatureStore | None]  # the argument says whether the tower trains
-
-
-class StoredPatches(ProjectedPatches):
-    """The projected features of a cache; the tower runs only on pictures that are not in it."""
-
-    def __init__(self, model: GPT2vModel, store: FeatureStore) -> None:
-        super().__init__(model)
-        self.store = store
-
-    def features(self, pictures: Pictures) -> Tensor:
-        """Features of the pictures: (P, N, D), or (P, N + 1, D) with the class token."""
-        rows, is_cached = self.store.find(pictures.keys)
-        device = self.model.device
-        stored = to_device(self.store.features[rows[is_cached]], device)
-        if is_cached.all():
-            return stored
-        with torch.no_grad():
-            pixels = self.model.normalise(pictures.pixels[~is_cached])
-            seen = self.model.vision_features(pixels).float()
-        order = np.argsort(np.argsort(~is_cached, kind="stable"), kind="stable")
-        return torch.cat([stored, seen])[to_device(order, device)]
-
-    def prepare(self, pictures: Pictures) -> None:
-        """Draw the pixels that `features` will need; may run in another thread."""
-        if not self.store.find(pictures.keys)[1].all():
-            _ = pictures.pixels
-
-    def n_seen(self, pictures: Pictures) -> int:
-        """Number of pictures that the vision tower runs on."""
-        return int((~self.store.find(pictures.keys)[1]).sum())
+# Opens a cache, if there can be one. The argument says whether the tower trains.
+_OpenStored = Callable[[bool], StoredPatches | None]
 
 
 def picture_source(
@@ -80,10 +52,10 @@ def picture_source(
 
     try:
         make = config.mode == "require"
-        store = open_features(model, sets[0].bank, listing, config, make=make)
+        stored = open_stored(model, sets[0].bank, listing, config, make=make)
     except CacheUnavailable as error:
         raise UserError(f"features: {error}") from None
-    return ProjectedPatches(model) if store is None else StoredPatches(model, store)
+    return stored or ProjectedPatches(model)
 
 
 # ---- in training -----------------------------------------------------------------------------
@@ -97,16 +69,16 @@ class CachedPatches(ProjectedPatches):
     of the stage's begin until its end, but for averages of them that are put in their place.
 
     Args:
-        open_store: called with whether the tower trains: once with true, and with false whenever a
+        open_stored: called with whether the tower trains: once with true, and with false whenever a
             frozen tower has new weights.
         may_train: whether the tower trains in any stage; else its weights are always the same.
     """
 
-    def __init__(self, model: GPT2vModel, open_store: _OpenStore, may_train: bool = True) -> None:
+    def __init__(self, model: GPT2vModel, open_stored: _OpenStored, may_train: bool = True) -> None:
         super().__init__(model)
         self._live = self._frozen = ProjectedPatches(model)
         self._last: ProjectedPatches | None = None  # the source of the last batch
-        self._open_store = open_store
+        self._open_stored = open_stored
         self._may_train = may_train
         self._weights: list[tuple[int, int]] | None = None  # the weights that `_frozen` belongs to
         self._has_trained = False
@@ -116,10 +88,9 @@ class CachedPatches(ProjectedPatches):
         if self._trains():
             if not self._has_trained:
                 self._has_trained = True
-                self._open_store(True)  # prints why there is no cache
+                self._open_stored(True)  # prints why there is no cache
         elif self._weights != self._now():
-            store = self._open_store(False)
-            self._frozen = self._live if store is None else StoredPatches(self.model, store)
+            self._frozen = self._open_stored(False) or self._live
             self._weights = self._now()
 
     def features(self, pictures: Pictures) -> Tensor:
@@ -166,25 +137,27 @@ def training_source(
     if mode == "off" or stream.render is None:
         return ProjectedPatches(model)
     bank = stream.render.bank
-    endless = [
-        f"{key}n_images: {reason}"
-        for key, spec in _shown(stream.config)
-        if (reason := _why_endless(spec, bank))
-    ]
-    if mode == "require" and endless:
-        raise UserError(f"features.mode: require, but {endless[0]}")
+    shown = _shown(stream.config)
+    endless = {
+        key: f"{key}n_images: {reason}"
+        for key, spec in shown
+        if (reason := _why_endless(spec, bank, model))
+    }
+    first = next(iter(endless.values()), None)
+    if mode == "require" and first:
+        raise UserError(f"features.mode: require, but {first}")
     precision = usable_precision(config.train.precision, model.device)
 
-    def open_store(trains: bool) -> FeatureStore | None:
+    def open_cache(trains: bool) -> StoredPatches | None:
         try:
             if trains:
                 raise CacheUnavailable("the vision tower trains")
-            if len(endless) == len(_shown(stream.config)):
-                raise CacheUnavailable(endless[0])
-            return open_features(
+            if first and len(endless) == len(shown):
+                raise CacheUnavailable(first)
+            return open_stored(
                 model,
                 bank,
-                lambda: _finite_pictures(stream, config.train.eval_grids),
+                lambda: _finite_pictures(stream, endless, config.train.eval_grids),
                 config.features,
                 precision,
             )
@@ -196,11 +169,11 @@ def training_source(
             return None
 
     if mode == "require":  # now, not in the stage that needs it
-        rank_0_first(lambda: open_store(trains))
+        rank_0_first(lambda: open_cache(trains))
     if trains and config.train.shard:  # the weights of a sharded tower are nowhere for a cache
-        open_store(True)  # prints why there is no cache
+        open_cache(True)  # prints why there is no cache
         return ProjectedPatches(model)
-    return CachedPatches(model, lambda trains: rank_0_first(lambda: open_store(trains)), trains)
+    return CachedPatches(model, lambda trains: rank_0_first(lambda: open_cache(trains)), trains)
 
 
 def _shown(data: DataConfig) -> list[tuple[str, GridConfig]]:
@@ -212,25 +185,32 @@ def _shown(data: DataConfig) -> list[tuple[str, GridConfig]]:
     ]
 
 
-def _why_endless(spec: GridConfig, bank: TileBank) -> str | None:
+def _why_endless(spec: GridConfig, bank: TileBank, model: GPT2vModel) -> str | None:
     """Why training never repeats pictures of a spec; None if it does repeat them."""
     if spec.n_images is not None:
         return None
-    if spec.picture.layout != "multi":
+    tile = _tiles(bank.members("train", 0)[:1])
+    one = Pictures(tile, bank, model.geometry.image_size, spec.picture)
+    window = window_of(model.config.vision_config)
+    if spec.picture.layout != "multi" and as_windows(one, window) is None:
         return "none, so that every picture is new"
-    if is_random(_tiles(bank.members("train", 0)[:1]), bank, spec.picture):
+    if is_random(tile, bank, spec.picture):
         return "none, and no two pictures of a tile are equal (augmented, moved or with noise)"
     return None
 
 
-def _finite_pictures(stream: Stream, n_val: int) -> Iterator[Pictures]:
-    """Pictures that the training repeats, and pictures that it is validated on."""
+def _finite_pictures(stream: Stream, endless: Container[str], n_val: int) -> Iterator[Pictures]:
+    """Pictures that the training repeats, and pictures that it is validated on.
+
+    Args:
+        endless: keys of specs whose pictures are new at every step.
+    """
     assert stream.render is not None
     assert stream.render.geometry is not None
     bank, size = stream.render.bank, stream.render.geometry.image_size
     validated = stream.config.stages[-1].mix
-    for _, spec in _shown(stream.config):
-        if _why_endless(spec, bank):
+    for key, spec in _shown(stream.config):
+        if key in endless:
             continue
         if spec.n_images is None:
             for split in ("train", "val"):

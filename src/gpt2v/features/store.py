@@ -23,6 +23,7 @@ from pydantic import Field, ValidationError
 from gpt2v.config.base import Config, hash_of
 from gpt2v.config.models import FeaturesConfig
 from gpt2v.data.render.pictures import Pictures, picture_keys
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles.bank import SPLITS, TileBank
 from gpt2v.data.tiles.image_files import Pixels
@@ -59,7 +60,7 @@ class Origin(Config):
     encoder: str  # see `encoder_hash`
     layer: int = Field(ge=0)  # index into hidden_states
     class_token: bool
-    image_size: int
+    image_size: int  # of the pictures, which may be windows
     image_mean: list[float]
     image_std: list[float]
     precision: Precision  # of the tower; features are always float32
@@ -119,10 +120,10 @@ def open_features(
     precision: Precision = "fp32",
     make: bool = True,
 ) -> FeatureStore | None:
-    """Open the cache of these pictures, and make it first if it is missing or damaged.
+    """Open the cache of these pictures, if there are any; make it first if missing or damaged.
 
     Args:
-        listing: pictures of `bank`; repeated ones are cached once.
+        listing: pictures of `bank`, all of one size; repeated ones are cached once.
         precision: of the tower.
         make: if false, return None instead of making a cache.
 
@@ -139,8 +140,10 @@ def open_features(
         return None
     if not make and not base.is_dir():
         return None
-    keys, splits, n_parts = _different_keys(listing)
-    origin = _origin(model, bank, splits, keys, precision)
+    keys, splits, sizes = _different_keys(listing)
+    if not sizes:
+        return None
+    origin = _origin(model, bank, splits, keys, sizes[0], precision)
     folder = base / origin.name
     made = False
 
@@ -163,7 +166,7 @@ def open_features(
             )
         print(f"features: {origin}, into {folder}", flush=True)
         with writing(base), whole_directory(folder) as temporary:
-            _write(temporary, origin, keys, listing, n_parts, model)
+            _write(temporary, origin, keys, listing, len(sizes), model)
         made = True
 
     try:
@@ -177,34 +180,40 @@ def open_features(
         return None
 
 
-def _different_keys(listing: Listing) -> tuple[U64, list[str], int]:
-    """The sorted keys of all pictures, the splits they belong to, and the number of parts."""
-    pairs, splits = [], set()
+def _different_keys(listing: Listing) -> tuple[U64, list[str], list[int]]:
+    """The sorted keys of all pictures, the splits they belong to, and the side of each part's."""
+    pairs, splits, sizes = [np.empty((0, 2), np.uint64)], set(), []
     for p in listing():
         pairs.append(np.stack([p.keys, picture_keys(p.grids, p.bank, p.picture, salt=1)], axis=1))
         splits |= {SPLITS[number] for number in p.grids.split.tolist()}
+        sizes.append(p.image_size)
     different = np.unique(np.concatenate(pairs), axis=0)
     keys = np.unique(different[:, 0])
     assert len(keys) == len(different), "two pictures have the same key"
-    return keys, sorted(splits), len(pairs)
+    return keys, sorted(splits), sizes
 
 
 def _origin(
-    model: GPT2vModel, bank: TileBank, splits: list[str], keys: U64, precision: Precision
+    model: GPT2vModel,
+    bank: TileBank,
+    splits: list[str],
+    keys: U64,
+    image_size: int,
+    precision: Precision,
 ) -> Origin:
     config, vision = model.config, model.config.vision_config
     return Origin(
         encoder=encoder_hash(model),
         layer=config.vision_layer % (vision.num_hidden_layers + 1),
         class_token=config.class_token,
-        image_size=vision.image_size,
+        image_size=image_size,
         image_mean=[float(value) for value in config.image_mean],
         image_std=[float(value) for value in config.image_std],
         precision=precision,
         bank=hash_of(*(bank.content_hash(split) for split in splits)),
         pictures=hashlib.sha256(keys.astype("<u8").tobytes()).hexdigest(),
         n_pictures=len(keys),
-        n_tokens=model.geometry.n_patches + config.class_token,
+        n_tokens=PictureGeometry(image_size, vision.patch_size).n_patches + config.class_token,
         width=vision.hidden_size,
     )
 

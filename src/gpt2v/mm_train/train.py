@@ -24,11 +24,11 @@ from gpt2v.hardware.device import place
 from gpt2v.model.encoders import (
     check_layer,
     encoder_config,
-    family_of,
     load_encoder,
     new_encoder,
     shape_of,
 )
+from gpt2v.model.families import family_of
 from gpt2v.model.found import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.load import load_gpt2v, load_model

@@ -31,8 +31,8 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import END_OF_TEXT, PAD, n_ids, special_id
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.hardware.device import to_device
-from gpt2v.model.encoders import check_tower, family_of, new_encoder
-from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
+from gpt2v.model.encoders import check_tower, new_encoder
+from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD, family_of
 
 Clip: TypeAlias = CLIPModel | VisionTextDualEncoderModel
 LONGEST_CAPTION = 77  # CLIP's context

@@ -11,6 +11,7 @@ Shapes: P pictures, N patches of a picture, D width of a hidden state, S side of
 pixels.
 """
 
+import math
 from itertools import pairwise
 from typing import Any, cast
 
@@ -69,19 +70,9 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
             if kwargs.pop(name, value) != value:
                 raise ValueError(f"{name}: must be {value}, as widths and depth say")
             setattr(self, name, value)
+        _check_window(window, self.patch_size, image_size)
         self.window = window
-        if window is not None and (
-            type(window) is not int or window < 1 or window % self.patch_size
-        ):
-            raise ValueError(
-                f"window: must be a multiple of {self.patch_size}, not {shown(window)}"
-            )
         super().__init__(**kwargs)
-
-    @property
-    def step(self) -> int:
-        """What sides of pictures are multiples of, in pixels: a window, or a patch."""
-        return self.window or self.patch_size
 
     @property
     def layer_patch_sizes(self) -> list[int]:
@@ -100,12 +91,25 @@ def _check_widths(widths: Any, depth: Any) -> None:
         raise ValueError(f"depth: must lie in 1..{_MOST_LAYERS}, not {shown(depth)}")
 
 
+def _check_window(window: Any, patch_size: int, image_size: Any) -> None:
+    """Raise ValueError if patches do not fill a window, or windows a picture."""
+    if window is None:
+        return
+    if type(window) is not int or window < 1 or window % patch_size:
+        raise ValueError(
+            f"window: must be a multiple of {patch_size}, the side of a patch, not {shown(window)}"
+        )
+    if isinstance(image_size, int) and image_size % window:  # pairs are checked where they are read
+        raise ValueError(f"window: must divide image_size {image_size}, not {window}")
+
+
 class _BatchNorm(nn.Module):
     """Batch normalisation (Ioffe & Szegedy 2015, https://arxiv.org/abs/1502.03167).
 
-    Only pre-training normalises with the statistics of the batch. Everywhere else, MM-Train too,
-    the running ones are constants, so that a picture's features do not depend on other pictures.
-    (`nn.BatchNorm2d` decides that by `train()` alone, and has an integer among its weights.)
+    Only pre-training normalises maps (P, D, side, side) with the statistics of the batch.
+    Everywhere else, MM-Train too, the running ones are constants, so that a picture's features do
+    not depend on other pictures. (`nn.BatchNorm2d` decides that by `train()` alone, and has an
+    integer among its weights.)
     """
 
     running_mean: Tensor
@@ -233,12 +237,13 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
             a tuple of (P, N, D) of the stem and of each layer, each with its own N and D.
 
         Raises:
-            ValueError: S is no multiple of the patch size.
+            ValueError: S is no multiple of the window, or of the patch size.
         """
-        side, step = pixel_values.shape[-1], self.config.step
+        side, window = pixel_values.shape[-1], self.config.window
+        step, what = (window, "windows") if window else (self.config.patch_size, "patches")
         if side % step:
-            raise ValueError(f"pictures of {side} pixels cannot be cut into squares of {step}")
-        n = side // self.config.window if self.config.window else 1
+            raise ValueError(f"pictures of {side} pixels cannot be cut into {step}-pixel {what}")
+        n = side // window if window else 1
         x = _cut(pixel_values, n).contiguous(memory_format=torch.channels_last)  # fast convolutions
         x = F.gelu(F.conv2d(F.pad(x, (0, 1, 0, 1)), self.stem))
         maps = [x]
@@ -265,9 +270,17 @@ def _patches(maps: Tensor, n: int) -> Tensor:
 
     (P * n * n, D, side, side) -> (P, N, D)
     """
-    width, side = maps.shape[1], maps.shape[-1]
-    squares = maps.permute(0, 2, 3, 1).reshape(-1, n, n, side, side, width)
-    return squares.transpose(2, 3).reshape(len(squares), -1, width)
+    return join_windows(maps.permute(0, 2, 3, 1).flatten(1, 2), n)
+
+
+def join_windows(patches: Tensor, n: int) -> Tensor:
+    """The patches of n x n windows, each in raster order, in raster order of the whole picture.
+
+    (P * n * n, N / n / n, D) -> (P, N, D)
+    """
+    count, side, width = len(patches) // n**2, math.isqrt(patches.shape[1]), patches.shape[2]
+    squares = patches.reshape(count, n, n, side, side, width)
+    return squares.transpose(2, 3).reshape(count, (n * side) ** 2, width)
 
 
 def new_conv_tower(options: ConvConfig) -> ConvVisionModel:

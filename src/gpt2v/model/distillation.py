@@ -22,8 +22,8 @@ from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
 from gpt2v.hardware.device import place
 from gpt2v.model.clip import Clip, embed_patches, normalise
-from gpt2v.model.encoders import encoder_config, family_of
-from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD, Channels
+from gpt2v.model.encoders import encoder_config
+from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD, Channels, family_of
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.found import DUAL, find_checkpoint, read_config
 from gpt2v.model.identity import identity
@@ -82,11 +82,11 @@ class Teacher:
 
     @torch.no_grad()
     def patches(self, pixels: Pixels, normalised: Tensor) -> Tensor:
-        """Embeddings (B, N, projection_dim) of the patches of pictures.
+        """Embeddings (P, N, projection_dim) of the patches of pictures.
 
         Args:
-            pixels: uint8 (B, S, S, 3).
-            normalised: (B, 3, S, S) the same, as CLIP normalises them.
+            pixels: uint8 (P, S, S, 3).
+            normalised: (P, 3, S, S) the same, as CLIP normalises them.
         """
         if (self.mean, self.std) != (IMAGE_MEAN, IMAGE_STD):
             normalised = normalise(pixels, normalised.device, self.mean, self.std)
@@ -99,7 +99,7 @@ def distillation_loss(patches: Tensor, teacher: Tensor) -> Tensor:
     So it is 0 for equal patches, and 1 for patches that are zero.
 
     Args:
-        patches: (B, N, projection_dim) patch embeddings of the student, not normalised.
+        patches: (P, N, projection_dim) patch embeddings of the student, not normalised.
         teacher: likewise, of the teacher.
     """
     there = teacher.float()  # squares leave the range of fp16

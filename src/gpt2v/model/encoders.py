@@ -1,19 +1,8 @@
-"""Vision towers of every family, from the hub, a folder, or `encoder train`.
+"""Vision towers of every family, from the hub, a folder, or `encoder train`."""
 
-For another picture size, the position embeddings are resampled once, into the tower's weights. So a
-saved tower needs no interpolation.
-
-Shapes: D width of a hidden state.
-"""
-
-import copy
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -27,13 +16,20 @@ from gpt2v.errors import UserError, first_line
 from gpt2v.hardware.memory import check_blocks_fit
 from gpt2v.hub import needed_file
 from gpt2v.messages import shown
-from gpt2v.model.families import Channels, Family, family_by_type, known_types
+from gpt2v.model.families import (
+    FAMILY_KEY,
+    Channels,
+    Family,
+    family_by_type,
+    family_of,
+    known_types,
+    window_of,
+)
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.found import DUAL, read_config
 from gpt2v.model.preprocessor import read_normalisation
+from gpt2v.model.resampling import resampled
 from gpt2v.registry import ENCODER_FAMILIES, VISION_TOWERS
-
-_FAMILY = "encoder_family"  # key in a tower's configuration, if a family was chosen
 
 
 @dataclass(frozen=True)
@@ -43,18 +39,6 @@ class Encoder:
     tower: PreTrainedModel
     mean: Channels
     std: Channels
-
-
-def family_of(config: PreTrainedConfig) -> Family:
-    """The family of a vision tower's configuration: the one it names, or that of its type.
-
-    Raises:
-        ValueError: no family has its type.
-    """
-    family = family_by_type(config.model_type, getattr(config, _FAMILY, None))
-    if family is None:
-        raise ValueError(f"{config.model_type} is none of {', '.join(known_types())}")
-    return family
 
 
 def parse_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrainedConfig:
@@ -67,7 +51,7 @@ def parse_config(config: dict[str, Any] | PreTrainedConfig | None) -> PreTrained
         return config
     values = dict(config or {})
     model_type = values.pop("model_type", "clip_vision_model")
-    family = family_by_type(model_type, values.get(_FAMILY))
+    family = family_by_type(model_type, values.get(FAMILY_KEY))
     if family is None:
         raise ValueError(f"vision_config: {model_type} is none of {', '.join(known_types())}")
     try:
@@ -257,45 +241,13 @@ def load_encoder(
     sides = {"image_size": config.image_size, "patch_size": config.patch_size}
     tower = load_pretrained(own.model_class, path, key, own.elsewhere, **sides, **own.load_options)
     if family is not None:  # kept with the weights, for whoever opens them
-        setattr(tower.config, _FAMILY, family.plain())
+        setattr(tower.config, FAMILY_KEY, family.plain())
     if image_size is not None and image_size != tower.config.image_size:
-        window = getattr(tower.config, "window", None)
-        if image_size % (window or tower.config.patch_size):
-            what = f"windows of {window} pixels" if window else ""
+        window = window_of(tower.config)
+        step, what = (window, "windows") if window else (tower.config.patch_size, "patches")
+        if image_size % step:
             raise UserError(
-                f"image_size: {image_size} must be a multiple of the encoder's "
-                f"{what or f'{tower.config.patch_size}-pixel patches'}"
+                f"image_size: {image_size} must be a multiple of the encoder's {step}-pixel {what}"
             )
         tower = resampled(tower, image_size)
     return Encoder(tower, mean, std)
-
-
-def resampled(tower: PreTrainedModel, image_size: int) -> PreTrainedModel:
-    """The same tower for pictures of `image_size` pixels.
-
-    Its position embeddings are interpolated (bicubic), as transformers' `interpolate_pos_encoding`
-    does at every call.
-    """
-    family = family_of(tower.config)
-    config = copy.deepcopy(tower.config)
-    config.image_size = image_size
-    state = tower.state_dict()
-    if family.positions is not None:
-        (name,) = (name for name in state if name.endswith(family.positions))
-        state[name] = resample_positions(
-            state[name], family.n_class_tokens, image_size // config.patch_size
-        )
-    other: PreTrainedModel = family.model_class(config)
-    other.load_state_dict(state)
-    return other
-
-
-def resample_positions(positions: Tensor, n_class_tokens: int, side: int) -> Tensor:
-    """Position embeddings (..., n_class_tokens + n**2, D) -> (..., n_class_tokens + side**2, D)."""
-    table = positions.reshape(-1, positions.shape[-1])
-    classes, patches = table[:n_class_tokens], table[n_class_tokens:]
-    before = math.isqrt(len(patches))
-    plane = patches.float().T.reshape(1, -1, before, before)
-    plane = F.interpolate(plane, size=(side, side), mode="bicubic", align_corners=False)
-    whole = torch.cat([classes, plane[0].flatten(1).T.to(table.dtype)])
-    return whole.reshape(*positions.shape[:-2], *whole.shape)

@@ -7,12 +7,17 @@ configuration tells its family.
 
 from functools import cached_property
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from gpt2v.config.choice import choose
 from gpt2v.config.models import ConvConfig
 from gpt2v.errors import UserError
 from gpt2v.registry import ENCODER_FAMILIES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+FAMILY_KEY = "encoder_family"  # in a tower's configuration, if a family was chosen
 
 Channels = tuple[float, float, float]  # red, green, blue
 
@@ -94,6 +99,24 @@ def family_by_type(model_type: str, named: Any = None) -> Family | None:
             family: Family = choice.load()()
             return family
     return None
+
+
+def family_of(config: "PreTrainedConfig") -> Family:
+    """The family of a vision tower's configuration: the one it names, or that of its type.
+
+    Raises:
+        ValueError: no family has its type.
+    """
+    family = family_by_type(config.model_type, getattr(config, FAMILY_KEY, None))
+    if family is None:
+        raise ValueError(f"{config.model_type} is none of {', '.join(known_types())}")
+    return family
+
+
+def window_of(config: "PreTrainedConfig") -> int | None:
+    """Side in pixels of the squares that a tower sees each by itself; None: it sees pictures."""
+    window: int | None = getattr(config, "window", None)
+    return window
 
 
 def _class_at(place: Any) -> Any:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from gpt2v.data.corpus.windows import TextBatch
 from gpt2v.data.render.batches import Batch
-from gpt2v.model.encoders import family_of
+from gpt2v.model.families import family_of
 from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import ProjectedPatches
 

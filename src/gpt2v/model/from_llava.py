@@ -6,7 +6,8 @@ import torch
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from gpt2v.errors import UserError, first_line, within
-from gpt2v.model.encoders import check_layer, family_of
+from gpt2v.model.encoders import check_layer
+from gpt2v.model.families import family_of
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.found import read_config
 from gpt2v.model.gpt2v import GPT2vConfig, GPT2vModel

@@ -26,8 +26,8 @@ from gpt2v.config.choice import choose
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.model.clip import normalise
-from gpt2v.model.encoders import Encoder, check_layer, family_of, parse_config
-from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD
+from gpt2v.model.encoders import Encoder, check_layer, parse_config
+from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD, family_of
 from gpt2v.model.found import GPT2V
 from gpt2v.registry import PROJECTORS
 

@@ -29,7 +29,7 @@ from gpt2v.data.grids.paraphrases import HELD_OUT_PROMPTS, PALETTE_ENDS, PROMPTS
 from gpt2v.data.kept_text import quoted
 from gpt2v.data.text_pieces import END_OF_TEXT, IMAGE, PAD, special_id
 from gpt2v.errors import UserError
-from gpt2v.model.encoders import family_of
+from gpt2v.model.families import family_of
 from gpt2v.model.files import wrap_tokenizer
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.progress import waited

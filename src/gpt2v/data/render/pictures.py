@@ -211,6 +211,8 @@ def _sheet(tiles: Ints, keys: U64, bank: TileBank, picture: PictureConfig, train
     cell = picture.cell or bank.size
     given = keys if trains else None
     n, rows, cols = tiles.shape
+    if not tiles.size:  # nothing on the canvas
+        return np.empty((n, 0, 0, 3), np.uint8)
     height, width = natural_size(rows, cols, cell, picture)
     as_they_are = cell == bank.size and picture.scale == [1.0, 1.0]
     if as_they_are and (height, width) == (rows * cell, cols * cell):
