@@ -143,7 +143,7 @@ def test_patches_are_in_raster_order_and_see_their_surroundings(depth, bottom, r
 
 def test_pictures_that_no_patch_fits_are_refused():
     tower = new_conv_tower(ConvConfig(image_size=16, widths=[8, 8]))
-    with pytest.raises(ValueError, match="of 18 pixels cannot be cut into squares of 4"):
+    with pytest.raises(ValueError, match="of 18 pixels cannot be cut into 4-pixel patches"):
         tower(torch.zeros(1, 3, 18, 18))
 
 
