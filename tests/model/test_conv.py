@@ -147,6 +147,41 @@ def test_pictures_that_no_patch_fits_are_refused():
         tower(torch.zeros(1, 3, 18, 18))
 
 
+# ---- mirrored views ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("window", [None, 8])
+def test_mirrored_features_are_the_mean_of_both_views_outside_of_pretraining(window):
+    shape = {"image_size": 16, "widths": [8, 8], "window": window}
+    plain = new_conv_tower(ConvConfig(**shape))
+    both = new_conv_tower(ConvConfig(**shape, mirror=True))
+    plain.begin_pretraining(pictures(9, 16, 0))
+    both.begin_pretraining(pictures(9, 16, 0))
+    both.load_state_dict(plain.state_dict())
+    x = pictures(3, 16, 1)
+    # Each window is mirrored where it is.
+    mirrored = x.unflatten(-1, (-1, window or 16)).flip(-1).flatten(-2)
+    for tower in (plain, both):
+        tower.eval()
+    with torch.no_grad():
+        own, other, mean = (
+            tower(values, output_hidden_states=True).hidden_states
+            for tower, values in ((plain, x), (plain, mirrored), (both, x))
+        )
+        again = both(mirrored).last_hidden_state
+    for patch, *states in zip(plain.config.layer_patch_sizes, own, other, mean, strict=True):
+        side, wide = 16 // patch, (window or 16) // patch
+        back = states[1].unflatten(1, (side, -1, wide)).flip(3).flatten(1, 3)
+        torch.testing.assert_close(states[2], (states[0] + back) / 2)
+    back = again.unflatten(1, (4, -1, (window or 16) // 4)).flip(3).flatten(1, 3)
+    torch.testing.assert_close(mean[-1], back)  # so a mirror image has mirrored features
+    both.train()
+    plain.train()
+    torch.testing.assert_close(both(x).last_hidden_state, plain(x).last_hidden_state)
+    both.is_pretraining = False
+    assert not torch.equal(both(x).last_hidden_state, plain(x).last_hidden_state)
+
+
 # ---- windows -------------------------------------------------------------------------------------
 
 

@@ -85,6 +85,11 @@ class ConvConfig(Config):
         description="cut pictures into squares of this side in pixels and see each by itself, so "
         "that cells of this size do not see their neighbours; none: see whole pictures",
     )
+    mirror: bool = Field(
+        False,
+        description="features are means of those of a picture (of each window) and of its mirror "
+        "image; pre-training sees one of the two at a time",
+    )
 
     @property
     def patch_size(self) -> int:

@@ -22,10 +22,10 @@ from gpt2v.data.tiles.bank import TileBank
 from gpt2v.features.store import FeatureStore, Listing, open_features
 from gpt2v.hardware.device import to_device
 from gpt2v.hardware.precision import Precision
-from gpt2v.model.conv import join_windows
 from gpt2v.model.families import window_of
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.vision_tokens import ProjectedPatches
+from gpt2v.model.windows import join_windows
 
 
 class StoredPatches(ProjectedPatches):

@@ -11,7 +11,6 @@ Shapes: P pictures, N patches of a picture, D width of a hidden state, S side of
 pixels.
 """
 
-import math
 from itertools import pairwise
 from typing import Any, cast
 
@@ -25,6 +24,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from gpt2v.config.models import ConvConfig
 from gpt2v.hardware.memory import check_fits
 from gpt2v.messages import shown
+from gpt2v.model.windows import cut_windows, join_windows
 
 _WHITENED = 2  # side of the whitened squares of pixels
 _N_STEM = 2 * 3 * _WHITENED**2  # channels of the stem: each direction of their values, both signs
@@ -41,6 +41,8 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
         widths: number of channels of each block; each block halves the feature map.
         depth: number of convolutions in each block.
         window: side in pixels of the squares that are seen each by itself; None: the whole picture.
+        mirror: whether features are the means of those of a picture (of each window) and of its
+            mirror image; pre-training sees one of the two at a time.
         kwargs: see `PreTrainedConfig`. What follows from the others (`patch_size`, `hidden_size`,
             `num_hidden_layers`) must be that.
 
@@ -57,6 +59,7 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
         widths: tuple[int, ...] = (64, 256, 256),
         depth: int = 2,
         window: int | None = None,
+        mirror: bool = False,
         **kwargs: Any,
     ) -> None:
         _check_widths(widths, depth)
@@ -71,7 +74,7 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
                 raise ValueError(f"{name}: must be {value}, as widths and depth say")
             setattr(self, name, value)
         _check_window(window, self.patch_size, image_size)
-        self.window = window
+        self.window, self.mirror = window, mirror
         super().__init__(**kwargs)
 
     @property
@@ -159,6 +162,7 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
 
     def __init__(self, config: ConvVisionConfig) -> None:
         super().__init__(config)
+        self.is_pretraining = False
         # A buffer, since it is computed and not trained. Each direction comes twice, with both
         # signs, because the activation cuts one of them off.
         self.register_buffer("stem", torch.empty(_N_STEM, 3, _WHITENED, _WHITENED))
@@ -210,11 +214,12 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         variances, directions = torch.linalg.eigh(products / len(pixel_values))
         filters = (directions / (variances + _SMALLEST).sqrt()).T.flip(0)
         self.stem.copy_(torch.cat([filters, -filters]).view_as(self.stem))
+        self.is_pretraining = True
         for layer in self._own_layers:
             layer.norm.is_pretraining = True
 
     def multiplications(self) -> float:
-        """Number of multiplications for one picture of `image_size`, of all convolutions."""
+        """Number of multiplications of all convolutions, for one view of one picture."""
         sides = [self.config.image_size // patch for patch in self.config.layer_patch_sizes]
         total = float(self.stem.numel() * sides[0] ** 2)
         for layer, (before, after) in zip(self._own_layers, pairwise(sides), strict=True):
@@ -244,43 +249,31 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         if side % step:
             raise ValueError(f"pictures of {side} pixels cannot be cut into {step}-pixel {what}")
         n = side // window if window else 1
-        x = _cut(pixel_values, n).contiguous(memory_format=torch.channels_last)  # fast convolutions
+        seen = cut_windows(pixel_values, n)
+        maps = self._maps(seen)
+        if self.config.mirror and not (self.training and self.is_pretraining):
+            mirrored = self._maps(seen.flip(-1))
+            maps = [(m + other.flip(-1)) / 2 for m, other in zip(maps, mirrored, strict=True)]
+
+        def patches(m: Tensor) -> Tensor:
+            return join_windows(m.permute(0, 2, 3, 1).flatten(1, 2), n)
+
+        last = patches(maps[-1])
+        return BaseModelOutputWithPooling(
+            last_hidden_state=last,
+            pooler_output=last.mean(1),
+            hidden_states=tuple(map(patches, maps)) if output_hidden_states else None,
+        )
+
+    def _maps(self, pixel_values: Tensor) -> list[Tensor]:
+        """The feature maps (P, D, side, side) of the stem and of each layer."""
+        x = pixel_values.contiguous(memory_format=torch.channels_last)  # fast convolutions
         x = F.gelu(F.conv2d(F.pad(x, (0, 1, 0, 1)), self.stem))
         maps = [x]
         for layer in self.layers:
             x = layer(x)
             maps.append(x)
-        last = _patches(x, n)
-        return BaseModelOutputWithPooling(
-            last_hidden_state=last,
-            pooler_output=last.mean(1),
-            hidden_states=tuple(_patches(m, n) for m in maps) if output_hidden_states else None,
-        )
-
-
-def _cut(pictures: Tensor, n: int) -> Tensor:
-    """Cut pictures into n x n windows each: (P, 3, S, S) -> (P * n * n, 3, S / n, S / n)."""
-    count, channels, side = pictures.shape[0], pictures.shape[1], pictures.shape[-1] // n
-    squares = pictures.view(count, channels, n, side, n, side).permute(0, 2, 4, 1, 3, 5)
-    return squares.reshape(-1, channels, side, side)
-
-
-def _patches(maps: Tensor, n: int) -> Tensor:
-    """The feature maps of n x n windows as patches in raster order of the whole picture.
-
-    (P * n * n, D, side, side) -> (P, N, D)
-    """
-    return join_windows(maps.permute(0, 2, 3, 1).flatten(1, 2), n)
-
-
-def join_windows(patches: Tensor, n: int) -> Tensor:
-    """The patches of n x n windows, each in raster order, in raster order of the whole picture.
-
-    (P * n * n, N / n / n, D) -> (P, N, D)
-    """
-    count, side, width = len(patches) // n**2, math.isqrt(patches.shape[1]), patches.shape[2]
-    squares = patches.reshape(count, n, n, side, side, width)
-    return squares.transpose(2, 3).reshape(count, (n * side) ** 2, width)
+        return maps
 
 
 def new_conv_tower(options: ConvConfig) -> ConvVisionModel:
