@@ -4,7 +4,7 @@ https://arxiv.org/abs/1503.02531).
 The student starts with the teacher's text tower, so both embed into the same space: patch by patch,
 the student's embedding can be compared with the teacher's, and captions name either.
 
-Shapes: B samples of a batch, N patches of a picture, S side of a picture in pixels.
+Shapes: P pictures, N patches of a picture, S side of a picture in pixels.
 """
 
 from dataclasses import dataclass
