@@ -96,7 +96,7 @@ def test_sizes_without_an_encoder(refused):
 
 def test_checkpoints_of_another_architecture(refused, tmp_path):
     clip = helpers.tower_checkpoint("clip", tmp_path / "clip")
-    assert "expected CLIP, DINOv2 or SigLIP" in refused(encoder=str(tmp_path / "lm"))
+    assert "expected CLIP, convolutional, DINOv2 or SigLIP" in refused(encoder=str(tmp_path / "lm"))
     assert "cannot be loaded as GPT2LMHeadModel" in refused(lm=clip, encoder=clip)
     line = refused(encoder=clip, projector_from=clip)
     assert "projector_from: " in line

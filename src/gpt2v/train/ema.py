@@ -9,11 +9,15 @@ from torch import Tensor, nn
 from gpt2v.train.sharding import local, shared_as
 
 
+def running_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """The buffers that a training changes, by name: means and variances of batch normalisation."""
+    return {n: b for n, b in model.named_buffers() if n.endswith(("running_mean", "running_var"))}
+
+
 class Averages:
     """After every step, average <- decay * average + (1 - decay) * weight, for each parameter.
 
-    Buffers of numbers, such as the running statistics of batch normalisation, are averaged too:
-    they belong to the weights.
+    So are the running statistics of batch normalisation: they belong to the weights.
 
     After n steps the decay is at most (1 + n) / (10 + n), so that the random first weights soon
     have no effect.
@@ -26,7 +30,7 @@ class Averages:
     def __init__(self, model: nn.Module, decay: float, names: Collection[str]) -> None:
         self.decay = decay
         self._named: dict[str, Tensor] = {n: p for n, p in model.named_parameters() if n in names}
-        self._named |= {n: b for n, b in model.named_buffers() if b.is_floating_point()}
+        self._named |= running_statistics(model)
         self._averages = {n: local(p.detach()).clone() for n, p in self._named.items()}
 
     @torch.no_grad()

@@ -32,7 +32,7 @@ from gpt2v.train.distributed import (
     sums,
     world_size,
 )
-from gpt2v.train.ema import Averages
+from gpt2v.train.ema import Averages, running_statistics
 from gpt2v.train.finite import check_finite
 from gpt2v.train.loss_scale import LossScale
 from gpt2v.train.metrics import Metrics
@@ -226,7 +226,7 @@ class Training(Generic[BatchT]):
         where = f"{self.label}: after step {self.state.step}"
         model = self.task.model
         weights = {name: local(p) for name, p in model.named_parameters()}
-        weights |= {name: b for name, b in model.named_buffers() if b.is_floating_point()}
+        weights |= running_statistics(model)
         all_agree(lambda: check_finite(weights, where, advice))
 
     def _log(self, **values: object) -> None:
