@@ -124,11 +124,9 @@ class _BatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.empty(d))
         self.register_buffer("running_mean", torch.empty(d))
         self.register_buffer("running_var", torch.empty(d))
-        self.is_pretraining = False
 
-    def forward(self, x: Tensor) -> Tensor:
-        several = x.numel() > x.shape[1]  # one value has no variance
-        of_batch = self.training and self.is_pretraining and several
+    def forward(self, x: Tensor, of_batch: bool) -> Tensor:
+        of_batch = of_batch and x.numel() > x.shape[1]  # one value has no variance
         return F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, training=of_batch
         )
@@ -143,11 +141,11 @@ class _Layer(nn.Module):
         self.norm = _BatchNorm(d_out)
         self.pool = pool
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, of_batch: bool) -> Tensor:
         x = self.conv(x)
         if self.pool:
             x = F.max_pool2d(x, 2)
-        return F.gelu(self.norm(x))
+        return F.gelu(self.norm(x, of_batch))
 
 
 class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
@@ -215,8 +213,6 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         filters = (directions / (variances + _SMALLEST).sqrt()).T.flip(0)
         self.stem.copy_(torch.cat([filters, -filters]).view_as(self.stem))
         self.is_pretraining = True
-        for layer in self._own_layers:
-            layer.norm.is_pretraining = True
 
     def multiplications(self) -> float:
         """Number of multiplications of all convolutions, for one view of one picture."""
@@ -250,9 +246,10 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
             raise ValueError(f"pictures of {side} pixels cannot be cut into {step}-pixel {what}")
         n = side // window if window else 1
         seen = cut_windows(pixel_values, n)
-        maps = self._maps(seen)
-        if self.config.mirror and not (self.training and self.is_pretraining):
-            mirrored = self._maps(seen.flip(-1))
+        learns = self.training and self.is_pretraining
+        maps = self._maps(seen, learns)
+        if self.config.mirror and not learns:
+            mirrored = self._maps(seen.flip(-1), learns)
             maps = [(m + other.flip(-1)) / 2 for m, other in zip(maps, mirrored, strict=True)]
 
         def patches(m: Tensor) -> Tensor:
@@ -265,13 +262,17 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
             hidden_states=tuple(map(patches, maps)) if output_hidden_states else None,
         )
 
-    def _maps(self, pixel_values: Tensor) -> list[Tensor]:
-        """The feature maps (P, D, side, side) of the stem and of each layer."""
+    def _maps(self, pixel_values: Tensor, of_batch: bool) -> list[Tensor]:
+        """The feature maps (P, D, side, side) of the stem and of each layer.
+
+        Args:
+            of_batch: whether to normalise with the statistics of these pictures.
+        """
         x = pixel_values.contiguous(memory_format=torch.channels_last)  # fast convolutions
         x = F.gelu(F.conv2d(F.pad(x, (0, 1, 0, 1)), self.stem))
         maps = [x]
         for layer in self.layers:
-            x = layer(x)
+            x = layer(x, of_batch)
             maps.append(x)
         return maps
 

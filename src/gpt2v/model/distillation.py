@@ -8,8 +8,6 @@ Shapes: P pictures, N patches of a picture, S side of a picture in pixels.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -26,10 +24,8 @@ from gpt2v.model.encoders import encoder_config
 from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD, Channels, family_of
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.found import DUAL, find_checkpoint, read_config
-from gpt2v.model.identity import identity
+from gpt2v.model.identity import Traceable
 from gpt2v.model.preprocessor import read_normalisation
-from gpt2v.trained.compare import recorded
-from gpt2v.trained.record import TrainedOn
 
 _KEY = "teacher"  # of the configuration, for messages
 _KINDS: dict[str, type[Clip]] = {"clip": CLIPModel, DUAL: VisionTextDualEncoderModel}
@@ -60,7 +56,7 @@ class TeacherShape:
 
 
 @dataclass(frozen=True)
-class Teacher:
+class Teacher(Traceable):
     """A trained encoder, frozen, with its tokenizer and the normalisation of its pixels."""
 
     clip: Clip
@@ -69,16 +65,6 @@ class Teacher:
     std: Channels
     name: str  # a run or a checkpoint, as the user named it
     path: str  # a checkpoint directory
-
-    @cached_property
-    def trained_on(self) -> TrainedOn | None:
-        """What it was trained on; None: that cannot be told."""
-        return recorded(self.name, self.path)
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """Which weights these are, for results.json; see `model.identity`."""
-        return identity(self.name, self.path)
 
     @torch.no_grad()
     def patches(self, pixels: Pixels, normalised: Tensor) -> Tensor:

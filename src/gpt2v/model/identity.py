@@ -1,6 +1,6 @@
 """Which weights a measurement is about: the checkpoint, its step and a hash of its weights."""
 
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,30 @@ from gpt2v.progress import waited
 from gpt2v.run_layout import step_of
 from gpt2v.storage.manifest import read_manifest
 from gpt2v.storage.manifest import sha256 as sha256_of
+from gpt2v.trained.compare import recorded
+from gpt2v.trained.record import TrainedOn
+
+
+class Traceable:
+    """A model from a checkpoint, whose training and weights can be told.
+
+    Attributes:
+        name: a run, a checkpoint or a hub id, as the user named it.
+        path: the checkpoint directory or hub id that was loaded.
+    """
+
+    name: str
+    path: str
+
+    @cached_property
+    def trained_on(self) -> TrainedOn | None:
+        """What it was trained on; None: that cannot be told."""
+        return recorded(self.name, self.path)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Which weights these are, for results.json; see `identity`."""
+        return identity(self.name, self.path)
 
 
 def identity(name: str, path: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
@@ -25,16 +25,15 @@ from gpt2v.model.found import (
 )
 from gpt2v.model.from_llava import load_llava
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.model.identity import identity
+from gpt2v.model.identity import Traceable
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer
 from gpt2v.model.vision_tokens import ProjectedPatches, token_source
-from gpt2v.trained.compare import Comparison, Measured, compare, recorded
-from gpt2v.trained.record import TrainedOn
+from gpt2v.trained.compare import Comparison, Measured, compare
 
 
 @dataclass(frozen=True)
-class LoadedModel:
+class LoadedModel(Traceable):
     """A GPT-2, or a GPT-2v, with its tokenizer."""
 
     lm: GPT2LMHeadModel
@@ -43,16 +42,6 @@ class LoadedModel:
     path: str  # a checkpoint directory or a hub id
     name: str = ""  # a run, a checkpoint or a hub id, as the user named it
     key: str = "model"  # name of the setting that it came from, for messages
-
-    @cached_property
-    def trained_on(self) -> TrainedOn | None:
-        """What it was trained on; None: that cannot be told."""
-        return recorded(self.name, self.path)
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        """Which weights these are, for results.json; see `model.identity`."""
-        return identity(self.name, self.path)
 
     def compared(self, measured: Measured, allow: Sequence[str], taken: str = "") -> Comparison:
         """What is measured, compared with the training; the results also tell the `identity`.
