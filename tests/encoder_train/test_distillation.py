@@ -154,6 +154,24 @@ def test_a_teacher_keeps_its_own_normalisation(teachers, bank, tmp_path):
     torch.testing.assert_close(patches, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_a_teacher_looks_at_each_picture_once(teachers, bank, tmp_path):
+    run = tmp_path / "mirrored"
+    shutil.copytree(teachers / "conv", run)
+    file = checkpoints_of(run)[-1] / "config.json"
+    content = json.loads(file.read_text())
+    content["vision_config"]["mirror"] = True
+    file.write_text(json.dumps(content))
+    scenes = scenes_of(settled(run), bank)
+    pixels = normalise(scenes.pixels, CPU)
+    of_run = [
+        load_teacher(settled(path)).patches(scenes.pixels, pixels)
+        for path in (run, teachers / "conv")
+    ]
+    torch.testing.assert_close(*of_run, rtol=0, atol=0)
+    tower = VisionTextDualEncoderModel.from_pretrained(file.parent)
+    assert not torch.allclose(embed_patches(tower.eval(), pixels)[1], of_run[0], atol=1e-3)
+
+
 def test_the_weights_add_up(teachers, bank):
     def loss(**weights):
         config = settled(teachers / "conv", **{**ALONE, "teacher_weight": 0, **weights})

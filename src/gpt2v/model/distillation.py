@@ -122,6 +122,8 @@ def teacher_shape(teacher: str) -> TeacherShape:
 def load_teacher(config: EncoderConfig) -> Teacher | None:
     """The teacher that a configuration names, if it names one, on the chosen device.
 
+    A teacher with `mirror` sees each picture only as it is.
+
     Raises:
         UserError: it cannot be loaded, or its pictures or patches are not those of `vision`.
     """
@@ -136,6 +138,8 @@ def load_teacher(config: EncoderConfig) -> Teacher | None:
     tokenizer = load_tokenizer(shape.path, _KEY)
     clip = load_pretrained(shape.kind, shape.path, _KEY, elsewhere=None)
     clip = place(clip).eval().requires_grad_(False)
+    if getattr(clip.vision_model.config, "mirror", False):
+        clip.vision_model.config.mirror = False  # half the time; a student sees both views in turns
     return Teacher(clip, tokenizer, mean, std, name, shape.path)
 
 
