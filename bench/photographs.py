@@ -9,8 +9,8 @@ The arms, trained one after another:
 
 vit: a plain CLIP vision transformer, as the preset `photographs` had it first;
 conv: the encoder of the preset as it is now;
-distilled: that transformer, with --teacher as its teacher (or the encoder of --distilled), whose
-    own minutes are not counted;
+distilled: that transformer as the preset `distilled` trains it, with --teacher, whose own minutes
+    are not counted; it ends early, because only the first steps wait for the teacher;
 recipe: the speed recipe (speed_recipe.py), which trains on single tiles, has no captions and no
     patches, and always takes its own number of epochs.
 
@@ -33,7 +33,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Never
 
-from gpt2v.config.load import read_mapping
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.training import EncoderConfig
 from gpt2v.config.yaml12 import dump_yaml, read_yaml
@@ -82,30 +81,25 @@ VIT: dict[str, Any] = {
 }
 
 
-def preset_encoder() -> dict[str, Any]:
-    """The encoder of the preset `photographs`, with its tiles."""
-    file = resources.files("gpt2v.demo") / "presets" / "photographs.yaml"
-    content = read_yaml(file.read_text(encoding="utf-8"), "preset photographs")
+def preset_encoder(preset: str) -> dict[str, Any]:
+    """The encoder of a preset of the demo, with its tiles."""
+    file = resources.files("gpt2v.demo") / "presets" / f"{preset}.yaml"
+    content = read_yaml(file.read_text(encoding="utf-8"), f"preset {preset}")
     return {**content["encoder"], "tiles": content["tiles"]}
 
 
-def encoder_of(arm: str, tiles: dict[str, Any], teacher: str, file: str | None) -> dict[str, Any]:
+def encoder_of(arm: str, tiles: dict[str, Any], teacher: str) -> dict[str, Any]:
     """The configuration of an arm.
 
     Args:
         tiles: replaces the source and the path of the tiles.
         teacher: of `distilled`.
-        file: configuration of `distilled`; none: that of `vit`.
-
-    Raises:
-        UserError: the file cannot be read.
     """
+    content = VIT
     if arm == "conv":
-        content = preset_encoder()
+        content = preset_encoder("photographs")
     elif arm == "distilled":
-        content = {**(read_mapping(file) if file else VIT), "teacher": teacher}
-    else:
-        content = VIT
+        content = {**preset_encoder("distilled"), "teacher": teacher}
     return {**content, "tiles": {**content.get("tiles", {}), **tiles}}
 
 
@@ -182,7 +176,7 @@ def train_arms(args: argparse.Namespace, out: Path) -> list[Curve]:
         if arm == "recipe":
             train_recipe(load_bank(TilesConfig.model_validate(tiles)), out / arm, seed=args.seed)
         else:
-            content = encoder_of(arm, tiles, args.teacher, args.distilled)
+            content = encoder_of(arm, tiles, args.teacher)
             train_arm(content, args.minutes, args.seed, out / arm)
         curves.append(read_curve(arm, out / arm))
         print(*table(curves), sep="\n", flush=True)
@@ -197,13 +191,12 @@ def parsed(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--tiles-path", help="folder of CIFAR-10, as for tiles.path")
     parser.add_argument("--sprites", action="store_true", help="drawn tiles, for a smoke test")
     parser.add_argument("--teacher", help="run of `encoder train`, for distilled")
-    parser.add_argument("--distilled", metavar="CONFIG", help="YAML file of distilled's encoder")
     parser.add_argument("--runs", nargs="+", metavar="NAME=RUN", help="read these, train nothing")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", default="bench-photographs", help="folder")
     args = parser.parse_args(words)
     if args.runs:
-        for name in ("arms", "minutes", "tiles_path", "sprites", "teacher", "distilled"):
+        for name in ("arms", "minutes", "tiles_path", "sprites", "teacher"):
             if getattr(args, name):
                 parser.error(f"--{name.replace('_', '-')}: --runs trains nothing")
         if wrong := [run for run in args.runs if not all(run.partition("="))]:
@@ -216,8 +209,6 @@ def parsed(words: Sequence[str] | None) -> argparse.Namespace:
     args.arms = args.arms or [arm for arm in ARMS if arm != "distilled" or args.teacher]
     if ("distilled" in args.arms) != bool(args.teacher):
         parser.error("--teacher: the arm distilled needs it, and no other")
-    if args.distilled and not args.teacher:
-        parser.error("--distilled: needs --teacher")
     return args
 
 

@@ -24,7 +24,7 @@ TILES = {"source": "cifar10", "path": "photos"}
 
 @pytest.mark.parametrize("arm", ["vit", "conv"])
 def test_an_arm_is_a_configuration_with_as_many_steps_as_fit(arm):
-    content = bench.encoder_of(arm, TILES, "", None)
+    content = bench.encoder_of(arm, TILES, "")
     config = validate(EncoderConfig, bench.with_steps(content, 80, {"eval_every": 10}), arm)
     assert (config.steps, config.train.eval_every) == (80, 10)
     assert config.tiles.path == "photos"
@@ -48,14 +48,11 @@ def test_steps_fill_the_minutes_and_are_divided_by_the_validations():
     assert bench.steps_for(0.001, 5) == 8
 
 
-def test_the_distilled_arm_is_the_transformer_with_a_teacher_or_a_file(tmp_path):
-    content = bench.encoder_of("distilled", TILES, "runs/conv", None)
+def test_the_distilled_arm_is_the_transformer_with_a_teacher():
+    content = bench.encoder_of("distilled", TILES, "runs/conv")
     assert content["teacher"] == "runs/conv"
     assert content["vision"] == bench.VIT["vision"]
-    own = tmp_path / "own.yaml"
-    own.write_text("tiles: {size: 32}\nbatch_size: 7\n")
-    content = bench.encoder_of("distilled", TILES, "runs/conv", str(own))
-    assert content == {"tiles": {"size": 32, **TILES}, "batch_size": 7, "teacher": "runs/conv"}
+    assert content["tiles"]["path"] == "photos"
 
 
 def test_seconds_are_those_of_training_only():
@@ -136,7 +133,6 @@ def test_finished_runs_become_a_table_results_and_a_chart(encoder, recipe, tmp_p
         (["--sprites"], "--minutes: required"),
         (["--minutes", "1"], "one of --tiles-path and --sprites"),
         (["--minutes", "1", "--sprites", "--arms", "distilled"], "--teacher: the arm distilled"),
-        (["--minutes", "1", "--sprites", "--distilled", "x.yaml"], "--distilled: needs --teacher"),
         (["--runs", "a=b", "--minutes", "1"], "--minutes: --runs trains nothing"),
         (["--runs", "lonely"], "--runs: lonely: expected NAME=RUN"),
         (["--runs", "a=missing"], "metrics.jsonl: cannot be read"),

@@ -60,7 +60,8 @@ def settled(teacher, **changes):
 def teachers(bank, tmp_path_factory):
     """Runs of encoders with each kind of tower."""
     root = tmp_path_factory.mktemp("teachers")
-    for name, vision in {"conv": CONV, "clip": helpers.TINY_VISION}.items():
+    kinds = {"conv": CONV, "clip": helpers.TINY_VISION, "windows": {**CONV, "window": 16}}
+    for name, vision in kinds.items():
         (root / name).mkdir()
         train_encoder(EncoderConfig.model_validate(values(vision=vision)), root / name, bank)
     return root
@@ -291,10 +292,40 @@ def test_without_a_teacher_nothing_changes(teachers, bank):
     assert scenes_hash(settled(teachers / "clip"), bank) != hashed
 
 
-@pytest.mark.parametrize("ema", [None, 0.5])
-def test_a_resumed_run_equals_an_uninterrupted_one(ema, teachers, tmp_path):
+PLAIN = {"layouts": [{"lattice": 2}], "jitter": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "remembers"),
+    [
+        ({}, True),
+        ({"tiles": {"augment": {"shift": 2, "versions": 2}}}, True),
+        ({"tiles": {"augment": {"shift": 2}}}, False),
+        ({"scenes": {**PLAIN, "jitter": 0.1}}, False),
+        ({"scenes": {**PLAIN, "cut": 0.5}}, False),
+        ({"scenes": {**PLAIN, "layouts": [{"lattice": 2, "scale": [0.9, 1.1]}]}}, False),
+    ],
+)
+def test_windows_that_come_again_are_remembered(changes, remembers, teachers, bank):
+    tiles = {**helpers.TINY_TILES, **changes.get("tiles", {})}
+    config = settled(teachers / "windows", **{"scenes": PLAIN, **changes, "tiles": tiles})
+    teacher = load_teacher(config)
+    assert (teacher.remembered is not None) == remembers
+    assert load_teacher(settled(teachers / "conv", scenes=PLAIN)).remembered is None
+    scenes = scenes_of(config, bank)
+    pixels = normalise(scenes.pixels, CPU)
+    expected = embed_patches(teacher.clip, pixels)[1]
+    for _ in range(2):
+        torch.testing.assert_close(teacher.patches(scenes.pixels, pixels), expected)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "ema"), [("conv", None), ("conv", 0.5), ("windows", None)], ids=str
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(teacher, ema, teachers, tmp_path):
     train = {"ema": ema, "save_every": 1}
-    path = write_yaml(tmp_path / "c.yaml", student(teachers / "conv", train=train, steps=3))
+    fields = student(teachers / teacher, train=train, steps=3, scenes=PLAIN)
+    path = write_yaml(tmp_path / "c.yaml", fields)
     whole, part = tmp_path / "whole", tmp_path / "part"
     assert main(["encoder", "train", str(path), "--out", str(whole)]) == 0
     shutil.copytree(whole, part)

@@ -35,6 +35,20 @@ class TileAugmentConfig(Config):
     noise: float = Field(
         0.0, ge=0, le=255, description="maximum standard deviation of noise in grey levels, of 256"
     )
+    versions: int | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="number of different results for each tile; none: every one is a new draw",
+    )
+
+    @model_validator(mode="after")
+    def _has_versions_of_a_change(self) -> Self:
+        if self.versions is not None and self == TileAugmentConfig.model_construct(
+            versions=self.versions
+        ):
+            raise ValueError("versions: nothing changes tiles; set flip, crop, shift or another")
+        return self
 
 
 class TilesConfig(Config):

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextConfig, PreTrainedConfig, VisionTextDualEncoderModel
 
+from gpt2v.config.pictures import TileAugmentConfig
 from gpt2v.config.training import EncoderConfig
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.data.tokenizer import load_tokenizer
@@ -21,13 +22,15 @@ from gpt2v.errors import UserError, first_line
 from gpt2v.hardware.device import place
 from gpt2v.model.clip import Clip, embed_patches, normalise
 from gpt2v.model.encoders import encoder_config
-from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD, Channels, family_of
+from gpt2v.model.families import IMAGE_MEAN, IMAGE_STD, Channels, family_of, window_of
 from gpt2v.model.files import load_pretrained
 from gpt2v.model.found import DUAL, find_checkpoint, read_config
 from gpt2v.model.identity import Traceable
 from gpt2v.model.preprocessor import read_normalisation
+from gpt2v.model.remembered import Remembered
 
 _KEY = "teacher"  # of the configuration, for messages
+_REMEMBERED = 2**32  # bytes of a teacher's patches
 _KINDS: dict[str, type[Clip]] = {"clip": CLIPModel, DUAL: VisionTextDualEncoderModel}
 _WORDS = "clip_text_model"  # `model_type` of the text tower of both
 # What decides the embedding of a caption, beside the weights.
@@ -65,6 +68,7 @@ class Teacher(Traceable):
     std: Channels
     name: str  # a run or a checkpoint, as the user named it
     path: str  # a checkpoint directory
+    remembered: Remembered | None = None  # if windows are shown more than once
 
     @torch.no_grad()
     def patches(self, pixels: Pixels, normalised: Tensor) -> Tensor:
@@ -76,6 +80,8 @@ class Teacher(Traceable):
         """
         if (self.mean, self.std) != (IMAGE_MEAN, IMAGE_STD):
             normalised = normalise(pixels, normalised.device, self.mean, self.std)
+        if self.remembered:
+            return self.remembered.patches(pixels, normalised)
         return embed_patches(self.clip, normalised)[1]
 
 
@@ -140,7 +146,19 @@ def load_teacher(config: EncoderConfig) -> Teacher | None:
     clip = place(clip).eval().requires_grad_(False)
     if getattr(clip.vision_model.config, "mirror", False):
         clip.vision_model.config.mirror = False  # half the time; a student sees both views in turns
-    return Teacher(clip, tokenizer, mean, std, name, shape.path)
+    return Teacher(clip, tokenizer, mean, std, name, shape.path, _remembered(config, clip))
+
+
+def _remembered(config: EncoderConfig, clip: Clip) -> Remembered | None:
+    """What remembers a teacher's windows, if it has them and the same ones are drawn again."""
+    window = window_of(clip.vision_model.config)
+    augment, scenes = config.tiles.augment, config.scenes
+    varied = augment != TileAugmentConfig() and augment.versions is None
+    varied |= bool(scenes.jitter or scenes.cut)
+    varied |= any(layout.scale != [1, 1] for layout in scenes.layouts)
+    if window is None or varied:
+        return None
+    return Remembered(lambda windows: embed_patches(clip, windows)[1], window, _REMEMBERED)
 
 
 def _check_pictures(config: EncoderConfig, teacher: PreTrainedConfig) -> None:

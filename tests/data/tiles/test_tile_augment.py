@@ -1,5 +1,6 @@
 """Tile augmentation equals a slow reference in plain Python bit by bit, tile by tile."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -250,3 +251,25 @@ def test_strengths_stay_within_what_is_asked():
     assert len(set(seen)) > 10
     columns = augmented[:, 0, -1, 1] - augmented[:, 0, 0, 1] + 1
     np.testing.assert_array_equal(columns, seen)  # it is a square
+
+
+@pytest.mark.parametrize("versions", [1, 3])
+def test_a_tile_has_so_many_versions(bank, versions):
+    change = {"flip": True, "crop": 0.3, "jitter": 0.5, "noise": 20}
+    free = dataclasses.replace(bank, augment=TileAugmentConfig(**change))
+    few = dataclasses.replace(bank, augment=TileAugmentConfig(**change, versions=versions))
+    tiles = np.repeat(bank.tiles("train")[[0, 50]], 60)
+    keys = rng.keys(0, "a draw", np.arange(120))
+    drawn = few.take(tiles, keys)
+    of_each = [{pixels.tobytes() for pixels in part} for part in np.split(drawn, 2)]
+    assert [len(results) for results in of_each] == [versions, versions]
+    assert len({pixels.tobytes() for pixels in free.take(tiles, keys)}) == 120
+    other = few.take(tiles, rng.keys(1, "a draw", np.arange(120)))
+    assert {pixels.tobytes() for pixels in np.split(other, 2)[0]} == of_each[0]
+    np.testing.assert_array_equal(few.take(tiles[7:9], keys[7:9]), drawn[7:9])
+    assert few.content_hash("train") != free.content_hash("train")
+
+
+def test_versions_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="versions: nothing changes tiles"):
+        TileAugmentConfig(versions=2)

@@ -151,7 +151,7 @@ class TileBank:
         digest = sha256("/".join((split, *self.class_names)).encode())
         digest.update(own.content.encode())
         if split == "train" and self.augment != TileAugmentConfig():  # others stay as they are
-            digest.update(self.augment.model_dump_json().encode())
+            digest.update(self.augment.model_dump_json(exclude_none=True).encode())
         return digest.hexdigest()
 
     def take(self, tiles: Ints, keys: U64 | None = None) -> Pixels:
@@ -182,8 +182,18 @@ class TileBank:
             return pixels
         if keys.shape != tiles.shape:
             raise ValueError(f"keys {keys.shape} must have the shape of tiles {tiles.shape}")
-        flat = augment(pixels.reshape(-1, *pixels.shape[-3:]), keys.reshape(-1), self.augment)
-        return flat.reshape(pixels.shape)
+        own = self._keys_of_versions(tiles.reshape(-1), keys.reshape(-1))
+        return augment(pixels.reshape(-1, *pixels.shape[-3:]), own, self.augment).reshape(
+            pixels.shape
+        )
+
+    def _keys_of_versions(self, tiles: Ints, keys: U64) -> U64:
+        """Keys (n_tiles,) as they are, or each replaced by one of those of its tile's versions."""
+        if self.augment.versions is None:
+            return keys
+        every = rng.bits(rng.keys(0, "versions of tiles", tiles), self.augment.versions)
+        chosen = rng.below(rng.mix(~keys), self.augment.versions)
+        return every[np.arange(len(tiles)), chosen]
 
     def _rows(self, tiles: Ints) -> tuple[list[int], Ints]:
         """The indices of the splits that occur in tiles (...), and each tile's row in its split."""

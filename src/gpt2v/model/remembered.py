@@ -1,0 +1,71 @@
+"""What a frozen tower with windows says of a window is computed once, however often it is shown.
+
+Shapes: P pictures, N patches of a picture, n patches of a window, S side of a picture and W of a
+window in pixels, D width of an embedding.
+"""
+
+from collections.abc import Callable
+from hashlib import blake2b
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gpt2v.data.tiles.image_files import Pixels
+from gpt2v.model.windows import cut_windows, join_windows
+
+_AT_ONCE = 64  # windows; always so many, because a sum may be rounded otherwise among fewer
+
+
+class Remembered:
+    """Embeddings of patches, looked up by the pixels of their window, in the machine's memory.
+
+    They are the same bits whenever they are computed, so a resumed training is the same.
+
+    Args:
+        embed: embeddings (_, n, D) of the patches of windows (_, 3, W, W), each by itself.
+        window: W.
+        limit: bytes of embeddings; above it, all are forgotten.
+    """
+
+    def __init__(self, embed: Callable[[Tensor], Tensor], window: int, limit: int) -> None:
+        self._embed, self._window, self._limit = embed, window, limit
+        self._kept: dict[bytes, Tensor] = {}  # (n, D) each
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """Number of windows that are kept."""
+        return len(self._kept)
+
+    def patches(self, pixels: Pixels, normalised: Tensor) -> Tensor:
+        """Embeddings (P, N, D) of the patches of pictures.
+
+        Args:
+            pixels: uint8 (P, S, S, 3).
+            normalised: (P, 3, S, S) the same, as the tower takes it.
+        """
+        n = pixels.shape[1] // self._window
+        keys = self._keys(pixels, n)
+        if self._bytes > self._limit:
+            self._kept, self._bytes = {}, 0
+        new = {key: place for place, key in enumerate(keys) if key not in self._kept}
+        if new:
+            windows = cut_windows(normalised, n)[list(new.values())]
+            embedded = self._embedded(windows)
+            self._kept |= zip(new, embedded, strict=True)
+            self._bytes += embedded.nbytes
+        found = torch.stack([self._kept[key] for key in keys])
+        return join_windows(found.to(normalised.device), n)
+
+    def _keys(self, pixels: Pixels, n: int) -> list[bytes]:
+        """A digest of the pixels of each window, in the order of `cut_windows`."""
+        side = self._window
+        squares = pixels.reshape(len(pixels), n, side, n, side, 3).transpose(0, 1, 3, 2, 4, 5)
+        lines = np.ascontiguousarray(squares).reshape(len(pixels) * n * n, -1)
+        return [blake2b(line.data, digest_size=16).digest() for line in lines]
+
+    def _embedded(self, windows: Tensor) -> Tensor:
+        """Embeddings (n_windows, n, D) of the patches of windows (n_windows, 3, W, W)."""
+        count = len(windows)
+        filled = torch.cat([windows, windows.new_zeros(-count % _AT_ONCE, *windows.shape[1:])])
+        return torch.cat([self._embed(some) for some in filled.split(_AT_ONCE)])[:count].cpu()
