@@ -17,6 +17,13 @@ class MLPOptions(Config):
         le=1_000_000,
         description="width between the two layers; none: width of the GPT-2",
     )
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="chance to drop each value before each layer, in training: features of trained "
+        "pictures are clearer than those of new ones",
+    )
 
 
 @PROJECTORS.register("linear", at=f"{_CLASSES}:LinearProjector")

@@ -60,9 +60,11 @@ class MLPProjector(Projector):
         self.linear_1 = nn.Linear(d_vision, hidden_size)
         self.act = nn.GELU()
         self.linear_2 = nn.Linear(hidden_size, d_text)
+        self.drop = nn.Dropout(options.dropout) if options.dropout else nn.Identity()
 
     def each(self, x: Tensor, words_VD: Tensor) -> Tensor:
-        y: Tensor = self.linear_2(self.act(self.linear_1(x)))
+        hidden = self.act(self.linear_1(self.drop(x)))
+        y: Tensor = self.linear_2(self.drop(hidden))
         return y
 
 
