@@ -6,7 +6,8 @@
 Held-out grids are shown to both as pictures, one question in each prompt. The LLaVA is read by plain
 transformers, from the picture and the words of the prompt; the GPT-2v by its own forward pass.
 Compared are the logits of the answer's first token over the whole vocabulary, in fp32 on the CPU, and
-which word is best.
+which word is best. Grids must fill the square picture that the tower takes: only then an export
+is exact.
 """
 
 import argparse

@@ -162,6 +162,7 @@ def test_a_teacher_looks_at_each_picture_once(teachers, bank, tmp_path):
     content = json.loads(file.read_text())
     content["vision_config"]["mirror"] = True
     file.write_text(json.dumps(content))
+    (file.parent / "MANIFEST.json").unlink()
     scenes = scenes_of(settled(run), bank)
     pixels = normalise(scenes.pixels, CPU)
     of_run = [
