@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ SHAPE = {
 @dataclasses.dataclass(frozen=True)
 class Case:
     tower: str = "clip"
-    projector: str = "mlp"
+    projector: str | dict[str, Any] = "mlp"
     vision_layer: int = -2
     class_token: bool = False
     image_size: int = 32
@@ -50,6 +51,7 @@ class Case:
 CASES = {
     "clip": Case(),
     "clip-linear": Case(projector="linear"),
+    "clip-dropout": Case(projector={"name": "mlp", "dropout": 0.5}),
     "clip-last-layer": Case(vision_layer=-1),
     "clip-class-token": Case(class_token=True),
     "clip-quick-gelu": Case("quick"),
