@@ -3,11 +3,11 @@
     gpt2v mm export runs/distilled/mm --to runs/distilled-llava
     python bench/llava_equality.py runs/distilled/mm runs/distilled-llava --n_images 100
 
-Held-out grids are shown to both as pictures, one question in each prompt. The LLaVA is read by plain
-transformers, from the picture and the words of the prompt; the GPT-2v by its own forward pass.
-Compared are the logits of the answer's first token over the whole vocabulary, in fp32 on the CPU, and
-which word is best. Grids must fill the square picture that the tower takes: only then an export
-is exact.
+Held-out grids are shown to both as pictures, one question in each prompt. The LLaVA is read by
+plain transformers, from the picture and the words of the prompt; the GPT-2v by its own forward
+pass. Compared are the logits of the answer's first token over the whole vocabulary, in fp32 on the
+CPU, and which word is best. Grids must fill the square picture that the tower takes: only then an
+export is exact.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Windows that were seen before: the same bits as when they were first seen, and nothing computed."""
+"""Windows that were seen before: the same bits as at first, and nothing is computed."""
 
 import numpy as np
 import pytest

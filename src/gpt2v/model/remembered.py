@@ -68,4 +68,6 @@ class Remembered:
         """Embeddings (n_windows, n, D) of the patches of windows (n_windows, 3, W, W)."""
         count = len(windows)
         filled = torch.cat([windows, windows.new_zeros(-count % _AT_ONCE, *windows.shape[1:])])
-        return torch.cat([self._embed(some) for some in filled.split(_AT_ONCE)])[:count].cpu()
+        return torch.cat([self._embed(some) for some in torch.split(filled, _AT_ONCE)])[
+            :count
+        ].cpu()
