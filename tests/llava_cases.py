@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ SHAPE = {
 @dataclasses.dataclass(frozen=True)
 class Case:
     tower: str = "clip"
-    projector: str | dict[str, Any] = "mlp"
+    projector: str = "mlp"
     vision_layer: int = -2
     class_token: bool = False
     image_size: int = 32
@@ -51,7 +50,6 @@ class Case:
 CASES = {
     "clip": Case(),
     "clip-linear": Case(projector="linear"),
-    "clip-dropout": Case(projector={"name": "mlp", "dropout": 0.5}),
     "clip-last-layer": Case(vision_layer=-1),
     "clip-class-token": Case(class_token=True),
     "clip-quick-gelu": Case("quick"),

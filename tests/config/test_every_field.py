@@ -29,6 +29,7 @@ from gpt2v.data.suites.load import suite_names
 from gpt2v.demo.config import DemoConfig, demo_config, presets
 
 FILES = {"source": "folder", "path": "pictures"}
+MOVED = {**FILES, "augment": {"shift": 1}}
 TILES = {"source": "sprites"}
 PICTURE = {"scale": [0.5, 0.9], "jitter": 1}
 GRID = {"rows": 2, "picture": PICTURE, "augment": {"paraphrase": True}}
@@ -49,18 +50,18 @@ LM = {"tiles": TILES, "data": {"stages": stages(WORDS)}, "train": TRAIN}
 MM = {**LM, "data": {"stages": stages({**GRID, "modality": "image"})}, "lm": "x"}
 ENCODER = {"tiles": TILES, "train": {"groups": GROUPS}}
 MEASURED = {"tiles": TILES, "grid": GRID}
-SEEN = {"tiles": FILES, "grid": GRID, "split": "train"}
+SEEN = {"tiles": MOVED, "grid": GRID, "split": "train"}
 PROBE = {"tiles": TILES, "grid": {"picture": PICTURE}, "model": "x"}
 PARTS = [{"name": "a", "n_images": 9, "grid": grid} for grid in (GRID, IN_PATCHES)]
 BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
-    (LMConfig, [LM, {**LM, "tiles": FILES}]),
-    (MMConfig, [MM, {**MM, "tiles": FILES, "encoder": "x"}]),
-    (EncoderConfig, [ENCODER, {**ENCODER, "tiles": FILES, "teacher": "x"}]),
+    (LMConfig, [LM, {**LM, "tiles": MOVED}]),
+    (MMConfig, [MM, {**MM, "tiles": MOVED, "encoder": "x"}]),
+    (EncoderConfig, [ENCODER, {**ENCODER, "tiles": MOVED, "teacher": "x"}]),
     (GenerateConfig, [{}]),
     (EvalConfig, [MEASURED, SEEN, {"grid": IN_PATCHES}]),
     (SuiteEvalConfig, [{"tiles": tiles, "suite": "grid-3x3-v1"} for tiles in (TILES, FILES)]),
     (LadderConfig, [{**MEASURED, "model": "x"}, {**SEEN, "model": "x"}]),
-    (ProbeConfig, [PROBE, {**PROBE, "tiles": FILES}]),
+    (ProbeConfig, [PROBE, {**PROBE, "tiles": MOVED}]),
     (ExportConfig, [MEASURED, SEEN, {"grid": IN_PATCHES}]),
     (SuiteExportConfig, [{"tiles": tiles, "suite": "grid-3x3-v1"} for tiles in (TILES, FILES)]),
     (SuiteConfig, [{"description": "x", "parts": PARTS}]),
@@ -72,10 +73,10 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
                 "encoder": {**ENCODER, "tiles": tiles, "teacher": encoder},
                 "lm": {**LM, "tiles": tiles},
                 "mm": {**MM, "tiles": tiles, "encoder": encoder},
-                "eval": {**MEASURED, "tiles": tiles, "split": split},
+                "eval": {**MEASURED, "tiles": {**tiles, "augment": {}}, "split": split},
                 "probe": {**PROBE, "tiles": tiles},
             }
-            for tiles, split, encoder in ((TILES, "test", None), (FILES, "val", "x"))
+            for tiles, split, encoder in ((TILES, "test", None), (MOVED, "val", "x"))
         ],
     ),
 ]

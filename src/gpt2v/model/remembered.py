@@ -1,7 +1,7 @@
 """What a frozen tower with windows says of a window is computed once, however often it is shown.
 
-Shapes: P pictures, N patches of a picture, n patches of a window, S side of a picture and W of a
-window in pixels, D width of an embedding.
+Shapes: P pictures, N patches of a picture, S side of a picture in pixels, D width of a hidden
+state.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,15 @@ class Remembered:
     They are the same bits whenever they are computed, so a resumed training is the same.
 
     Args:
-        embed: embeddings (_, n, D) of the patches of windows (_, 3, W, W), each by itself.
-        window: W.
+        embed: embeddings (n_windows, n_patches, D) of the patches of windows
+            (n_windows, 3, side, side), each by itself.
+        window: side of a window in pixels.
         limit: bytes of embeddings; above it, all are forgotten.
     """
 
     def __init__(self, embed: Callable[[Tensor], Tensor], window: int, limit: int) -> None:
         self._embed, self._window, self._limit = embed, window, limit
-        self._kept: dict[bytes, Tensor] = {}  # (n, D) each
+        self._kept: dict[bytes, Tensor] = {}  # (n_patches, D) each
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -65,7 +66,7 @@ class Remembered:
         return [blake2b(line.data, digest_size=16).digest() for line in lines]
 
     def _embedded(self, windows: Tensor) -> Tensor:
-        """Embeddings (n_windows, n, D) of the patches of windows (n_windows, 3, W, W)."""
+        """Embeddings (n_windows, n_patches, D) of windows (n_windows, 3, side, side)."""
         count = len(windows)
         filled = torch.cat([windows, windows.new_zeros(-count % _AT_ONCE, *windows.shape[1:])])
         return torch.cat([self._embed(some) for some in torch.split(filled, _AT_ONCE)])[
