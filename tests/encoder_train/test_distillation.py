@@ -318,6 +318,7 @@ def test_windows_that_come_again_are_remembered(changes, remembers, teachers, ba
     expected = embed_patches(teacher.clip, pixels)[1]
     for _ in range(2):
         torch.testing.assert_close(teacher.patches(scenes.pixels, pixels), expected)
+    assert teacher.remembered is None or len(teacher.remembered) > 0
 
 
 @pytest.mark.parametrize(

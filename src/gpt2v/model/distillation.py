@@ -80,7 +80,7 @@ class Teacher(Traceable):
         """
         if (self.mean, self.std) != (IMAGE_MEAN, IMAGE_STD):
             normalised = normalise(pixels, normalised.device, self.mean, self.std)
-        if self.remembered:
+        if self.remembered is not None:  # an empty one is false
             return self.remembered.patches(pixels, normalised)
         return embed_patches(self.clip, normalised)[1]
 
