@@ -128,8 +128,6 @@ def teacher_shape(teacher: str) -> TeacherShape:
 def load_teacher(config: EncoderConfig) -> Teacher | None:
     """The teacher that a configuration names, if it names one, on the chosen device.
 
-    A teacher with `mirror` sees each picture only as it is.
-
     Raises:
         UserError: it cannot be loaded, or its pictures or patches are not those of `vision`.
     """
@@ -144,21 +142,21 @@ def load_teacher(config: EncoderConfig) -> Teacher | None:
     tokenizer = load_tokenizer(shape.path, _KEY)
     clip = load_pretrained(shape.kind, shape.path, _KEY, elsewhere=None)
     clip = place(clip).eval().requires_grad_(False)
-    if getattr(clip.vision_model.config, "mirror", False):
-        clip.vision_model.config.mirror = False  # half the time; a student sees both views in turns
     return Teacher(clip, tokenizer, mean, std, name, shape.path, _remembered(config, clip))
 
 
 def _remembered(config: EncoderConfig, clip: Clip) -> Remembered | None:
     """What remembers a teacher's windows, if it has them and the same ones are drawn again."""
-    window = window_of(clip.vision_model.config)
+    tower = clip.vision_model.config
+    window = window_of(tower)
     augment, scenes = config.tiles.augment, config.scenes
     varied = augment != TileAugmentConfig() and augment.versions is None
     varied |= bool(scenes.jitter or scenes.cut)
     varied |= any(layout.scale != [1, 1] for layout in scenes.layouts)
     if window is None or varied:
         return None
-    return Remembered(lambda windows: embed_patches(clip, windows)[1], window, _REMEMBERED)
+    mirror = getattr(tower, "mirror", False)
+    return Remembered(lambda windows: embed_patches(clip, windows)[1], window, _REMEMBERED, mirror)
 
 
 def _check_pictures(config: EncoderConfig, teacher: PreTrainedConfig) -> None:

@@ -4,6 +4,7 @@ Shapes: P pictures, N patches of a picture, S side of a picture in pixels, D wid
 state.
 """
 
+import math
 from collections.abc import Callable
 from hashlib import blake2b
 
@@ -27,10 +28,15 @@ class Remembered:
             (n_windows, 3, side, side), each by itself.
         window: side of a window in pixels.
         limit: bytes of embeddings; above it, all are forgotten.
+        mirror: whether the patches of a mirrored window are the same, mirrored; then one of the two
+            is embedded.
     """
 
-    def __init__(self, embed: Callable[[Tensor], Tensor], window: int, limit: int) -> None:
+    def __init__(
+        self, embed: Callable[[Tensor], Tensor], window: int, limit: int, mirror: bool = False
+    ) -> None:
         self._embed, self._window, self._limit = embed, window, limit
+        self._mirror = mirror
         self._kept: dict[bytes, Tensor] = {}  # (n_patches, D) each
         self._bytes = 0
 
@@ -46,24 +52,31 @@ class Remembered:
             normalised: (P, 3, S, S) the same, as the tower takes it.
         """
         n = pixels.shape[1] // self._window
-        keys = self._keys(pixels, n)
+        keys, turned = self._keys(pixels, n)
         if self._bytes > self._limit:
             self._kept, self._bytes = {}, 0
         new = {key: place for place, key in enumerate(keys) if key not in self._kept}
         if new:
-            windows = cut_windows(normalised, n)[list(new.values())]
-            embedded = self._embedded(windows)
-            self._kept |= zip(new, embedded, strict=True)
+            places = list(new.values())
+            embedded = self._embedded(cut_windows(normalised, n)[places])
+            self._kept |= zip(new, _mirrored(embedded, turned[places]), strict=True)
             self._bytes += embedded.nbytes
-        found = torch.stack([self._kept[key] for key in keys])
+        found = _mirrored(torch.stack([self._kept[key] for key in keys]), turned)
         return join_windows(found.to(normalised.device), n)
 
-    def _keys(self, pixels: Pixels, n: int) -> list[bytes]:
-        """A digest of the pixels of each window, in the order of `cut_windows`."""
+    def _keys(self, pixels: Pixels, n: int) -> tuple[list[bytes], Tensor]:
+        """Under what each window is kept, in the order of `cut_windows`, and which are mirrored.
+
+        With `mirror`, a window and its mirror image have one key, and one of the two is mirrored.
+        """
         side = self._window
         squares = pixels.reshape(len(pixels), n, side, n, side, 3).transpose(0, 1, 3, 2, 4, 5)
-        lines = np.ascontiguousarray(squares).reshape(len(pixels) * n * n, -1)
-        return [blake2b(line.data, digest_size=16).digest() for line in lines]
+        windows = squares.reshape(-1, side, side, 3)
+        keys = _digests(windows)
+        if not self._mirror:
+            return keys, torch.zeros(len(keys), dtype=torch.bool)
+        pairs = list(zip(keys, _digests(windows[:, :, ::-1]), strict=True))
+        return [min(pair) for pair in pairs], torch.tensor([key > other for key, other in pairs])
 
     def _embedded(self, windows: Tensor) -> Tensor:
         """Embeddings (n_windows, n_patches, D) of windows (n_windows, 3, side, side)."""
@@ -72,3 +85,15 @@ class Remembered:
         return torch.cat([self._embed(some) for some in torch.split(filled, _AT_ONCE)])[
             :count
         ].cpu()
+
+
+def _digests(windows: Pixels) -> list[bytes]:
+    """A digest of each of windows (n_windows, side, side, 3)."""
+    return [blake2b(np.ascontiguousarray(one).data, digest_size=16).digest() for one in windows]
+
+
+def _mirrored(patches: Tensor, which: Tensor) -> Tensor:
+    """Patches (n_windows, n_patches, D), those of some windows (n_windows,) from left to right."""
+    side = math.isqrt(patches.shape[1])
+    flipped = patches.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+    return torch.where(which[:, None, None], flipped, patches)
