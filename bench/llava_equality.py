@@ -18,7 +18,8 @@ import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 import gpt2v
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, first_line
+from gpt2v.hardware.device import hardware
 
 
 @torch.no_grad()
@@ -26,11 +27,16 @@ def compare(run: str, export: str, n_images: int, seed: int) -> dict[str, float]
     """Largest difference of logits, and shares of questions.
 
     Raises:
-        UserError: the run is no GPT-2v, or its tiles cannot be loaded.
+        UserError: the run is no GPT-2v, its tiles cannot be loaded, or the export cannot.
     """
     ours = gpt2v.load_model(run)
-    theirs = LlavaForConditionalGeneration.from_pretrained(export, dtype=torch.float32).eval()
-    processor = AutoProcessor.from_pretrained(export)
+    if ours.gpt2v is None:
+        raise UserError(f"{run}: is no GPT-2v; choose a run of `mm train`")
+    try:
+        theirs = LlavaForConditionalGeneration.from_pretrained(export, dtype=torch.float32).eval()
+        processor = AutoProcessor.from_pretrained(export)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{export}: {first_line(error)}") from None
     bank = ours.filled.bank(ours.filled.config.tiles)
     data = gpt2v.GridDataset(ours.spec, bank, seed, "test", n=n_images)
     largest, same, right, n = 0.0, 0, 0, 0
@@ -63,8 +69,11 @@ def main() -> int:
     parser.add_argument("--n_images", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    if args.n_images < 1:
+        parser.error("--n_images: must be at least 1")
     try:
-        found = compare(args.run, args.export, args.n_images, args.seed)
+        with hardware("cpu"):
+            found = compare(args.run, args.export, args.n_images, args.seed)
     except UserError as error:
         print(f"llava_equality: {error}", file=sys.stderr)
         return 2

@@ -65,6 +65,8 @@ def read_curve(name: str, run: Path) -> Curve:
     scored = [row for row in rows if SCORE in row]
     if not scored:
         raise UserError(f"{run / METRICS}: no line has {SCORE}; a validation must have ended")
+    if not any("samples_per_s" in row for row in rows if row["step"] <= scored[0]["step"]):
+        raise UserError(f"{run / METRICS}: no line has samples_per_s before the first validation")
     tiles, parameters = 1.0, None
     if (run / ABOUT).is_file():
         about = json.loads((run / ABOUT).read_text(encoding="utf-8"))

@@ -24,6 +24,7 @@ trainings and trains nothing.
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -202,7 +203,7 @@ def parsed(words: Sequence[str] | None) -> argparse.Namespace:
         if wrong := [run for run in args.runs if not all(run.partition("="))]:
             parser.error(f"--runs: {wrong[0]}: expected NAME=RUN")
         return args
-    if not args.minutes or args.minutes < 0:
+    if not args.minutes or not 0 < args.minutes < math.inf:
         parser.error("--minutes: required, above 0 (or --runs, to read finished trainings)")
     if bool(args.tiles_path) == args.sprites:
         parser.error("give one of --tiles-path and --sprites")
@@ -215,14 +216,16 @@ def parsed(words: Sequence[str] | None) -> argparse.Namespace:
 def main(words: Sequence[str] | None = None) -> None:
     args = parsed(words)
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
     try:
+        out.mkdir(parents=True, exist_ok=True)
         if args.runs:
             pairs = [run.partition("=") for run in args.runs]
             curves = [read_curve(name, Path(run)) for name, _, run in pairs]
             print(*table(curves), sep="\n")
         else:
             curves = train_arms(args, out)
+    except FileExistsError:
+        _refuse(UserError(f"--out {out}: is a file; choose a folder"))
     except UserError as error:
         _refuse(error)
     draw(curves, out / "photographs.png")

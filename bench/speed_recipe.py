@@ -83,7 +83,7 @@ class Network(nn.Module):
 
     def __init__(self, pixels: Tensor, n_classes: int, widths: tuple[int, ...]) -> None:
         super().__init__()
-        colours = pixels.reshape(-1, 3).double()
+        colours = pixels.reshape(-1, 3).cpu().double()  # Metal has no fp64
         self.register_buffer("mean", colours.mean(0).float())
         self.register_buffer("deviation", colours.std(0).clamp(min=1).float())
         n = 2 * 3 * WHITENED**2
@@ -243,7 +243,8 @@ def train_recipe(bank: TileBank, folder: Path, recipe: Recipe = DEFAULT, seed: i
     precision: Precision = "bf16" if has_bf16(device) else "fp32"
     torch.manual_seed(seed)
     net = Network(train.pixels, len(bank.class_names), recipe.widths).to(device)
-    net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if device.type != "mps":  # https://github.com/pytorch/pytorch/issues/175189
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = sum(p.numel() for p in net.parameters())
     about = {"parameters": parameters, "precision": precision, "hardware": hardware_facts()}
     content = {"kind": "bench", "versions": versions(), **asdict(recipe), **about}

@@ -39,7 +39,19 @@ def test_an_export_is_equal_until_a_weight_is_wrong(square_run, tmp_path):
     assert compare(square_run, str(to), n_images=4, seed=0)["largest difference"] > 1e-4
 
 
-def test_a_mistake_is_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["llava_equality", str(tmp_path / "no"), str(tmp_path)])
-    assert main() == 2
-    assert capsys.readouterr().err.startswith("llava_equality: ")
+def test_a_mistake_is_one_line(square_run, lm_run, tmp_path, monkeypatch, capsys):
+    nothing = str(tmp_path / "no")
+    for run, says in (
+        (nothing, nothing),
+        (str(lm_run), "is no GPT-2v"),
+        (square_run, nothing),
+    ):
+        monkeypatch.setattr(sys, "argv", ["llava_equality", run, nothing])
+        assert main() == 2
+        line = capsys.readouterr().err
+        assert line.startswith("llava_equality: ")
+        assert says in line
+    monkeypatch.setattr(sys, "argv", ["llava_equality", square_run, nothing, "--n_images", "0"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2

@@ -131,6 +131,8 @@ def test_finished_runs_become_a_table_results_and_a_chart(encoder, recipe, tmp_p
     ("words", "told"),
     [
         (["--sprites"], "--minutes: required"),
+        (["--sprites", "--minutes", "nan"], "--minutes: required"),
+        (["--sprites", "--minutes", "inf"], "--minutes: required"),
         (["--minutes", "1"], "one of --tiles-path and --sprites"),
         (["--minutes", "1", "--sprites", "--arms", "distilled"], "--teacher: the arm distilled"),
         (["--runs", "a=b", "--minutes", "1"], "--minutes: --runs trains nothing"),
@@ -146,12 +148,18 @@ def test_a_mistake_is_told_in_a_line_with_status_2(words, told, tmp_path, monkey
     assert told in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_run_without_a_validation_and_a_taken_folder(tmp_path, capsys):
+def test_a_run_without_a_validation_or_a_rate_and_a_taken_folder(tmp_path, capsys):
     run = _run(tmp_path / "vit", [{"step": 1, "samples_per_s": 1.0}])
+    late = [{"step": 2, "val/cell_accuracy": 0.5, "time": 0.0}, {"step": 3, "samples_per_s": 1.0}]
+    late = _run(tmp_path / "late", late)
     for words, told in (
         (["--runs", f"a={run}"], "no line has val/cell_accuracy"),
+        (["--runs", f"a={late}"], "no line has samples_per_s before the first validation"),
         (["--sprites", "--minutes", "1", "--arms", "vit"], "vit: exists; choose another --out"),
     ):
         with pytest.raises(SystemExit):
             bench.main([*words, "--out", str(tmp_path)])
         assert told in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        bench.main(["--runs", f"a={run}", "--out", str(run / "metrics.jsonl")])
+    assert "is a file; choose a folder" in capsys.readouterr().err

@@ -305,6 +305,9 @@ PLAIN = {"layouts": [{"lattice": 2}], "jitter": 0}
         ({"scenes": {**PLAIN, "jitter": 0.1}}, False),
         ({"scenes": {**PLAIN, "cut": 0.5}}, False),
         ({"scenes": {**PLAIN, "layouts": [{"lattice": 2, "scale": [0.9, 1.1]}]}}, False),
+        ({"scenes": {**PLAIN, "layouts": [{"lattice": 2, "occupancy": 0.9}]}}, False),
+        ({"scenes": {**PLAIN, "layouts": [{"lattice": 1}]}}, True),
+        ({"scenes": {**PLAIN, "layouts": [{"lattice": 2}, {"lattice": 3}]}}, False),
     ],
 )
 def test_windows_that_come_again_are_remembered(changes, remembers, teachers, bank):
@@ -318,7 +321,7 @@ def test_windows_that_come_again_are_remembered(changes, remembers, teachers, ba
     expected = embed_patches(teacher.clip, pixels)[1]
     for _ in range(2):
         torch.testing.assert_close(teacher.patches(scenes.pixels, pixels), expected)
-    assert teacher.remembered is None or len(teacher.remembered) > 0
+    assert teacher.remembered is None or teacher.remembered.n_kept > 0
 
 
 @pytest.mark.parametrize(

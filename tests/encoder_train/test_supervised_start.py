@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def config(**changes):
-    return EncoderConfig.model_validate({**helpers.TINY_ENCODER, **changes})
+    return EncoderConfig.model_validate({**helpers.TINY_ENCODER, "steps": 4, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,18 @@ def test_captions_count_only_after_it(ready, bank):
 
 
 def test_the_results_name_it(bank, tmp_path):
-    for start, steps in ((0, 0), (1, 1), (9, 2)):
+    for start, steps, weight in ((0, 0, 1), (1, 1, 1), (9, 2, 0)):
         run = tmp_path / str(start)
-        train_encoder(config(supervised_start=start), run, bank)
+        train_encoder(config(supervised_start=start, steps=2, global_weight=weight), run, bank)
         assert json.loads((run / "results.json").read_text())["supervised_start"] == steps
 
 
 def test_it_needs_a_term_that_names_objects():
     with pytest.raises(ValueError, match="supervised_start: needs region_weight or patch_weight"):
         config(supervised_start=1, region_weight=0, patch_weight=0)
+
+
+@pytest.mark.parametrize("start", [2, 9])
+def test_captions_that_are_never_read_are_not_asked_for(start):
+    with pytest.raises(ValueError, match="supervised_start: must be below the 2 steps, or global_"):
+        config(supervised_start=start, steps=2)

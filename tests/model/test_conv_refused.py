@@ -156,6 +156,7 @@ NONSENSE = [
     ({"depth": 0}, "depth: must lie in 1..100, not 0"),
     ({"depth": "two"}, "depth: must lie in 1..100, not 'two'"),
     ({"depth": 10**9}, "depth: must lie in 1..100, not 1000000000"),
+    ({"mirror": "false"}, "mirror: must be true or false, not 'false'"),
     ({"patch_size": 16}, "patch_size: must be 8, as widths and depth say"),
     ({"hidden_size": 16}, "hidden_size: must be 32, as widths and depth say"),
     ({"num_hidden_layers": 3}, "num_hidden_layers: must be 6, as widths and depth say"),

@@ -342,6 +342,12 @@ def test_a_projector_is_taken_from_another_gpt2v_if_it_fits(lm_path, tokenizer, 
     second, _ = build_gpt2v(config(clip, lm_path, projector_from=saved))
     for name, p in first.projector.state_dict().items():
         torch.testing.assert_close(second.projector.state_dict()[name], p, rtol=0, atol=0)
+    dropout = {"name": "mlp", "dropout": 0.5}  # has no weights
+    other, _ = build_gpt2v(config(clip, lm_path, projector_from=saved, projector=dropout))
+    assert torch.equal(other.projector.linear_1.weight, first.projector.linear_1.weight)
+    narrow = {"name": "mlp", "hidden_size": 7}
+    says = "its projector is mlp, with other options"
+    refused(says, clip, lm_path, projector=narrow, projector_from=saved)
     more = {"projector_from": saved}
     refused(
         "projector_from: .*its projector is mlp, not", clip, lm_path, projector="linear", **more

@@ -65,7 +65,7 @@ def test_it_says_what_the_tower_says_and_computes_each_window_once(tower, batche
             expected = tower(normalise(pixels, CPU)).last_hidden_state
         torch.testing.assert_close(patches(remembered, pixels), expected)
     n = len({square for batch in batches for squares in batch for square in squares})
-    assert counted.n == len(remembered) == n
+    assert counted.n == remembered.n_kept == n
 
 
 def test_of_a_window_and_its_mirror_image_one_is_computed_if_the_tower_mirrors():
@@ -77,7 +77,7 @@ def test_of_a_window_and_its_mirror_image_one_is_computed_if_the_tower_mirrors()
         with torch.no_grad():
             expected = tower(normalise(pixels, CPU)).last_hidden_state
         torch.testing.assert_close(patches(remembered, pixels), expected)
-    assert counted.n == len(remembered) == 5
+    assert counted.n == remembered.n_kept == 5
 
 
 @settings(max_examples=20, deadline=None)
@@ -97,6 +97,6 @@ def test_it_forgets_what_is_too_much(tower):
     one_window = 4 * 8 * 4  # patches, channels, bytes
     remembered = Remembered(counted, WINDOW, 3 * one_window)
     expected = [patches(remembered, pictures([i, i, i, i])) for i in (1, 2, 3, 4)]
-    assert (counted.n, len(remembered)) == (4, 4)
+    assert (counted.n, remembered.n_kept) == (4, 4)
     assert torch.equal(patches(remembered, pictures([1, 1, 1, 1])), expected[0])
-    assert (counted.n, len(remembered)) == (5, 1)
+    assert (counted.n, remembered.n_kept) == (5, 1)

@@ -517,3 +517,27 @@ def test_two_processes_skip_the_same_steps_in_fp16(tmp_path):
     assert skipped == [0, 0, 0, 1, 0, 0]
     one, other = (torch.load(run / f"{i}.pt", weights_only=True) for i in (0, 1))
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+OTHER_BUFFERS = """
+import sys
+from pathlib import Path
+
+import torch
+
+from gpt2v.train.distributed import parallel, processes, rank
+
+with processes():
+    model = torch.nn.BatchNorm1d(3)
+    model.running_mean.fill_(rank() + 5)
+    parallel(model, lambda model, batch: model(batch).sum(), False)
+    torch.save(model.running_mean, Path(sys.argv[1]) / f"{rank()}.pt")
+"""
+
+
+def test_two_processes_begin_with_equal_buffers(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(OTHER_BUFFERS)
+    torchrun(str(script), str(tmp_path))
+    for i in (0, 1):
+        assert torch.load(tmp_path / f"{i}.pt").tolist() == [5, 5, 5]

@@ -208,6 +208,15 @@ class EncoderConfig(Config):
         refuse_unused(self.train, ("shard",), "an encoder is never sharded", "train.")
         if self.supervised_start and not (self.region_weight or self.patch_weight):
             raise ValueError("supervised_start: needs region_weight or patch_weight above 0")
+        if self.supervised_start >= self.steps and self.global_weight:
+            raise ValueError(
+                f"supervised_start: must be below the {self.steps} steps, or global_weight 0"
+            )
+        shape = self.vision.options
+        sides = [shape.image_size // layout.lattice for layout in self.scenes.layouts]
+        if max(sides) < 2 * shape.patch_size:
+            why = "the vision's patches are larger than half of a cell"
+            refuse_unused(self.scenes, ("cut",), why, "scenes.")
         names = ["global_weight", "region_weight", "patch_weight"]
         if self.teacher is None:
             refuse_unused(self, ("teacher_weight",), "there is no teacher")

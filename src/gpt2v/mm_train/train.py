@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -185,9 +186,15 @@ def _take_projector(model: GPT2vModel, path: str) -> None:
             f"projector_from: {path}: its projector maps width {widths[1][0]} to {widths[1][1]}, "
             f"but {widths[0][0]} to {widths[0][1]} is needed"
         )
-    if model.config.projector != other.config.projector:
+    if _without_dropout(model) != _without_dropout(other):
         raise UserError(
             f"projector_from: {path}: its projector is {other.config.projector}, with other "
             f"options than {model.config.projector}"
         )
     mine.load_state_dict(theirs.state_dict())
+
+
+def _without_dropout(model: GPT2vModel) -> Any:
+    """The projector's name and options, but for the one that its weights do not depend on."""
+    plain = choose(PROJECTORS, model.config.projector).plain()
+    return {**plain, "dropout": 0} if "dropout" in plain else plain

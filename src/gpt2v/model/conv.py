@@ -74,6 +74,8 @@ class ConvVisionConfig(PreTrainedConfig):  # type: ignore[misc]
                 raise ValueError(f"{name}: must be {value}, as widths and depth say")
             setattr(self, name, value)
         _check_window(window, self.patch_size, image_size)
+        if type(mirror) is not bool:
+            raise ValueError(f"mirror: must be true or false, not {shown(mirror)}")
         self.window, self.mirror = window, mirror
         super().__init__(**kwargs)
 
@@ -202,7 +204,7 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         The stem then decorrelates squares of 2 x 2 pixels, with variances of 1.
 
         Args:
-            pixel_values: (P, 3, S, S) pictures as in the training.
+            pixel_values: (P, 3, S, S) tiles of the training.
         """
         n_values = self.stem[0].numel()
         products = torch.zeros(n_values, n_values, dtype=torch.float64)
@@ -215,13 +217,13 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         self.is_pretraining = True
 
     def multiplications(self) -> float:
-        """Number of multiplications of all convolutions, for one view of one picture."""
+        """Number of multiplications of all convolutions, for one picture."""
         sides = [self.config.image_size // patch for patch in self.config.layer_patch_sizes]
         total = float(self.stem.numel() * sides[0] ** 2)
         for layer, (before, after) in zip(self._own_layers, pairwise(sides), strict=True):
             side = before if layer.pool else after  # pooling is after the convolution
             total += layer.conv.weight.numel() * side**2
-        return total
+        return total * (2 if self.config.mirror and not self.is_pretraining else 1)
 
     def forward(
         self, pixel_values: Tensor, output_hidden_states: bool = False, **kwargs: Any
@@ -247,9 +249,9 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         n = side // window if window else 1
         seen = cut_windows(pixel_values, n)
         learns = self.training and self.is_pretraining
-        maps = self._maps(seen, learns)
+        maps = self._maps(seen, learns, output_hidden_states)
         if self.config.mirror and not learns:
-            mirrored = self._maps(seen.flip(-1), learns)
+            mirrored = self._maps(seen.flip(-1), learns, output_hidden_states)
             maps = [(m + other.flip(-1)) / 2 for m, other in zip(maps, mirrored, strict=True)]
 
         def patches(m: Tensor) -> Tensor:
@@ -262,18 +264,21 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
             hidden_states=tuple(map(patches, maps)) if output_hidden_states else None,
         )
 
-    def _maps(self, pixel_values: Tensor, of_batch: bool) -> list[Tensor]:
-        """The feature maps (P, D, side, side) of the stem and of each layer.
+    def _maps(self, pixel_values: Tensor, of_batch: bool, every: bool) -> list[Tensor]:
+        """The feature maps (P, D, side, side) of the stem and of each layer, or only the last one.
 
         Args:
             of_batch: whether to normalise with the statistics of these pictures.
+            every: whether to return all of them; without gradients, others are freed at once.
         """
-        x = pixel_values.contiguous(memory_format=torch.channels_last)  # fast convolutions
+        x = pixel_values
+        if x.device.type != "mps":  # https://github.com/pytorch/pytorch/issues/175189
+            x = x.contiguous(memory_format=torch.channels_last)  # fast convolutions
         x = F.gelu(F.conv2d(F.pad(x, (0, 1, 0, 1)), self.stem))
         maps = [x]
         for layer in self.layers:
             x = layer(x, of_batch)
-            maps.append(x)
+            maps = [*maps, x] if every else [x]
         return maps
 
 

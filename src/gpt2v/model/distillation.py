@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import CLIPModel, CLIPTextConfig, PreTrainedConfig, VisionTextDualEncoderModel
 
 from gpt2v.config.pictures import TileAugmentConfig
+from gpt2v.config.scenes import LayoutConfig
 from gpt2v.config.training import EncoderConfig
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.data.tokenizer import load_tokenizer
@@ -80,7 +81,7 @@ class Teacher(Traceable):
         """
         if (self.mean, self.std) != (IMAGE_MEAN, IMAGE_STD):
             normalised = normalise(pixels, normalised.device, self.mean, self.std)
-        if self.remembered is not None:  # an empty one is false
+        if self.remembered:
             return self.remembered.patches(pixels, normalised)
         return embed_patches(self.clip, normalised)[1]
 
@@ -152,11 +153,18 @@ def _remembered(config: EncoderConfig, clip: Clip) -> Remembered | None:
     augment, scenes = config.tiles.augment, config.scenes
     varied = augment != TileAugmentConfig() and augment.versions is None
     varied |= bool(scenes.jitter or scenes.cut)
-    varied |= any(layout.scale != [1, 1] for layout in scenes.layouts)
     if window is None or varied:
+        return None
+    if not all(_is_cut_into(window, layout, tower.image_size) for layout in scenes.layouts):
         return None
     mirror = getattr(tower, "mirror", False)
     return Remembered(lambda windows: embed_patches(clip, windows)[1], window, _REMEMBERED, mirror)
+
+
+def _is_cut_into(window: int, layout: LayoutConfig, side: int) -> bool:
+    """Whether each window of a scene is the same part of a tile whenever that is drawn."""
+    fills = layout.scale == [1, 1] and layout.occupancy == 1
+    return fills and side % (layout.lattice * window) == 0
 
 
 def _check_pictures(config: EncoderConfig, teacher: PreTrainedConfig) -> None:

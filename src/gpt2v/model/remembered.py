@@ -40,8 +40,9 @@ class Remembered:
         self._kept: dict[bytes, Tensor] = {}  # (n_patches, D) each
         self._bytes = 0
 
-    def __len__(self) -> int:
-        """Number of windows that are kept."""
+    @property
+    def n_kept(self) -> int:
+        """Number of windows whose patches are in memory."""
         return len(self._kept)
 
     def patches(self, pixels: Pixels, normalised: Tensor) -> Tensor:
@@ -94,6 +95,8 @@ def _digests(windows: Pixels) -> list[bytes]:
 
 def _mirrored(patches: Tensor, which: Tensor) -> Tensor:
     """Patches (n_windows, n_patches, D), those of some windows (n_windows,) from left to right."""
+    if not which.any():
+        return patches
     side = math.isqrt(patches.shape[1])
     flipped = patches.unflatten(1, (side, side)).flip(2).flatten(1, 2)
     return torch.where(which[:, None, None], flipped, patches)

@@ -189,14 +189,16 @@ def parallel(model: nn.Module, loss: Callable[..., Tensor], unused: bool) -> nn.
     losses = Losses(model, loss)
     if world_size() == 1:
         return losses
+    for buffer in model.buffers():  # computed ones may have another sign elsewhere
+        dist.broadcast(buffer, src=0)
     if unused:  # always, so that torch does not warn of a first batch that uses all parameters
         like = next(model.parameters())
         losses.register_parameter("never_used", nn.Parameter(like.new_zeros(())))
     return DistributedDataParallel(losses, find_unused_parameters=unused, **_NO_BUFFERS)
 
 
-# All processes compute the same buffers, but for statistics of their batches, which no training
-# reads: rank 0 measures and saves its own. torch 2.13 has a new name for it.
+# Buffers begin equal, and only statistics of batches change, which no training reads: rank 0
+# measures and saves its own. torch 2.13 has a new name for it.
 _OPTIONS = inspect.signature(DistributedDataParallel).parameters
 _NEW, _OLD = "forward_sync_buffers", "broadcast_buffers"
 _NO_BUFFERS: dict[str, Any] = {_NEW if _NEW in _OPTIONS else _OLD: False}
