@@ -98,5 +98,5 @@ def _mirrored(patches: Tensor, which: Tensor) -> Tensor:
     if not which.any():
         return patches
     side = math.isqrt(patches.shape[1])
-    flipped = patches.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+    flipped = patches.reshape(len(patches), side, side, -1).flip(2).flatten(1, 2)
     return torch.where(which[:, None, None], flipped, patches)
