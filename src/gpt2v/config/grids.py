@@ -167,7 +167,7 @@ class ViewConfig(PicturedConfig):
         0.0,
         ge=0,
         lt=1,
-        description="patch-tiled: chance that a word is replaced by that of a random object",
+        description="patch-tiled: chance that all words of a cell are those of a random object",
     )
 
 

@@ -126,11 +126,11 @@ def _plain(samples: Samples, names: tuple[str, ...], table: Strings, view: TextV
 def _patch_tiled(samples: Samples, names: tuple[str, ...], table: Strings, view: TextView) -> Ints:
     """` bird bird frog frog bird bird frog frog`, all in one line."""
     batch, rows, cols = samples.classes.shape
-    shown = samples.classes.reshape(batch, -1)[:, patch_tiled_cells(rows, cols, view.patches)]
-    words = np.append(table.ids([f" {name}" for name in names]), EMPTY)
+    seen = samples.classes.reshape(batch, -1)
     if view.noise:
-        misread = _misread(shown, samples.key, view.noise, len(names))
-        shown = np.where(shown >= 0, misread, shown)
+        seen = np.where(seen >= 0, _misread(seen, samples.key, view.noise, len(names)), seen)
+    shown = seen[:, patch_tiled_cells(rows, cols, view.patches)]
+    words = np.append(table.ids([f" {name}" for name in names]), EMPTY)
     newline = np.full((batch, 1), table.id("\n"), np.int64)
     return np.concatenate([words[shown], newline], axis=1)
 
@@ -173,7 +173,7 @@ def _lines(
 
 
 def _misread(classes: Ints, key: rng.U64, noise: float, n_classes: int) -> Ints:
-    """Classes (B, K), each replaced with probability `noise` by a random one of all classes."""
+    """Classes (B, n_cells), each replaced with probability `noise` by a random one of all."""
     size = classes.shape[1]
     words = rng.bits(key, 2 * size)
     other = rng.below(words[:, :size], n_classes)

@@ -23,8 +23,9 @@ class TextView:
     Attributes:
         form: the text form.
         patches: form `patch-tiled` has `patches` x `patches` words for each cell.
-        noise: chance that a patch-tiled word is replaced by a random one of all objects. A reader
-            then has to weigh the words of a cell against each other and against the palette.
+        noise: chance that a patch-tiled cell is written as a random one of all objects, in all its
+            words, as an object is mistaken as a whole. A reader then has to weigh the words against
+            the palette.
         spliced: the table's tokens become image placeholders that stand for the same tokens: the
             same embeddings reach the language model through the image splice.
     """
