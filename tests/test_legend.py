@@ -30,6 +30,7 @@ MEANINGS = {
     "G": "segments of a packed sequence",
     "H": "attention heads",
     "E": "width of a head",
+    "W": "tiles that a question reads",
 }
 SOURCE = Path(gpt2v.__file__).parent
 FILES = sorted(SOURCE.rglob("*.py"))

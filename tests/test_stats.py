@@ -1,92 +1,231 @@
-"""Confidence intervals: the cluster bootstrap, and Wilson's where it does not apply."""
+"""Statistics: intervals know what questions share; p-values belong to them."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest, norm
 
-from gpt2v.stats import cluster_interval, paired_interval, wilson_interval
+from gpt2v.stats import (
+    Shared,
+    Z,
+    difference_interval,
+    holm,
+    newcombe_interval,
+    p_value,
+    rate_interval,
+    smallest_difference,
+    wilson_interval,
+)
 
-
-def clustered(n, per, seed, spread=0.4):
-    """Outcomes whose rate varies from picture to picture, about 0.5."""
-    rng = np.random.default_rng(seed)
-    rate = np.repeat(0.5 + spread * rng.choice([-1, 1], n), per)
-    return rng.random(n * per) < rate, np.repeat(np.arange(n), per)
-
-
-def test_clustered_outcomes_have_a_wider_interval_than_naive_ones():
-    right, picture = clustered(100, 9, 0)
-    low, high = cluster_interval(right, picture)
-    naive = 2 * 1.96 * np.sqrt(0.25 / 900)
-    assert high - low > 2 * naive
-    rate = right.reshape(100, 9).mean(1)  # rates of pictures are i.i.d.
-    expected = 2 * 1.96 * rate.std() / 10
-    assert high - low == pytest.approx(expected, rel=0.15)
-    assert low < right.mean() < high
+few = st.integers(0, 5)
+questions = st.lists(st.tuples(few, few, st.booleans(), st.booleans()), min_size=1, max_size=40)
 
 
-def test_independent_outcomes_have_about_the_naive_interval():
-    right, picture = clustered(150, 9, 1, spread=0.0)
-    low, high = cluster_interval(right, picture)
-    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(0.25 / 1350), rel=0.25)
+def shared_of(drawn, tiles=True):
+    picture, tile, one, other = (np.array(column) for column in zip(*drawn, strict=True))
+    return Shared(picture, tile[:, None] if tiles else None), one, other
 
 
-def test_the_interval_covers_the_truth_in_about_95_percent_of_cases():
-    covered = 0
-    for seed in range(60):
-        low, high = cluster_interval(*clustered(60, 4, seed))
-        covered += low <= 0.5 <= high
-    assert covered >= 51
+def simulated(rng, pictures, n_tiles, per, of_picture=0.0, of_tile=0.0, rate=0.9):
+    """Outcomes with a latent correlation within pictures and within tiles."""
+    shared = Shared(
+        np.repeat(np.arange(pictures), per), rng.integers(n_tiles, size=(pictures * per, 1))
+    )
+    common = np.sqrt(of_picture) * rng.standard_normal(pictures)[shared.picture]
+    common += np.sqrt(of_tile) * rng.standard_normal(n_tiles)[shared.tiles[:, 0]]
+    own = np.sqrt(1 - of_picture - of_tile) * rng.standard_normal(shared.n)
+    return common + own < norm.ppf(rate), shared
 
 
-def test_pictures_of_unequal_size_and_any_order():
-    right, picture = clustered(50, 6, 3)
-    chosen = np.random.default_rng(0).permutation(len(right))[:200]
-    low, high = cluster_interval(right[chosen], picture[chosen] * 1000)
-    assert low < right[chosen].mean() < high
-    assert (low, high) == cluster_interval(right[chosen], picture[chosen] * 1000)
+# ---- variance --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rate", [0.0, 1.0])
-def test_a_rate_of_zero_or_one_gets_wilson_by_picture(rate):
-    right = np.full(90, bool(rate))
-    low, high = cluster_interval(right, np.repeat(np.arange(10), 9))
-    assert (low, high) == wilson_interval(rate, 10)
-    assert high - low == pytest.approx(0.2775, abs=1e-3)  # Wilson for 10 of 10
-    assert rate in (low, high)  # exactly: no rate lies outside its own interval
+@given(questions)
+def test_the_variance_is_the_sum_over_pairs_that_share_a_picture_or_a_tile(drawn):
+    shared, right, _ = shared_of(drawn)
+    error = right - right.mean()
+    same_picture = shared.picture[:, None] == shared.picture
+    same_tile = shared.tiles == shared.tiles[:, 0]
+    products = error[:, None] * error
+    elsewhere = same_tile & ~same_picture
+    alone = np.eye(len(error), dtype=bool)
+    ways = (same_picture | elsewhere, same_picture, alone | elsewhere)
+    total = max(products[same].sum() for same in ways)
+    n = min(len(np.unique(shared.picture)), len(np.unique(shared.tiles)))
+    if n == 1:
+        assert shared.variance(right.astype(float)) in (0, np.inf)
+        return
+    expected = total / shared.n**2 * n / (n - 1)
+    assert shared.variance(right.astype(float)) == pytest.approx(expected, abs=1e-12)
 
 
-def test_one_question_per_picture_gets_wilson():
-    right = np.arange(40) < 30
-    assert cluster_interval(right, np.arange(40)) == wilson_interval(0.75, 40)
+def test_each_part_has_a_mean_of_its_own():
+    right = np.repeat([True, False], 50)
+    picture = np.arange(100)
+    one = Shared(picture)
+    two = Shared(picture, part=np.repeat([3, 8], 50))
+    assert one.variance(right.astype(float)) == pytest.approx(0.25 / 99)
+    assert two.variance(right.astype(float)) == 0
 
 
-def test_wilson_solves_its_own_equation():
-    for rate, n in ((0.3, 50), (0.9, 20)):
-        for bound in wilson_interval(rate, n):
-            z = abs(rate - bound) / np.sqrt(bound * (1 - bound) / n)
-            assert z == pytest.approx(1.959964, abs=1e-4)
+def test_a_question_belongs_to_each_tile_that_it_reads():
+    """Two questions with one tile in common vary together; without it they do not."""
+    value = np.array([1.0, 1.0, 0.0, 0.0])
+    picture = np.arange(4)
+    apart = Shared(picture, np.array([[0, 1], [2, 3], [4, 5], [6, 7]]))
+    together = Shared(picture, np.array([[0, 1], [1, -1], [4, 5], [6, 7]]))
+    assert together.variance(value) == pytest.approx(1.5 * apart.variance(value))
+
+
+# ---- rates -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 20), (3, 40), (37, 40), (40, 40)])
+def test_wilson_is_scipys(k, n):
+    theirs = binomtest(k, n).proportion_ci(method="wilson")
+    assert wilson_interval(k / n, n) == pytest.approx(tuple(theirs), abs=1e-12)
+
+
+@pytest.mark.parametrize("k", [0, 5, 38, 40])
+def test_questions_that_share_nothing_get_wilson(k):
+    right = np.arange(40) < k
+    interval = rate_interval(right, Shared(np.arange(40)))
+    assert interval == pytest.approx(wilson_interval(k / 40, 40), abs=0.002)  # but for n / (n - 1)
+
+
+@given(questions)
+def test_wrong_answers_mirror_right_ones(drawn):
+    shared, right, _ = shared_of(drawn)
+    low, high = rate_interval(right, shared)
+    assert rate_interval(~right, shared) == pytest.approx((1 - high, 1 - low), abs=1e-9)
+    assert 0 <= low <= right.mean() <= high <= 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_nothing_jumps_where_all_are_right(together):
+    """The lower end falls with each wrong answer, by little, wherever the wrong ones are."""
+    shared = Shared(np.repeat(np.arange(1000), 9), np.tile(np.arange(900), 10)[:, None])
+    order = np.arange(9000) if together else np.random.default_rng(0).permutation(9000)
+    ends = []
+    for wrong in range(6):
+        right = np.ones(9000, bool)
+        right[order[:wrong]] = False
+        ends.append(rate_interval(right, shared)[0])
+    assert all(a >= b for a, b in pairwise(ends))
+    assert ends[0] - ends[1] < 0.002
+    assert ends[0] == pytest.approx(wilson_interval(1, 900)[0])
+
+
+def test_tiles_that_are_hard_to_see_widen_the_interval():
+    """Planted: answers depend on the tile alone. With the tiles, 95% of the intervals hold the
+    truth, and without them about half."""
+    rng = np.random.default_rng(0)
+    held = np.zeros(2)
+    for _ in range(300):
+        right, shared = simulated(rng, 400, 100, 9, of_tile=0.8)
+        for i, own in enumerate((shared, Shared(shared.picture))):
+            low, high = rate_interval(right, own)
+            held[i] += low <= 0.9 <= high
+    assert held[0] >= 0.92 * 300
+    assert held[1] <= 0.75 * 300
+
+
+@pytest.mark.parametrize("correlations", [(0, 0), (0.5, 0), (0.3, 0.3)])
+def test_intervals_hold_the_truth_as_often_as_they_say(correlations):
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(300):
+        right, shared = simulated(rng, 100, 500, 9, *correlations)
+        low, high = rate_interval(right, shared)
+        held += low <= 0.9 <= high
+    assert held >= 0.92 * 300
+
+
+def test_a_suites_grids_are_one_cluster_in_all_parts():
+    """Nine parts that show the same grids, all wrong in the same ones, tell no more than one."""
+    right = np.arange(200) % 4 > 0
+    one = rate_interval(right, Shared(np.arange(200)))
+    picture, part = np.tile(np.arange(200), 9), np.repeat(np.arange(9), 200)
+    nine = rate_interval(np.tile(right, 9), Shared(picture, part=part))
+    assert nine == pytest.approx(one, abs=0.01)
 
 
 def test_nothing_to_measure_is_an_error():
     with pytest.raises(ValueError, match="at least one"):
-        cluster_interval(np.zeros(0, bool), np.zeros(0, np.int64))
+        Shared(np.zeros(0, np.int64))
 
 
-def test_a_difference_is_paired_and_clustered():
-    """Compared with the definition: resampled pictures, each with both outcomes."""
-    one, picture = clustered(200, 9, 5)
-    rng = np.random.default_rng(1)
-    other = one & (rng.random(len(one)) < 0.8)
-    gaps = (one.astype(float) - other).reshape(200, 9).mean(1)
-    drawn = np.random.default_rng(0).choice(gaps, (4000, 200)).mean(axis=1)
-    interval = paired_interval(one, other, picture)
-    assert interval == pytest.approx(np.quantile(drawn, (0.025, 0.975)), abs=0.003)
-    turned = paired_interval(other, one, picture)
-    assert turned == pytest.approx((-interval[1], -interval[0]), abs=0.003)
+# ---- differences -----------------------------------------------------------------------------
+
+
+def test_newcombe_without_correlation_is_his_method_for_independent_groups():
+    """Each end lies as far away as the two Wilson intervals, squared and added, say."""
+    table = np.outer([0.7, 0.3], [0.6, 0.4])
+    low, high = newcombe_interval(table, 80)
+    (l1, u1), (l2, u2) = wilson_interval(0.7, 80), wilson_interval(0.6, 80)
+    assert low == pytest.approx(0.1 - np.hypot(0.7 - l1, u2 - 0.6))
+    assert high == pytest.approx(0.1 + np.hypot(u1 - 0.7, 0.6 - l2))
+
+
+@given(questions)
+def test_a_difference_turned_round_is_negative(drawn):
+    shared, one, other = shared_of(drawn)
+    low, high = difference_interval(one, other, shared)
+    assert difference_interval(other, one, shared) == pytest.approx((-high, -low), abs=1e-9)
+    assert -1 <= low <= one.mean() - other.mean() + 1e-12
+    assert high <= 1
+
+
+def test_paired_answers_need_fewer_questions():
+    """Readers that are wrong about the same questions are compared more precisely."""
+    shared = Shared(np.arange(1000))
+    one = np.arange(1000) >= 300
+    same, elsewhere = np.arange(1000) >= 320, np.arange(1000) < 680
+    widths = [np.ptp(difference_interval(one, other, shared)) for other in (same, elsewhere)]
+    assert widths[0] < 0.5 * widths[1]
 
 
 def test_no_difference_at_all_still_has_an_interval():
-    right, picture = clustered(100, 9, 2)
-    low, high = paired_interval(right, right, picture)
-    assert (low, high) == (-high, wilson_interval(0.0, 100)[1])
-    assert high > 0.03
+    right = np.arange(900) % 10 > 0
+    low, high = difference_interval(right, right, Shared(np.repeat(np.arange(100), 9)))
+    assert low == pytest.approx(-high)
+    assert 0.005 < high < 0.1
+
+
+# ---- p-values --------------------------------------------------------------------------------
+
+
+@settings(max_examples=50, deadline=None)
+@given(questions, st.floats(-1, 1))
+def test_p_is_small_exactly_where_the_interval_leaves_the_value_out(drawn, at):
+    shared, one, other = shared_of(drawn)
+    p = p_value(lambda z: difference_interval(one, other, shared, z), at)
+    low, high = difference_interval(one, other, shared)
+    if min(abs(low - at), abs(high - at)) > 1e-9:
+        assert (p < 0.05) == (not low <= at <= high)
+    assert 0 <= p <= 1
+
+
+def test_p_of_a_rate_is_that_of_the_score_test():
+    right = np.arange(200) < 116
+    p = p_value(lambda z: rate_interval(right, Shared(np.arange(200)), z), 0.5)
+    assert p == pytest.approx(2 * norm.sf(0.08 / np.sqrt(0.25 / 200)), rel=0.02)
+
+
+def test_the_smallest_difference_is_seen_four_times_of_five():
+    """Of normal estimates whose interval has this width, 80% are significant."""
+    rng = np.random.default_rng(0)
+    found = rng.normal(smallest_difference((-Z, Z)), 1, 100_000)
+    assert (found > Z).mean() == pytest.approx(0.8, abs=0.01)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_is_its_definition(p):
+    adjusted = holm(np.array(p))
+    order = np.argsort(p, kind="stable")
+    for rank, i in enumerate(order):
+        before = [min(1, (len(p) - k) * p[order[k]]) for k in range(rank + 1)]
+        assert adjusted[i] == pytest.approx(max(before))

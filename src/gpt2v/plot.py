@@ -178,7 +178,7 @@ def _by_cell(table: "pa.Table", modality: str | None) -> np.ndarray:
     return cell_accuracy(kept, np.asarray(right, bool))
 
 
-_LISTS = ("palette", "choices", "logprobs")
+_LISTS = ("palette", "tiles", "choices", "logprobs")
 
 
 def _grey(pixels: Pixels) -> Pixels:

@@ -1,84 +1,242 @@
-"""Confidence intervals for questions about pictures: those about one picture are not independent.
+"""Statistics of questions about pictures: intervals of rates and of differences, and p-values.
 
-Shapes: P pictures, J questions in a flat list.
+Two questions are independent only if they share neither a picture nor a tile: an object that is
+hard to see is hard to see in every picture. So variances have two ways (Cameron, Gelbach & Miller
+2011, https://doi.org/10.1198/jbes.2010.07136), and intervals are score intervals with as many
+trials as there are independent questions. They are over new grids of new tiles.
+
+Shapes: J questions in a flat list, W tiles that a question reads.
 """
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import erfc, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
-_RESAMPLES = 2000
-_Z = 1.959963984540054  # the normal distribution's 97.5% point
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+Z = 1.959963984540054  # the normal distribution's 97.5% point
+_Z_POWER = 0.8416212335729143  # its 80% point
+_FARTHEST = 40.0  # standard errors: p-values below 1e-300 are 0
 
 
-def cluster_interval(
-    right: NDArray[np.bool_], cluster: NDArray[np.int64], seed: int = 0
-) -> tuple[float, float]:
-    """95% interval of a rate by the cluster bootstrap (percentiles, 2,000 resamples).
+@dataclass(frozen=True)
+class Shared:
+    """What J questions share.
 
-    The bootstrap draws pictures with replacement, each with all its questions. If the rate is
-    exactly 0 or 1, or each picture has one question, the result is Wilson's interval with the
-    pictures as trials.
+    Attributes:
+        picture: (J,) picture of each question; equal numbers are one picture, in any part.
+        tiles: (J, W) tiles that each question reads, padded with -1; None: the tiles do not matter,
+            as where grids are read as text.
+        part: (J,) part of a suite that each question is in; None: one part.
+    """
+
+    picture: Ints
+    tiles: Ints | None = None
+    part: Ints | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.picture) == 0:
+            raise ValueError("an interval needs at least one question")
+
+    @property
+    def n(self) -> int:
+        """J."""
+        return len(self.picture)
+
+    @cached_property
+    def _pictures(self) -> Ints:
+        return _numbered(self.picture)
+
+    @cached_property
+    def _reads(self) -> tuple[Ints, Ints]:
+        """Each pair of a question and a tile that it reads: their numbers, (n_pairs,) each."""
+        if self.tiles is None:
+            none = np.zeros(0, np.int64)
+            return none, none
+        question, slot = np.nonzero(self.tiles >= 0)
+        return np.asarray(question, np.int64), _numbered(self.tiles[question, slot])
+
+    @cached_property
+    def _pairs(self) -> Ints:
+        """The number of the picture and tile of each of the pairs, (n_pairs,)."""
+        question, tile = self._reads
+        return _numbered(self._pictures[question] * (tile.max(initial=0) + 1) + tile)
+
+    @cached_property
+    def n_groups(self) -> int:
+        """Number of pictures or of tiles, whichever is smaller."""
+        n_pictures, tile = self._pictures.max() + 1, self._reads[1]
+        return int(min(n_pictures, tile.max() + 1) if len(tile) else n_pictures)
+
+    def n_with(self, these: Bools) -> int:
+        """Number of pictures or of tiles that have one of some questions (J,), the smaller."""
+        question, tile = self._reads
+        n_pictures = len(np.unique(self._pictures[these]))
+        if self.tiles is None:
+            return n_pictures
+        return min(n_pictures, len(np.unique(tile[these[question]])))
+
+    def variance(self, value: Floats) -> float:
+        """Variance of the mean of values (J,), each with the mean of its own part.
+
+        Neither of the two ways makes it smaller.
+        """
+        error = value - self._means(value)
+        question, tile = self._reads
+        alone, within = float(error @ error), _squares(self._pictures, error)
+        # of questions in different pictures; those with several tiles in common count as often
+        between = _squares(tile, error[question]) - _squares(self._pairs, error[question])
+        total = max(within + between, within, alone + between)
+        few = self.n_groups
+        return total / self.n**2 * (few / (few - 1) if few > 1 else np.inf if total else 0)
+
+    def _means(self, value: Floats) -> Floats:
+        """Of each question, the mean value of its part, (J,)."""
+        if self.part is None:
+            return np.full(self.n, value.mean())
+        part = _numbered(self.part)
+        means: Floats = (np.bincount(part, value) / np.bincount(part))[part]
+        return means
+
+    def trials(self, variance: float, independent: float, n_rare: int) -> float:
+        """Number of independent questions that would tell as much.
+
+        Args:
+            variance: of the mean, as the questions are.
+            independent: of the mean, if they were independent.
+            n_rare: pictures or tiles that have an outcome of the rarer kind, the smaller. The fewer
+                they are, the less the variance can be known, and the nearer is the result to
+                `n_groups`.
+        """
+        worst = self.n / self.n_groups
+        ratio = variance / independent if independent else 1.0
+        ratio = min(max(ratio, 1.0), 3 * worst)
+        return self.n * (n_rare + 1) / (n_rare * ratio + worst)
+
+
+def _numbered(values: Ints) -> Ints:
+    """Values (n,) as numbers from 0, without gaps."""
+    return np.asarray(np.unique(values, return_inverse=True)[1], np.int64)
+
+
+def _squares(group: Ints, error: Floats) -> float:
+    """The sum over groups of the square of the sum of a group's errors; both arrays are (n,)."""
+    return float(np.square(np.bincount(group, error)).sum())
+
+
+def rate_interval(right: Bools, shared: Shared, z: float = Z) -> tuple[float, float]:
+    """Interval of a rate: Wilson's, with `Shared.trials`.
+
+    Its lower end is never above that of as many pictures or tiles without any error, and its upper
+    end never below that of none right.
 
     Args:
         right: (J,) whether each question was answered right.
-        cluster: (J,) the picture of each question.
-
-    Raises:
-        ValueError: there are no questions.
+        z: width in standard errors; the default gives a 95% interval.
     """
-    if len(right) == 0:
-        raise ValueError("an interval needs at least one question")
-    _, member = np.unique(cluster, return_inverse=True)
-    hits = np.bincount(member, weights=right)
-    sizes = np.bincount(member)
-    rate, n = hits.sum() / sizes.sum(), len(sizes)
-    if rate in (0.0, 1.0) or sizes.max() == 1:
-        return wilson_interval(rate, n)
-    return _bootstrap(hits, sizes, seed)
+    rate, n = float(right.mean()), shared.n
+    rarer = right if rate < 0.5 else ~right
+    of_mean = shared.variance(right.astype(np.float64))
+    trials = shared.trials(of_mean, rate * (1 - rate) / n, shared.n_with(rarer))
+    low, high = wilson_interval(rate, trials, z)
+    few = shared.n_groups
+    return (
+        min(low, wilson_interval(1.0, few, z)[0]),
+        max(high, wilson_interval(0.0, few, z)[1]),
+    )
 
 
-def paired_interval(
-    one: NDArray[np.bool_], other: NDArray[np.bool_], cluster: NDArray[np.int64], seed: int = 0
+def difference_interval(
+    one: Bools, other: Bools, shared: Shared, z: float = Z
 ) -> tuple[float, float]:
-    """95% interval of the rate of `one` minus that of `other`, by the cluster bootstrap.
+    """Interval of the rate of `one` minus that of `other`.
 
-    If all outcomes are equal, there is nothing to resample. The result is then plus and minus the
-    upper end of Wilson's interval for a rate of 0, with the pictures as trials.
+    It is Newcombe's for paired proportions (method 10 of Newcombe 1998,
+    https://pubmed.ncbi.nlm.nih.gov/9839354), with `Shared.trials`.
 
     Args:
         one, other: (J,) outcomes of the same questions in the same order.
-        cluster: (J,) the picture of each question.
+        z: width in standard errors; the default gives a 95% interval.
     """
-    _, member = np.unique(cluster, return_inverse=True)
-    sizes = np.bincount(member)
-    difference = np.bincount(member, weights=one.astype(float) - other.astype(float))
-    if (one == other).all():
-        bound = wilson_interval(0.0, len(sizes))[1]
-        return -bound, bound
-    return _bootstrap(difference, sizes, seed)
+    n = shared.n
+    table = (
+        np.array(
+            [
+                [(one & other).sum(), (one & ~other).sum()],
+                [(~one & other).sum(), (~one & ~other).sum()],
+            ]
+        )
+        / n
+    )
+    gap = float(table[0, 1] - table[1, 0])
+    of_mean = shared.variance(one.astype(np.float64) - other)
+    independent = (table[0, 1] + table[1, 0] - gap**2) / n
+    trials = shared.trials(of_mean, independent, shared.n_with(one != other))
+    return newcombe_interval(table, trials, z)
 
 
-def _bootstrap(
-    total: NDArray[np.number[Any]], sizes: NDArray[np.int64], seed: int
-) -> tuple[float, float]:
-    """Percentile interval of a ratio of sums over pictures.
+def newcombe_interval(table: Floats, n: float, z: float = Z) -> tuple[float, float]:
+    """Newcombe's interval of a difference of paired proportions, his method 10.
 
     Args:
-        total: (P,) numerator of each picture.
-        sizes: (P,) denominator of each picture.
+        table: (2, 2) shares: both right, only the first; only the second, none.
+        n: number of independent trials.
     """
-    n = len(sizes)
-    rng = np.random.Generator(np.random.PCG64(seed))
-    counts = rng.multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)  # (n_resamples, P)
-    low, high = np.percentile((counts @ total) / (counts @ sizes), [2.5, 97.5])
-    return float(low), float(high)
+    one, other = float(table[0].sum()), float(table[:, 0].sum())
+    product = one * (1 - one) * other * (1 - other)
+    together = float(table[0, 0] * table[1, 1] - table[0, 1] * table[1, 0])
+    if together > 0:
+        together = max(together - 1 / (2 * n), 0.0)  # corrected for continuity
+    phi = together / sqrt(product) if product > 0 else 0.0
+    (low, high), (low_other, high_other) = (wilson_interval(p, n, z) for p in (one, other))
+
+    def reach(a: float, b: float) -> float:
+        return sqrt(max(a**2 - 2 * phi * a * b + b**2, 0.0))
+
+    gap = one - other
+    return gap - reach(one - low, high_other - other), gap + reach(high - one, other - low_other)
 
 
-def wilson_interval(rate: float, n: int) -> tuple[float, float]:
-    """Wilson's 95% score interval of a rate over n independent trials."""
-    centre = (rate + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    half = _Z / (1 + _Z**2 / n) * np.sqrt(rate * (1 - rate) / n + _Z**2 / (4 * n**2))
-    low, high = float(centre - half), float(centre + half)
-    return (0.0 if rate == 0 else low), (1.0 if rate == 1 else high)
+def wilson_interval(rate: float, n: float, z: float = Z) -> tuple[float, float]:
+    """Wilson's score interval of a rate over n independent trials; by default of 95%."""
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return (0.0 if rate == 0 else centre - half), (1.0 if rate == 1 else centre + half)
+
+
+def p_value(interval: Callable[[float], tuple[float, float]], at: float = 0.0) -> float:
+    """Two-sided p-value: that of the widest interval that leaves a value out.
+
+    Args:
+        interval: maps a width in standard errors to an interval, which grows with it.
+        at: the value.
+    """
+    low, high = 0.0, _FARTHEST
+    for _ in range(60):
+        z = (low + high) / 2
+        inside = interval(z)
+        if inside[0] <= at <= inside[1]:
+            high = z
+        else:
+            low = z
+    return erfc(high / sqrt(2))
+
+
+def smallest_difference(interval: tuple[float, float]) -> float:
+    """The difference that would be seen in four of five repetitions, given a 95% interval."""
+    return (interval[1] - interval[0]) / (2 * Z) * (Z + _Z_POWER)
+
+
+def holm(p: Floats) -> Floats:
+    """p-values of a family (n,), adjusted (Holm 1979, https://www.jstor.org/stable/4615733)."""
+    order = np.argsort(p, kind="stable")
+    scaled = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(scaled, 1.0)
+    return adjusted

@@ -155,16 +155,24 @@ def test_validation_counts_every_grid_once(lm_run, bank, table):
     assert list(scores.values()) == [pytest.approx(expected, abs=1e-9)]
 
 
-def test_the_gaps_interval_knows_that_parts_have_pictures_of_their_own():
-    """Sample 0 of one part and sample 0 of another are two pictures, not one."""
-    right = np.array([True, False])
-    records = {"exact": right.repeat(50).tolist(), "sample": np.arange(100).tolist()}
-    other = {"exact": [True] * 100, "sample": np.arange(100).tolist()}
-    one = gap_between([(other, records)])
-    two = gap_between([(other, records), (other, records)])
-    widths = [high - low for low, high in (one["gap_ci95"], two["gap_ci95"])]
-    assert one["gap"] == two["gap"] == 0.5
-    assert widths[1] / widths[0] == pytest.approx(2**-0.5, rel=0.1)
+def test_the_gaps_interval_knows_which_pictures_and_tiles_parts_share(bank):
+    """A part that shows the same grids again tells nothing new, whatever it asks."""
+
+    def width(seeds, tiles):
+        pairs = []
+        for seed, first in zip(seeds, tiles, strict=True):
+            text = {"exact": [True] * 100, "sample": np.arange(100).tolist()}
+            text["tiles"] = [[first + i] for i in range(100)]
+            image = {**text, "exact": np.array([True, False]).repeat(50).tolist()}
+            pairs.append((GridDataset(GRID, bank, seed, "test", 100), text, image))
+        found = gap_between(pairs)
+        assert found["gap"] == 0.5
+        return found["gap_ci95"][1] - found["gap_ci95"][0]
+
+    once = width([1], [0])
+    assert width([1, 1], [0, 500]) == pytest.approx(once, rel=0.05)
+    assert width([1, 2], [0, 0]) == pytest.approx(once, rel=0.05)
+    assert width([1, 2], [0, 500]) == pytest.approx(once * 2**-0.5, rel=0.05)
 
 
 def test_a_part_that_does_not_fit_is_refused_before_anything_is_measured(lm, bank, table, tmp_path):

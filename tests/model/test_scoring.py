@@ -20,7 +20,7 @@ from gpt2v.model.scoring import accuracy, score
 
 SPEC = GridConfig(rows=1, cols=2, palette=4)
 COLUMNS = {"sample", "instruction", "row", "col", "truth", "prediction", "exact", "palette"}
-COLUMNS |= {"choices", "logprobs"}
+COLUMNS |= {"tiles", "choices", "logprobs"}
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,9 @@ def climb(
     rows: list[dict[str, Any]] = []
     for name, rung in rungs.items():
         label = f"ladder: {name} {rung.title}"
-        records = record_table(score_all(scorers[name], data, rung.layout, label))
+        modality = "text" if rung.layout == "text" else "image"
+        scored = score_all(scorers[name], data, rung.layout, label)
+        records = record_table(scored, modality=modality)
         row = {
             "rung": name,
             "parent": rung.parent if rung.parent in rungs else None,

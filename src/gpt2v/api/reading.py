@@ -43,8 +43,8 @@ def read_records(run: RunPath) -> "pa.Table":
 
     The columns of an evaluation: model, modality, part (of a suite), sample (number of the grid),
     instruction, row and col (of the asked cell, from 0), truth, prediction (the likeliest choice),
-    exact (whether the greedy answer is right), palette, choices, and logprobs (of each choice, in
-    nats).
+    exact (whether the greedy answer is right), palette, tiles (ids of those that decide the
+    answer), choices, and logprobs (of each choice, in nats).
 
     Args:
         run: the directory of a finished run.

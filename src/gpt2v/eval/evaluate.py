@@ -23,6 +23,7 @@ from gpt2v.data.suites.load import chosen_parts, load_suite
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
+from gpt2v.eval.metrics import padded
 from gpt2v.eval.records import record_table
 from gpt2v.features.sources import picture_source
 from gpt2v.hardware.device import hardware_facts
@@ -30,7 +31,7 @@ from gpt2v.model.load import load_model
 from gpt2v.model.scoring import Records, Scorer, score_all
 from gpt2v.registry import METRICS
 from gpt2v.run_layout import RECORDS
-from gpt2v.stats import paired_interval
+from gpt2v.stats import Shared, difference_interval
 from gpt2v.storage.files import write_bytes, write_parquet, writing
 from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured
 from gpt2v.trained.defaults import as_trained
@@ -193,7 +194,7 @@ def evaluate(
                 rows += _rows(constants, part, table, tallies[number], config.metrics)
                 tables.append(table)
             if {"text", "image"} <= set(by_modality):
-                pairs.append((by_modality["text"], by_modality["image"]))
+                pairs.append((part.data, by_modality["text"], by_modality["image"]))
         if pairs:
             gap = gap_between(pairs)
     write_parquet(run / RECORDS, pa.concat_tables(tables))
@@ -246,18 +247,36 @@ def _rows(
     return rows
 
 
-def gap_between(pairs: Sequence[tuple[Records, Records]]) -> dict[str, Any]:
+def gap_between(pairs: Sequence[tuple[GridDataset, Records, Records]]) -> dict[str, Any]:
     """Accuracy on text minus accuracy on pictures, over all parts, with its paired interval.
 
+    Grids of parts with the same seed, split and number are one cluster, and so is a tile wherever
+    it is seen.
+
     Args:
-        pairs: of each part, the records of text and of pictures, with the same questions.
+        pairs: of each part, its grids and the records of text and of pictures, with the same
+            questions.
     """
-    right = [np.concatenate([pair[i]["exact"] for pair in pairs]) for i in (0, 1)]
-    samples = [np.array(text["sample"]) for text, _ in pairs]
-    starts = np.cumsum([0, *(own.max() + 1 for own in samples[:-1])])  # no number occurs twice
-    cluster = np.concatenate([own + start for own, start in zip(samples, starts, strict=True)])
-    interval = paired_interval(right[0], right[1], cluster)
-    return {"gap": float(right[0].mean() - right[1].mean()), "gap_ci95": list(interval)}
+    text = np.concatenate([own["exact"] for _, own, _ in pairs]).astype(bool)
+    image = np.concatenate([own["exact"] for _, _, own in pairs]).astype(bool)
+    seeds = list(dict.fromkeys((data.seed, data.split) for data, _, _ in pairs))
+    samples = [np.array(records["sample"]) for _, records, _ in pairs]
+    most = max(own.max() for own in samples) + 1
+    pictures = [
+        own + most * seeds.index((data.seed, data.split))
+        for own, (data, _, _) in zip(samples, pairs, strict=True)
+    ]
+    tiles = [padded(pa.array(records["tiles"], pa.list_(pa.int64()))) for _, records, _ in pairs]
+    widest = max(own.shape[1] for own in tiles)
+    shared = Shared(
+        picture=np.concatenate(pictures),
+        tiles=np.concatenate(
+            [np.pad(t, ((0, 0), (0, widest - t.shape[1])), constant_values=-1) for t in tiles]
+        ),
+        part=np.repeat(np.arange(len(pairs)), [len(own) for own in samples]),
+    )
+    interval = difference_interval(text, image, shared)
+    return {"gap": float(text.mean() - image.mean()), "gap_ci95": list(interval)}
 
 
 def save_examples(data: GridDataset, n: int, folder: Path) -> None:

@@ -4,7 +4,7 @@ A metric is called as `metric(records)`. `records` is a `pyarrow.Table` with the
 `records.parquet` and one row per question: one model's answers, in one modality, to the questions
 of one instruction. The metric returns the values that it adds to the row of results, by key.
 
-Shapes: J questions in a flat list.
+Shapes: J questions in a flat list, W tiles that a question reads.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2v.data.rng import Ints
 from gpt2v.registry import METRICS
-from gpt2v.stats import cluster_interval
+from gpt2v.stats import Shared, rate_interval
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
 
 @METRICS.register("accuracy")
 def accuracy(records: "pa.Table") -> dict[str, Any]:
-    """Share of exact answers, with its 95% interval clustered by picture."""
+    """Share of exact answers, with its 95% interval over new grids of new tiles."""
+    tiles = tiles_of(records)
     return {
         **_rate("accuracy", "ci95", column(records, "exact").astype(bool), records),
         "n_images": len(np.unique(column(records, "sample"))),
+        **({} if tiles is None else {"n_tiles": len(np.unique(tiles[tiles >= 0]))}),
         "n_questions": len(records),
     }
 
@@ -60,8 +63,21 @@ def column(records: "pa.Table", name: str) -> NDArray[Any]:
 def _rate(
     key: str, interval_key: str, right: NDArray[np.bool_], records: "pa.Table"
 ) -> dict[str, Any]:
-    """The share of `right` (J,) and its interval, clustered by picture, under two keys."""
-    return {
-        key: float(right.mean()),
-        interval_key: list(cluster_interval(right, column(records, "sample"))),
-    }
+    """The share of `right` (J,) and its interval, under two keys."""
+    shared = Shared(column(records, "sample"), tiles_of(records))
+    return {key: float(right.mean()), interval_key: list(rate_interval(right, shared))}
+
+
+def tiles_of(records: "pa.Table") -> Ints | None:
+    """The tiles that decide each answer, (J, W), padded with -1; None: grids were read as text."""
+    if set(records["modality"].unique().to_pylist()) == {"text"}:
+        return None
+    return padded(records["tiles"].combine_chunks())
+
+
+def padded(lists: "pa.ListArray") -> Ints:
+    """Lists of numbers from 0 as an array (J, W), padded with -1."""
+    counts = np.asarray(lists.value_lengths())
+    array = np.full((len(counts), counts.max(initial=0)), -1)
+    array[np.arange(array.shape[1]) < counts[:, None]] = lists.flatten()
+    return array

@@ -15,6 +15,7 @@ def record_table(records: Records, **constants: str) -> pa.Table:
     repeated = {name: [value] * n for name, value in constants.items()}
     strings = {name: pa.array(records[name], pa.string()) for name in ("truth", "prediction")}
     lists = {
+        "tiles": pa.array(records["tiles"], pa.list_(pa.int64())),
         "choices": pa.array(records["choices"], pa.list_(pa.string())),
         "logprobs": pa.array(records["logprobs"], pa.list_(pa.float64())),
     }

@@ -39,6 +39,7 @@ COLUMNS = (
     "prediction",
     "exact",
     "palette",
+    "tiles",
     "choices",
     "logprobs",
 )
@@ -49,9 +50,9 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
     """Records of the batch's questions: columns with one entry per question.
 
     The columns are sample, instruction, row, col, truth, prediction, exact (whether the greedy
-    answer is right), palette, choices, and logprobs (of each choice, in nats). The prediction is
-    the likeliest choice. If the choices of an instruction cannot be listed, it is the truth if the
-    greedy answer is right, else None.
+    answer is right), palette, tiles (ids of those that decide the answer), choices, and logprobs
+    (of each choice, in nats). The prediction is the likeliest choice. If the choices of an
+    instruction cannot be listed, it is the truth if the greedy answer is right, else None.
 
     Args:
         batch: rendered by `render`, with choices.
@@ -68,7 +69,7 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
     found = read_head(reader.lm, hidden, reads.ravel(), np.maximum(token, 0).ravel())
     _check_logits(found, packed, batch.samples)
 
-    samples = batch.samples
+    samples, tiles_read = batch.samples, batch.samples.tiles_read
     at_sample, at_position = np.nonzero(batch.answers >= 0)  # of each token of an answer
     wrong_BQ = np.zeros((len(batch.input_ids), samples.row.shape[1]), bool)
     predicted = found.likeliest[number_BT[at_sample, at_position - 1]]
@@ -95,6 +96,7 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
             best,
             exact,
             names[palette[palette >= 0]].tolist(),
+            tiles_read[i, q][tiles_read[i, q] >= 0].tolist(),
             choices,
             logprobs,
         )

@@ -36,7 +36,7 @@ from gpt2v.probing.ridge import RidgeProblem
 from gpt2v.progress import progress, waited
 from gpt2v.registry import CONTROLS
 from gpt2v.run_layout import RECORDS
-from gpt2v.stats import cluster_interval
+from gpt2v.stats import Shared, rate_interval
 from gpt2v.storage.files import write_parquet
 from gpt2v.train.finite import OVERFLOW, check_finite
 from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured
@@ -132,15 +132,15 @@ def probe(
                 in_palette[control][:, cell] = np.where(allowed, scores, -np.inf).argmax(1)
             report()
 
-    rows = []
+    rows, tiles = [], test.tiles.reshape(truth.shape)
     for control in ten_way:
         right, palette_right = ten_way[control] == truth, in_palette[control] == truth
-        rates = _rates(right, palette_right, test.index)
+        rates = _rates(right, palette_right, test.index, tiles)
         rows.append({"cell": "all", "control": control, **rates})
     for cell in range(n_cells):
         right, palette_right = ten_way["none"] == truth, in_palette["none"] == truth
         column = slice(cell, cell + 1)
-        rates = _rates(right[:, column], palette_right[:, column], test.index)
+        rates = _rates(right[:, column], palette_right[:, column], test.index, tiles[:, column])
         rows.append({"cell": list(divmod(cell, n_cols)), "control": "none", **rates})
     site = {"site": "pre-projector", "layer": model.config.vision_layer}
     names = np.array(bank.class_names, dtype=object)
@@ -188,20 +188,21 @@ def probe_data(config: ProbeConfig, bank: TileBank, split: str) -> GridDataset:
 
 
 def _rates(
-    right: NDArray[np.bool_], palette_right: NDArray[np.bool_], index: Ints
+    right: NDArray[np.bool_], palette_right: NDArray[np.bool_], index: Ints, tiles: Ints
 ) -> dict[str, Any]:
-    """Both accuracies with intervals clustered by picture.
+    """Both accuracies with their intervals over new grids of new tiles.
 
     Args:
         right: (P, n_cells) whether each ten-way prediction is right.
         palette_right: (P, n_cells) whether each palette-restricted prediction is right.
         index: (P,) sample index of each picture.
+        tiles: (P, n_cells) tile that each prediction is about.
     """
-    picture = np.repeat(index, right.shape[1])
+    shared = Shared(np.repeat(index, right.shape[1]), tiles.reshape(-1, 1))
     return {
         "accuracy": float(right.mean()),
-        "ci95": list(cluster_interval(right.reshape(-1), picture)),
+        "ci95": list(rate_interval(right.reshape(-1), shared)),
         "palette_accuracy": float(palette_right.mean()),
-        "palette_ci95": list(cluster_interval(palette_right.reshape(-1), picture)),
+        "palette_ci95": list(rate_interval(palette_right.reshape(-1), shared)),
         "n_images": len(index),
     }

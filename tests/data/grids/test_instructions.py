@@ -16,7 +16,7 @@ from gpt2v.data.grids.baselines import baselines
 from gpt2v.data.grids.instructions import ALL, NAMES
 from gpt2v.data.grids.instructions.base import DIRECTIONS
 from gpt2v.data.grids.samples import NOT_ASKED, Samples, draw_samples
-from gpt2v.data.render.text import choice_pieces, documents
+from gpt2v.data.render.text import answer_pieces, choice_pieces, documents
 from gpt2v.data.render.views import TextView
 from gpt2v.data.text_pieces import Strings
 from gpt2v.errors import UserError
@@ -401,3 +401,29 @@ def test_choices_do_not_depend_on_the_batch(bank, name):
             own = choice_pieces(alone, bank.class_names, strings, scored)[0]
             for q, row in enumerate(own):
                 assert [p for p in row if p] == [p for p in whole[i, q] if p]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_only_the_cells_that_are_read_decide_an_answer(bank, name):
+    """Each cell in turn gets every other object of the palette."""
+    spec = spec_of(name, rows=[2, 3], cols=[2, 3], palette=3)
+    samples = draw_samples(spec, bank, 0, "val", np.arange(20))
+    strings = Strings()
+    before = answer_pieces(samples, bank.class_names, strings)
+    read = samples.tiles_read.reshape(*samples.row.shape, *samples.tiles.shape[1:]) >= 0
+    decides = np.zeros_like(read)
+    for r, c in product(range(3), range(3)):
+        here = samples.inside[:, r, c]
+        for listed in range(3):
+            classes = samples.classes.copy()
+            classes[here, r, c] = samples.palette[here, listed]
+            changed = dataclasses.replace(samples, classes=classes)
+            after = answer_pieces(changed, bank.class_names, strings)
+            decides[..., r, c] |= (before != after).any(-1)
+    assert not (decides & ~read).any()
+    if name not in ("exists", "majority"):  # where not every cell matters in every grid
+        assert (decides == read).all()
+    tiles = samples.tiles[:, None]
+    assert (
+        samples.tiles_read.reshape(read.shape)[read] == np.broadcast_to(tiles, read.shape)[read]
+    ).all()

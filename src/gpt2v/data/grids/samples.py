@@ -1,6 +1,7 @@
 """The sample: a grid, the questions about it and their wordings, as integer arrays.
 
-Shapes: B samples of a batch, Q questions about a grid, J questions in a flat list.
+Shapes: B samples of a batch, R rows of a grid, C columns of a grid, Q questions about a grid,
+J questions in a flat list.
 """
 
 from dataclasses import dataclass, field, fields
@@ -73,6 +74,16 @@ class Samples(Grids):
             questions = (slice(n_questions),) if value.ndim == 2 else ()
             parts[entry.name] = value[(slice(i, i + 1), *own.get(entry.name, questions))].copy()
         return type(self)(**parts)
+
+    @property
+    def tiles_read(self) -> Ints:
+        """Ids of the tiles that decide the answer of each question, (B, Q, R * C); -1: others."""
+        _, n_rows, n_cols = self.tiles.shape
+        read = np.full((*self.row.shape, n_rows * n_cols), -1)
+        for number, asked, where in self.asked:
+            tiles = np.where(ALL[number].read(asked), self.tiles[asked.grid], -1)
+            read[where] = tiles.reshape(len(tiles), -1)
+        return read
 
     @property
     def asked(self) -> list[tuple[int, Asked, tuple[Ints, Ints]]]:

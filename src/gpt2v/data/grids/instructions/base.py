@@ -1,8 +1,8 @@
 """The base of all instructions (types of questions): what one asks, its wordings, its answers, and
 how well it can be answered without knowing where the objects are.
 
-Shapes: B samples of a batch, Q questions about a grid, J questions in a flat list,
-A choices of a question, K text pieces in a row.
+Shapes: B samples of a batch, R rows of a grid, C columns of a grid, Q questions about a grid,
+J questions in a flat list, A choices of a question, K text pieces in a row.
 """
 
 from abc import ABC, abstractmethod
@@ -42,6 +42,12 @@ class Asked:
     def at(self, row: Ints, col: Ints) -> Ints:
         """Class of the cell (row, col) of each question's grid, (J,)."""
         return self.grids.classes[self.grid, row, col]
+
+    def only(self, row: Ints, col: Ints) -> NDArray[np.bool_]:
+        """Whether each cell of each question's grid is (row, col), (J, R, C)."""
+        rows, cols = np.indices(self.grids.classes.shape[1:])
+        here: NDArray[np.bool_] = (rows == row[:, None, None]) & (cols == col[:, None, None])
+        return here
 
     @property
     def count(self) -> Ints:
@@ -161,6 +167,10 @@ class Instruction(ABC):
     def scored(self, asked: Asked, v: Vocabulary) -> Ints:
         """Pieces of the answers that are scored, (J, A); some of them may be impossible."""
         return self.choices(asked, v)
+
+    def read(self, asked: Asked) -> NDArray[np.bool_]:
+        """The cells whose objects decide the answer, (J, R, C); by default the whole grid."""
+        return asked.grids.inside[asked.grid]
 
     @abstractmethod
     def chance(self, asked: Asked) -> Floats:

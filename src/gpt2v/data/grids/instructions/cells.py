@@ -6,6 +6,7 @@ Shapes: B samples of a batch, R rows of a grid, C columns of a grid, J questions
 from math import comb
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2v.data import rng
 from gpt2v.data.grids.cells import Dice, Grids
@@ -76,6 +77,9 @@ class Lookup(_NamesAnObject):
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         return v.words[asked.at(asked.row, asked.col)][:, None]
 
+    def read(self, asked: Asked) -> NDArray[np.bool_]:
+        return asked.only(asked.row, asked.col)
+
 
 @INSTRUCTIONS.register("neighbour")
 class Neighbour(_NamesAnObject):
@@ -122,6 +126,9 @@ class Neighbour(_NamesAnObject):
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         return v.words[asked.at(asked.other_row, asked.other_col)][:, None]
+
+    def read(self, asked: Asked) -> NDArray[np.bool_]:
+        return asked.only(asked.other_row, asked.other_col)
 
 
 @INSTRUCTIONS.register("compare")
@@ -197,6 +204,10 @@ class Compare(YesOrNo):
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         one, two = asked.at(asked.row, asked.col), asked.at(asked.other_row, asked.other_col)
         return v.choose(one == two, " yes", " no")[:, None]
+
+    def read(self, asked: Asked) -> NDArray[np.bool_]:
+        one = asked.only(asked.row, asked.col)
+        return one | asked.only(asked.other_row, asked.other_col)
 
     def blind(self, asked: Asked) -> Floats:
         n, p = asked.n_cells, asked.n_objects

@@ -4,6 +4,7 @@ Shapes: R rows of a grid, C columns of a grid, J questions in a flat list.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gpt2v.data.grids.cells import Dice, Grids
 from gpt2v.data.grids.instructions.base import (
@@ -64,6 +65,11 @@ class Row(_ReadsCells):
         order = dice.order("row", grids.inside[:, :, 0])
         return {"row": slots.in_turn(order, grids.rows)}
 
+    def read(self, asked: Asked) -> NDArray[np.bool_]:
+        rows = np.arange(asked.grids.classes.shape[1])[:, None]
+        here: NDArray[np.bool_] = super().read(asked) & (rows == asked.row[:, None, None])
+        return here
+
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         return _listed(asked.grids.classes[asked.grid, asked.row], v)
 
@@ -90,6 +96,11 @@ class Column(_ReadsCells):
     def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
         order = dice.order("column", grids.inside[:, 0])
         return {"col": slots.in_turn(order, grids.cols)}
+
+    def read(self, asked: Asked) -> NDArray[np.bool_]:
+        cols = np.arange(asked.grids.classes.shape[2])
+        here: NDArray[np.bool_] = super().read(asked) & (cols == asked.col[:, None, None])
+        return here
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
         return _listed(asked.grids.classes[asked.grid, :, asked.col], v)
