@@ -21,7 +21,7 @@ import argparse
 import itertools
 import json
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def simulate(cell: Cell, repetitions: int, seed: int) -> Cell:
         below, above = difference_interval(one, other, shared)
         rows[i] = low <= cell.rate <= high, high - low, below <= 0 <= above, above - below
     names = ("rate_coverage", "rate_width", "difference_coverage", "difference_width")
-    return Cell(**{**asdict(cell), **dict(zip(names, rows.mean(0).tolist(), strict=True))})
+    return replace(cell, **dict(zip(names, rows.mean(0).tolist(), strict=True)))
 
 
 def cell_key(cell: Cell) -> list[int]:
