@@ -141,9 +141,9 @@ def rate_interval(right: Bools, shared: Shared, z: float = Z) -> tuple[float, fl
         z: width in standard errors; the default gives a 95% interval.
     """
     rate, n = float(right.mean()), shared.n
-    rarer = right if rate < 0.5 else ~right
+    n_rare = min(shared.n_with(right), shared.n_with(~right))
     of_mean = shared.variance(right.astype(np.float64))
-    trials = shared.trials(of_mean, rate * (1 - rate) / n, shared.n_with(rarer))
+    trials = shared.trials(of_mean, rate * (1 - rate) / n, n_rare)
     low, high = wilson_interval(rate, trials, z)
     few = shared.n_groups
     return (
