@@ -45,6 +45,7 @@ STAND_INS = {
     "path/to/cifar10": "folder",
     "path/to/own": "folder",
     "runs/demo/encoder": "runs/sprites",
+    "distilled": "smoke",  # a preset of minutes
 }
 
 
