@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, ScalarFormatter
 from safetensors import safe_open
 
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.load import load
-from gpt2v.config.training import EncoderConfig
 from gpt2v.errors import UserError
 from gpt2v.messages import aligned
 from gpt2v.report.read import read_lines

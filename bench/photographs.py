@@ -34,8 +34,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Never
 
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.pictures import TilesConfig
-from gpt2v.config.training import EncoderConfig
 from gpt2v.config.yaml12 import dump_yaml, read_yaml
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.load import validate
 from gpt2v.config.pictures import TileAugmentConfig
-from gpt2v.config.training import EncoderConfig
 from gpt2v.config.yaml12 import dump_yaml
 from helpers import REPO
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import helpers
-from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
+from gpt2v.config.encoder import EncoderConfig
+from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.encoder_train.train import train_encoder

@@ -9,6 +9,7 @@ import pytest
 from gpt2v.cli.main import _parser, main
 from gpt2v.cli.overrides import Parser
 from gpt2v.config.describe import Field, blocks_of
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.load import merge, validate
 from gpt2v.config.measuring import (
     EvalConfig,
@@ -21,7 +22,7 @@ from gpt2v.config.measuring import (
     SuiteTilesConfig,
 )
 from gpt2v.config.option_values import values_of
-from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
+from gpt2v.config.training import GenerateConfig, LMConfig, MMConfig
 from gpt2v.demo.config import DemoConfig, demo_config
 from gpt2v.errors import UserError
 from helpers import TINY_ENCODER, TINY_LM, TINY_MM, configs_in, refusal

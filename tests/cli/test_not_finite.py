@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 import helpers
 from gpt2v.config.choice import choose
 from gpt2v.config.data import CorpusConfig, DataConfig
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.models import FeaturesConfig
-from gpt2v.config.training import EncoderConfig
 from gpt2v.curriculum.validation import validate
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer

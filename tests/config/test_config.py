@@ -3,6 +3,7 @@
 import pytest
 
 from gpt2v.config.base import Config
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.load import difference, dump, load, merge, validate
 from gpt2v.config.measuring import (
@@ -13,7 +14,7 @@ from gpt2v.config.measuring import (
     ProbeConfig,
 )
 from gpt2v.config.pictures import TileAugmentConfig
-from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
+from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.demo.config import SUB_RUNS, demo_config, presets
 from gpt2v.errors import UserError

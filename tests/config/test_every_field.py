@@ -13,6 +13,7 @@ from gpt2v import packaged, runs
 from gpt2v.cli.measuring import eval_config
 from gpt2v.config.base import Config, hash_of
 from gpt2v.config.describe import registries_of
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.load import load, merge, validate
 from gpt2v.config.measuring import (
@@ -24,7 +25,7 @@ from gpt2v.config.measuring import (
     SuiteEvalConfig,
     SuiteExportConfig,
 )
-from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
+from gpt2v.config.training import GenerateConfig, LMConfig, MMConfig
 from gpt2v.data.suites.load import suite_names
 from gpt2v.demo.config import DemoConfig, demo_config, presets
 

@@ -6,8 +6,9 @@ import yaml
 from gpt2v import runs
 from gpt2v.api.configs import config_of
 from gpt2v.cli.main import main
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.load import dump, load, validate
-from gpt2v.config.training import EncoderConfig, MMConfig
+from gpt2v.config.training import MMConfig
 from gpt2v.demo.config import demo_config
 from gpt2v.errors import UserError
 from gpt2v.mm_train.train import build_gpt2v, settled_mm

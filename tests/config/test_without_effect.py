@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.load import dump, merge, read_yaml, validate
 from gpt2v.config.measuring import (
     EvalConfig,
@@ -12,7 +13,7 @@ from gpt2v.config.measuring import (
     ProbeConfig,
     SuiteEvalConfig,
 )
-from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
+from gpt2v.config.training import GenerateConfig, LMConfig, MMConfig
 from gpt2v.demo.config import demo_config
 from gpt2v.errors import UserError
 from helpers import TINY_ENCODER, TINY_LM, TINY_MM, picture_folder, refusal, write_yaml

@@ -12,7 +12,7 @@ from transformers import CLIPModel, VisionTextDualEncoderModel
 
 import helpers
 from gpt2v.cli.main import main
-from gpt2v.config.training import EncoderConfig
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.scenes import draw_scenes
 from gpt2v.encoder_train.train import (

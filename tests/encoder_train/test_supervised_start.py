@@ -8,7 +8,7 @@ import torch
 from scipy.special import log_softmax
 
 import helpers
-from gpt2v.config.training import EncoderConfig
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.scenes import NOTHING, draw_scenes, object_caption
 from gpt2v.encoder_train.train import _EncoderTask, prepare_encoder, train_encoder

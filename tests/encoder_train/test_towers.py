@@ -7,8 +7,9 @@ from transformers import VisionTextDualEncoderModel
 
 import helpers
 from gpt2v.cli.main import main
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.load import validate
-from gpt2v.config.training import EncoderConfig, MMConfig
+from gpt2v.config.training import MMConfig
 from gpt2v.data.tiles.bank import class_of
 from gpt2v.encoder_train import train
 from gpt2v.encoder_train.train import prepare_encoder, train_encoder

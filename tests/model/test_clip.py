@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import helpers
-from gpt2v.config.training import EncoderConfig
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.model.clip import (
     caption_ids,

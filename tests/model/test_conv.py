@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModel, VisionTextDualEncoderModel
 
 import helpers
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.models import ConvConfig
-from gpt2v.config.training import EncoderConfig
 from gpt2v.hardware.precision import autocast
 from gpt2v.mm_train.train import build_gpt2v, settled_mm
 from gpt2v.model.clip import embed_patches, new_clip

@@ -8,9 +8,10 @@ import torch
 from transformers import CLIPVisionModel
 
 import helpers
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.load import validate
 from gpt2v.config.models import ConvConfig
-from gpt2v.config.training import EncoderConfig, MMConfig
+from gpt2v.config.training import MMConfig
 from gpt2v.errors import UserError
 from gpt2v.hardware.memory import check_fits
 from gpt2v.mm_train.train import build_gpt2v

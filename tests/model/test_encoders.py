@@ -15,9 +15,10 @@ from transformers import (
 )
 
 import helpers
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.load import validate
-from gpt2v.config.training import EncoderConfig, MMConfig
+from gpt2v.config.training import MMConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.spans import PictureGeometry

@@ -9,8 +9,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, CLIPVisionModel, GPT2LMHeadModel
 
 import helpers
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.grids import GridConfig
-from gpt2v.config.training import EncoderConfig
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.spans import PictureGeometry

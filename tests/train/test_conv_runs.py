@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 import helpers
 from gpt2v.cli.main import main
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import FeaturesConfig
-from gpt2v.config.training import EncoderConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.encoder_train.train import train_encoder
 from gpt2v.features.store import encoder_hash, open_features

@@ -5,10 +5,11 @@ are decoded, and no text is opened.
 """
 
 from gpt2v.config.data import DataConfig
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
 from gpt2v.config.models import TokenizerConfig
 from gpt2v.config.pictures import FILES, TilesConfig
-from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
+from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.data.suites.load import chosen_parts
 from gpt2v.demo.config import DemoConfig
 from gpt2v.errors import within

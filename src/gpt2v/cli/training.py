@@ -18,10 +18,11 @@ from gpt2v.cli.running import (
     shared_run,
 )
 from gpt2v.config.base import Config
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.load import load
 from gpt2v.config.mistakes import impossible_value
 from gpt2v.config.origins import told
-from gpt2v.config.training import EncoderConfig, GenerateConfig, LMConfig, MMConfig
+from gpt2v.config.training import GenerateConfig, LMConfig, MMConfig
 from gpt2v.errors import UserError
 from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text

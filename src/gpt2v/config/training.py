@@ -1,24 +1,18 @@
-"""One configuration for each type of training, and one for generating text."""
+"""Configurations of LM-Train and MM-Train, and of generating text."""
 
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from gpt2v.config.base import MOST, Config
+from gpt2v.config.base import Config
 from gpt2v.config.choice import Choice, OneOf
 from gpt2v.config.data import DataConfig
 from gpt2v.config.effect import refuse_unused
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.loop import TrainConfig, check_rates
-from gpt2v.config.models import (
-    FeaturesConfig,
-    GPT2ModelConfig,
-    TextTowerConfig,
-    TokenizerConfig,
-)
+from gpt2v.config.models import FeaturesConfig, GPT2ModelConfig, TokenizerConfig
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.config.projectors import MLPOptions
-from gpt2v.config.scenes import SceneConfig
 from gpt2v.config.towers import CLIP_TOWER, VisionTower
 from gpt2v.registry import ENCODER_FAMILIES, PROJECTORS, TOKEN_SOURCES
 
@@ -128,105 +122,6 @@ class GenerateConfig(Config):
         if self.greedy:
             why = f"temperature: {self.temperature:g} takes the most likely token"
             refuse_unused(self, ("top_k", "top_p"), why)
-        return self
-
-
-class EncoderConfig(Config):
-    """`gpt2v encoder train`: contrastive pre-training of a CLIP on captioned scenes.
-
-    With a teacher, also or only distillation: the text tower is then the teacher's.
-    """
-
-    only_default: ClassVar[tuple[str, ...]] = (
-        "train.stage_groups",
-        "train.eval_windows",
-        "train.shard",
-    )
-
-    tiles: TilesConfig = TilesConfig()
-    tokenizer: TokenizerConfig = TokenizerConfig()
-    vision: VisionTower = Field(CLIP_TOWER, description="vision tower, with random weights")
-    text: TextTowerConfig = TextTowerConfig()
-    teacher: str | None = Field(
-        None,
-        description="encoder to learn from, patch by patch: a run of `encoder train` (path); its "
-        "tokenizer, text tower and `projection_dim` are taken over; none: captions alone",
-    )
-    projection_dim: int = Field(
-        128,
-        ge=8,
-        le=100_000,
-        description="width of the embeddings that pictures and captions share",
-    )
-    scenes: SceneConfig = SceneConfig()
-    global_weight: float = Field(
-        0.25, ge=0, description="weight of the loss that matches scenes with captions"
-    )
-    region_weight: float = Field(
-        1.0, ge=0, description="weight of the loss that names each object from its mean patch"
-    )
-    patch_weight: float = Field(
-        0.25, ge=0, description="weight of the loss that names the object from each single patch"
-    )
-    teacher_weight: float = Field(
-        1.0,
-        ge=0,
-        description="weight of the loss that brings each patch to the teacher's; with a teacher, "
-        "the other weights may be 0",
-    )
-    label_smoothing: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="share of each name's target that all names get, in the losses that name "
-        "objects",
-    )
-    supervised_start: int = Field(
-        0,
-        ge=0,
-        le=MOST,
-        description="number of first steps that learn from the names of objects alone, as a linear "
-        "classifier of regions and patches does: without the captions of scenes",
-    )
-    data_seed: int = Field(0, ge=0, description="seed of the training data")
-    batch_size: int = Field(64, ge=1, le=1_000_000, description="number of scenes per step")
-    steps: int = Field(1000, ge=1, le=MOST, description="number of training steps")
-    train: TrainConfig
-
-    @model_validator(mode="after")
-    def _has_groups(self) -> Self:
-        if not self.train.groups:
-            raise ValueError("train.groups: required")
-        if self.train.stage_groups:
-            raise ValueError("train.stage_groups: the encoder's training has no stages")
-        return self
-
-    @model_validator(mode="after")
-    def _is_used(self) -> Self:
-        check_rates(self.train)
-        refuse_unused(self.train, ("eval_windows",), "the encoder reads no text", "train.")
-        refuse_unused(self.train, ("shard",), "an encoder is never sharded", "train.")
-        if self.supervised_start and not (self.region_weight or self.patch_weight):
-            raise ValueError("supervised_start: needs region_weight or patch_weight above 0")
-        if self.supervised_start >= self.steps and self.global_weight:
-            raise ValueError(
-                f"supervised_start: must be below the {self.steps} steps, or global_weight 0"
-            )
-        shape = self.vision.options
-        sides = [shape.image_size // layout.lattice for layout in self.scenes.layouts]
-        if max(sides) < 2 * shape.patch_size:
-            why = "the vision's patches are larger than half of a cell"
-            refuse_unused(self.scenes, ("cut",), why, "scenes.")
-        names = ["global_weight", "region_weight", "patch_weight"]
-        if self.teacher is None:
-            refuse_unused(self, ("teacher_weight",), "there is no teacher")
-        else:
-            names.append("teacher_weight")
-        if not any(getattr(self, name) for name in names):
-            raise ValueError(f"{', '.join(names)}: one must be above 0, or nothing trains")
-        if not (self.region_weight or self.patch_weight):
-            why = "region_weight and patch_weight are 0, so no object is named"
-            refuse_unused(self, ("label_smoothing",), why)
         return self
 
 

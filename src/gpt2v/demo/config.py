@@ -8,12 +8,13 @@ from pydantic import model_validator
 
 from gpt2v.config.base import Config
 from gpt2v.config.effect import has_default
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.grids import bounds
 from gpt2v.config.load import merge, read_mapping, validate
 from gpt2v.config.measuring import EvalConfig, ProbeConfig
 from gpt2v.config.origins import told
 from gpt2v.config.pictures import SPRITES_ONLY, TilesConfig
-from gpt2v.config.training import EncoderConfig, LMConfig, MMConfig
+from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.demo.tiles import tiles_of
 from gpt2v.demo.wishes import NO_WISHES, Wishes

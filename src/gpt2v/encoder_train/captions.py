@@ -3,7 +3,7 @@
 import torch
 from tokenizers import Tokenizer
 
-from gpt2v.config.training import EncoderConfig
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.data.kept_text import changed_text, quoted, tokens_of
 from gpt2v.data.scenes import object_caption, scene_caption
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id

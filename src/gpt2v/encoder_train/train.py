@@ -12,8 +12,8 @@ from tokenizers import Tokenizer
 from gpt2v import runs
 from gpt2v.config.base import hash_of
 from gpt2v.config.effect import settled
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.models import TextTowerConfig
-from gpt2v.config.training import EncoderConfig
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.rng import Ints
 from gpt2v.data.scenes import NOTHING, Scenes, draw_scenes, object_caption

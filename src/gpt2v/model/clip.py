@@ -26,7 +26,7 @@ from transformers import (
     VisionTextDualEncoderModel,
 )
 
-from gpt2v.config.training import EncoderConfig
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import END_OF_TEXT, PAD, n_ids, special_id
 from gpt2v.data.tiles.image_files import Pixels

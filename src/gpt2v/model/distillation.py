@@ -7,6 +7,7 @@ the student's embedding can be compared with the teacher's, and captions name ei
 Shapes: P pictures, N patches of a picture, S side of a picture in pixels.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +15,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import CLIPModel, CLIPTextConfig, PreTrainedConfig, VisionTextDualEncoderModel
 
+from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.pictures import TileAugmentConfig
 from gpt2v.config.scenes import LayoutConfig
-from gpt2v.config.training import EncoderConfig
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.data.tokenizer import load_tokenizer
 from gpt2v.errors import UserError, first_line
@@ -28,6 +29,7 @@ from gpt2v.model.files import load_pretrained
 from gpt2v.model.found import DUAL, find_checkpoint, read_config
 from gpt2v.model.identity import Traceable
 from gpt2v.model.preprocessor import read_normalisation
+from gpt2v.model.projector import mean_of_regions
 from gpt2v.model.remembered import Remembered
 
 _KEY = "teacher"  # of the configuration, for messages
@@ -69,6 +71,7 @@ class Teacher(Traceable):
     std: Channels
     name: str  # a run or a checkpoint, as the user named it
     path: str  # a checkpoint directory
+    pool: int = 1  # each patch becomes the mean of its `pool` x `pool` patches
     remembered: Remembered | None = None  # if windows are shown more than once
 
     @torch.no_grad()
@@ -82,8 +85,18 @@ class Teacher(Traceable):
         if (self.mean, self.std) != (IMAGE_MEAN, IMAGE_STD):
             normalised = normalise(pixels, normalised.device, self.mean, self.std)
         if self.remembered:
-            return self.remembered.patches(pixels, normalised)
-        return embed_patches(self.clip, normalised)[1]
+            patches = self.remembered.patches(pixels, normalised)
+        else:
+            patches = embed_patches(self.clip, normalised)[1]
+        return _levelled(patches, self.pool)
+
+
+def _levelled(patches: Tensor, pool: int) -> Tensor:
+    """Patches (P, N, D), each the mean of its square of `pool` x `pool` patches."""
+    means = mean_of_regions(patches, pool)
+    side = math.isqrt(means.shape[1])
+    squares = means.reshape(len(means), side, 1, side, 1, -1)
+    return squares.expand(-1, -1, pool, -1, pool, -1).reshape(patches.shape)
 
 
 def distillation_loss(patches: Tensor, teacher: Tensor) -> Tensor:
@@ -143,7 +156,9 @@ def load_teacher(config: EncoderConfig) -> Teacher | None:
     tokenizer = load_tokenizer(shape.path, _KEY)
     clip = load_pretrained(shape.kind, shape.path, _KEY, elsewhere=None)
     clip = place(clip).eval().requires_grad_(False)
-    return Teacher(clip, tokenizer, mean, std, name, shape.path, _remembered(config, clip))
+    return Teacher(
+        clip, tokenizer, mean, std, name, shape.path, config.teacher_pool, _remembered(config, clip)
+    )
 
 
 def _remembered(config: EncoderConfig, clip: Clip) -> Remembered | None:
@@ -168,7 +183,10 @@ def _is_cut_into(window: int, layout: LayoutConfig, side: int) -> bool:
 
 
 def _check_pictures(config: EncoderConfig, teacher: PreTrainedConfig) -> None:
-    """Raise UserError unless the patches of both are the same squares of the same pictures."""
+    """Raise UserError unless the patches of both are the same squares of the same pictures.
+
+    And unless `teacher_pool` divides them.
+    """
     own, where = config.vision.options, f"{_KEY}: {config.teacher}"
     if teacher.image_size != own.image_size:
         raise UserError(
@@ -180,6 +198,10 @@ def _check_pictures(config: EncoderConfig, teacher: PreTrainedConfig) -> None:
         raise UserError(
             f"{where}: its pictures are {there} x {there} patches, but those of vision are "
             f"{here} x {here}; choose a vision with patches of {teacher.patch_size} pixels"
+        )
+    if here % config.teacher_pool:
+        raise UserError(
+            f"teacher_pool: {config.teacher_pool} must divide the {here} patches along a side"
         )
 
 
