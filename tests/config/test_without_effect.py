@@ -122,6 +122,18 @@ CASES = [
     (
         EncoderConfig,
         TINY_ENCODER,
+        {"teacher_pool": 2},
+        "teacher_pool: 2 has no effect: there is no",
+    ),
+    (
+        EncoderConfig,
+        TINY_ENCODER,
+        {"teacher": "x", "teacher_weight": 0, "teacher_pool": 2},
+        "teacher_pool: 2 has no effect: teacher_weight is 0",
+    ),
+    (
+        EncoderConfig,
+        TINY_ENCODER,
         {"region_weight": 0, "patch_weight": 0, "label_smoothing": 0.1},
         "label_smoothing: 0.1 has no effect: region_weight and patch_weight are 0",
     ),

@@ -38,6 +38,7 @@ FROZEN = [
     {"name": "text", "pattern": "^(text_|logit_scale)", "lr": 0},
     {"name": "vision", "pattern": "", "lr": 0.01, "optimizer": "muon"},
 ]
+PLAIN = {"layouts": [{"lattice": 2}], "jitter": 0}
 TEXT = ("text_model.", "text_projection.", "logit_scale")
 
 
@@ -202,6 +203,25 @@ def test_a_batch_without_any_term_has_a_gradient_of_zero(bank):
     assert all((p.grad == 0).all() for p in ready.clip.visual_projection.parameters())
 
 
+@pytest.mark.parametrize("kind", ["conv", "windows"])
+def test_a_pooled_teacher_says_the_mean_of_each_square_at_its_patches(kind, teachers, bank):
+    config = settled(teachers / kind, scenes=PLAIN)
+    pixels = scenes_of(config, bank).pixels
+    plain, pooled, whole = (
+        load_teacher(config.model_copy(update={"teacher_pool": pool})).patches(
+            pixels, normalise(pixels, CPU)
+        )
+        for pool in (1, 2, 4)
+    )
+    for row in range(4):
+        for col in range(4):
+            rows, cols = (2 * (i // 2) + np.arange(2) for i in (row, col))
+            square = [int(4 * r + c) for r in rows for c in cols]
+            expected = plain[:, square].mean(1)
+            torch.testing.assert_close(pooled[:, 4 * row + col], expected)
+    torch.testing.assert_close(whole, plain.mean(1, keepdim=True).expand_as(plain))
+
+
 # ---- training --------------------------------------------------------------------------------
 
 
@@ -291,9 +311,6 @@ def test_without_a_teacher_nothing_changes(teachers, bank):
     hashed = scenes_hash(config, bank)
     assert hashed == results(teachers / "clip")["data_hash"]
     assert scenes_hash(settled(teachers / "clip"), bank) != hashed
-
-
-PLAIN = {"layouts": [{"lattice": 2}], "jitter": 0}
 
 
 @pytest.mark.parametrize(
@@ -427,6 +444,13 @@ def test_other_pictures_are_refused(vision, says, teachers, tmp_path, capsys):
     path = write_yaml(tmp_path / "c.yaml", student(teachers / "conv", vision=vision))
     line = refusal(capsys, "encoder", "train", path, "--out", tmp_path / "r")
     assert f"teacher: {teachers / 'conv'}: {says}" in line
+    assert not (tmp_path / "r").exists()
+
+
+def test_squares_that_do_not_divide_the_patches_are_refused(teachers, tmp_path, capsys):
+    path = write_yaml(tmp_path / "c.yaml", student(teachers / "conv", teacher_pool=3))
+    line = refusal(capsys, "encoder", "train", path, "--out", tmp_path / "r")
+    assert "teacher_pool: 3 must divide the 4 patches along a side" in line
     assert not (tmp_path / "r").exists()
 
 
