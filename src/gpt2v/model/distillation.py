@@ -92,7 +92,7 @@ class Teacher(Traceable):
 
 
 def _levelled(patches: Tensor, pool: int) -> Tensor:
-    """Patches (P, N, D), each the mean of its square of `pool` x `pool` patches."""
+    """Patches (P, N, projection_dim), each the mean of its square of `pool` x `pool` patches."""
     means = mean_of_regions(patches, pool)
     side = math.isqrt(means.shape[1])
     squares = means.reshape(len(means), side, 1, side, 1, -1)
