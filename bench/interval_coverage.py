@@ -31,7 +31,7 @@ from scipy.stats import norm
 
 from gpt2v.messages import aligned
 from gpt2v.runs import versions
-from gpt2v.stats import Shared, difference_interval, rate_interval
+from gpt2v.stats import Difference, Shared, rate_interval
 
 CELLS, CLASSES = 9, 10
 RATES = (0.5, 0.9, 0.99, 0.999)
@@ -93,7 +93,7 @@ def simulate(cell: Cell, repetitions: int, seed: int) -> Cell:
         shared = Shared(picture, rng.integers(n_tiles, size=(len(picture), 1)))
         one, other = outcomes(rng, shared, n_tiles, cell)
         low, high = rate_interval(one, shared)
-        below, above = difference_interval(one, other, shared)
+        below, above = Difference.between(one, other, shared).interval()
         rows[i] = low <= cell.rate <= high, high - low, below <= 0 <= above, above - below
     names = ("rate_coverage", "rate_width", "difference_coverage", "difference_width")
     return replace(cell, **dict(zip(names, rows.mean(0).tolist(), strict=True)))

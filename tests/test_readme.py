@@ -32,6 +32,7 @@ SMALL = {  # options that make each command small
     "mm train": [*TRAIN, "--data.batch_size", "4"],
     "mm export": [],
     "eval": ["--tiles.per_class", "20", "--n_images", "4", "--examples", "2"],
+    "eval compare": [],
     "probe": ["--tiles.per_class", "20", "--n_train", "20", "--n_test", "10"],
     "ablate tokens": ["--tiles.per_class", "20", "--n_images", "4"],
     "ask": [],

@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 
 from gpt2v.stats import (
+    Difference,
     Shared,
     Z,
-    difference_interval,
     holm,
     newcombe_interval,
-    p_value,
     rate_interval,
-    smallest_difference,
     wilson_interval,
 )
 
@@ -173,9 +171,12 @@ def test_newcombe_without_correlation_is_his_method_for_independent_groups():
 @given(questions)
 def test_a_difference_turned_round_is_negative(drawn):
     shared, one, other = shared_of(drawn)
-    low, high = difference_interval(one, other, shared)
-    assert difference_interval(other, one, shared) == pytest.approx((-high, -low), abs=1e-9)
-    assert -1 <= low <= one.mean() - other.mean() + 1e-12
+    found = Difference.between(one, other, shared)
+    low, high = found.interval()
+    turned = Difference.between(other, one, shared)
+    assert turned.interval() == pytest.approx((-high, -low), abs=1e-9)
+    assert found.value == pytest.approx(one.mean() - other.mean(), abs=1e-12)
+    assert -1 <= low <= found.value + 1e-12
     assert high <= 1
 
 
@@ -184,13 +185,17 @@ def test_paired_answers_need_fewer_questions():
     shared = Shared(np.arange(1000))
     one = np.arange(1000) >= 300
     same, elsewhere = np.arange(1000) >= 320, np.arange(1000) < 680
-    widths = [np.ptp(difference_interval(one, other, shared)) for other in (same, elsewhere)]
+    widths = [
+        np.ptp(Difference.between(one, other, shared).interval()) for other in (same, elsewhere)
+    ]
     assert widths[0] < 0.5 * widths[1]
 
 
 def test_no_difference_at_all_still_has_an_interval():
     right = np.arange(900) % 10 > 0
-    low, high = difference_interval(right, right, Shared(np.repeat(np.arange(100), 9)))
+    found = Difference.between(right, right, Shared(np.repeat(np.arange(100), 9)))
+    low, high = found.interval()
+    assert found.p == 1
     assert low == pytest.approx(-high)
     assert 0.005 < high < 0.1
 
@@ -199,27 +204,31 @@ def test_no_difference_at_all_still_has_an_interval():
 
 
 @settings(max_examples=50, deadline=None)
-@given(questions, st.floats(-1, 1))
-def test_p_is_small_exactly_where_the_interval_leaves_the_value_out(drawn, at):
+@given(questions)
+def test_p_is_small_exactly_where_the_interval_leaves_0_out(drawn):
     shared, one, other = shared_of(drawn)
-    p = p_value(lambda z: difference_interval(one, other, shared, z), at)
-    low, high = difference_interval(one, other, shared)
-    if min(abs(low - at), abs(high - at)) > 1e-9:
-        assert (p < 0.05) == (not low <= at <= high)
-    assert 0 <= p <= 1
+    found = Difference.between(one, other, shared)
+    low, high = found.interval()
+    if min(abs(low), abs(high)) > 1e-9:
+        assert (found.p < 0.05) == (not low <= 0 <= high)
+    assert 0 <= found.p <= 1
 
 
-def test_p_of_a_rate_is_that_of_the_score_test():
-    right = np.arange(200) < 116
-    p = p_value(lambda z: rate_interval(right, Shared(np.arange(200)), z), 0.5)
-    assert p == pytest.approx(2 * norm.sf(0.08 / np.sqrt(0.25 / 200)), rel=0.02)
+def test_p_of_many_questions_is_that_of_a_normal_test():
+    """Of questions that share nothing, McNemar's."""
+    one, other = np.arange(4000) < 2000, np.roll(np.arange(4000) < 2000, 1900)
+    other[:150] = True
+    discordant, gap = (one != other).sum(), int(one.sum()) - int(other.sum())
+    found = Difference.between(one, other, Shared(np.arange(4000)))
+    assert found.p == pytest.approx(2 * norm.sf(abs(gap) / np.sqrt(discordant)), rel=0.15)
 
 
-def test_the_smallest_difference_is_seen_four_times_of_five():
+def test_the_smallest_difference_is_found_four_times_of_five():
     """Of normal estimates whose interval has this width, 80% are significant."""
-    rng = np.random.default_rng(0)
-    found = rng.normal(smallest_difference((-Z, Z)), 1, 100_000)
-    assert (found > Z).mean() == pytest.approx(0.8, abs=0.01)
+    found = Difference(np.array([[0.4, 0.1], [0.1, 0.4]]), 1000)
+    error = np.ptp(found.interval()) / (2 * Z)
+    drawn = np.random.default_rng(0).normal(found.smallest, error, 100_000)
+    assert (drawn > Z * error).mean() == pytest.approx(0.8, abs=0.01)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))

@@ -17,7 +17,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gpt2v.api.measuring import Measurement
-from gpt2v.api.reading import RunPath, read_records
 from gpt2v.data.preview import montage
 from gpt2v.data.render.examples import Example
 from gpt2v.data.tiles.image_files import Pixels
@@ -25,6 +24,7 @@ from gpt2v.errors import UserError
 from gpt2v.report.analysis import cell_accuracy, series
 from gpt2v.report.read import read_lines
 from gpt2v.report.words import percent
+from gpt2v.results import RunPath, read_records
 from gpt2v.run_layout import METRICS
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ trials as there are independent questions. They are over new grids of new tiles.
 Shapes: J questions in a flat list, W tiles that a question reads.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from math import erfc, sqrt
@@ -48,6 +47,12 @@ class Shared:
     def n(self) -> int:
         """J."""
         return len(self.picture)
+
+    def of(self, these: Bools) -> "Shared":
+        """What some of the questions (J,) share."""
+        tiles = None if self.tiles is None else self.tiles[these]
+        part = None if self.part is None else self.part[these]
+        return Shared(self.picture[these], tiles, part)
 
     @cached_property
     def _pictures(self) -> Ints:
@@ -152,33 +157,66 @@ def rate_interval(right: Bools, shared: Shared, z: float = Z) -> tuple[float, fl
     )
 
 
-def difference_interval(
-    one: Bools, other: Bools, shared: Shared, z: float = Z
-) -> tuple[float, float]:
-    """Interval of the rate of `one` minus that of `other`.
+@dataclass(frozen=True)
+class Difference:
+    """The rate of one reader minus that of another, who answers the same questions.
 
-    It is Newcombe's for paired proportions (method 10 of Newcombe 1998,
-    https://pubmed.ncbi.nlm.nih.gov/9839354), with `Shared.trials`.
-
-    Args:
-        one, other: (J,) outcomes of the same questions in the same order.
-        z: width in standard errors; the default gives a 95% interval.
+    Attributes:
+        table: (2, 2) shares of the questions: both right, only the first; only the second, none.
+        trials: number of independent questions that would tell as much, see `Shared.trials`.
     """
-    n = shared.n
-    table = (
-        np.array(
-            [
-                [(one & other).sum(), (one & ~other).sum()],
-                [(~one & other).sum(), (~one & ~other).sum()],
-            ]
-        )
-        / n
-    )
-    gap = float(table[0, 1] - table[1, 0])
-    of_mean = shared.variance(one.astype(np.float64) - other)
-    independent = (table[0, 1] + table[1, 0] - gap**2) / n
-    trials = shared.trials(of_mean, independent, shared.n_with(one != other))
-    return newcombe_interval(table, trials, z)
+
+    table: Floats
+    trials: float
+
+    @classmethod
+    def between(cls, one: Bools, other: Bools, shared: Shared) -> "Difference":
+        """The rate of `one` minus that of `other`.
+
+        Args:
+            one, other: (J,) outcomes of the same questions in the same order.
+        """
+        cells = [[one & other, one & ~other], [~one & other, ~one & ~other]]
+        table = np.array([[cell.mean() for cell in row] for row in cells])
+        discordant = float(table[0, 1] + table[1, 0])
+        gap = float(table[0, 1] - table[1, 0])
+        of_mean = shared.variance(one.astype(np.float64) - other)
+        independent = (discordant - gap**2) / shared.n
+        return cls(table, shared.trials(of_mean, independent, shared.n_with(one != other)))
+
+    @property
+    def value(self) -> float:
+        """The difference."""
+        return float(self.table[0, 1] - self.table[1, 0])
+
+    def interval(self, z: float = Z) -> tuple[float, float]:
+        """Newcombe's interval for paired proportions.
+
+        It is method 10 of Newcombe 1998 (https://pubmed.ncbi.nlm.nih.gov/9839354).
+
+        Args:
+            z: width in standard errors; the default gives a 95% interval.
+        """
+        return newcombe_interval(self.table, self.trials, z)
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of no difference: that of the widest interval that leaves 0 out."""
+        low, high = 0.0, _FARTHEST
+        for _ in range(60):
+            z = (low + high) / 2
+            inside = self.interval(z)
+            if inside[0] <= 0 <= inside[1]:
+                high = z
+            else:
+                low = z
+        return erfc(high / sqrt(2))
+
+    @property
+    def smallest(self) -> float:
+        """The difference that would be found in four of five repetitions (a power of 80%)."""
+        low, high = self.interval()
+        return (high - low) / (2 * Z) * (Z + _Z_POWER)
 
 
 def newcombe_interval(table: Floats, n: float, z: float = Z) -> tuple[float, float]:
@@ -208,29 +246,6 @@ def wilson_interval(rate: float, n: float, z: float = Z) -> tuple[float, float]:
     centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
     return (0.0 if rate == 0 else centre - half), (1.0 if rate == 1 else centre + half)
-
-
-def p_value(interval: Callable[[float], tuple[float, float]], at: float = 0.0) -> float:
-    """Two-sided p-value: that of the widest interval that leaves a value out.
-
-    Args:
-        interval: maps a width in standard errors to an interval, which grows with it.
-        at: the value.
-    """
-    low, high = 0.0, _FARTHEST
-    for _ in range(60):
-        z = (low + high) / 2
-        inside = interval(z)
-        if inside[0] <= at <= inside[1]:
-            high = z
-        else:
-            low = z
-    return erfc(high / sqrt(2))
-
-
-def smallest_difference(interval: tuple[float, float]) -> float:
-    """The difference that would be seen in four of five repetitions, given a 95% interval."""
-    return (interval[1] - interval[0]) / (2 * Z) * (Z + _Z_POWER)
 
 
 def holm(p: Floats) -> Floats:

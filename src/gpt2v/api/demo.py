@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2v.api.configs import dotted
 from gpt2v.api.folders import Out, Temporary, run_folder, temporary
-from gpt2v.api.reading import read_results
 from gpt2v.demo.config import DemoConfig, demo_config
 from gpt2v.demo.tiles import suited_preset
 from gpt2v.demo.wishes import Wishes
+from gpt2v.results import read_results
 from gpt2v.run_layout import is_finished
 
 if TYPE_CHECKING:

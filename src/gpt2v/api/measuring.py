@@ -1,17 +1,17 @@
 """`gpt2v eval`, `probe` and `ablate tokens` as functions."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2v.api.configs import Source, config_of
 from gpt2v.api.folders import Out, run_folder, temporary
-from gpt2v.api.reading import read_records, read_results
 from gpt2v.config.base import Config
 from gpt2v.config.load import read_mapping
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.results import read_records, read_results
 from gpt2v.run_layout import RECORDS
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Measurement:
 
     Attributes:
         results: the content of results.json.
-        records: one row per question, see `read_records`; None: a ladder has none.
+        records: one row per question, see `read_records`; None: a ladder or a comparison has none.
         run: the run directory; None: none was asked for, so nothing is left on disk.
     """
 
@@ -119,6 +119,32 @@ def ladder(
     from gpt2v.ablate.ladder import climb_model
 
     return _measure("ladder", lambda run: climb_model(whole, run), out, overwrite)
+
+
+def compare(
+    first: ModelPath,
+    *others: ModelPath,
+    by: Sequence[str] = ("part", "instruction", "cell", "class"),
+    out: Out = None,
+    overwrite: bool = False,
+) -> Measurement:
+    """Compare evaluations of the same samples with the first one, as `gpt2v eval compare` does.
+
+    Args:
+        first: the run of an evaluation, or a demo.
+        others: likewise.
+        by: breakdowns: `part`, `instruction`, `cell`, `class`.
+        out: the run directory; none: nothing is left on disk.
+        overwrite: replace an existing run.
+
+    Raises:
+        UserError: one is no finished evaluation, the samples are not the same, or `out` must not
+            be replaced.
+    """
+    from gpt2v.eval.compare import compare_runs
+
+    names = [os.fspath(run) for run in (first, *others)]
+    return _measure("compare", lambda run: compare_runs(names, by, run), out, overwrite)
 
 
 def _eval_config(suite: Source, fields: Mapping[str, Any]) -> EvalConfig | SuiteEvalConfig:

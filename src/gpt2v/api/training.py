@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from gpt2v.api.configs import Source, config_of
 from gpt2v.api.folders import Out, Temporary, run_folder, temporary
-from gpt2v.api.reading import read_results
 from gpt2v.config.base import Config
 from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.training import LMConfig, MMConfig
+from gpt2v.results import read_results
 from gpt2v.run_layout import checkpoints_of, is_finished, step_of
 from gpt2v.runs import write_config
 

@@ -69,6 +69,10 @@ def _show_words(parser: Parser, files: dict[str, str]) -> None:
             parser.add_argument(name)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
+            listed = action._choices_actions  # a shell completes one word after another
+            listed[:] = [one for one in listed if " " not in one.dest]
+            for name in [name for name in action.choices if " " in name]:
+                del action.choices[name]
             for below in action.choices.values():
                 _show_words(below, files)
             continue

@@ -118,11 +118,50 @@ def _ladder(results: Row) -> list[str]:
     return _table([head, *rows], 2)
 
 
+def _comparison(results: Row) -> list[str]:
+    """All questions, parts and instructions; of cells and classes only the clear differences."""
+    lines = []
+    rows = results["results"]
+    for other in results["compared"][1:]:
+        own = [row for row in rows if row["other"] == other]
+        many = ("cell", "class")
+        shown = [row for row in own if row["by"] not in many or row["p_holm"] < 0.05]
+        head = ["", "", "first", "other", "other - first", "95% interval", "p", "p (Holm)"]
+        head += ["detectable", "questions"]
+        table = [
+            [
+                "all" if row["value"] is None else f"{row['by']} {row['value']}",
+                row["modality"],
+                _percent(row["first_accuracy"]),
+                _percent(row["other_accuracy"]),
+                f"{100 * row['difference']:+.1f}",
+                "[{:+.1f}, {:+.1f}]".format(*(100 * end for end in row["ci95"])),
+                _p(row["p"]),
+                _p(row["p_holm"]),
+                f"{100 * row['smallest_difference']:.1f}",
+                f"{row['n_questions']:,}",
+            ]
+            for row in shown
+        ]
+        lines += [f"first: {results['compared'][0]}; other: {other}", *_table([head, *table], 2)]
+        for by in many:
+            family = [row for row in own if row["by"] == by]
+            clear = sum(row["p_holm"] < 0.05 for row in family)
+            if family:
+                lines.append(f"  by {by}: {clear} of {len(family)} with p (Holm) below 0.05")
+    return lines
+
+
+def _p(value: float) -> str:
+    return "<0.0001" if value < 1e-4 else f"{value:.4f}"
+
+
 _TABLES: dict[str, Callable[[Row], list[str]]] = {
     "eval": _evaluation,
     "demo": _demo,
     "probe": _probe,
     "ladder": _ladder,
+    "compare": _comparison,
 }
 
 

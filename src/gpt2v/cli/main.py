@@ -16,9 +16,16 @@ import time
 from collections.abc import Sequence
 
 from gpt2v import __version__
-from gpt2v.cli import ask, completion, configs, data, demo, measuring, training
+from gpt2v.cli import ask, comparing, completion, configs, data, demo, measuring, training
 from gpt2v.cli.crashes import DEBUG, say_crash
-from gpt2v.cli.overrides import Parser, overrides_of, take_fields, take_imports, texts_of
+from gpt2v.cli.overrides import (
+    Parser,
+    joined,
+    overrides_of,
+    take_fields,
+    take_imports,
+    texts_of,
+)
 from gpt2v.errors import Stopped, Told, UserError
 from gpt2v.hardware.memory import keep_freed_memory
 from gpt2v.messages import say, say_from_first
@@ -91,7 +98,7 @@ def _command(argv: Sequence[str]) -> None:
     try:
         _check_folder()
         words = take_imports(list(argv))
-        words, fields = take_fields(words)
+        words, fields = take_fields(joined(words, [comparing.COMPARE]))
         args, rest = _parser().parse_known_args(words)  # --help and --version end here
         overrides = overrides_of(args, texts_of([*rest, *fields]))
         try:
@@ -160,7 +167,7 @@ def _parser() -> Parser:
     parser.notes.append(lambda: f"With the environment variable {DEBUG}=1 errors show a traceback.")
     parser.add_argument("--version", action="version", version=f"gpt2v {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    for family in (demo, configs, data, training, measuring, ask):
+    for family in (demo, configs, data, training, measuring, comparing, ask):
         family.add_commands(commands)
     completion.add_commands(commands, _parser)
     return parser

@@ -211,6 +211,12 @@ def take_imports(words: list[str]) -> list[str]:
     return rest
 
 
+def joined(words: list[str], commands: Sequence[str]) -> list[str]:
+    """The words of a command line, of which the first two are one if they name a command."""
+    name = " ".join(words[:2])
+    return [name, *words[2:]] if name in commands else words
+
+
 def take_fields(words: list[str]) -> tuple[list[str], list[str]]:
     """Split off the options with a dot in their name, which are fields; argparse gets the rest.
 

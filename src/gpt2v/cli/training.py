@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gpt2v.api.reading import read_results
 from gpt2v.cli.before_torch import check_encoder, check_lm, check_mm, check_model
 from gpt2v.cli.found import show
 from gpt2v.cli.overrides import Overrides, Parser, config_command, describe_fields
@@ -26,6 +25,7 @@ from gpt2v.config.training import GenerateConfig, LMConfig, MMConfig
 from gpt2v.errors import UserError
 from gpt2v.hardware.memory import importing
 from gpt2v.paths import expanded_text
+from gpt2v.results import read_results
 from gpt2v.run_layout import is_finished
 from gpt2v.runs import write_config
 

@@ -31,7 +31,7 @@ from gpt2v.model.load import load_model
 from gpt2v.model.scoring import Records, Scorer, score_all
 from gpt2v.registry import METRICS
 from gpt2v.run_layout import RECORDS
-from gpt2v.stats import Shared, difference_interval
+from gpt2v.stats import Difference, Shared
 from gpt2v.storage.files import write_bytes, write_parquet, writing
 from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured
 from gpt2v.trained.defaults import as_trained
@@ -275,8 +275,8 @@ def gap_between(pairs: Sequence[tuple[GridDataset, Records, Records]]) -> dict[s
         ),
         part=np.repeat(np.arange(len(pairs)), [len(own) for own in samples]),
     )
-    interval = difference_interval(text, image, shared)
-    return {"gap": float(text.mean() - image.mean()), "gap_ci95": list(interval)}
+    gap = Difference.between(text, image, shared)
+    return {"gap": gap.value, "gap_ci95": list(gap.interval())}
 
 
 def save_examples(data: GridDataset, n: int, folder: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from gpt2v.report.read import Row, Run, Table
+from gpt2v.report.checked import Row
+from gpt2v.report.read import Run, Table
 from gpt2v.report.words import counted_range
 
 Series = tuple[np.ndarray, np.ndarray]  # steps, values

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from gpt2v.report.analysis import Series, series, stages
 from gpt2v.report.chart import Chart, Values
+from gpt2v.report.checked import Row
 from gpt2v.report.plots import DOTS
-from gpt2v.report.read import Row
 from gpt2v.report.svg import STAND_IN, WIDTH, style, to_svg
 from gpt2v.report.words import percent, shorten
 

@@ -11,7 +11,15 @@ from matplotlib.figure import Figure
 from gpt2v.report.analysis import Rate
 from gpt2v.report.chart import Chart, Values
 from gpt2v.report.svg import STAND_IN, WIDTH, style, to_svg
-from gpt2v.report.words import counted, duration, interval, percent, points, shorten
+from gpt2v.report.words import (
+    counted,
+    duration,
+    interval,
+    percent,
+    points,
+    points_between,
+    shorten,
+)
 
 MARKS = (("o", 7.0), ("s", 4.5))  # of text and of picture; where they meet, both are seen
 DOTS: dict[str, Any] = {"lw": 1.0, "ls": (0, (1.5, 2))}
@@ -111,6 +119,31 @@ def lost_points(name: str, title: str, rows: Sequence[Bar]) -> Chart:
         axes.spines["left"].set_visible(False)
         table = [(bar.label, points(bar.rate.value)) for bar in rows]
         return _listed(figure, name, Values(title, ("", "percentage points"), table))
+
+
+def differences(name: str, title: str, rows: Sequence[Bar]) -> Chart:
+    """Dots with 95% intervals in percentage points, and a line at no difference."""
+    with style():
+        figure = Figure(figsize=(WIDTH, 0.6 + 0.26 * len(rows)), layout="constrained")
+        axes = figure.add_subplot()
+        for y, bar in enumerate(rows):
+            colour, value = STAND_IN[bar.colour], 100 * bar.rate.value
+            if bar.rate.ci:
+                low, high = (100 * end for end in bar.rate.ci)
+                axes.plot((low, high), (y, y), color=colour, lw=1.4)
+            axes.plot(value, y, "o", ms=5, color=colour)
+        axes.axvline(0, color=STAND_IN["muted"], zorder=0.5, **DOTS)
+        axes.set_yticks(range(len(rows)), [shorten(bar.label, 30) for bar in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel("percentage points")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.locator_params(axis="x", nbins=5)
+        axes.grid(axis="x")
+        axes.tick_params(length=0, axis="y")
+        axes.spines["left"].set_visible(False)
+        table = [(b.label, points(b.rate.value), points_between(b.rate.ci)) for b in rows]
+        heads = ("", "percentage points", "95% interval")
+        return _listed(figure, name, Values(title, heads, table))
 
 
 def class_dots(

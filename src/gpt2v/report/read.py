@@ -7,7 +7,6 @@ Shapes: J questions in a flat list.
 """
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,11 +19,11 @@ import pyarrow.parquet as pq
 
 from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
+from gpt2v.report.checked import Row, check_keys, is_number, one_line_of, read_checked
 from gpt2v.run_layout import FINISHED, METRICS, RECORDS, has_this_format
 from gpt2v.runs import check_there
 from gpt2v.storage.files import reason
 
-Row = dict[str, Any]
 Table = dict[str, np.ndarray]  # name of a column -> its values (J,)
 
 SUB_RUNS = ("encoder", "lm", "mm", "eval", "probe", "ladder")  # of a demo
@@ -39,7 +38,10 @@ EVAL_COLUMNS = (
     "model", "modality", "sample", "instruction", "row", "col",
     "truth", "prediction", "exact", "palette", "choices",
 )  # fmt: skip
-_TEXTS = ("modality", "instruction", "questions", "part", "rung", "model", "split", "control")
+COMPARE_KEYS = (
+    "first", "other", "modality", "by", "value", "first_accuracy", "other_accuracy", "difference",
+    "ci95", "p", "p_holm", "smallest_difference", "n_questions",
+)  # fmt: skip
 PROBE_COLUMNS = ("sample", "row", "col", "truth", "prediction", "palette_prediction")
 
 
@@ -81,7 +83,7 @@ def load_run(folder: Path) -> Run:
     """
     check_there(folder)
     check_imports(folder)
-    results = _results(folder / FINISHED)
+    results = read_checked(folder / FINISHED)
     kind = results.get("kind")
     if not isinstance(kind, str) or not has_this_format(folder):
         raise UserError(
@@ -92,7 +94,9 @@ def load_run(folder: Path) -> Run:
         folders |= {name: folder / name for name in SUB_RUNS if (folder / name).is_dir()}
         folders.setdefault("eval", folder / "eval")  # a demo must have it
     if kind in ("demo", "eval"):
-        _check_keys(folder / FINISHED, results["results"], ("modality", "accuracy"))
+        check_keys(folder / FINISHED, results["results"], ("modality", "accuracy"))
+    if kind == "compare":
+        check_keys(folder / FINISHED, results["results"], COMPARE_KEYS)
     records, probe_records = dict.fromkeys(EVAL_COLUMNS, np.empty(0, object)), None
     if "eval" in folders:
         path = folders["eval"] / RECORDS
@@ -164,60 +168,9 @@ def _rows(folders: Mapping[str, Path], kind: str, keys: tuple[str, ...]) -> list
     path = folders[kind] / FINISHED if kind in folders else None
     if path is None or not path.exists():
         return []
-    rows: list[Row] = _results(path)["results"]
-    _check_keys(path, rows, keys)
+    rows: list[Row] = read_checked(path)["results"]
+    check_keys(path, rows, keys)
     return rows
-
-
-def _results(path: Path) -> Row:
-    """The content of a results.json; its accuracies and intervals are checked."""
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: not found; a report needs a finished run") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as JSON ({_one_line(error)})") from None
-    rows = results.get("results") if isinstance(results, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path}: results: must be a list of rows")
-    for number, row in enumerate(rows):
-        _check_values(path, f"results[{number}].", row)
-    _check_values(path, "", results)
-    return dict(results)
-
-
-def _check_keys(path: Path, rows: list[Row], keys: tuple[str, ...]) -> None:
-    for number, row in enumerate(rows):
-        for key in keys:
-            if key not in row:
-                raise UserError(f"{path}: results[{number}]: has no key '{key}'")
-
-
-def _check_values(path: Path, prefix: str, row: Row) -> None:
-    """Raise UserError if a value that a section shows or computes with is of another type."""
-    for key, value in row.items():
-        at = f"{path}: {prefix}{key}"
-        if key in _TEXTS and not isinstance(value, str | None):
-            raise UserError(f"{at}: must be text, not {value!r}")
-        if key.startswith("n_") and not (value is None or _is_number(value)):
-            raise UserError(f"{at}: must be a number, not {value!r}")
-        if key == "seconds":
-            each = value.values() if isinstance(value, dict) else [value]
-            if not all(map(_is_number, each)):
-                raise UserError(f"{at}: must be a number, or a number for each stage")
-        is_rate = key.endswith("accuracy") or key in ("gap", "chance")
-        if is_rate and not _is_number(value) and value is not None:
-            raise UserError(f"{at}: must be a number, not {value!r}")
-        if key.endswith("ci95") and value is not None:
-            pair = isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
-            if not pair:
-                raise UserError(f"{at}: must be two numbers, not {value!r}")
-
-
-def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return math.isfinite(value)
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> Table:
@@ -232,7 +185,7 @@ def _table(path: Path, columns: tuple[str, ...]) -> Table:
     except FileNotFoundError:
         raise UserError(f"{path}: not found; a report needs the evaluation's records") from None
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read as parquet ({_one_line(error)})") from None
+        raise UserError(f"{path}: cannot be read as parquet ({one_line_of(error)})") from None
     return {name: _column(path, name, table.column(name).to_pylist()) for name in columns}
 
 
@@ -269,7 +222,7 @@ def read_lines(path: Path) -> list[Row]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({_one_line(error)})") from None
+        raise UserError(f"{path}: cannot be read ({one_line_of(error)})") from None
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
             continue
@@ -277,7 +230,7 @@ def read_lines(path: Path) -> list[Row]:
             row = json.loads(line)
         except ValueError:
             raise UserError(f"{path}: line {number} is not JSON") from None
-        if not isinstance(row, dict) or not _is_number(row.get("step")):
+        if not isinstance(row, dict) or not is_number(row.get("step")):
             raise UserError(f"{path}: line {number} has no key 'step'")
         rows.append(row)
     return rows
@@ -299,7 +252,3 @@ def _pictures(folder: Path) -> dict[int, list[bytes]]:
     for (sample, _), content in sorted(pictures.items()):
         by_sample.setdefault(sample, []).append(content)
     return by_sample
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gpt2v.report.analysis import Rate, lookups
-from gpt2v.report.read import Row, Run
+from gpt2v.report.checked import Row
+from gpt2v.report.read import Run
 from gpt2v.report.standing import Standing, is_blind, reads, remark, standing
-from gpt2v.report.words import percent, points
+from gpt2v.report.words import difference_sentence, percent, points
 
 SAME = 5e-4  # files that differ by less agree: the page does not show such a difference
 
@@ -56,7 +57,7 @@ def _model_rate(run: Run, model: str, modality: str, key: str) -> Rate | None:
 def _row(run: Run, model: str, modality: str) -> Row | None:
     """The first row with a model's look-ups in one modality."""
     usual = {"instruction": "lookup", "questions": "independent"}
-    for row in run.rows:
+    for row in run.rows if "eval" in run.kinds else ():
         completed = {"model": "gpt2v", **usual, **row}
         if {**completed, **usual, "model": model, "modality": modality} == completed:
             return row
@@ -104,6 +105,7 @@ TITLES = {
     "encoder": "Training of an encoder",
     "lm": "Training of a language model",
     "mm": "Training of a GPT-2v",
+    "compare": "The same questions, answered by two",
 }
 
 
@@ -160,6 +162,8 @@ def _of_rows(run: Run) -> str:
     """The verdict of a run without an evaluation."""
     if "probe" in run.kinds and (row := probe_row(run)):
         return f"A linear probe names {percent(row['accuracy'])} of the cells, of all classes."
+    if run.kind == "compare":
+        return " ".join(difference_sentence(row) for row in run.rows if row["by"] == "all")
     if run.ladder:
         ends = [run.ladder[0], run.ladder[-1]][: len(run.ladder)]
         rates = " and ".join(f"{percent(row['accuracy'])} on {row['rung']}" for row in ends)

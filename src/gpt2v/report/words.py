@@ -1,6 +1,7 @@
 """Numbers and grids in words, as they stand on the page."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 MINUS = "\N{MINUS SIGN}"
 
@@ -22,6 +23,16 @@ def points(value: float) -> str:
 def interval(ci: Sequence[float] | None) -> str:
     """`(0.95, 0.97)` -> `95.0% to 97.0%`; empty if the interval is unknown."""
     return " to ".join(map(percent, ci)) if ci else ""
+
+
+def points_between(ci: Sequence[float] | None) -> str:
+    """`(-0.01, 0.02)` -> `-1.0 to 2.0`, with a real minus; empty if the interval is unknown."""
+    return " to ".join(map(points, ci)) if ci else ""
+
+
+def p_value(value: float) -> str:
+    """`0.0312` -> `0.031`; very small ones as a bound."""
+    return "below 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def duration(seconds: float) -> str:
@@ -52,3 +63,20 @@ def grid_in_words(cells: Sequence[Sequence[str]]) -> str:
     """`[["bird", "cat"], ["dog", "frog"]]` -> `2x2 grid: bird, cat / dog, frog`."""
     rows = " / ".join(", ".join(row) for row in cells)
     return f"{len(cells)}x{len(cells[0])} grid: {rows}"
+
+
+def difference_sentence(row: Mapping[str, Any]) -> str:
+    """One difference over all questions, in a sentence."""
+    more = points(abs(row["difference"]))
+    of = "pictures" if row["modality"] == "image" else row["modality"]
+    beyond = f"p after Holm {p_value(row['p_holm'])}"
+    if row["p_holm"] >= 0.05:
+        found = points(row["smallest_difference"])
+        return (
+            f"On {of}, {row['other']} and {row['first']} cannot be told apart ({beyond}); a "
+            f"difference of {found} points would be found in four of five repetitions."
+        )
+    ahead, behind = (
+        (row["other"], row["first"]) if row["difference"] > 0 else (row["first"], row["other"])
+    )
+    return f"On {of}, {ahead} is {more} points ahead of {behind} ({beyond})."

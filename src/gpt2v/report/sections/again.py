@@ -5,7 +5,8 @@ from typing import Any
 from gpt2v.registry import SECTIONS
 from gpt2v.report import plots
 from gpt2v.report.chart import Values
-from gpt2v.report.read import Row, Run
+from gpt2v.report.checked import Row
+from gpt2v.report.read import Run
 from gpt2v.report.section import ANY, Section
 from gpt2v.report.words import interval, percent
 
