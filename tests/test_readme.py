@@ -33,6 +33,7 @@ SMALL = {  # options that make each command small
     "mm export": [],
     "eval": ["--tiles.per_class", "20", "--n_images", "4", "--examples", "2"],
     "eval compare": [],
+    "eval plan": [],
     "probe": ["--tiles.per_class", "20", "--n_train", "20", "--n_test", "10"],
     "ablate tokens": ["--tiles.per_class", "20", "--n_images", "4"],
     "ask": [],

@@ -60,6 +60,22 @@ def test_the_variance_is_the_sum_over_pairs_that_share_a_picture_or_a_tile(drawn
     assert shared.variance(right.astype(float)) == pytest.approx(expected, abs=1e-12)
 
 
+@given(questions)
+def test_covariances_are_means_over_pairs_of_questions(drawn):
+    shared, one, other = shared_of(drawn)
+    value = one.astype(float) - other
+    error = value - value.mean()
+    same_picture = shared.picture[:, None] == shared.picture
+    same_tile = shared.tiles == shared.tiles[:, 0]
+    apart = ~np.eye(len(error), dtype=bool)
+    products = error[:, None] * error
+    own, picture, tile = shared.covariances(value)
+    assert own == pytest.approx(np.mean(error**2))
+    for found, pairs in ((picture, same_picture & apart), (tile, same_tile & ~same_picture)):
+        expected = max(products[pairs].mean(), 0) if pairs.any() else 0
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
 def test_each_part_has_a_mean_of_its_own():
     right = np.repeat([True, False], 50)
     picture = np.arange(100)

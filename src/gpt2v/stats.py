@@ -73,11 +73,21 @@ class Shared:
         question, tile = self._reads
         return _numbered(self._pictures[question] * (tile.max(initial=0) + 1) + tile)
 
+    @property
+    def n_pictures(self) -> int:
+        """Number of pictures."""
+        return int(self._pictures.max()) + 1
+
+    @property
+    def n_reads(self) -> int:
+        """Number of pairs of a question and a tile that it reads."""
+        return len(self._reads[0])
+
     @cached_property
     def n_groups(self) -> int:
         """Number of pictures or of tiles, whichever is smaller."""
-        n_pictures, tile = self._pictures.max() + 1, self._reads[1]
-        return int(min(n_pictures, tile.max() + 1) if len(tile) else n_pictures)
+        tile = self._reads[1]
+        return min(self.n_pictures, int(tile.max()) + 1) if len(tile) else self.n_pictures
 
     def n_with(self, these: Bools) -> int:
         """Number of pictures or of tiles that have one of some questions (J,), the smaller."""
@@ -100,6 +110,32 @@ class Shared:
         total = max(within + between, within, alone + between)
         few = self.n_groups
         return total / self.n**2 * (few / (few - 1) if few > 1 else np.inf if total else 0)
+
+    def covariances(self, value: Floats) -> tuple[float, float, float]:
+        """Variance of a value, and covariances of the values of two questions.
+
+        Args:
+            value: (J,) of the questions; of each, the mean of its part is taken away.
+
+        Returns:
+            The variance; the covariance within a picture; and that of questions about two pictures
+            that read one tile. The last two are 0 if no such questions are there, or if they would
+            be below 0.
+        """
+        error = value - self._means(value)
+        question, tile = self._reads
+        alone = float(error @ error)
+
+        def mean(total: float, n: float) -> float:
+            return max(total / n, 0.0) if n else 0.0
+
+        def pairs(group: Ints) -> float:
+            return float(np.square(np.bincount(group).astype(np.float64)).sum())
+
+        n_within, n_between = pairs(self._pictures) - self.n, pairs(tile) - pairs(self._pairs)
+        between = _squares(tile, error[question]) - _squares(self._pairs, error[question])
+        within = _squares(self._pictures, error) - alone
+        return alone / self.n, mean(within, n_within), mean(between, n_between)
 
     def _means(self, value: Floats) -> Floats:
         """Of each question, the mean value of its part, (J,)."""

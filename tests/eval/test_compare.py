@@ -11,67 +11,10 @@ import yaml
 
 import gpt2v
 from gpt2v.cli.main import main
-from gpt2v.config.load import dump
-from gpt2v.config.measuring import EvalConfig
 from gpt2v.report import write_report
-from gpt2v.run_layout import mark
 from gpt2v.stats import Difference, Shared, holm
 from helpers import refusal
-
-CLASSES = ("bird", "cat", "dog", "frog")
-N = 400  # grids of 3x3
-
-
-def drawn(seed=0):
-    """Questions: sample, row, col, truth and tile of each, and answers that are 95% right."""
-    rng = np.random.default_rng(seed)
-    sample, cell = np.divmod(np.arange(9 * N), 9)
-    truth = rng.integers(len(CLASSES), size=9 * N)
-    tiles = 300 * truth + rng.integers(300, size=9 * N)
-    return {
-        "sample": sample,
-        "row": cell // 3,
-        "col": cell % 3,
-        "truth": np.array(CLASSES)[truth],
-        "tiles": tiles,
-        "right": rng.random(9 * N) < 0.95,
-    }
-
-
-def evaluation(folder, right, modality="image", model="gpt2v", parts=None, **changed):
-    """A run directory of an evaluation whose answers are right or not, (9 * N,)."""
-    asked = drawn()
-    records = {
-        "model": [model] * len(right),
-        "modality": [modality] * len(right),
-        **({} if parts is None else {"part": parts}),
-        "sample": asked["sample"],
-        "instruction": ["lookup"] * len(right),
-        **{key: asked[key] for key in ("row", "col", "truth")},
-        "prediction": asked["truth"],
-        "exact": right,
-        "tiles": pa.array([[tile] for tile in asked["tiles"]], pa.list_(pa.int64())),
-    }
-    folder.mkdir()
-    pq.write_table(pa.table(records), folder / "records.parquet")
-    results = {
-        "kind": "eval",
-        "versions": {"gpt2v": gpt2v.__version__},
-        "seed": 1,
-        "data_hash": "5f2c9a0e",
-        "results": [],
-        **changed,
-    }
-    (folder / "results.json").write_text(json.dumps(results))
-    (folder / "config.yaml").write_text(dump(EvalConfig()))
-    mark(folder)
-    return folder
-
-
-def planted(where, share=0.4, seed=1):
-    """The answers of `drawn`, of which some where `where` (9 * N,) holds are wrong instead."""
-    spoilt = np.random.default_rng(seed).random(9 * N) < share
-    return drawn()["right"] & ~(where & spoilt)
+from invented_evaluation import CLASSES, N, drawn, evaluation, planted
 
 
 def rows_of(found, by, **equal):

@@ -98,7 +98,7 @@ def _command(argv: Sequence[str]) -> None:
     try:
         _check_folder()
         words = take_imports(list(argv))
-        words, fields = take_fields(joined(words, [comparing.COMPARE]))
+        words, fields = take_fields(joined(words, [comparing.COMPARE, comparing.PLAN]))
         args, rest = _parser().parse_known_args(words)  # --help and --version end here
         overrides = overrides_of(args, texts_of([*rest, *fields]))
         try:
