@@ -76,7 +76,7 @@ def _compared(first: Evaluation, other: Evaluation, by: Sequence[str]) -> Iterat
         yield _row({**names, "by": "all", "value": None}, pair, everything)
         for breakdown in by:
             groups = _groups(pair.asked, breakdown)
-            for value in dict.fromkeys(group for group in groups if group is not None):
+            for value in _in_order(groups, breakdown):
                 chosen = np.array([group == value for group in groups])
                 yield _row({**names, "by": breakdown, "value": value}, pair, chosen)
 
@@ -98,6 +98,12 @@ def _groups(records: pa.Table, breakdown: str) -> list[Any]:
         return [None] * len(records)
     values = column(records, breakdown).tolist()
     return values if len(set(values)) > 1 else [None] * len(records)
+
+
+def _in_order(groups: list[Any], breakdown: str) -> list[Any]:
+    """The different groups: cells and classes sorted, parts and instructions as they come."""
+    different = dict.fromkeys(group for group in groups if group is not None)
+    return sorted(different) if breakdown in ("cell", "class") else list(different)
 
 
 def _row(names: Row, pair: Pair, chosen: Bools) -> Row:
