@@ -7,6 +7,9 @@ tokenizer and data spec before they are used. Rendering is then integer arithmet
 Shapes: B samples of a batch, T token positions, K text pieces in a row.
 """
 
+from collections.abc import Iterable
+from itertools import pairwise
+
 import numpy as np
 from tokenizers import Tokenizer
 
@@ -29,6 +32,16 @@ def special_id(tokenizer: Tokenizer, token: str) -> int:
 def n_ids(tokenizer: Tokenizer) -> int:
     """Rows that an embedding needs. Ids may have gaps, so it can exceed the number of tokens."""
     return max(tokenizer.get_vocab().values()) + 1
+
+
+def begins_another(strings: Iterable[str]) -> bool:
+    """Whether one of the strings begins another one, as `1` begins `12`.
+
+    Then they are no choices: a reader who says `12` has also said `1`, whose probability can only
+    be larger. With what follows an answer, a line break, they are.
+    """
+    ordered = sorted(set(strings))
+    return any(longer.startswith(one) for one, longer in pairwise(ordered))
 
 
 EMPTY = 0  # number of the piece without text; rows of pieces are padded with it

@@ -21,6 +21,7 @@ from gpt2v.data.export.lm_eval_examples import MOST, Solved, content_of, solved,
 from gpt2v.data.export.plan import Part, Shard
 from gpt2v.data.export.tables import IMAGE, Columns, listed, parquet, picture, value
 from gpt2v.data.render.examples import Example, Question
+from gpt2v.data.text_pieces import begins_another
 from gpt2v.errors import UserError
 from gpt2v.messages import say
 from gpt2v.registry import FORMATS
@@ -147,10 +148,14 @@ def _rows(part: Part, item: Example) -> Iterator[dict[str, Any]]:
 
 
 def _row(item: Example, q: Question, name: str) -> dict[str, Any]:
-    """The columns of a row that need no pictures."""
+    """The columns of a row that need no pictures.
+
+    Where a choice begins another one, the line break after an answer belongs to them.
+    """
+    unclear = begins_another(q.choices)
     return {
         "prompt": item.table + item.prompt + q.question,
-        "choices": q.choices,
+        "choices": [f"{choice}\n" for choice in q.choices] if unclear else q.choices,
         "label": q.choices.index(q.answer) if q.choices else -1,
         "answer": q.answer,
         "image_id": name,

@@ -5,8 +5,9 @@ form a tree: a token sees its own segment up to itself, and all ancestors of its
 and the prompt are the root. With independent questions, each question is a child of the root and
 each answer a child of its question, so position ids restart after the prompt. Chained questions
 all belong to the root. If any answer choice has several tokens, each choice is one more child of
-its question, so all choices are scored in the same pass. Questions and answers of different lengths
-are padded with empty pieces, which have no tokens.
+its question, so all choices are scored in the same pass. Where one choice begins another, the line
+break after an answer belongs to them. Questions and answers of different lengths are padded with
+empty pieces, which have no tokens.
 
 Shapes: B samples of a batch, P pictures, M vision tokens, T token positions,
 Q questions about a grid, A choices of a question, L tokens of a choice, K text pieces in a row,
@@ -27,6 +28,7 @@ from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.text import (
     answer_pieces,
     choice_pieces,
+    ended_choices,
     grid_pieces,
     prompt_pieces,
     question_pieces,
@@ -47,7 +49,8 @@ class Choices:
     Attributes:
         pieces: (B, Q, A) the choices as pieces of the renderer's table; EMPTY past their end.
         position: (B, Q, A, L) position whose next token is ...
-        token: (B, Q, A, L) ... this token of the choice; -1 past the choice's end.
+        token: (B, Q, A, L) ... this token of the choice, or of the line break after it if a choice
+            of the question begins another one; -1 past their end.
     """
 
     pieces: Ints
@@ -141,7 +144,8 @@ class Renderer:
         choices = choice_pieces(samples, names, table, scored=True) if with_choices else None
         if mode == "chained" and choices is not None:
             raise ValueError("choices can only be scored with independent questions")
-        branches = choices is not None and int(table.lengths(choices).max(initial=0)) > 1
+        scored = None if choices is None else ended_choices(choices, table)  # (B, Q, A, 2)
+        branches = scored is not None and int(table.lengths(scored).sum(-1).max(initial=0)) > 1
         answer_segment = np.zeros(n_questions, np.int64)
         branch = np.zeros((n_questions, 0 if choices is None else choices.shape[2]), np.int64)
         for q in range(n_questions):
@@ -152,7 +156,7 @@ class Renderer:
             layout.add(answers[:, q], answer, answer_of=q)
             for c in range(branch.shape[1] if branches else 0):
                 branch[q, c] = layout.new_segment(parent=stem)
-                layout.add(choices[:, q, c : c + 1], int(branch[q, c]))  # type: ignore[index]
+                layout.add(scored[:, q, c], int(branch[q, c]))  # type: ignore[index]
         packed = layout.assemble(table)
         input_ids = packed.input_ids
         hidden_ids = None
@@ -181,18 +185,23 @@ class Renderer:
             images=_image_tokens(samples, view) if isinstance(view, ImageView) else None,
             pictures=pictures,
             choices=None
-            if choices is None
-            else self._reads(choices, packed.start[:, answer_segment], packed.start[:, branch]),
+            if scored is None
+            else self._reads(scored, packed.start[:, answer_segment], packed.start[:, branch]),
         )
 
-    def _reads(self, choices: Ints, answer: Ints, branch: Ints) -> Choices:
-        """Where choices are read, given where answers (B, Q) and branches (B, Q, A) start."""
-        lengths = self.table.lengths(choices)  # (B, Q, A)
+    def _reads(self, scored: Ints, answer: Ints, branch: Ints) -> Choices:
+        """Where choices (B, Q, A, 2) are read.
+
+        Args:
+            scored: each choice, and what is read after it.
+            answer, branch: where answers (B, Q) and branches (B, Q, A) start.
+        """
+        choices = scored[..., 0]
+        lengths = self.table.lengths(scored).sum(-1)  # (B, Q, A)
         longest = max(1, int(lengths.max(initial=1)))
         token = np.full((*choices.shape, longest), -1, np.int64)
-        token[np.arange(longest) < lengths[..., None]] = self.table.end_to_end(choices.reshape(-1))[
-            0
-        ]
+        tokens, _ = self.table.end_to_end(scored.reshape(-1))
+        token[np.arange(longest) < lengths[..., None]] = tokens
         # The first token follows the question; every later one follows the token before it in its
         # branch.
         position = np.repeat((answer - 1)[..., None, None], choices.shape[2], axis=2)

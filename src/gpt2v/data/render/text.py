@@ -16,7 +16,7 @@ from gpt2v.data.grids.samples import Samples
 from gpt2v.data.render.forms import written_pieces
 from gpt2v.data.render.views import TextView, View
 from gpt2v.data.rng import Ints
-from gpt2v.data.text_pieces import EMPTY, IMAGE, Strings
+from gpt2v.data.text_pieces import EMPTY, IMAGE, Strings, begins_another
 
 
 def grid_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> Ints:
@@ -99,6 +99,21 @@ def choice_pieces(
         of = ALL[number].scored if scored else ALL[number].choices
         parts.append((where, of(asked, vocabulary)))
     return _scattered(samples, parts)
+
+
+def ended_choices(choices: Ints, table: Strings) -> Ints:
+    """Choices (B, Q, A) with what is read after them, (B, Q, A, 2).
+
+    That is the line break, if a choice of the question begins another one; else nothing.
+    """
+    if not choices.size:
+        return np.stack([choices, choices], axis=-1)
+    flat = choices.reshape(-1, choices.shape[-1])
+    different, which = np.unique(flat, axis=0, return_inverse=True)
+    unclear = [begins_another(table.strings[p] for p in row if p != EMPTY) for row in different]
+    needed = np.array(unclear, bool)[which.reshape(-1)].reshape(*choices.shape[:2], 1)
+    after = np.where(needed & (choices != EMPTY), table.id("\n"), EMPTY)
+    return np.stack([choices, after], axis=-1)
 
 
 def document_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> Ints:

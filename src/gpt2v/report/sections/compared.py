@@ -11,6 +11,7 @@ from gpt2v.report.read import Run
 from gpt2v.report.section import Section
 from gpt2v.report.words import p_value, percent, points, points_between
 
+_TITLES = {"all": "Difference", "cell": "By cell (row, column)", "class": "By object"}
 _ALL = ("all", "part", "instruction")
 
 
@@ -43,7 +44,11 @@ def _of(row: Row, other: str, modality: str) -> bool:
 def _charts(rows: list[Row], number: int, other: str, modality: str) -> list[Chart]:
     """One chart of everything, parts and instructions, one of cells, and one of classes."""
     charts = []
-    for by, title in (("all", "Difference"), ("cell", "By cell (row, column)"), ("class", "By object")):
+    for by, title in (
+        ("all", "Difference"),
+        ("cell", "By cell (row, column)"),
+        ("class", "By object"),
+    ):
         kinds = _ALL if by == "all" else (by,)
         own = [row for row in rows if _of(row, other, modality) and row["by"] in kinds]
         bars = [
