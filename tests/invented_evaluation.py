@@ -49,6 +49,10 @@ def evaluation(
         **({} if parts is None else {"part": parts}),
         "sample": asked["sample"],
         "instruction": ["lookup"] * len(right),
+        "question": [
+            f"What object is in row {row}, column {col}? A:"
+            for row, col in zip(asked["row"], asked["col"], strict=True)
+        ],
         **{key: asked[key] for key in ("row", "col", "truth")},
         "prediction": asked["truth"],
         "exact": right,

@@ -41,10 +41,7 @@ def read_results(run: RunPath) -> dict[str, Any]:
 def read_records(run: RunPath) -> "pa.Table":
     """The records of an evaluation or a probe, one row per question; `.to_pandas()` works.
 
-    The columns of an evaluation: model, modality, part (of a suite), sample (number of the grid),
-    instruction, row and col (of the asked cell, from 0), truth, prediction (the likeliest choice),
-    exact (whether the greedy answer is right), palette, tiles (ids of those that decide the
-    answer), choices, and logprobs (of each choice, in nats).
+    `docs/evaluation.md` explains the columns of an evaluation one by one.
 
     Args:
         run: the directory of a finished run.

@@ -215,7 +215,7 @@ def test_another_question_is_refused_with_both(first, tmp_path, capsys):
     at = table.column_names.index("truth")
     pq.write_table(table.set_column(at, "truth", pa.array(truth)), other / "records.parquet")
     line = refusal(capsys, "eval", "compare", first, other, "--out", tmp_path / "x")
-    question = "question 10 is [sample 1, instruction lookup, row 0, col 1, truth"
+    question = "question 10 is [sample 1, question What object is in row 0, column 1? A:, truth"
     assert f"{question} horse], not [sample 1" in line
     assert f"truth {before}]" in line
 
@@ -227,7 +227,7 @@ def test_what_is_no_evaluation_is_refused(first, tmp_path, capsys):
     text = evaluation(tmp_path / "text", drawn()["right"], "text")
     bare = evaluation(tmp_path / "bare", drawn()["right"])
     table = pq.read_table(bare / "records.parquet")
-    pq.write_table(table.drop_columns("tiles"), bare / "records.parquet")
+    pq.write_table(table.drop_columns("question"), bare / "records.parquet")
     lost = evaluation(tmp_path / "lost", drawn()["right"], data_hash="1")
     (lost / "config.yaml").unlink()
     empty = shutil.copytree(first, tmp_path / "empty")
@@ -237,7 +237,7 @@ def test_what_is_no_evaluation_is_refused(first, tmp_path, capsys):
         training: "holds results of kind lm; an evaluation is needed",
         old: "was measured by another version of gpt2v; measure it again",
         text: f"was measured on text, and {first} on image",
-        bare: "records.parquet: has no column 'tiles'",
+        bare: "records.parquet: has no column 'question'",
         lost: "config.yaml: cannot be read, so its samples are not known",
         empty: "no finished run",
         first: "is given twice",

@@ -19,7 +19,14 @@ from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.views import TextView
 from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
-from gpt2v.eval.evaluate import Part, evaluate, evaluate_model, evaluation_data, gap_between
+from gpt2v.eval.evaluate import (
+    Part,
+    ScoredModel,
+    evaluate,
+    evaluate_model,
+    evaluation_data,
+)
+from gpt2v.eval.gap import gap_between
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer, score, score_all
 
@@ -37,8 +44,11 @@ def brute_force_bag(classes):
 
 def test_records_rows_and_examples_of_a_run(lm, loaded, bank, table, tmp_path):
     alone = PackedScorer(Reader(lm, table.image_id), Renderer(bank, table))
-    scorers = {"gpt2v": (loaded.scorer(bank), ["text", "image"]), "lm": (alone, ["text"])}
-    results = evaluate(scorers, [Part(evaluation_data(CONFIG, bank))], CONFIG, tmp_path)
+    models = [
+        ScoredModel("gpt2v", loaded.scorer(bank), ["text", "image"]),
+        ScoredModel("lm", alone, ["text"]),
+    ]
+    results = evaluate(models, [Part(evaluation_data(CONFIG, bank))], CONFIG, tmp_path)
     records = pq.read_table(tmp_path / "records.parquet").to_pandas()
     assert len(records) == 3 * 70 * 2
     samples = draw_samples(GRID, bank, 1, "test", np.arange(70))
@@ -189,5 +199,5 @@ def test_a_part_that_does_not_fit_is_refused_before_anything_is_measured(lm, ban
 
     scorer = PackedScorer(Counting(lm, table.image_id), Renderer(bank, table))
     with pytest.raises(UserError, match=r"part large: rows, cols: a 16x16 grid"):
-        evaluate({"lm": (scorer, ["text"])}, parts, CONFIG, tmp_path)
+        evaluate([ScoredModel("lm", scorer, ["text"])], parts, CONFIG, tmp_path)
     assert not read

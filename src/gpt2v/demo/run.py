@@ -22,7 +22,7 @@ from gpt2v.demo.check import check_demo
 from gpt2v.demo.config import SUB_RUNS, DemoConfig
 from gpt2v.encoder_train.train import scenes_hash, settled_encoder, train_encoder
 from gpt2v.errors import UserError, within
-from gpt2v.eval.evaluate import Part, Scorers, evaluate, evaluation_data
+from gpt2v.eval.evaluate import Part, ScoredModel, evaluate, evaluation_data
 from gpt2v.features.sources import picture_source
 from gpt2v.hardware.device import hardware_facts
 from gpt2v.lm_train.train import settled_lm, train_lm
@@ -91,16 +91,16 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     before = load_model(str(run / "lm"))
     data = evaluation_data(config.eval, bank)
     picture = picture_source(model, [data], config.eval.features)
-    scorers: Scorers = {
-        "gpt2v": (loaded.scorer(bank, picture), ["text", "image"]),
-        "lm": (before.scorer(bank), ["text"]),
-    }
+    models = [
+        ScoredModel("gpt2v", loaded.scorer(bank, picture), ["text", "image"], loaded.identity),
+        ScoredModel("lm", before.scorer(bank), ["text"], before.identity),
+    ]
     comparison = loaded.compared(
         Measured(bank, [(data, ["text", "image"])]),
         config.eval.allow,
     )
     measured = sub_run(
-        "eval", lambda: evaluate(scorers, [Part(data)], config.eval, run / "eval", comparison)
+        "eval", lambda: evaluate(models, [Part(data)], config.eval, run / "eval", comparison)
     )
     probed = sub_run("probe", lambda: probe(model, bank, config.probe, run / "probe", comparison))
     sub_run(

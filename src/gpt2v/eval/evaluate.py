@@ -6,7 +6,7 @@ The model reads each grid once, in a packed pass with all questions. Each questi
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from gpt2v.data.suites.load import chosen_parts, load_suite
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
-from gpt2v.eval.metrics import padded
+from gpt2v.eval.gap import gap_between
 from gpt2v.eval.records import record_table
 from gpt2v.features.sources import picture_source
 from gpt2v.hardware.device import hardware_facts
@@ -31,12 +31,31 @@ from gpt2v.model.load import load_model
 from gpt2v.model.scoring import Records, Scorer, score_all
 from gpt2v.registry import METRICS
 from gpt2v.run_layout import RECORDS
-from gpt2v.stats import Difference, Shared
 from gpt2v.storage.files import write_bytes, write_parquet, writing
 from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured
 from gpt2v.trained.defaults import as_trained
 
-Scorers = Mapping[str, tuple[Scorer, list[str]]]  # name -> scorer and its modalities
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """A model that is measured.
+
+    Attributes:
+        name: `lm` or `gpt2v`, in the records and results.
+        modalities: in which it is shown grids.
+        identity: which weights it has, see `identity`; empty: they are in no checkpoint.
+    """
+
+    name: str
+    scorer: Scorer
+    modalities: Sequence[str]
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, str | None]:
+        """What its records say about its weights."""
+        keys = {"run": "model", "checkpoint": "checkpoint", "weights": "weights"}
+        return {column: self.identity.get(key) for column, key in keys.items()}
 
 
 @dataclass(frozen=True)
@@ -79,8 +98,9 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
         shown = [part.data for part in parts if set(part.modalities) != {"text"}]
         patches = picture_source(loaded.gpt2v, shown, config.features)
     name = "lm" if loaded.gpt2v is None else "gpt2v"
-    scorers: Scorers = {name: (loaded.scorer(bank, patches), list(config.modalities))}
-    return evaluate(scorers, parts, config, run, comparison)
+    scorer = loaded.scorer(bank, patches)
+    models = [ScoredModel(name, scorer, list(config.modalities), loaded.identity)]
+    return evaluate(models, parts, config, run, comparison)
 
 
 def parts_of(config: EvalConfig | SuiteEvalConfig, bank: TileBank) -> list[Part]:
@@ -156,7 +176,7 @@ def _plain(metric: str, key: str, value: Any) -> Any:
 
 
 def evaluate(
-    scorers: Scorers,
+    models: Sequence[ScoredModel],
     parts: Sequence[Part],
     config: EvalConfig | SuiteEvalConfig,
     run: Path,
@@ -171,26 +191,26 @@ def evaluate(
         The content of results.json.
     """
     started = time.monotonic()
-    for scorer, modalities in scorers.values():
+    for model in models:
         for part in parts:
-            for modality in part.shown(modalities):
-                scorer.check(part.data, modality)
+            for modality in part.shown(model.modalities):
+                model.scorer.check(part.data, modality)
     runs.write_config(run, config)
     tallies = [tally(part.data.samples()) for part in parts]
     rows, tables = [], []
     gap: dict[str, Any] = {}
-    for model, (scorer, modalities) in scorers.items():
+    for model in models:
         pairs = []
         for number, part in enumerate(parts):
             by_modality: dict[str, Records] = {}
-            for modality in part.shown(modalities):
-                label = f"eval: {model}, {modality}" + (f", {part.name}" if part.name else "")
-                records = score_all(scorer, part.data, modality, label)
+            for modality in part.shown(model.modalities):
+                label = f"eval: {model.name}, {modality}" + (f", {part.name}" if part.name else "")
+                records = score_all(model.scorer, part.data, modality, label)
                 by_modality[modality] = records
-                constants = {"model": model, "modality": modality}
+                constants = {"model": model.name, "modality": modality}
                 if part.name is not None:
                     constants["part"] = part.name
-                table = record_table(records, **constants)
+                table = record_table(records, **constants, **model.weights)
                 rows += _rows(constants, part, table, tallies[number], config.metrics)
                 tables.append(table)
             if {"text", "image"} <= set(by_modality):
@@ -245,38 +265,6 @@ def _rows(
             }
         )
     return rows
-
-
-def gap_between(pairs: Sequence[tuple[GridDataset, Records, Records]]) -> dict[str, Any]:
-    """Accuracy on text minus accuracy on pictures, over all parts, with its paired interval.
-
-    Grids of parts with the same seed, split and number are one cluster, and so is a tile wherever
-    it is seen.
-
-    Args:
-        pairs: of each part, its grids and the records of text and of pictures, with the same
-            questions.
-    """
-    text = np.concatenate([own["exact"] for _, own, _ in pairs]).astype(bool)
-    image = np.concatenate([own["exact"] for _, _, own in pairs]).astype(bool)
-    seeds = list(dict.fromkeys((data.seed, data.split) for data, _, _ in pairs))
-    samples = [np.array(records["sample"]) for _, records, _ in pairs]
-    most = max(own.max() for own in samples) + 1
-    pictures = [
-        own + most * seeds.index((data.seed, data.split))
-        for own, (data, _, _) in zip(samples, pairs, strict=True)
-    ]
-    tiles = [padded(pa.array(records["tiles"], pa.list_(pa.int64()))) for _, records, _ in pairs]
-    widest = max(own.shape[1] for own in tiles)
-    shared = Shared(
-        picture=np.concatenate(pictures),
-        tiles=np.concatenate(
-            [np.pad(t, ((0, 0), (0, widest - t.shape[1])), constant_values=-1) for t in tiles]
-        ),
-        part=np.repeat(np.arange(len(pairs)), [len(own) for own in samples]),
-    )
-    gap = Difference.between(text, image, shared)
-    return {"gap": gap.value, "gap_ci95": list(gap.interval())}
 
 
 def save_examples(data: GridDataset, n: int, folder: Path) -> None:

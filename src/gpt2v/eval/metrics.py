@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gpt2v.data.render.asked import PLACES
 from gpt2v.data.rng import Ints
 from gpt2v.registry import METRICS
 from gpt2v.stats import Shared, rate_interval
@@ -55,8 +56,11 @@ def log_loss(records: "pa.Table") -> dict[str, Any]:
 
 
 def column(records: "pa.Table", name: str) -> NDArray[Any]:
-    """One column as an array, (J,)."""
-    values: NDArray[Any] = records[name].to_numpy()
+    """One column as an array, (J,); -1 for a row or column of the grid that is not named."""
+    chunks = records[name]
+    if name in PLACES:
+        chunks = chunks.fill_null(-1)
+    values: NDArray[Any] = chunks.to_numpy()
     return values
 
 

@@ -23,7 +23,8 @@ Row = dict[str, Any]
 Series = dict[tuple[str, str], pa.Table]  # (model, modality) -> its records
 
 # What a question is, and what its right answer is.
-_QUESTION = ("sample", "instruction", "row", "col", "truth")
+_QUESTION = ("sample", "question", "truth")
+_READ = ("model", "modality", "instruction", "row", "col", "exact", "tiles")
 # Keys of a configuration that do not decide which samples are drawn.
 _NO_SAMPLES = ("modalities", "metrics", "examples", "features", "allow", "parts", "tiles.path")
 
@@ -64,7 +65,7 @@ def read_evaluation(name: str) -> Evaluation:
     if not has_this_format(folder):
         raise UserError(f"{name}: was measured by another version of gpt2v; measure it again")
     records = read_records(folder)
-    for key in (*_QUESTION, "model", "modality", "exact", "tiles"):
+    for key in (*_QUESTION, *_READ):
         if key not in records.column_names:
             raise UserError(f"{folder}: records.parquet: has no column '{key}'")
     models, modalities = (column(records, key).tolist() for key in ("model", "modality"))

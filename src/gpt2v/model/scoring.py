@@ -18,8 +18,8 @@ import torch
 
 from gpt2v.config.grids import ContentConfig
 from gpt2v.data.dataset import PORTION, GridDataset
-from gpt2v.data.grids.instructions import ALL
 from gpt2v.data.grids.samples import NOT_ASKED, Samples
+from gpt2v.data.render.asked import question_columns
 from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.views import View
 from gpt2v.data.text_pieces import EMPTY
@@ -30,18 +30,10 @@ from gpt2v.model.packed import Packed, Reader
 from gpt2v.progress import progress
 
 Records = dict[str, list[Any]]
-COLUMNS = (
-    "sample",
-    "instruction",
-    "row",
-    "col",
-    "truth",
-    "prediction",
-    "exact",
-    "palette",
-    "tiles",
-    "choices",
-    "logprobs",
+COLUMNS = (  # of records
+    *("sample", "instruction", "question"),
+    *("row", "col", "other_row", "other_col", "direction", "object"),
+    *("truth", "prediction", "exact", "palette", "tiles", "choices", "logprobs"),
 )
 
 
@@ -49,10 +41,11 @@ COLUMNS = (
 def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
     """Records of the batch's questions: columns with one entry per question.
 
-    The columns are sample, instruction, row, col, truth, prediction, exact (whether the greedy
-    answer is right), palette, tiles (ids of those that decide the answer), choices, and logprobs
-    (of each choice, in nats). The prediction is the likeliest choice. If the choices of an
-    instruction cannot be listed, it is the truth if the greedy answer is right, else None.
+    They begin with the columns of `question_columns`. The others are truth, prediction, exact
+    (whether the greedy answer is right), palette, tiles (ids of those that decide the answer),
+    choices, and logprobs (of each choice, in nats). The prediction is the likeliest choice. If the
+    choices of an instruction cannot be listed, it is the truth if the greedy answer is right, else
+    None.
 
     Args:
         batch: rendered by `render`, with choices.
@@ -79,6 +72,7 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
     scores_BQA = (found.logp.reshape(token.shape) * (token >= 0)).sum(-1)
     table, names = render.table, np.array(render.bank.class_names, dtype=object)
     records: Records = {column: [] for column in COLUMNS}
+    records |= question_columns(samples, render.bank.class_names, table)
     for i, q in zip(*np.nonzero(samples.instruction != NOT_ASKED), strict=True):
         listed = batch.choices.pieces[i, q] != EMPTY
         choices = [table.strings[piece].strip() for piece in batch.choices.pieces[i, q][listed]]
@@ -87,20 +81,16 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
         exact = not wrong_BQ[i, q]
         best = choices[int(np.argmax(logprobs))] if choices else (truth if exact else None)
         palette = samples.palette[i]
-        row = (
-            int(samples.index[i]),
-            ALL[samples.instruction[i, q]].name,
-            int(samples.row[i, q]),
-            int(samples.col[i, q]),
-            truth,
-            best,
-            exact,
-            names[palette[palette >= 0]].tolist(),
-            tiles_read[i, q][tiles_read[i, q] >= 0].tolist(),
-            choices,
-            logprobs,
-        )
-        for column, value in zip(COLUMNS, row, strict=True):
+        answered = {
+            "truth": truth,
+            "prediction": best,
+            "exact": exact,
+            "palette": names[palette[palette >= 0]].tolist(),
+            "tiles": tiles_read[i, q][tiles_read[i, q] >= 0].tolist(),
+            "choices": choices,
+            "logprobs": logprobs,
+        }
+        for column, value in answered.items():
             records[column].append(value)
     return records
 

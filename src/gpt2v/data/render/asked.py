@@ -1,0 +1,46 @@
+"""Questions as rows of a table: their words, and what they name.
+
+Shapes: B samples of a batch, Q questions about a grid.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from gpt2v.data.grids.instructions import ALL
+from gpt2v.data.grids.instructions.base import DIRECTIONS
+from gpt2v.data.grids.samples import NOT_ASKED, Samples
+from gpt2v.data.render.text import question_pieces
+from gpt2v.data.text_pieces import Strings
+
+PLACES = ("row", "col", "other_row", "other_col")
+
+
+def question_columns(
+    samples: Samples, names: tuple[str, ...], table: Strings
+) -> dict[str, list[Any]]:
+    """A list for each column, with one entry for each question of all samples, in order.
+
+    The columns are sample, instruction, question (its words), row, col, other_row, other_col (from
+    0, in all wordings), direction and object; None: the question names none.
+    """
+    pieces = question_pieces(samples, names, table)
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("sample", "instruction", "question", *PLACES, "direction", "object")
+    }
+    for b, q in np.argwhere(samples.instruction != NOT_ASKED).tolist():
+        instruction = ALL[samples.instruction[b, q]]
+        named = set(re.findall(r"\{(\w+)\}", instruction.wordings[0]))
+        values: dict[str, Any] = {
+            "sample": int(samples.index[b]),
+            "instruction": instruction.name,
+            "question": table.text(pieces[b, q]),
+            **{name: int(getattr(samples, name)[b, q]) for name in PLACES},
+            "direction": DIRECTIONS[samples.direction[b, q]].strip(),
+            "object": names[samples.object[b, q]],
+        }
+        for name, column in columns.items():
+            own = name in named or name in ("sample", "instruction", "question")
+            column.append(values[name] if own else None)
+    return columns
