@@ -18,9 +18,11 @@ from gpt2v.storage.replacing import FolderKind
 
 MARK, CONFIG, FINISHED = "run.json", "config.yaml", "results.json"
 METRICS, RECORDS, CHECKPOINTS = "metrics.jsonl", "records.parquet", "checkpoints"
+SHARDS = "shards"  # of the records of an evaluation that is not finished
 _FORMAT = 3  # increase it when older runs can no longer be continued
 _OURS = re.compile(
     r"run\.json|config\.yaml|results\.json|metrics\.jsonl|records\.parquet"
+    rf"|{SHARDS}/\d{{6}}\.parquet"
     r"|imports/(imports\.json|[0-9a-f]{12}-[^/]+\.py)"
     r"|examples/\d+(-\d+)?\.png|report/index\.html"
     r"|tensorboard/events\.out\.tfevents\.[^/]+"
@@ -79,6 +81,11 @@ def has_checkpoint(run: Path) -> bool:
     return any(checkpoints_of(one) for one in (run, *_sub_runs(run)))
 
 
+def has_shard(run: Path) -> bool:
+    """Whether an evaluation has scored a part of its grids."""
+    return any((run / SHARDS).glob("*.parquet"))
+
+
 def has_log(run: Path) -> bool:
     """Whether a training has logged a step."""
     try:
@@ -107,8 +114,9 @@ class RunKind(FolderKind):
         return is_finished(path)
 
     def has_value(self, path: Path) -> bool:
-        """Whether it, or a sub-run, has a checkpoint or results."""
-        return has_checkpoint(path) or any(is_finished(one) for one in (path, *_sub_runs(path)))
+        """Whether it, or a sub-run, has a checkpoint, results or a part of them."""
+        each = (path, *_sub_runs(path))
+        return has_checkpoint(path) or any(is_finished(one) or has_shard(one) for one in each)
 
     def foreign(self, path: Path) -> Iterator[Path]:
         """The files in it that gpt2v did not write, sub-runs included."""

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -19,14 +20,9 @@ from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.views import TextView
 from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
-from gpt2v.eval.evaluate import (
-    Part,
-    ScoredModel,
-    evaluate,
-    evaluate_model,
-    evaluation_data,
-)
-from gpt2v.eval.gap import gap_between
+from gpt2v.eval.evaluate import evaluate, evaluate_model, evaluation_data
+from gpt2v.eval.gap import gap_of
+from gpt2v.eval.series import Part, ScoredModel, Series
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer, score, score_all
 
@@ -169,13 +165,17 @@ def test_the_gaps_interval_knows_which_pictures_and_tiles_parts_share(bank):
     """A part that shows the same grids again tells nothing new, whatever it asks."""
 
     def width(seeds, tiles):
-        pairs = []
-        for seed, first in zip(seeds, tiles, strict=True):
-            text = {"exact": [True] * 100, "sample": np.arange(100).tolist()}
-            text["tiles"] = [[first + i] for i in range(100)]
-            image = {**text, "exact": np.array([True, False]).repeat(50).tolist()}
-            pairs.append((GridDataset(GRID, bank, seed, "test", 100), text, image))
-        found = gap_between(pairs)
+        series, tables = [], []
+        model = ScoredModel("gpt2v", None, ["text", "image"])
+        for number, (seed, first) in enumerate(zip(seeds, tiles, strict=True)):
+            part = Part(GridDataset(GRID, bank, seed, "test", 100), str(number))
+            right = {"text": [True] * 100, "image": np.array([True, False]).repeat(50)}
+            for modality, exact in right.items():
+                series.append(Series(model, part, modality))
+                read = [[first + i] for i in range(100)]
+                columns = {"exact": exact, "sample": np.arange(100), "tiles": read}
+                tables.append(pa.table(columns))
+        found = gap_of(series, tables)
         assert found["gap"] == 0.5
         return found["gap_ci95"][1] - found["gap_ci95"][0]
 

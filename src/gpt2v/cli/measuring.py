@@ -48,7 +48,7 @@ def add_commands(commands: Any) -> None:
         help="a named suite, or a YAML file (default: 1,000 3x3 grids)",
     )
     evaluate.words["--suite"] = suite_names
-    run_options(evaluate, "runs/eval-MODEL-SUITE, with a number if it exists")
+    run_options(evaluate, "runs/eval-MODEL-SUITE, with a number if it exists", resume=True)
     hardware_options(evaluate)
     _say_defaults(evaluate)
     kinds: dict[str, type[Config]] = {

@@ -19,7 +19,7 @@ RUNS_FOLDER = "runs"
 
 
 def run_options(parser: Parser, default: str, resume: bool = False) -> None:
-    """Add `--out`, `--overwrite` and, for trainings, `--resume`.
+    """Add `--out`, `--overwrite` and, for what can be continued, `--resume`.
 
     Args:
         default: of `--out`, as the help shows it.
@@ -30,7 +30,7 @@ def run_options(parser: Parser, default: str, resume: bool = False) -> None:
         parser.add_argument(
             "--resume",
             action="store_true",
-            help="continue from the newest whole checkpoint in --out",
+            help="continue the run in --out where it was stopped",
         )
 
 
@@ -126,8 +126,9 @@ def measuring_run(
     """
     names = filter(None, [kind, _name_of_model(model), _name_of_file(of)])
     out = Path(args.out) if args.out else Path(RUNS_FOLDER) / "-".join(names)
-    named = args.out or args.overwrite
-    with new_run(out, args.overwrite) if named else new_numbered_run(out) as run:
+    resume = getattr(args, "resume", False)
+    named = args.out or args.overwrite or resume
+    with new_run(out, args.overwrite, resume) if named else new_numbered_run(out) as run:
         yield run
     note = f" ({out} exists; --out chooses another)" if run != out else ""
     print(f"run: {run}{note}")

@@ -22,7 +22,8 @@ from gpt2v.demo.check import check_demo
 from gpt2v.demo.config import SUB_RUNS, DemoConfig
 from gpt2v.encoder_train.train import scenes_hash, settled_encoder, train_encoder
 from gpt2v.errors import UserError, within
-from gpt2v.eval.evaluate import Part, ScoredModel, evaluate, evaluation_data
+from gpt2v.eval.evaluate import evaluate, evaluation_data
+from gpt2v.eval.series import Part, ScoredModel
 from gpt2v.features.sources import picture_source
 from gpt2v.hardware.device import hardware_facts
 from gpt2v.lm_train.train import settled_lm, train_lm

@@ -6,7 +6,6 @@ The model reads each grid once, in a packed pass with all questions. Each questi
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,52 +22,20 @@ from gpt2v.data.suites.load import chosen_parts, load_suite
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
-from gpt2v.eval.gap import gap_between
-from gpt2v.eval.records import record_table
+from gpt2v.eval.gap import gap_of
+from gpt2v.eval.series import Part, ScoredModel, Series
+from gpt2v.eval.shards import EvaluationJob
+from gpt2v.execute.executors import serial
+from gpt2v.execute.job import do_all
 from gpt2v.features.sources import picture_source
 from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.load import load_model
-from gpt2v.model.scoring import Records, Scorer, score_all
 from gpt2v.registry import METRICS
-from gpt2v.run_layout import RECORDS
+from gpt2v.results import read_results
+from gpt2v.run_layout import RECORDS, is_finished
 from gpt2v.storage.files import write_bytes, write_parquet, writing
 from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured
 from gpt2v.trained.defaults import as_trained
-
-
-@dataclass(frozen=True)
-class ScoredModel:
-    """A model that is measured.
-
-    Attributes:
-        name: `lm` or `gpt2v`, in the records and results.
-        modalities: in which it is shown grids.
-        identity: which weights it has, see `identity`; empty: they are in no checkpoint.
-    """
-
-    name: str
-    scorer: Scorer
-    modalities: Sequence[str]
-    identity: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def weights(self) -> dict[str, str | None]:
-        """What its records say about its weights."""
-        keys = {"run": "model", "checkpoint": "checkpoint", "weights": "weights"}
-        return {column: self.identity.get(key) for column, key in keys.items()}
-
-
-@dataclass(frozen=True)
-class Part:
-    """The grids of an evaluation, or of one part of a suite; all modalities show the same grids."""
-
-    data: GridDataset
-    name: str | None = None  # of a suite's part
-    modalities: Sequence[str] = ("text", "image")  # in which they may be shown
-
-    def shown(self, modalities: Sequence[str]) -> list[str]:
-        """Those of the given modalities in which the part may be shown."""
-        return [modality for modality in modalities if modality in self.modalities]
 
 
 def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) -> dict[str, Any]:
@@ -196,27 +163,24 @@ def evaluate(
             for modality in part.shown(model.modalities):
                 model.scorer.check(part.data, modality)
     runs.write_config(run, config)
-    tallies = [tally(part.data.samples()) for part in parts]
-    rows, tables = [], []
-    gap: dict[str, Any] = {}
-    for model in models:
-        pairs = []
-        for number, part in enumerate(parts):
-            by_modality: dict[str, Records] = {}
-            for modality in part.shown(model.modalities):
-                label = f"eval: {model.name}, {modality}" + (f", {part.name}" if part.name else "")
-                records = score_all(model.scorer, part.data, modality, label)
-                by_modality[modality] = records
-                constants = {"model": model.name, "modality": modality}
-                if part.name is not None:
-                    constants["part"] = part.name
-                table = record_table(records, **constants, **model.weights)
-                rows += _rows(constants, part, table, tallies[number], config.metrics)
-                tables.append(table)
-            if {"text", "image"} <= set(by_modality):
-                pairs.append((part.data, by_modality["text"], by_modality["image"]))
-        if pairs:
-            gap = gap_between(pairs)
+    if is_finished(run):  # it is resumed
+        return _kept(run, models)
+    series = [
+        Series(model, part, modality)
+        for model in models
+        for part in parts
+        for modality in part.shown(model.modalities)
+    ]
+    job = EvaluationJob(series, run)
+    job.check_begun()
+    do_all(job, "eval", lambda job, missing: serial(job, missing, None))
+    tables = job.tables()
+    baselines = {part.name: tally(part.data.samples()) for part in parts}
+    rows = [
+        row
+        for one, table in zip(series, tables, strict=True)
+        for row in _rows(one, table, baselines[one.part.name], config.metrics)
+    ]
     write_parquet(run / RECORDS, pa.concat_tables(tables))
     if set(config.modalities) != {"text"}:
         save_examples(parts[0].data, config.examples, run / "examples")
@@ -226,7 +190,7 @@ def evaluate(
     if isinstance(config, SuiteEvalConfig):
         whole = suite_hash(load_suite(config.suite), parts[0].data.bank)
         suite = {"suite": config.suite, "suite_hash": whole}
-    return runs.write_results(
+    results = runs.write_results(
         run,
         "eval",
         started,
@@ -236,28 +200,39 @@ def evaluate(
         results=rows,
         **comparison.results,
         **suite,
-        **gap,
+        **gap_of(series, tables),
     )
+    job.remove()
+    return results
+
+
+def _kept(run: Path, models: Sequence[ScoredModel]) -> dict[str, Any]:
+    """The results of a finished run.
+
+    Raises:
+        UserError: they are those of other weights.
+    """
+    results = read_results(run)
+    before = results.get("checkpoint", {}).get("weights")
+    if before not in (None, *(model.identity.get("weights") for model in models)):
+        raise UserError(f"{run}: is finished, with other weights ({before}); choose another --out")
+    return results
 
 
 def _rows(
-    constants: Mapping[str, str],
-    part: Part,
-    table: pa.Table,
-    baselines: Tally,
-    metrics: Sequence[str],
+    one: Series, table: pa.Table, baselines: Tally, metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """A row of results for each instruction; each row begins with the constants."""
+    """A row of results for each instruction."""
     rows = []
     asked = table["instruction"].to_numpy()
     for instruction in dict.fromkeys(asked.tolist()):
         _, own = baselines[instruction]
         rows.append(
             {
-                **constants,
+                **one.names,
                 "instruction": instruction,
                 "questions": "independent",
-                "split": part.data.split,
+                "split": one.part.data.split,
                 **summarise(table.filter(pa.array(asked == instruction)), metrics),
                 "chance": own.chance,
                 "blind_accuracy": own.blind,

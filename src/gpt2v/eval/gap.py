@@ -6,32 +6,44 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gpt2v.data.dataset import GridDataset
-from gpt2v.eval.metrics import padded
-from gpt2v.model.scoring import Records
+from gpt2v.eval.metrics import column, padded
+from gpt2v.eval.series import Series
 from gpt2v.stats import Difference, Shared
 
 
-def gap_between(pairs: Sequence[tuple[GridDataset, Records, Records]]) -> dict[str, Any]:
+def gap_of(series: Sequence[Series], tables: Sequence[pa.Table]) -> dict[str, Any]:
     """Accuracy on text minus accuracy on pictures, over all parts, with its paired interval.
 
-    Grids of parts with the same seed, split and number are one cluster, and so is a tile wherever
-    it is seen.
+    It is that of the model whose text and pictures were measured. Grids of parts with the same
+    seed, split and number are one cluster, and so is a tile wherever it is seen.
 
     Args:
-        pairs: of each part, its grids and the records of text and of pictures, with the same
-            questions.
+        tables: the records of each of the series.
+
+    Returns:
+        `gap` and `gap_ci95`; empty: no part was measured in both modalities.
     """
-    text = np.concatenate([own["exact"] for _, own, _ in pairs]).astype(bool)
-    image = np.concatenate([own["exact"] for _, _, own in pairs]).astype(bool)
+    found = {
+        (one.model.name, one.part.name, one.modality): (one.part.data, table)
+        for one, table in zip(series, tables, strict=True)
+    }
+    pairs = [
+        (data, table, found[model, part, "image"][1])
+        for (model, part, modality), (data, table) in found.items()
+        if modality == "text" and (model, part, "image") in found
+    ]
+    if not pairs:
+        return {}
+    text = np.concatenate([column(own, "exact") for _, own, _ in pairs])
+    image = np.concatenate([column(own, "exact") for _, _, own in pairs])
     seeds = list(dict.fromkeys((data.seed, data.split) for data, _, _ in pairs))
-    samples = [np.array(records["sample"]) for _, records, _ in pairs]
+    samples = [column(records, "sample") for _, records, _ in pairs]
     most = max(own.max() for own in samples) + 1
     pictures = [
         own + most * seeds.index((data.seed, data.split))
         for own, (data, _, _) in zip(samples, pairs, strict=True)
     ]
-    tiles = [padded(pa.array(records["tiles"], pa.list_(pa.int64()))) for _, records, _ in pairs]
+    tiles = [padded(records["tiles"].combine_chunks()) for _, records, _ in pairs]
     widest = max(own.shape[1] for own in tiles)
     shared = Shared(
         picture=np.concatenate(pictures),

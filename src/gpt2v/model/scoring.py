@@ -8,7 +8,7 @@ Shapes: B samples of a batch, T token positions, Q questions about a grid,
 A choices of a question, L tokens of a choice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,11 +17,12 @@ import numpy as np
 import torch
 
 from gpt2v.config.grids import ContentConfig
-from gpt2v.data.dataset import PORTION, GridDataset
+from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.render.asked import question_columns
 from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.views import View
+from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY
 from gpt2v.errors import UserError, within
 from gpt2v.hardware.memory import enough_memory
@@ -149,19 +150,25 @@ class PackedScorer:
 
 
 def score_all(
-    scorer: Scorer, data: GridDataset, layout: str, label: str = "", size: int = PORTION
+    scorer: Scorer,
+    data: GridDataset,
+    layout: str,
+    label: str = "",
+    portions: Sequence[Ints] | None = None,
 ) -> Records:
-    """The records of a whole data set in one layout.
+    """The records of a data set in one layout.
 
     Args:
         label: name of the progress display; empty for no display.
-        size: number of samples that are scored together.
+        portions: numbers of the samples that are scored, in arrays of those that are scored
+            together; none: all.
     """
     columns: Records = {column: [] for column in COLUMNS}
+    portions = list(data.portions()) if portions is None else portions
     with within(data.key):
         view = scorer.view(data.spec, layout)
-    with progress(label, data.n_portions(size)) if label else nullcontext() as report:
-        for index in data.portions(size):
+    with progress(label, len(portions)) if label else nullcontext() as report:
+        for index in portions:
             where = f"{label or 'scoring'}: {len(index)} grids at once"
             with enough_memory(where, lambda: "use smaller grids, pictures or models"):
                 records = scorer.score(data.samples(index), view)

@@ -1,0 +1,110 @@
+"""The records of an evaluation in shards: files that are whole or not there, and made only once.
+
+A stopped evaluation continues with the shards that are missing. Scoring a shard does not depend on
+the others, so the records are the same bytes as without a stop.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Never
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gpt2v import runs
+from gpt2v.data.rng import Ints
+from gpt2v.errors import UserError, first_line
+from gpt2v.eval.records import record_table
+from gpt2v.eval.series import Series
+from gpt2v.execute.job import Job
+from gpt2v.hardware.device import hardware_facts
+from gpt2v.model.scoring import score_all
+from gpt2v.run_layout import SHARDS
+from gpt2v.storage.files import write_parquet, writing
+from gpt2v.storage.folders import remove_directory
+
+_PORTIONS = 5  # in a shard, see `GridDataset.portions`
+_STAMP = b"gpt2v"  # key of a shard's metadata
+
+
+class EvaluationJob(Job):
+    """The shards of all series, in a folder of the run. The models are in this process only."""
+
+    def __init__(self, series: Sequence[Series], run: Path) -> None:
+        self.series, self.folder = series, run / SHARDS
+        self._each = [(one, shard) for one in series for shard in _shards(one)]
+
+    @property
+    def pieces(self) -> list[str]:
+        return [", ".join(one.names.values()) for one, _ in self._each]
+
+    def is_done(self, piece: int) -> bool:
+        return self._path(piece).is_file()
+
+    def do(self, piece: int) -> None:
+        one, portions = self._each[piece]
+        records = score_all(one.model.scorer, one.part.data, one.modality, portions=portions)
+        table = record_table(records, **one.columns)
+        stamp = {_STAMP: json.dumps(self._stamp(one)).encode()}
+        with writing(self.folder):
+            self.folder.mkdir(exist_ok=True)
+        write_parquet(self._path(piece), table.replace_schema_metadata(stamp))
+
+    def spec(self) -> Never:
+        raise UserError("an evaluation has its models in one process; --executor serial does it")
+
+    @classmethod
+    def from_spec(cls, spec: dict[str, Any]) -> Never:
+        raise UserError("an evaluation has its models in one process; --executor serial does it")
+
+    def check_begun(self) -> None:
+        """Check that the shards that are there are of these weights, samples and versions.
+
+        Raises:
+            UserError: one is not; it names the first difference.
+        """
+        for piece, (one, _) in enumerate(self._each):
+            if not self.is_done(piece):
+                continue
+            path, now = self._path(piece), self._stamp(one)
+            try:
+                before = json.loads(pq.read_schema(path).metadata[_STAMP])
+            except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
+                raise UserError(f"{path}: cannot be read ({first_line(error)})") from None
+            for key, value in now.items():
+                if before.get(key) != value:
+                    raise UserError(
+                        f"{path}: {key}: was {before.get(key)}, and is {value} now; --resume needs "
+                        "the same; --overwrite starts again"
+                    )
+
+    def tables(self) -> list[pa.Table]:
+        """The records of each series."""
+        tables: dict[int, list[pa.Table]] = {}
+        for piece, (one, _) in enumerate(self._each):
+            shard = pq.read_table(self._path(piece)).replace_schema_metadata()
+            tables.setdefault(id(one), []).append(shard)
+        return [pa.concat_tables(tables[id(one)]).combine_chunks() for one in self.series]
+
+    def remove(self) -> None:
+        """Remove the shards; their records are elsewhere."""
+        remove_directory(self.folder)
+
+    def _path(self, piece: int) -> Path:
+        return self.folder / f"{piece:06d}.parquet"
+
+    def _stamp(self, one: Series) -> dict[str, Any]:
+        """What the records of a shard depend on, beside the configuration."""
+        return {
+            "data": one.part.data.hash,
+            "weights": one.model.identity.get("weights"),
+            "device": hardware_facts()["device"],
+            **{f"version of {name}": version for name, version in runs.versions().items()},
+        }
+
+
+def _shards(one: Series) -> list[list[Ints]]:
+    """The numbers of the samples in each shard, in portions that are scored together."""
+    portions = list(one.part.data.portions())
+    return [portions[at : at + _PORTIONS] for at in range(0, len(portions), _PORTIONS)]
