@@ -1,7 +1,4 @@
-"""Questions as rows of a table: their words, and what they name.
-
-Shapes: B samples of a batch, Q questions about a grid.
-"""
+"""Questions as rows of a table: their words, and what they name."""
 
 import re
 from typing import Any
