@@ -163,8 +163,6 @@ def evaluate(
             for modality in part.shown(model.modalities):
                 model.scorer.check(part.data, modality)
     runs.write_config(run, config)
-    if is_finished(run):  # it is resumed
-        return _kept(run, models)
     series = [
         Series(model, part, modality)
         for model in models
@@ -172,6 +170,9 @@ def evaluate(
         for modality in part.shown(model.modalities)
     ]
     job = EvaluationJob(series, run)
+    if is_finished(run):  # it is resumed
+        job.remove()
+        return _kept(run, models)
     job.check_begun()
     do_all(job, "eval", lambda job, missing: serial(job, missing, None))
     tables = job.tables()

@@ -88,8 +88,9 @@ class EvaluationJob(Job):
         return [pa.concat_tables(tables[id(one)]).combine_chunks() for one in self.series]
 
     def remove(self) -> None:
-        """Remove the shards; their records are elsewhere."""
-        remove_directory(self.folder)
+        """Remove the shards, if they are there; their records are elsewhere."""
+        if self.folder.is_dir():
+            remove_directory(self.folder)
 
     def _path(self, piece: int) -> Path:
         return self.folder / f"{piece:06d}.parquet"
