@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gpt2v.data.grids.enumerated import blind_by_counting
 from gpt2v.data.grids.instructions import ALL, drawing_order, number_of
+from gpt2v.data.grids.instructions.base import Asked, Floats, Instruction
 from gpt2v.data.grids.samples import Samples
 
 
@@ -14,7 +16,8 @@ class Baselines(NamedTuple):
 
     Attributes:
         chance: a uniform guess among the possible answers.
-        blind: the best answer from the question, the prompt and the grid's shape alone.
+        blind: the best answer from the question, the prompt and the grid's shape alone; counted
+            where the split has few contents (`enumerated`).
         bag: the best answer from the number of times each object is in the grid, without knowing
             where the objects are.
     """
@@ -27,18 +30,23 @@ class Baselines(NamedTuple):
 def baselines(samples: Samples, instruction: str | None = None) -> Baselines:
     """Expected accuracies over the questions of `samples`.
 
-    They are exact for independent questions and cells that are independent and uniform over the
-    palette, as samples are drawn.
+    They are those of independent questions and of cells that are independent and uniform over the
+    palette, as samples are drawn; in a split with many contents the rejected ones change little.
 
     Args:
         instruction: name of the only instruction to count; None counts all of them.
     """
     accuracies = [
-        np.stack([ALL[number].chance(asked), ALL[number].blind(asked), ALL[number].bag(asked)])
+        np.stack([ALL[number].chance(asked), _blind(ALL[number], asked), ALL[number].bag(asked)])
         for number, asked, _ in samples.asked
         if instruction in (None, ALL[number].name)
     ]
     return Baselines(*(float(x) for x in np.concatenate(accuracies, axis=1).mean(1)))
+
+
+def _blind(instruction: Instruction, asked: Asked) -> Floats:
+    counted = blind_by_counting(instruction, asked)
+    return np.where(np.isnan(counted), instruction.blind(asked), counted)
 
 
 Tally = dict[str, tuple[int, Baselines]]  # instruction -> its number of questions and baselines

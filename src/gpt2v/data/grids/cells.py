@@ -130,6 +130,11 @@ def content_split(classes: Ints, palette: Ints) -> Ints:
     return np.minimum(np.searchsorted(shares, rng.unit(state), side="right"), len(SPLITS) - 1)
 
 
+def is_split_by_content(n_cells: Ints, n_objects: Ints) -> NDArray[np.bool_]:
+    """Whether grids have enough contents to be split by them, in the shape of `n_cells`."""
+    return np.asarray((n_cells >= _SMALLEST_SPLIT_BY_CONTENT) & (n_objects > 1))
+
+
 def draw_grids(spec: ContentConfig, bank: TileBank, dice: Dice) -> Grids:
     """The grids of these samples, each a pure function of (spec, bank, seed, split, index).
 
@@ -169,7 +174,7 @@ def _draw_content(
     batch, n_cells = len(inside), inside.shape[1] * inside.shape[2]
     palette = np.empty((batch, most), np.int64)
     classes = np.empty(inside.shape, np.int64)
-    by_content = (inside.reshape(batch, -1).sum(1) >= _SMALLEST_SPLIT_BY_CONTENT) & (n_objects > 1)
+    by_content = is_split_by_content(inside.reshape(batch, -1).sum(1), n_objects)
     todo = np.arange(batch)
     # After a failed attempt, many are drawn at once; the first one that fits is taken.
     first, tries = 0, 1

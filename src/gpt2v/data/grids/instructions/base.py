@@ -130,6 +130,9 @@ class Instruction(ABC):
     name: str
     wordings: ClassVar[tuple[str, ...]]  # trained on
     held_out: ClassVar[tuple[str, ...]]  # never trained on
+    asks_blindly: ClassVar[bool] = (
+        False  # whether what is asked never depends on the cells' objects
+    )
 
     @property
     def every_wording(self) -> tuple[str, ...]:
@@ -198,6 +201,8 @@ class YesOrNo(Instruction):
 class AboutAnObject(Instruction):
     """Shared by the questions about each object of the palette in turn."""
 
+    asks_blindly = True
+
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
         return n_objects
 
@@ -209,6 +214,8 @@ class AboutAnObject(Instruction):
 
 class AboutTheWhole(Instruction):
     """Shared by the one question about a whole grid."""
+
+    asks_blindly = True
 
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
         return np.ones_like(rows)

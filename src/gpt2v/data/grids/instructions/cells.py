@@ -33,6 +33,8 @@ _LISTED = 20  # with more classes than this, only those of the palette are score
 class _NamesAnObject(Instruction):
     """Shared by the questions whose answer is one object."""
 
+    asks_blindly = True
+
     def choices(self, asked: Asked, v: Vocabulary) -> Ints:
         return v.words[asked.grids.palette[asked.grid]]
 

@@ -25,6 +25,8 @@ from gpt2v.registry import INSTRUCTIONS
 class _ReadsCells(Instruction):
     """Shared by the questions whose answer is a list of objects."""
 
+    asks_blindly = True
+
     def length(self, asked: Asked) -> Ints:
         """Number of cells that are read, (J,)."""
         raise NotImplementedError
