@@ -68,7 +68,7 @@ def test_the_figures_are_figures(names):
 
 def test_only_what_was_asked_for_is_on_disk(names):
     assert names["files"] == ["cells.png", "picture.png", "runs"]
-    assert names["runs"] == ["lm", "mm", "mm-eval"]
+    assert names["runs"] == ["lm", "mm", "mm-eval", "one", "two"]
 
 
 def test_the_mistake_is_that_of_the_comment(names):

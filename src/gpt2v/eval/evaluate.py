@@ -177,11 +177,15 @@ def evaluate(
     do_all(job, "eval", lambda job, missing: serial(job, missing, None))
     tables = job.tables()
     baselines = {part.name: tally(part.data.samples()) for part in parts}
-    rows = [
-        row
-        for one, table in zip(series, tables, strict=True)
-        for row in _rows(one, table, baselines[one.part.name], config.metrics)
-    ]
+    try:
+        rows = [
+            row
+            for one, table in zip(series, tables, strict=True)
+            for row in _rows(one, table, baselines[one.part.name], config.metrics)
+        ]
+    except UserError:  # of a user's own metric: with --resume it would be the same
+        job.remove()
+        raise
     write_parquet(run / RECORDS, pa.concat_tables(tables))
     if set(config.modalities) != {"text"}:
         save_examples(parts[0].data, config.examples, run / "examples")
