@@ -7,6 +7,7 @@ operating system enforces for every write, whoever makes it.
 import errno
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
@@ -99,6 +100,9 @@ def test_a_full_disk_at_every_file(tmp_path, capsys, monkeypatch, words, command
             assert not pages or (len(pages) == 1 and pages[0].endswith("</html>\n"))
         elif command in ("export", "parquet"):  # unfinished; the next command continues it
             assert not (out / final).exists() or not (out / ".export").exists()
+        elif any(out.glob("shards/*.parquet")):  # --resume continues it
+            assert not (out / final).exists()
+            shutil.rmtree(out)
         elif any(out.glob("checkpoints/step-*")):
             assert main([*words, option, str(out), "--overwrite"]) == 2
             capsys.readouterr()
