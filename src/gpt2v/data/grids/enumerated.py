@@ -3,7 +3,7 @@
 A 3x3 grid of two objects has 512 contents, of which about 51 are in the test split. Their cells are
 not independent any more: the most frequent answer to a question is right in more than half of them.
 
-Shapes: R rows of a grid, C columns of a grid, J questions in a flat list.
+Shapes: J questions in a flat list.
 """
 
 from functools import lru_cache
