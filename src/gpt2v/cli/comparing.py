@@ -17,7 +17,20 @@ if TYPE_CHECKING:
     from gpt2v.eval.plan import Spread
 
 COMPARE, PLAN = "eval compare", "eval plan"  # commands of two words, beside `eval MODEL`
-_SUPPOSED = {"discordant": 0.05, "in_picture": 0.1, "in_tile": 0.3, "questions": 9, "classes": 10}
+_SUPPOSED: dict[str, float] = {  # what a plan supposes without evaluations
+    "discordant": 0.05,
+    "in_picture": 0.1,
+    "in_tile": 0.3,
+    "questions": 9,
+    "classes": 10,
+}
+_MEANINGS = {
+    "discordant": "share of the questions that only one of the two answers right",
+    "in_picture": "correlation of two questions about one grid",
+    "in_tile": "correlation of two questions about two grids that read one tile",
+    "questions": "questions about a grid",
+    "classes": "number of classes of tiles",
+}
 
 
 def add_commands(commands: Any) -> None:
@@ -58,23 +71,12 @@ def add_commands(commands: Any) -> None:
         default=0.8,
         help="in which share of repetitions it shall be found (default %(default)s)",
     )
-    plan.add_argument(
-        "--discordant",
-        type=_between(0, 1),
-        help="share of the questions that only one of the two answers right (default 0.05)",
-    )
-    plan.add_argument(
-        "--in-picture",
-        type=_between(0, 1),
-        help="correlation of two questions about one grid (default 0.1)",
-    )
-    plan.add_argument(
-        "--in-tile",
-        type=_between(0, 1),
-        help="correlation of two questions about two grids that read one tile (default 0.3)",
-    )
-    plan.add_argument("--questions", type=_count, help="questions about a grid (default 9)")
-    plan.add_argument("--classes", type=_count, help="number of classes of tiles (default 10)")
+    for name, value in _SUPPOSED.items():
+        plan.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=_count if isinstance(value, int) else _between(0, 1),
+            help=f"{_MEANINGS[name]} (default {value})",
+        )
     plan.set_defaults(command=_plan)
 
 

@@ -119,7 +119,7 @@ def _row(names: Row, pair: Pair, chosen: Bools) -> Row:
         "ci95": list(found.interval()),
         "p": found.p,
         "smallest_difference": found.smallest,
-        "n_images": len(np.unique(here.picture)),
+        "n_images": here.n_pictures,
         **tiles,
         "n_questions": here.n,
     }

@@ -1,6 +1,5 @@
 """Questions as rows of a table: their words, and what they name."""
 
-import re
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ def question_columns(
     }
     for b, q in np.argwhere(samples.instruction != NOT_ASKED).tolist():
         instruction = ALL[samples.instruction[b, q]]
-        named = set(re.findall(r"\{(\w+)\}", instruction.wordings[0]))
         values: dict[str, Any] = {
             "sample": int(samples.index[b]),
             "instruction": instruction.name,
@@ -38,6 +36,6 @@ def question_columns(
             "object": names[samples.object[b, q]],
         }
         for name, column in columns.items():
-            own = name in named or name in ("sample", "instruction", "question")
+            own = name in instruction.named or name in ("sample", "instruction", "question")
             column.append(values[name] if own else None)
     return columns

@@ -153,14 +153,13 @@ def _questions(samples: Samples, names: tuple[str, ...], strings: Strings) -> li
     questions: list[list[Question]] = [[] for _ in samples.index]
     for b, q in np.argwhere(samples.instruction != NOT_ASKED).tolist():
         instruction = ALL[samples.instruction[b, q]]
-        names_row, names_col = (f"{{{part}}}" in instruction.wordings[0] for part in ("row", "col"))
         questions[b].append(
             Question(
                 instruction=instruction.name,
                 question=strings.text(asked[b, q]),
                 answer=strings.text(answers[b, q]).strip(),
-                row=int(samples.row[b, q]) if names_row else None,
-                col=int(samples.col[b, q]) if names_col else None,
+                row=int(samples.row[b, q]) if "row" in instruction.named else None,
+                col=int(samples.col[b, q]) if "col" in instruction.named else None,
                 choices=tuple(
                     strings.strings[piece].strip() for piece in choices[b, q] if piece != EMPTY
                 ),

@@ -5,6 +5,7 @@ Shapes: B samples of a batch, R rows of a grid, C columns of a grid, Q questions
 J questions in a flat list, A choices of a question, K text pieces in a row.
 """
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
@@ -138,6 +139,11 @@ class Instruction(ABC):
     def every_wording(self) -> tuple[str, ...]:
         """The wordings that are trained on, then the held-out ones."""
         return self.wordings + self.held_out
+
+    @cached_property
+    def named(self) -> frozenset[str]:
+        """The fields that the words of a question name."""
+        return frozenset(re.findall(r"\{(\w+)\}", self.wordings[0]))
 
     @abstractmethod
     def n_different(self, rows: Ints, cols: Ints, n_objects: Ints) -> Ints:
