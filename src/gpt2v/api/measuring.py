@@ -124,7 +124,7 @@ def ladder(
 def compare(
     first: ModelPath,
     *others: ModelPath,
-    by: Sequence[str] = ("part", "instruction", "cell", "class"),
+    by: Sequence[str] | None = None,
     out: Out = None,
     overwrite: bool = False,
 ) -> Measurement:
@@ -133,7 +133,7 @@ def compare(
     Args:
         first: the run of an evaluation, or a demo.
         others: likewise.
-        by: breakdowns: `part`, `instruction`, `cell`, `class`.
+        by: breakdowns, some of `part`, `instruction`, `cell`, `class`; none: all.
         out: the run directory; none: nothing is left on disk.
         overwrite: replace an existing run.
 
@@ -141,10 +141,10 @@ def compare(
         UserError: one is no finished evaluation, the samples are not the same, or `out` must not
             be replaced.
     """
-    from gpt2v.eval.compare import compare_runs
+    from gpt2v.eval.compare import BREAKDOWNS, compare_runs
 
-    names = [os.fspath(run) for run in (first, *others)]
-    return _measure("compare", lambda run: compare_runs(names, by, run), out, overwrite)
+    names, chosen = [os.fspath(run) for run in (first, *others)], BREAKDOWNS if by is None else by
+    return _measure("compare", lambda run: compare_runs(names, chosen, run), out, overwrite)
 
 
 def _eval_config(suite: Source, fields: Mapping[str, Any]) -> EvalConfig | SuiteEvalConfig:

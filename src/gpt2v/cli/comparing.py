@@ -44,9 +44,9 @@ def add_commands(commands: Any) -> None:
     )
     compare.add_argument(
         "--by",
-        default="part,instruction,cell,class",
         help="compare also by part of a suite, instruction, cell of the grid (look-ups), class of "
-        "the asked object (look-ups); names with commas, or none (default %(default)s)",
+        "the asked object (look-ups): part,instruction,cell,class, some of these, or none (default "
+        "all)",
     )
     run_options(compare, "runs/compare-A-B, with a number if it exists")
     compare.set_defaults(command=_compare)
@@ -99,10 +99,10 @@ def _count(text: str) -> int:
 
 
 def _compare(args: argparse.Namespace, overrides: Overrides) -> None:
-    from gpt2v.eval.compare import check_compared, compare_runs
+    from gpt2v.eval.compare import BREAKDOWNS, check_compared, compare_runs
 
     no_fields(overrides, COMPARE)
-    by = [] if args.by == "none" else args.by.split(",")
+    by = BREAKDOWNS if args.by is None else [] if args.by == "none" else args.by.split(",")
     check_compared(args.run, by)
     with measuring_run(args, "compare", args.run[0], args.run[1]) as run:
         show(compare_runs(args.run, by, run))
