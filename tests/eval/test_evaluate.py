@@ -139,6 +139,22 @@ def test_a_saved_gpt2v_is_measured_in_every_modality(mm_run, tmp_path, modalitie
     assert [row["modality"] for row in rows] == modalities
 
 
+def test_chained_questions_are_measured_after_the_earlier_ones(mm_run, tmp_path):
+    """The first question is the same in both modes, the others are not."""
+    found = {}
+    for mode in ("independent", "chained"):
+        config = CONFIG.model_copy(update={"mode": mode, "modalities": ["text"]})
+        results = evaluate_model(str(mm_run), config, tmp_path / mode)
+        assert [row["questions"] for row in results["results"]] == [mode]
+        found[mode] = pq.read_table(tmp_path / mode / "records.parquet")
+        assert set(found[mode]["mode"].to_pylist()) == {mode}
+        unseen = "questions chained" in str(results["not_as_trained"])
+        assert unseen == (mode == "chained")  # it was trained on independent ones
+    alone, chained = (np.array(table["logprobs"].to_pylist()) for table in found.values())
+    np.testing.assert_allclose(alone[::2], chained[::2], atol=1e-5)
+    assert np.abs(alone[1::2] - chained[1::2]).max() > 1e-3
+
+
 def test_grids_too_large_for_the_model_are_refused(lm, bank, table):
     data = evaluation_data(CONFIG.model_copy(update={"grid": LARGE}), bank)
     with pytest.raises(UserError, match=r"16x16 grid .* n_positions: 512"):
@@ -193,9 +209,9 @@ def test_a_part_that_does_not_fit_is_refused_before_anything_is_measured(lm, ban
     read = []
 
     class Counting(Reader):
-        def hidden(self, batch):
+        def hidden(self, batch, keep=None):
             read.append(batch)
-            return super().hidden(batch)
+            return super().hidden(batch, keep)
 
     scorer = PackedScorer(Counting(lm, table.image_id), Renderer(bank, table))
     with pytest.raises(UserError, match=r"part large: rows, cols: a 16x16 grid"):

@@ -244,7 +244,8 @@ def test_an_export_is_measured_as_the_run_that_it_is_from(mm_run, tmp_path):
     own, of_export = (table.select(of_model).to_pylist()[0] for table in records)
     assert records[0].drop(of_model).equals(records[1].drop(of_model))
     assert set(records[0]["modality"].to_pylist()) == {"text", "image"}
-    assert own["run"] == str(mm_run) and of_export["run"] == str(tmp_path / "llava")
+    assert own["run"] == str(mm_run)
+    assert of_export["run"] == str(tmp_path / "llava")
     assert own["weights"] != of_export["weights"]  # another file
     assert [own["weights"], of_export["weights"]] == [r["checkpoint"]["weights"] for r in results]
     assert results[0]["results"] == results[1]["results"]

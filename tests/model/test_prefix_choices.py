@@ -28,7 +28,7 @@ class PerfectReader:
         config = SimpleNamespace(vocab_size=self.n_words)
         self.lm = SimpleNamespace(lm_head=torch.nn.Identity(), config=config)
 
-    def hidden(self, batch):
+    def hidden(self, batch, keep=None):
         packed = pack(batch, torch.device("cpu"), self.table.image_id)
         number = np.full(batch.input_ids.shape, -1)
         number[packed.read] = np.arange(packed.read.sum())
@@ -44,24 +44,26 @@ class PerfectReader:
         return torch.from_numpy(logits), packed
 
 
-def scored(table, bank, spec, n=30):
+def scored(table, bank, spec, n=30, mode="independent"):
     samples = draw_samples(spec, bank, 0, "test", np.arange(n))
     render = Renderer(bank, table)
-    batch = render(samples, TextView(), "independent", with_choices=True)
+    batch = render(samples, TextView(), mode, with_choices=True)
     return score(PerfectReader(table), batch, render), batch
 
 
+@pytest.mark.parametrize("mode", ["independent", "chained"])
 @pytest.mark.parametrize("tables", ["table", "gpt2_table"])
 @pytest.mark.parametrize("side", [2, 4, 6])
 @pytest.mark.parametrize("instruction", NAMES)
-def test_a_perfect_reader_is_predicted_right(instruction, side, tables, bank, request):
+def test_a_perfect_reader_is_predicted_right(instruction, side, tables, mode, bank, request):
     table = request.getfixturevalue(tables)
     spec = GridConfig(
         rows=side, cols=side, palette=2, instructions={instruction: 1.0}, questions=2
         if instruction in ("count", "exists") else 1,
     )  # fmt: skip
-    records, _ = scored(table, bank, spec, 6)
+    records, _ = scored(table, bank, spec, 6, mode)
     assert all(records["exact"])
+    assert records["generated"] == records["truth"]
     assert records["prediction"] == records["truth"]
 
 

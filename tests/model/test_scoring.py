@@ -19,8 +19,8 @@ from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import accuracy, score
 
 SPEC = GridConfig(rows=1, cols=2, palette=4)
-COLUMNS = {"sample", "instruction", "row", "col", "truth", "prediction", "exact", "palette"}
-COLUMNS |= {"tiles", "choices", "logprobs"}
+COLUMNS = {"sample", "instruction", "row", "col", "truth", "generated", "prediction", "exact"}
+COLUMNS |= {"palette", "tiles", "choices", "logprobs"}
 COLUMNS |= {"question", "other_row", "other_col", "direction", "object"}
 
 

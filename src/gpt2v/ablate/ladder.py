@@ -125,7 +125,8 @@ def scorer_of(
         source = choose(TOKEN_SOURCES, rung.source).load()(model, render)
     if type(source) is ProjectedPatches:
         source = patches
-    return PackedScorer(Reader(model.language_model, render.table.image_id, source), render)
+    reader = Reader(model.language_model, render.table.image_id, source)
+    return PackedScorer(reader, render, generate=False)
 
 
 def climb_model(config: LadderConfig, run: Path) -> dict[str, Any]:

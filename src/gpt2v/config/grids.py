@@ -19,6 +19,11 @@ from gpt2v.registry import INSTRUCTIONS, TEXT_FORMS
 LARGEST = 16  # maximum number of rows and of columns
 Delimiter = Literal["|", ",", ";", "/", "&"]
 Modality = Literal["text", "image", "text+image"]
+Mode = Literal["chained", "independent"]
+MODE: Any = Field(
+    "independent",
+    description="chained: each question is read after the earlier ones; independent: without them",
+)
 Form = Annotated[Choice, OneOf(TEXT_FORMS, "markdown")]
 
 
@@ -256,11 +261,7 @@ class DocumentGridConfig(HeldOutGridConfig):
         "weight": _TRAINS,
     }
 
-    mode: Literal["chained", "independent"] = Field(
-        "independent",
-        description="chained: each question is read after the earlier ones; independent: without "
-        "them",
-    )
+    mode: Mode = MODE
 
 
 class GridConfig(DocumentGridConfig):

@@ -9,9 +9,11 @@ from gpt2v.config.base import MOST, Config
 from gpt2v.config.choice import Choice, OneOf
 from gpt2v.config.effect import EffectConfig
 from gpt2v.config.grids import (
+    MODE,
     DocumentGridConfig,
     HeldOutGridConfig,
     LadderGridConfig,
+    Mode,
     ProbeGridConfig,
 )
 from gpt2v.config.models import FeaturesConfig
@@ -21,7 +23,6 @@ from gpt2v.registry import CONTROLS, METRICS, RUNGS
 WORDS = ("grid.form", "grid.patches", "grid.noise", "grid.augment.delimiters")  # of a text view
 MOST_SHARDS = 100_000  # their numbers have five digits
 N = TypeVar("N", bound=str)
-E = TypeVar("E", bound="EvalConfig | SuiteEvalConfig")
 
 
 def _each_once(names: list[N]) -> list[N]:
@@ -86,13 +87,6 @@ class _DrawnConfig(EffectConfig):
         return self
 
 
-def _with_pictures(config: E) -> E:
-    """An evaluation, checked to have pictures if it requires their features."""
-    if config.features.mode == "require" and set(config.modalities) == {"text"}:
-        raise ValueError("features.mode: require, but modalities: [text] shows no pictures")
-    return config
-
-
 class PreviewConfig(_DrawnConfig):
     """`gpt2v data preview`: samples to show. Keys of evaluations and exports are ignored."""
 
@@ -116,21 +110,19 @@ class ExportConfig(PreviewConfig):
 
 
 class _HeldOutConfig(_MeasuringConfig, _DrawnConfig):
-    """Held-out samples that a model is measured on, with independent questions."""
+    """Held-out samples that a model is measured on."""
 
     n_images: int = Field(1000, ge=2, le=10_000_000, description="number of grids")
     features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 
 
-class EvalConfig(_HeldOutConfig):
-    """`gpt2v eval`: grids to measure a model on, and metrics."""
+class _ScoredConfig(_MeasuringConfig):
+    """How the grids of an evaluation are read, and what is computed from the answers."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = {"parts": "only a named suite has parts"}
-
-    grid: HeldOutGridConfig = HeldOutGridConfig()
     modalities: Modalities = Field(
         ["text", "image"], description="how the grids are shown; each is measured separately"
     )
+    mode: Mode = MODE
     metrics: _Metrics = Field(
         [Choice("accuracy", METRICS)], description="metrics computed from the records"
     )
@@ -140,17 +132,30 @@ class EvalConfig(_HeldOutConfig):
         le=10_000,
         description="number of pictures saved for the report, if some are shown",
     )
+    features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
+
+    @model_validator(mode="after")
+    def _shows_pictures(self) -> Self:
+        if self.features.mode == "require" and set(self.modalities) == {"text"}:
+            raise ValueError("features.mode: require, but modalities: [text] shows no pictures")
+        return self
+
+
+class EvalConfig(_ScoredConfig, _HeldOutConfig):
+    """`gpt2v eval`: grids to measure a model on, and metrics."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {"parts": "only a named suite has parts"}
+
+    grid: HeldOutGridConfig = HeldOutGridConfig()
 
     @property
     def without_effect(self) -> dict[str, str]:
         keys = super().without_effect
         if self.modalities == ["image"]:
             keys |= dict.fromkeys(WORDS, "modalities: [image] shows no text")
+        if self.grid.questions == 1:
+            keys["mode"] = "grid.questions: 1 leaves no earlier one"
         return keys
-
-    @model_validator(mode="after")
-    def _shows_pictures(self) -> Self:
-        return _with_pictures(self)
 
 
 class LadderConfig(_HeldOutConfig):
@@ -228,27 +233,10 @@ class SuiteTilesConfig(EffectConfig):
         return {**super().without_effect, "tiles.augment": why}
 
 
-class SuiteEvalConfig(_MeasuringConfig, SuiteTilesConfig):
+class SuiteEvalConfig(_ScoredConfig, SuiteTilesConfig):
     """`gpt2v eval --suite NAME`: a named suite to measure a model on."""
 
     parts: list[str] | None = Field(None, min_length=1, description="parts to measure; none: all")
-    modalities: Modalities = Field(
-        ["text", "image"], description="how the grids are shown; each is measured separately"
-    )
-    metrics: _Metrics = Field(
-        [Choice("accuracy", METRICS)], description="metrics computed from the records"
-    )
-    examples: int = Field(
-        24,
-        ge=0,
-        le=10_000,
-        description="number of pictures saved for the report, if some are shown",
-    )
-    features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
-
-    @model_validator(mode="after")
-    def _shows_pictures(self) -> Self:
-        return _with_pictures(self)
 
 
 class SuiteExportConfig(SuiteTilesConfig):

@@ -39,7 +39,7 @@ def validate(reader: Reader, stream: Stream, n_grids: int, n_windows: int) -> di
             continue
         assert stream.render is not None, "grids need tiles"
         data = stream.dataset(spec, "val", n_grids)
-        scorer = PackedScorer(reader, stream.render)
+        scorer = PackedScorer(reader, stream.render, generate=False)
         records = score_all(scorer, data, stream.layout(spec))
         scores[label + _ACCURACY] = accuracy(records)
     return scores

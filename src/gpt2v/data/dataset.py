@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import count, product
-from typing import Literal
 
 import numpy as np
 
 from gpt2v.config.base import hash_of
-from gpt2v.config.grids import ContentConfig, SampleSpec, bounds
+from gpt2v.config.grids import ContentConfig, Mode, SampleSpec, bounds
 from gpt2v.data.grids.cells import Dice, Grids, draw_grids
 from gpt2v.data.grids.samples import Samples, draw_samples
 from gpt2v.data.render.batches import Batch, Renderer
@@ -136,7 +135,7 @@ class GridDataset:
         view: View | str,
         render: Renderer,
         with_choices: bool = True,
-        mode: Literal["chained", "independent"] = "independent",
+        mode: Mode = "independent",
         size: int = PORTION,
     ) -> Iterator[Batch]:
         """All samples in batches of `size`, in one view; `view` is a view or a layout's name."""
@@ -150,7 +149,7 @@ class GridDataset:
         view: View | str,
         render: Renderer,
         with_choices: bool = False,
-        mode: Literal["chained", "independent"] = "independent",
+        mode: Mode = "independent",
     ) -> Batch:
         """The samples with these numbers (B,) in one view; `view` is a view or a layout's name."""
         shown = self.view(view, render) if isinstance(view, str) else view
@@ -161,7 +160,7 @@ class GridDataset:
         layout: str,
         render: Renderer,
         n_positions: int,
-        mode: Literal["chained", "independent"] = "independent",
+        mode: Mode = "independent",
     ) -> None:
         """Refuse a spec if some sample cannot be drawn, read exactly, or is too long for the GPT-2.
 

@@ -59,7 +59,8 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
     bank = filled.bank(config.tiles)
     parts = parts_of(config, bank)
     shown_as = [(part.data, part.shown(config.modalities)) for part in parts]
-    comparison = loaded.compared(Measured(bank, shown_as), config.allow, filled.said)
+    measured = Measured(bank, shown_as, config.mode)
+    comparison = loaded.compared(measured, config.allow, filled.said)
     patches = None
     if loaded.gpt2v is not None:
         shown = [part.data for part in parts if set(part.modalities) != {"text"}]
@@ -78,10 +79,11 @@ def parts_of(config: EvalConfig | SuiteEvalConfig, bank: TileBank) -> list[Part]
             measure.
     """
     if isinstance(config, EvalConfig):
-        return [Part(evaluation_data(config, bank), modalities=list(config.modalities))]
+        data = evaluation_data(config, bank)
+        return [Part(data, modalities=list(config.modalities), mode=config.mode)]
     suite = load_suite(config.suite)
     parts = [
-        Part(part_data(suite, part, bank), part.name, modalities)
+        Part(part_data(suite, part, bank), part.name, modalities, config.mode)
         for part, modalities in chosen_parts(config)
     ]
     check_bank(suite, config.suite, bank)
@@ -161,7 +163,7 @@ def evaluate(
     for model in models:
         for part in parts:
             for modality in part.shown(model.modalities):
-                model.scorer.check(part.data, modality)
+                model.scorer.check(part.data, modality, part.mode)
     runs.write_config(run, config)
     series = [
         Series(model, part, modality)
@@ -236,7 +238,7 @@ def _rows(
             {
                 **one.names,
                 "instruction": instruction,
-                "questions": "independent",
+                "questions": one.part.mode,
                 "split": one.part.data.split,
                 **summarise(table.filter(pa.array(asked == instruction)), metrics),
                 "chance": own.chance,

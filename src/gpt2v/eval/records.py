@@ -9,7 +9,7 @@ from gpt2v.model.scoring import Records
 # Columns whose type their values may not show: those of a measurement can all be missing.
 _TYPES = {
     **dict.fromkeys(("row", "col", "other_row", "other_col"), pa.int64()),
-    **dict.fromkeys(("direction", "object", "truth", "prediction"), pa.string()),
+    **dict.fromkeys(("direction", "object", "truth", "generated", "prediction"), pa.string()),
     "tiles": pa.list_(pa.int64()),
     "choices": pa.list_(pa.string()),
     "logprobs": pa.list_(pa.float64()),

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpt2v.config.grids import Mode
 from gpt2v.data.dataset import GridDataset
 from gpt2v.model.scoring import Scorer
 
@@ -31,6 +32,7 @@ class Part:
     data: GridDataset
     name: str | None = None  # of a suite's part
     modalities: Sequence[str] = ("text", "image")  # in which they may be shown
+    mode: Mode = "independent"  # whether a question is read after the earlier ones
 
     def shown(self, modalities: Sequence[str]) -> list[str]:
         """Those of the given modalities in which the part may be shown."""
@@ -56,4 +58,4 @@ class Series:
         """What each of its records says: its names, and which weights have answered."""
         keys = {"run": "model", "checkpoint": "checkpoint", "weights": "weights"}
         known = {column: self.model.identity.get(key) for column, key in keys.items()}
-        return {**self.names, **known}
+        return {**self.names, "mode": self.part.mode, **known}

@@ -44,7 +44,8 @@ class EvaluationJob(Job):
 
     def do(self, piece: int) -> None:
         one, portions = self._each[piece]
-        records = score_all(one.model.scorer, one.part.data, one.modality, portions=portions)
+        scorer, part = one.model.scorer, one.part
+        records = score_all(scorer, part.data, one.modality, portions=portions, mode=part.mode)
         table = record_table(records, **one.columns)
         stamp = {_STAMP: json.dumps(self._stamp(one)).encode()}
         with writing(self.folder):

@@ -30,6 +30,8 @@ from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.head import head_loss
 from gpt2v.model.vision_tokens import ProjectedPatches, VisionTokenSource
 
+Pairs = tuple[Tensor, Tensor]  # keys and values of a block at all positions, (B, H, T, E) each
+
 _ALIGNED = 16  # elements of a mask's row that attention on cards takes together
 
 
@@ -126,11 +128,17 @@ def attention_mask(batch: Batch, device: torch.device, dtype: torch.dtype) -> Te
     return mask[:, None]
 
 
-def read_hidden(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None = None) -> Tensor:
+def read_hidden(
+    lm: GPT2LMHeadModel,
+    packed: Packed,
+    embeds_BTD: Tensor | None = None,
+    keep: list[Pairs] | None = None,
+) -> Tensor:
     """Final hidden states (Y, D) at the positions that are read.
 
     Args:
         embeds_BTD: input embeddings; without them, those of the token ids.
+        keep: gets the keys and values of each block.
     """
     gpt2 = lm.transformer
     if embeds_BTD is None:
@@ -139,26 +147,48 @@ def read_hidden(lm: GPT2LMHeadModel, packed: Packed, embeds_BTD: Tensor | None =
     n_samples, length = packed.input_ids.shape
     mask = packed.mask.expand(n_samples, -1, -1, -1)
     *blocks, last = gpt2.h
+    kept = None if keep is None else _Kept(keep)
     for block in blocks:
-        hidden_BTD = block(hidden_BTD, attention_mask=mask[..., :length])
-    hidden_YD: Tensor = gpt2.ln_f(_read_block(last, hidden_BTD, mask, packed.reads))
+        hidden_BTD = block(hidden_BTD, kept, attention_mask=mask[..., :length])
+    hidden_YD: Tensor = gpt2.ln_f(_read_block(last, hidden_BTD, mask, packed.reads, keep))
     return hidden_YD
 
 
-def _read_block(block: GPT2Block, hidden_BTD: Tensor, mask: Tensor, reads: Reads) -> Tensor:
+def _read_block(
+    block: GPT2Block,
+    hidden_BTD: Tensor,
+    mask: Tensor,
+    reads: Reads,
+    keep: list[Pairs] | None = None,
+) -> Tensor:
     """Output of the block (Y, D) at the positions that are read.
 
-    Their queries attend to the keys and values of all positions.
+    Their queries attend to the keys and values of all positions, which `keep` gets.
     """
     attention = block.attn
     *shape, width = hidden_BTD.shape
     weight, bias = attention.c_attn.weight[:, width:], attention.c_attn.bias[width:]
     pairs = affine(block.ln_1(hidden_BTD), weight, bias).view(*shape, 2, -1, attention.head_dim)
-    cache = _AllPositions(*pairs.permute(2, 0, 3, 1, 4))
+    keys_BHTE, values_BHTE = pairs.permute(2, 0, 3, 1, 4)
+    if keep is not None:
+        keep.append((keys_BHTE, values_BHTE))
+    cache = _AllPositions(keys_BHTE, values_BHTE)
     samples_B1 = torch.arange(len(reads.at), device=reads.at.device)[:, None]
     mask_rows = mask[:, 0][samples_B1, reads.at][:, None, :, : shape[1]]
     output: Tensor = block(hidden_BTD[samples_B1, reads.at], cache, attention_mask=mask_rows)
     return output.flatten(0, 1)[reads.index]
+
+
+class _Kept:
+    """A cache for transformers that notes the keys and values of each block."""
+
+    def __init__(self, pairs: list[Pairs]) -> None:
+        self.pairs = pairs
+
+    def update(self, keys: Tensor, values: Tensor, *options: Any, **more: Any) -> Pairs:
+        """Keys and values that the block attends to: its own."""
+        self.pairs.append((keys, values))
+        return keys, values
 
 
 class _AllPositions:
@@ -170,7 +200,7 @@ class _AllPositions:
     def __init__(self, keys_BHTE: Tensor, values_BHTE: Tensor) -> None:
         self.pairs = keys_BHTE, values_BHTE
 
-    def update(self, *own: Any, **options: Any) -> tuple[Tensor, Tensor]:
+    def update(self, *own: Any, **options: Any) -> Pairs:
         """Keys and values that the block attends to."""
         return self.pairs
 
@@ -219,14 +249,17 @@ class Reader:
         if isinstance(self.source, ProjectedPatches) and pictures is not None:
             self.source.prepare(pictures)
 
-    def hidden(self, batch: Batch) -> tuple[Tensor, Packed]:
-        """Final hidden states (Y, D) at the positions that are read, and the packed batch."""
+    def hidden(self, batch: Batch, keep: list[Pairs] | None = None) -> tuple[Tensor, Packed]:
+        """Final hidden states (Y, D) at the positions that are read, and the packed batch.
+
+        `keep` gets the keys and values of each block.
+        """
         words_VD = self.lm.get_input_embeddings().weight
         packed = pack(batch, self.device, self.image_id, computed_in(words_VD))
         if packed.images is None:
-            return read_hidden(self.lm, packed), packed
+            return read_hidden(self.lm, packed, keep=keep), packed
         assert self.source is not None, "a batch has image positions, but this reader has no source"
         words = self.lm.get_input_embeddings()(packed.input_ids)
         tokens = self.source(batch).to(words.dtype)
         embeds = words.flatten(0, 1).index_copy(0, packed.images, tokens).view_as(words)
-        return read_hidden(self.lm, packed, embeds), packed
+        return read_hidden(self.lm, packed, embeds, keep), packed

@@ -1,8 +1,8 @@
-"""Score a batch: which answers are right, and the log-probability of every choice.
+"""Score a batch: which answers are right, the log-probability of every choice, and what is said.
 
 With greedy decoding, a model generates exactly the right answer if and only if, with teacher
 forcing, its likeliest token is right at every token of the answer. So one pass without generation
-scores a batch.
+scores a batch; only what a model says in place of a right answer is generated (`continuing`).
 
 Shapes: B samples of a batch, T token positions, Q questions about a grid,
 A choices of a question, L tokens of a choice.
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from gpt2v.config.grids import ContentConfig
+from gpt2v.config.grids import ContentConfig, Mode
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.render.asked import question_columns
@@ -26,50 +26,52 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY
 from gpt2v.errors import UserError, within
 from gpt2v.hardware.memory import enough_memory
-from gpt2v.model.head import HeadReadings, read_head
-from gpt2v.model.packed import Packed, Reader
+from gpt2v.model.continuing import Said, check_finite, go_on
+from gpt2v.model.head import read_head
+from gpt2v.model.packed import Pairs, Reader
 from gpt2v.progress import progress
 
 Records = dict[str, list[Any]]
 COLUMNS = (  # of records
     *("sample", "instruction", "question"),
     *("row", "col", "other_row", "other_col", "direction", "object"),
-    *("truth", "prediction", "exact", "palette", "tiles", "choices", "logprobs"),
+    *("truth", "generated", "prediction", "exact", "palette", "tiles", "choices", "logprobs"),
 )
+_MORE = 4  # a wrong answer is cut after this many tokens and twice those of the right one
 
 
 @torch.no_grad()
-def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
+def score(reader: Reader, batch: Batch, render: Renderer, generate: bool = True) -> Records:
     """Records of the batch's questions: columns with one entry per question.
 
-    They begin with the columns of `question_columns`. The others are truth, prediction, exact
-    (whether the greedy answer is right), palette, tiles (ids of those that decide the answer),
-    choices, and logprobs (of each choice, in nats). The prediction is the likeliest choice. If the
-    choices of an instruction cannot be listed, it is the truth if the greedy answer is right, else
-    None.
+    They begin with the columns of `question_columns`. The others are truth, generated (the greedy
+    answer), prediction, exact (whether the greedy answer is right), palette, tiles (ids of those
+    that decide the answer), choices, and logprobs (of each choice, in nats). The prediction is the
+    likeliest choice. If the choices of an instruction cannot be listed, it is the truth if the
+    greedy answer is right, else None.
 
     Args:
         batch: rendered by `render`, with choices.
+        generate: let the model say its wrong answers; else `generated` is None for these.
 
     Raises:
         UserError: a logit is NaN or infinite.
     """
     assert batch.choices is not None, "render the batch with_choices to score it"
-    hidden, packed = reader.hidden(batch)
+    kept: list[Pairs] | None = [] if generate else None
+    hidden, packed = reader.hidden(batch, kept)
     number_BT = np.full(batch.input_ids.shape, -1)  # index into Y of each position that is read
     number_BT[packed.read] = np.arange(len(hidden))
     position, token = batch.choices.position, batch.choices.token  # (B, Q, A, L)
     reads = number_BT[np.arange(len(position))[:, None, None, None], position]
     found = read_head(reader.lm, hidden, reads.ravel(), np.maximum(token, 0).ravel())
-    _check_logits(found, packed, batch.samples)
+    check_finite(found.finite, batch.index[np.nonzero(packed.read)[0]])
+    wrong = _wrong_answers(batch, found.likeliest, number_BT)
+    if kept is not None:
+        go_on(reader, batch, kept, wrong, render.table)
+    said = {(one.sample, one.question): one.text(render.table) for one in wrong}
 
     samples, tiles_read = batch.samples, batch.samples.tiles_read
-    at_sample, at_position = np.nonzero(batch.answers >= 0)  # of each token of an answer
-    wrong_BQ = np.zeros((len(batch.input_ids), samples.row.shape[1]), bool)
-    predicted = found.likeliest[number_BT[at_sample, at_position - 1]]
-    missed = predicted != batch.input_ids[at_sample, at_position]
-    wrong_BQ[at_sample[missed], batch.answers[at_sample, at_position][missed]] = True
-
     scores_BQA = (found.logp.reshape(token.shape) * (token >= 0)).sum(-1)
     table, names = render.table, np.array(render.bank.class_names, dtype=object)
     records: Records = {column: [] for column in COLUMNS}
@@ -79,11 +81,13 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
         choices = [table.strings[piece].strip() for piece in batch.choices.pieces[i, q][listed]]
         logprobs = scores_BQA[i, q][listed].tolist()
         truth = table.text(batch.truth[i, q]).strip()
-        exact = not wrong_BQ[i, q]
+        generated = said.get((i, q), truth)
+        exact = generated == truth
         best = choices[int(np.argmax(logprobs))] if choices else (truth if exact else None)
         palette = samples.palette[i]
         answered = {
             "truth": truth,
+            "generated": generated if exact or generate else None,
             "prediction": best,
             "exact": exact,
             "palette": names[palette[palette >= 0]].tolist(),
@@ -96,14 +100,29 @@ def score(reader: Reader, batch: Batch, render: Renderer) -> Records:
     return records
 
 
-def _check_logits(found: HeadReadings, packed: Packed, samples: Samples) -> None:
-    """Refuse logits that are not finite: the likeliest of them would be no answer of the model."""
-    if not found.finite.all():
-        sample = int(np.nonzero(packed.read)[0][~found.finite][0])
-        raise UserError(
-            f"model: its logits for sample {int(samples.index[sample])} are NaN or infinite, so it "
-            "has no answer; its weights are too large, or its training has diverged"
-        )
+def _wrong_answers(batch: Batch, likeliest: Ints, number_BT: Ints) -> list[Said]:
+    """What the model begins to say where the greedy answer is not the right one.
+
+    That is the right answer up to the first token that is not the likeliest, and the likeliest one.
+
+    Args:
+        likeliest: (Y,) next token at each position that is read.
+        number_BT: (B, T) index into Y of each position.
+    """
+    sample, position = np.nonzero(batch.answers >= 0)  # of each token of an answer
+    right = batch.input_ids[sample, position]
+    predicted = likeliest[number_BT[sample, position - 1]]
+    question = batch.answers[sample, position]
+    answer = sample * (batch.answers.max(initial=0) + 1) + question
+    _, first, n_tokens = np.unique(answer, return_index=True, return_counts=True)
+    said = []
+    for start, n in zip(first.tolist(), n_tokens.tolist(), strict=True):
+        wrong = np.flatnonzero(right[start : start + n] != predicted[start : start + n])
+        if len(wrong):
+            at = start + int(wrong[0])
+            tokens = [*right[start:at].tolist(), int(predicted[at])]
+            said.append(Said(int(sample[start]), int(question[start]), tokens, 2 * n + _MORE))
+    return said
 
 
 class Scorer(Protocol):
@@ -112,14 +131,14 @@ class Scorer(Protocol):
     def view(self, spec: ContentConfig, layout: str) -> View:
         """The view in which it reads the grids of a spec; `layout` is a layout's name."""
 
-    def check(self, data: GridDataset, layout: str) -> None:
+    def check(self, data: GridDataset, layout: str, mode: Mode = "independent") -> None:
         """Check that every sample of the data can be drawn and is not too long.
 
         Raises:
             UserError: names the key of the spec, and says which value is needed.
         """
 
-    def score(self, samples: Samples, view: View) -> Records:
+    def score(self, samples: Samples, view: View, mode: Mode = "independent") -> Records:
         """Records: the columns `COLUMNS`, with one entry per question."""
 
 
@@ -129,24 +148,26 @@ class PackedScorer:
 
     Attributes:
         layouts: replacements of layouts, such as `{"image": "positions"}`.
+        generate: let the model say its wrong answers, see `score`.
     """
 
     reader: Reader
     render: Renderer
     layouts: Mapping[str, str] = field(default_factory=dict)
+    generate: bool = True
 
     def view(self, spec: ContentConfig, layout: str) -> View:
         return self.render.view(spec, self.layouts.get(layout, layout))
 
-    def check(self, data: GridDataset, layout: str) -> None:
+    def check(self, data: GridDataset, layout: str, mode: Mode = "independent") -> None:
         if layout == "text+image" and self.layouts.get("image", "image") != "image":
             raise UserError("modalities: text+image: this model was not trained on pictures")
         layout = self.layouts.get(layout, layout)
-        data.check(layout, self.render, self.reader.n_positions)
+        data.check(layout, self.render, self.reader.n_positions, mode)
 
-    def score(self, samples: Samples, view: View) -> Records:
-        batch = self.render(samples, view, with_choices=True)
-        return score(self.reader, batch, self.render)
+    def score(self, samples: Samples, view: View, mode: Mode = "independent") -> Records:
+        batch = self.render(samples, view, mode, with_choices=True)
+        return score(self.reader, batch, self.render, self.generate)
 
 
 def score_all(
@@ -155,6 +176,7 @@ def score_all(
     layout: str,
     label: str = "",
     portions: Sequence[Ints] | None = None,
+    mode: Mode = "independent",
 ) -> Records:
     """The records of a data set in one layout.
 
@@ -171,7 +193,7 @@ def score_all(
         for index in portions:
             where = f"{label or 'scoring'}: {len(index)} grids at once"
             with enough_memory(where, lambda: "use smaller grids, pictures or models"):
-                records = scorer.score(data.samples(index), view)
+                records = scorer.score(data.samples(index), view, mode)
             for column, values in records.items():
                 columns[column] += values
             if report:

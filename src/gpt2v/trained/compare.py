@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from gpt2v.config.grids import bounds
+from gpt2v.config.grids import Mode, bounds
 from gpt2v.data.data_files import some_of
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.rng import U64
@@ -27,10 +27,15 @@ _NAMED = 10  # class names that a message lists at most
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured: data sets, each with the modalities in which it is shown."""
+    """What is measured: data sets, each with the modalities in which it is shown.
+
+    Attributes:
+        mode: whether a question is read after the earlier ones.
+    """
 
     bank: TileBank
     sets: Sequence[tuple[GridDataset, Sequence[str]]]
+    mode: Mode = "independent"
 
     @property
     def modalities(self) -> list[str]:
@@ -205,7 +210,8 @@ def _unseen(record: TrainedOn, measured: Measured, modality: str) -> list[str]:
     """What the grids of a modality have that those of the training had not, in a few words."""
     if record.class_names is None:
         return []
-    shown = [_plain(data.spec) for data, modalities in measured.sets if modality in modalities]
+    sets = [data for data, modalities in measured.sets if modality in modalities]
+    shown = [_plain(data.spec, measured.mode) for data in sets]
     trained = [grid for grid in record.grids if grid["modality"] == modality]
     if not trained:
         return [f"{modality}: no grid was shown so"]
@@ -219,9 +225,9 @@ def _unseen(record: TrainedOn, measured: Measured, modality: str) -> list[str]:
     return found
 
 
-def _plain(spec: Any) -> Grid:
+def _plain(spec: Any, mode: Mode) -> Grid:
     """The plain values of a spec, with the table as its form if it has none."""
-    values = {"form": "markdown", "mode": "independent", **spec.model_dump(mode="json")}
+    values = {"form": "markdown", "mode": mode, **spec.model_dump(mode="json")}
     return values if "instructions" in values else values | {"mode": None}  # a probe asks nothing
 
 

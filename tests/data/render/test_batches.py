@@ -32,7 +32,8 @@ def test_chained_batches_are_the_document_with_answers_supervised(named, table, 
         ids = batch.input_ids[i][real]
         start = helpers.prefix(samples, i, names, helpers.markdown(samples, i, names))
         assert table.tokenizer.decode(ids.tolist()) == start + helpers.chat(samples, i, names)
-        assert set(batch.segments[i][real]) == {0}
+        segments = batch.segments[i][real]
+        assert batch.sees[segments[:, None], segments][np.tri(len(ids), dtype=bool)].all()
         assert batch.position_ids[i][real].tolist() == list(range(real.sum()))
         supervised = batch.labels[i] != IGNORE
         assert not (supervised & ~real).any()
@@ -117,8 +118,23 @@ def test_a_spliced_text_stores_the_words_behind_the_placeholders(long_bank, tabl
     np.testing.assert_array_equal(plain.labels, spliced.labels)
 
 
-def test_choices_of_chained_questions_are_refused_where_they_need_branches(
-    long_bank, table, samples
-):
-    with pytest.raises(ValueError, match="independent"):
-        Renderer(long_bank, table)(samples, TextView(), "chained", with_choices=True)
+def test_a_choice_of_a_chained_question_follows_all_before_it(long_bank, table, samples):
+    names = long_bank.class_names
+    batch = Renderer(long_bank, table)(samples, TextView(), "chained", with_choices=True)
+    reads = batch.choices
+    assert reads.position.shape[-1] > 1  # some names have several tokens
+    for i in range(5):
+        text = helpers.prefix(samples, i, names, helpers.markdown(samples, i, names))
+        for q in range(4):
+            text += helpers.question(samples, i, q)
+            before = table.tokens(text)
+            assert table.tokens(text)[-1] == batch.input_ids[i, batch.ends[i, q]]
+            for c, name in enumerate(names):
+                tokens = table.tokens(f" {name}")
+                for k, at in enumerate(reads.position[i, q, c, : len(tokens)]):
+                    sees = batch.sees[batch.segments[i, at], batch.segments[i]]
+                    mine = (sees & (batch.segments[i] >= 0))[: at + 1]
+                    ids = batch.input_ids[i, : at + 1][mine]
+                    assert ids.tolist() == before + tokens[:k]
+                    assert batch.position_ids[i, : at + 1][mine].tolist() == list(range(len(ids)))
+            text += helpers.answer(samples, i, q, names)

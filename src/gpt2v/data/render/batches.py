@@ -2,12 +2,12 @@
 
 One packed sequence holds a grid once, and all its questions. Its tokens belong to segments that
 form a tree: a token sees its own segment up to itself, and all ancestors of its segment. The grid
-and the prompt are the root. With independent questions, each question is a child of the root and
-each answer a child of its question, so position ids restart after the prompt. Chained questions
-all belong to the root. If any answer choice has several tokens, each choice is one more child of
-its question, so all choices are scored in the same pass. Where one choice begins another, the line
-break after an answer belongs to them. Questions and answers of different lengths are padded with
-empty pieces, which have no tokens.
+and the prompt are the root. An answer is a child of its question. With independent questions, each
+question is a child of the root, so position ids restart after the prompt; a chained question is a
+child of the answer before it. If any answer choice has several tokens, each choice is one more
+child of its question, so all choices are scored in the same pass. Where one choice begins another,
+the line break after an answer belongs to them. Questions and answers of different lengths are
+padded with empty pieces, which have no tokens.
 
 Shapes: B samples of a batch, P pictures, M vision tokens, T token positions,
 Q questions about a grid, A choices of a question, L tokens of a choice, K text pieces in a row,
@@ -15,12 +15,11 @@ S side of a picture in pixels, G segments of a packed sequence.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2v.config.grids import ContentConfig
+from gpt2v.config.grids import ContentConfig, Mode
 from gpt2v.config.pictures import PictureConfig
 from gpt2v.data.grids.samples import Samples
 from gpt2v.data.render.pictures import Pictures
@@ -79,6 +78,7 @@ class Batch:
     segments: Ints  # (B, T) -1 at padding
     sees: NDArray[np.bool_]  # (G, G) sees[i, j]: segment i may attend to segment j
     answers: Ints  # (B, T) question whose answer a token belongs to, -1 elsewhere
+    ends: Ints  # (B, Q) position of the last token of each question; its answer follows
     hidden_ids: Ints | None  # (B, T) token that an image position of a spliced text view stands for
     truth: Ints  # (B, Q, K) right answers as pieces of the renderer's table
     images: ImageTokens | None
@@ -122,16 +122,13 @@ class Renderer:
         self,
         samples: Samples,
         view: View,
-        mode: Literal["chained", "independent"] = "independent",
+        mode: Mode = "independent",
         with_choices: bool = False,
     ) -> Batch:
         """Render one batch.
 
         Args:
             with_choices: add what is needed to score the choices of every question.
-
-        Raises:
-            ValueError: choices are asked for with chained questions.
         """
         names, table = self.bank.class_names, self.table
         n_questions = samples.row.shape[1]
@@ -142,17 +139,15 @@ class Renderer:
         questions = question_pieces(samples, names, table)
         answers = answer_pieces(samples, names, table)
         choices = choice_pieces(samples, names, table, scored=True) if with_choices else None
-        if mode == "chained" and choices is not None:
-            raise ValueError("choices can only be scored with independent questions")
         scored = None if choices is None else ended_choices(choices, table)  # (B, Q, A, 2)
         branches = scored is not None and int(table.lengths(scored).sum(-1).max(initial=0)) > 1
         answer_segment = np.zeros(n_questions, np.int64)
         branch = np.zeros((n_questions, 0 if choices is None else choices.shape[2]), np.int64)
         for q in range(n_questions):
-            stem = 0 if mode == "chained" else layout.new_segment(parent=0)
-            answer = 0 if mode == "chained" else layout.new_segment(parent=stem)
-            answer_segment[q] = answer
+            before = int(answer_segment[q - 1]) if mode == "chained" and q else 0
+            stem = layout.new_segment(parent=before)
             layout.add(questions[:, q], stem)
+            answer_segment[q] = answer = layout.new_segment(parent=stem)
             layout.add(answers[:, q], answer, answer_of=q)
             for c in range(branch.shape[1] if branches else 0):
                 branch[q, c] = layout.new_segment(parent=stem)
@@ -169,6 +164,7 @@ class Renderer:
             assert self.geometry is not None, "pictures need a vision tower"
             picture = view.picture or PictureConfig()
             pictures = Pictures(samples, self.bank, self.geometry.image_size, picture)
+        ends = packed.start[:, answer_segment] - 1
         position_ids = packed.position_ids
         if samples.position.any():
             position_ids = position_ids + samples.position[:, None] * (packed.segments >= 0)
@@ -180,21 +176,21 @@ class Renderer:
             segments=packed.segments,
             sees=layout.sees(),
             answers=packed.answer_of,
+            ends=ends,
             hidden_ids=hidden_ids,
             truth=answers,
             images=_image_tokens(samples, view) if isinstance(view, ImageView) else None,
             pictures=pictures,
-            choices=None
-            if scored is None
-            else self._reads(scored, packed.start[:, answer_segment], packed.start[:, branch]),
+            choices=None if scored is None else self._reads(scored, ends, packed.start[:, branch]),
         )
 
-    def _reads(self, scored: Ints, answer: Ints, branch: Ints) -> Choices:
+    def _reads(self, scored: Ints, ends: Ints, branch: Ints) -> Choices:
         """Where choices (B, Q, A, 2) are read.
 
         Args:
             scored: each choice, and what is read after it.
-            answer, branch: where answers (B, Q) and branches (B, Q, A) start.
+            ends: (B, Q) where questions end.
+            branch: (B, Q, A) where branches start.
         """
         choices = scored[..., 0]
         lengths = self.table.lengths(scored).sum(-1)  # (B, Q, A)
@@ -204,7 +200,7 @@ class Renderer:
         token[np.arange(longest) < lengths[..., None]] = tokens
         # The first token follows the question; every later one follows the token before it in its
         # branch.
-        position = np.repeat((answer - 1)[..., None, None], choices.shape[2], axis=2)
+        position = np.repeat(ends[..., None, None], choices.shape[2], axis=2)
         position = np.repeat(position, longest, axis=3)
         inner = branch[..., None] + np.arange(longest - 1)
         position[..., 1:] = np.where(token[..., 1:] >= 0, inner, position[..., 1:])

@@ -1,11 +1,10 @@
 """The length of the longest sample of a data spec, which a model must have positions for."""
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
-from gpt2v.config.grids import SampleSpec
+from gpt2v.config.grids import Mode, SampleSpec
 from gpt2v.data.grids.instructions import number_of
 from gpt2v.data.grids.instructions.base import DIRECTIONS
 from gpt2v.data.grids.paraphrases import longest_wording
@@ -15,9 +14,7 @@ from gpt2v.data.render.text import answer_pieces, choice_pieces
 from gpt2v.data.render.views import View
 
 
-def max_length(
-    spec: SampleSpec, render: Renderer, view: View, mode: Literal["chained", "independent"]
-) -> int:
+def max_length(spec: SampleSpec, render: Renderer, view: View, mode: Mode) -> int:
     """The largest number of positions that a sample of this spec can take."""
     table, names = render.table, render.bank.class_names
     as_word, as_listed = (
