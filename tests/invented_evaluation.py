@@ -48,6 +48,7 @@ def evaluation(
         "modality": [modality] * len(right),
         **({} if parts is None else {"part": parts}),
         "sample": asked["sample"],
+        "content": asked["sample"],
         "instruction": ["lookup"] * len(right),
         "question": [
             f"What object is in row {row}, column {col}? A:"

@@ -178,27 +178,27 @@ def test_validation_counts_every_grid_once(lm_run, bank, table):
 
 
 def test_the_gaps_interval_knows_which_pictures_and_tiles_parts_share(bank):
-    """A part that shows the same grids again tells nothing new, whatever it asks."""
+    """A part that shows the same contents again tells nothing new, whatever it asks."""
 
-    def width(seeds, tiles):
+    def width(contents, tiles):
         series, tables = [], []
         model = ScoredModel("gpt2v", None, ["text", "image"])
-        for number, (seed, first) in enumerate(zip(seeds, tiles, strict=True)):
-            part = Part(GridDataset(GRID, bank, seed, "test", 100), str(number))
+        for number, (content, first) in enumerate(zip(contents, tiles, strict=True)):
+            part = Part(GridDataset(GRID, bank, 1, "test", 100), str(number))
             right = {"text": [True] * 100, "image": np.array([True, False]).repeat(50)}
             for modality, exact in right.items():
                 series.append(Series(model, part, modality))
                 read = [[first + i] for i in range(100)]
-                columns = {"exact": exact, "sample": np.arange(100), "tiles": read}
+                columns = {"exact": exact, "content": content + np.arange(100), "tiles": read}
                 tables.append(pa.table(columns))
         found = gap_of(series, tables)
         assert found["gap"] == 0.5
         return found["gap_ci95"][1] - found["gap_ci95"][0]
 
-    once = width([1], [0])
-    assert width([1, 1], [0, 500]) == pytest.approx(once, rel=0.05)
-    assert width([1, 2], [0, 0]) == pytest.approx(once, rel=0.05)
-    assert width([1, 2], [0, 500]) == pytest.approx(once * 2**-0.5, rel=0.05)
+    once = width([0], [0])
+    assert width([0, 0], [0, 500]) == pytest.approx(once, rel=0.05)
+    assert width([0, 100], [0, 0]) == pytest.approx(once, rel=0.05)
+    assert width([0, 100], [0, 500]) == pytest.approx(once * 2**-0.5, rel=0.05)
 
 
 def test_a_part_that_does_not_fit_is_refused_before_anything_is_measured(lm, bank, table, tmp_path):

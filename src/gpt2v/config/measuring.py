@@ -17,7 +17,7 @@ from gpt2v.config.grids import (
     ProbeGridConfig,
 )
 from gpt2v.config.models import FeaturesConfig
-from gpt2v.config.pictures import TilesConfig, refuse_gap
+from gpt2v.config.pictures import MAX_SPRITES, TilesConfig, refuse_gap
 from gpt2v.registry import CONTROLS, METRICS, RUNGS
 
 WORDS = ("grid.form", "grid.patches", "grid.noise", "grid.augment.delimiters")  # of a text view
@@ -212,6 +212,12 @@ class SuiteConfig(Config):
     seed: int = Field(1, ge=0, description="seed of the samples")
     tiles_per_class: int = Field(
         10, ge=1, le=1_000_000, description="minimum number of tiles of each class in the split"
+    )
+    sprites_per_class: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_SPRITES,
+        description="sprites of each class for test; none: as tiles.test_per_class says",
     )
     parts: list[PartConfig] = Field(min_length=1, description="parts of the suite")
 

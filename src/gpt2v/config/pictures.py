@@ -10,7 +10,7 @@ from gpt2v.config.effect import refuse_unused
 from gpt2v.registry import TILE_SOURCES
 
 FILES = ("cifar10", "cifar100", "folder")  # sources that are read from files
-SPRITES_ONLY = ("per_class", "seed")  # fields that sources of files do not use
+SPRITES_ONLY = ("per_class", "test_per_class", "seed")  # fields that sources of files do not use
 # Sprites of one class in one split. Their numbers, three splits and 2**32 seeds fit into 64 bits.
 MAX_SPRITES = 2**30
 
@@ -68,6 +68,12 @@ class TilesConfig(Config):
         ge=10,
         le=MAX_SPRITES,
         description="sprites: number per class for training; a tenth as many for val and for test",
+    )
+    test_per_class: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_SPRITES,
+        description="sprites: number per class for test; none: a tenth of per_class",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="sprites: seed")
     decode: Literal["once", "on-the-fly"] = Field(

@@ -14,8 +14,8 @@ from gpt2v.stats import Difference, Shared
 def gap_of(series: Sequence[Series], tables: Sequence[pa.Table]) -> dict[str, Any]:
     """Accuracy on text minus accuracy on pictures, over all parts, with its paired interval.
 
-    It is that of the model whose text and pictures were measured. Grids of parts with the same
-    seed, split and number are one cluster, and so is a tile wherever it is seen.
+    It is that of the model whose text and pictures were measured. Grids with the same content are
+    one cluster, in all parts, and so is a tile wherever it is seen.
 
     Args:
         tables: the records of each of the series.
@@ -24,33 +24,27 @@ def gap_of(series: Sequence[Series], tables: Sequence[pa.Table]) -> dict[str, An
         `gap` and `gap_ci95`; empty: no part was measured in both modalities.
     """
     found = {
-        (one.model.name, one.part.name, one.modality): (one.part.data, table)
+        (one.model.name, one.part.name, one.modality): table
         for one, table in zip(series, tables, strict=True)
     }
     pairs = [
-        (data, table, found[model, part, "image"][1])
-        for (model, part, modality), (data, table) in found.items()
+        (table, found[model, part, "image"])
+        for (model, part, modality), table in found.items()
         if modality == "text" and (model, part, "image") in found
     ]
     if not pairs:
         return {}
-    text = np.concatenate([column(own, "exact") for _, own, _ in pairs])
-    image = np.concatenate([column(own, "exact") for _, _, own in pairs])
-    seeds = list(dict.fromkeys((data.seed, data.split) for data, _, _ in pairs))
-    samples = [column(records, "sample") for _, records, _ in pairs]
-    most = max(own.max() for own in samples) + 1
-    pictures = [
-        own + most * seeds.index((data.seed, data.split))
-        for own, (data, _, _) in zip(samples, pairs, strict=True)
-    ]
-    tiles = [padded(records["tiles"].combine_chunks()) for _, records, _ in pairs]
+    text = np.concatenate([column(own, "exact") for own, _ in pairs])
+    image = np.concatenate([column(own, "exact") for _, own in pairs])
+    contents = [column(own, "content") for own, _ in pairs]
+    tiles = [padded(own["tiles"].combine_chunks()) for own, _ in pairs]
     widest = max(own.shape[1] for own in tiles)
     shared = Shared(
-        picture=np.concatenate(pictures),
+        picture=np.concatenate(contents),
         tiles=np.concatenate(
             [np.pad(t, ((0, 0), (0, widest - t.shape[1])), constant_values=-1) for t in tiles]
         ),
-        part=np.repeat(np.arange(len(pairs)), [len(own) for own in samples]),
+        part=np.repeat(np.arange(len(pairs)), [len(own) for own in contents]),
     )
     gap = Difference.between(text, image, shared)
     return {"gap": gap.value, "gap_ci95": list(gap.interval())}

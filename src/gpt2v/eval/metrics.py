@@ -28,6 +28,7 @@ def accuracy(records: "pa.Table") -> dict[str, Any]:
     return {
         **_rate("accuracy", "ci95", column(records, "exact").astype(bool), records),
         "n_images": len(np.unique(column(records, "sample"))),
+        "n_contents": len(np.unique(column(records, "content"))),
         **({} if tiles is None else {"n_tiles": len(np.unique(tiles[tiles >= 0]))}),
         "n_questions": len(records),
     }
@@ -68,8 +69,17 @@ def _rate(
     key: str, interval_key: str, right: NDArray[np.bool_], records: "pa.Table"
 ) -> dict[str, Any]:
     """The share of `right` (J,) and its interval, under two keys."""
-    shared = Shared(column(records, "sample"), tiles_of(records))
-    return {key: float(right.mean()), interval_key: list(rate_interval(right, shared))}
+    return {key: float(right.mean()), interval_key: list(rate_interval(right, shared_by(records)))}
+
+
+def shared_by(records: "pa.Table", part: Ints | None = None) -> Shared:
+    """What the questions of one modality share: pictures and tiles, or tables that are the same.
+
+    Args:
+        part: (J,) part of a suite that each question is in.
+    """
+    tiles = tiles_of(records)
+    return Shared(column(records, "content" if tiles is None else "sample"), tiles, part)
 
 
 def tiles_of(records: "pa.Table") -> Ints | None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from gpt2v import runs
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.errors import UserError
-from gpt2v.eval.metrics import column, tiles_of
+from gpt2v.eval.metrics import column, shared_by
 from gpt2v.results import read_records, read_results
 from gpt2v.run_layout import CONFIG, has_this_format
 from gpt2v.stats import Bools, Shared
@@ -24,7 +24,7 @@ Series = dict[tuple[str, str], pa.Table]  # (model, modality) -> its records
 
 # What a question is, and what its right answer is.
 _QUESTION = ("sample", "question", "truth")
-_READ = ("model", "modality", "instruction", "row", "col", "exact", "tiles")
+_READ = ("model", "modality", "content", "instruction", "row", "col", "exact", "tiles")
 # Keys of a configuration that do not decide which samples are drawn.
 _NO_SAMPLES = ("modalities", "metrics", "examples", "features", "allow", "parts", "tiles.path")
 
@@ -202,7 +202,7 @@ def pairs_of(first: Evaluation, other: Evaluation) -> Iterator[Pair]:
         where = f"{other.name}: {modality}: other questions than those of {first.name}"
         one, two = _same_questions(where, one, two)
         mine, theirs = (column(table, "exact").astype(bool) for table in (one, two))
-        shared = Shared(column(one, "sample"), tiles_of(one), _part_numbers(one))
+        shared = shared_by(one, _part_numbers(one))
         yield Pair(model, modality, one, mine, theirs, shared)
 
 

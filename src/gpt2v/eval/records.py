@@ -10,6 +10,7 @@ from gpt2v.model.scoring import Records
 _TYPES = {
     **dict.fromkeys(("row", "col", "other_row", "other_col"), pa.int64()),
     **dict.fromkeys(("direction", "object", "truth", "generated", "prediction"), pa.string()),
+    "content": pa.uint64(),
     "tiles": pa.list_(pa.int64()),
     "choices": pa.list_(pa.string()),
     "logprobs": pa.list_(pa.float64()),

@@ -33,7 +33,7 @@ from gpt2v.progress import progress
 
 Records = dict[str, list[Any]]
 COLUMNS = (  # of records
-    *("sample", "instruction", "question"),
+    *("sample", "content", "instruction", "question"),
     *("row", "col", "other_row", "other_col", "direction", "object"),
     *("truth", "generated", "prediction", "exact", "palette", "tiles", "choices", "logprobs"),
 )

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 C = TypeVar("C", bound=EffectConfig)
 
-_FILES = ("path", "per_class", "seed", "decode", "corrupt")  # where tiles of one source come from
+# Where tiles of one source come from.
+_FILES = ("path", "per_class", "test_per_class", "seed", "decode", "corrupt")
 _ALWAYS_SAID = ("source", "path", "size", "rows", "cols", "palette")
 
 

@@ -7,7 +7,7 @@ from gpt2v.config.grids import DocumentGridConfig, HeldOutGridConfig
 from gpt2v.config.measuring import ExportConfig, SuiteExportConfig
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.dataset import GridDataset
-from gpt2v.data.suites.load import load_suite
+from gpt2v.data.suites.load import load_suite, with_tiles
 from gpt2v.data.suites.samples import check_bank
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import within
@@ -125,7 +125,7 @@ def plan_of(config: AnyExport) -> Plan:
         )
         part = Part("", grid, config.split, config.seed, config.n_images)
         return Plan(grid.size, description, config, (part,))
-    suite = load_suite(config.suite)
+    suite, config = load_suite(config.suite), with_tiles(config)
     parts = tuple(
         Part(part.name, part.grid, suite.split, suite.seed, part.n_images, tuple(part.modalities))
         for part in suite.parts

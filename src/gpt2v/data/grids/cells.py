@@ -108,8 +108,8 @@ class Grids:
         return np.asarray(((flat == self.palette[:, :, None]) & (flat >= 0)).sum(-1))
 
 
-def content_split(classes: Ints, palette: Ints) -> Ints:
-    """The split that each grid belongs to by its content: an index into SPLITS, (B,).
+def content_keys(classes: Ints, palette: Ints) -> U64:
+    """A hash of the content of each grid, (B,): of its shape, classes, and palette as a set.
 
     Args:
         classes: (B, R, C), -1 outside a grid's shape.
@@ -126,6 +126,15 @@ def content_split(classes: Ints, palette: Ints) -> Ints:
     for column in range(words.shape[1]):
         mixed = rng.mix(state ^ words[:, column])
         state = np.where(present[:, column], mixed, state) if ragged else mixed
+    return state
+
+
+def content_split(classes: Ints, palette: Ints) -> Ints:
+    """The split that each grid belongs to by its content: an index into SPLITS, (B,).
+
+    See `content_keys` for the arguments.
+    """
+    state = content_keys(classes, palette)
     shares = np.cumsum([_SPLIT_SHARES[name] for name in SPLITS])
     return np.minimum(np.searchsorted(shares, rng.unit(state), side="right"), len(SPLITS) - 1)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from gpt2v.data.grids.cells import content_keys
 from gpt2v.data.grids.instructions import ALL
 from gpt2v.data.grids.instructions.base import DIRECTIONS
 from gpt2v.data.grids.samples import NOT_ASKED, Samples
@@ -11,6 +12,7 @@ from gpt2v.data.render.text import question_pieces
 from gpt2v.data.text_pieces import Strings
 
 PLACES = ("row", "col", "other_row", "other_col")
+_ALWAYS = ("sample", "content", "instruction", "question")
 
 
 def question_columns(
@@ -18,17 +20,20 @@ def question_columns(
 ) -> dict[str, list[Any]]:
     """A list for each column, with one entry for each question of all samples, in order.
 
-    The columns are sample, instruction, question (its words), row, col, other_row, other_col (from
-    0, in all wordings), direction and object; None: the question names none.
+    The columns are sample, content (see `content_keys`), instruction, question (its words), row,
+    col, other_row, other_col (from 0, in all wordings), direction and object; None: the question
+    names none.
     """
     pieces = question_pieces(samples, names, table)
     columns: dict[str, list[Any]] = {
-        name: [] for name in ("sample", "instruction", "question", *PLACES, "direction", "object")
+        name: [] for name in (*_ALWAYS, *PLACES, "direction", "object")
     }
+    content = content_keys(samples.classes, samples.palette).tolist()
     for b, q in np.argwhere(samples.instruction != NOT_ASKED).tolist():
         instruction = ALL[samples.instruction[b, q]]
         values: dict[str, Any] = {
             "sample": int(samples.index[b]),
+            "content": content[b],
             "instruction": instruction.name,
             "question": table.text(pieces[b, q]),
             **{name: int(getattr(samples, name)[b, q]) for name in PLACES},
@@ -36,6 +41,6 @@ def question_columns(
             "object": names[samples.object[b, q]],
         }
         for name, column in columns.items():
-            own = name in instruction.named or name in ("sample", "instruction", "question")
+            own = name in instruction.named or name in _ALWAYS
             column.append(values[name] if own else None)
     return columns

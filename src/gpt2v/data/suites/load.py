@@ -5,13 +5,16 @@ Each name contains a version. A suite never changes; a change makes a new versio
 
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 from gpt2v.config.effect import has_default
 from gpt2v.config.load import validate
-from gpt2v.config.measuring import PartConfig, SuiteConfig, SuiteEvalConfig
+from gpt2v.config.measuring import PartConfig, SuiteConfig, SuiteEvalConfig, SuiteTilesConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.errors import UserError
 from gpt2v.messages import say
+
+S = TypeVar("S", bound=SuiteTilesConfig)
 
 _FOLDER = resources.files("gpt2v.data.suites")
 
@@ -40,6 +43,21 @@ def load_suite(name: str) -> SuiteConfig:
         raise UserError(f"suite: {name}: no such suite; the suites are {', '.join(suite_names())}")
     text = (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     return validate(SuiteConfig, read_yaml(text, name), name)
+
+
+def with_tiles(config: S) -> S:
+    """A suite's configuration with as many sprites as the suite asks for.
+
+    What is given as `tiles.test_per_class` stays; tiles of another source are those that are there.
+
+    Raises:
+        UserError: no such suite.
+    """
+    wanted, tiles = load_suite(config.suite).sprites_per_class, config.tiles
+    if wanted is None or tiles.source != "sprites" or tiles.test_per_class is not None:
+        return config
+    more = tiles.model_copy(update={"test_per_class": wanted})
+    return config.model_copy(update={"tiles": more})
 
 
 def chosen_parts(config: SuiteEvalConfig) -> list[tuple[PartConfig, list[str]]]:

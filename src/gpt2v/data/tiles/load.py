@@ -68,14 +68,14 @@ def sprite_bank(config: TilesConfig) -> TileBank:
     Each split has its own range of variant numbers. So no held-out tile of one bank is in the
     training split of another bank, even if the banks have different numbers of tiles.
     """
-    n_bytes = len(sprites.CLASS_NAMES) * config.per_class * config.size**2 * 3
-    check_fits(n_bytes, f"tiles.per_class: {config.per_class} sprites per class")
     held_out = max(1, round(config.per_class * VAL_SHARE))
+    numbers = (config.per_class, held_out, config.test_per_class or held_out)
+    most, key = max((config.per_class, "per_class"), (numbers[2], "test_per_class"))
+    n_bytes = len(sprites.CLASS_NAMES) * most * config.size**2 * 3
+    check_fits(n_bytes, f"tiles.{key}: {most} sprites per class")
     splits = {
         split: _sprites(config, split, i * MAX_SPRITES + np.arange(n))
-        for i, (split, n) in enumerate(
-            zip(SPLITS, (config.per_class, held_out, held_out), strict=True)
-        )
+        for i, (split, n) in enumerate(zip(SPLITS, numbers, strict=True))
     }
     return TileBank("sprites", sprites.CLASS_NAMES, config.size, splits)
 
