@@ -13,8 +13,13 @@ binary: with a probability of the correlation's root, an answer repeats one draw
 
 With `both`, each of the two has half of the correlation. Paired: a second reader whose sums share
 half of the first one's own part, with the same rate, so that the true difference is 0; the share of
-its intervals that leave 0 out is the type I error of the p-value. Written are a table for each
-question (rate, difference) and all cells as JSON.
+its intervals that leave 0 out is the type I error of the p-value.
+
+suite: four parts show the same grids. On pictures an answer is latent with `correlation` of tile,
+the same in all parts; on text it is right with 0.999. The difference is the suite's gap.
+
+Written are a table for each question (rate, difference) and, line by line, all cells as JSON. The
+same command goes on with the cells that are missing.
 """
 
 import argparse
@@ -37,6 +42,8 @@ CELLS, CLASSES = 9, 10
 RATES = (0.5, 0.9, 0.99, 0.999)
 CORRELATIONS = (0.0, 0.3, 0.8)
 KINDS = ("latent picture", "latent tile", "latent both", "binary picture", "binary tile")
+SUITE, PARTS, TEXT_RATE = "suite", 4, 0.999
+SUITE_RATES, SUITE_CORRELATIONS = (0.5, 0.9, 0.98, 0.998), (0.3, 0.9)
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,8 @@ def simulate(cell: Cell, repetitions: int, seed: int) -> Cell:
     """The cell with coverages and mean widths."""
     rng = np.random.default_rng([seed, *cell_key(cell)])
     n_tiles = CLASSES * cell.tiles
+    if cell.kind == SUITE:
+        return simulate_suite(cell, repetitions, rng)
     picture = np.repeat(np.arange(cell.pictures), CELLS)
     rows = np.empty((repetitions, 4))
     for i in range(repetitions):
@@ -99,13 +108,32 @@ def simulate(cell: Cell, repetitions: int, seed: int) -> Cell:
     return replace(cell, **dict(zip(names, rows.mean(0).tolist(), strict=True)))
 
 
+def simulate_suite(cell: Cell, repetitions: int, rng: np.random.Generator) -> Cell:
+    """The cell of a suite with coverage and mean width of its gap."""
+    n_tiles, n = CLASSES * cell.tiles, PARTS * cell.pictures * CELLS
+    picture = np.tile(np.repeat(np.arange(cell.pictures), CELLS), PARTS)
+    part = np.repeat(np.arange(PARTS), cell.pictures * CELLS)
+    threshold, own = norm.ppf(cell.rate), sqrt(1 - cell.correlation)
+    rows = np.empty((repetitions, 2))
+    for i in range(repetitions):
+        tile = np.tile(rng.integers(n_tiles, size=cell.pictures * CELLS), PARTS)
+        of_tile = sqrt(cell.correlation) * rng.standard_normal(n_tiles)
+        image = of_tile[tile] + own * rng.standard_normal(n) < threshold
+        text = rng.random(n) < TEXT_RATE
+        gap = Difference.between(text, image, Shared(picture, tile[:, None], part))
+        low, high = gap.interval()
+        rows[i] = low <= TEXT_RATE - cell.rate <= high, high - low
+    coverage, width = rows.mean(0).tolist()
+    return replace(cell, difference_coverage=coverage, difference_width=width)
+
+
 def cell_key(cell: Cell) -> list[int]:
     """Numbers that tell the cell from others, for its seed."""
     return [
         cell.pictures,
         cell.tiles,
         round(1000 * cell.rate),
-        KINDS.index(cell.kind),
+        (*KINDS, SUITE).index(cell.kind),
         round(1000 * cell.correlation),
     ]
 
@@ -113,18 +141,20 @@ def cell_key(cell: Cell) -> list[int]:
 def cells(pictures: list[int], tiles: list[int]) -> list[Cell]:
     """All cells; without correlation, the kinds are one."""
     every = itertools.product(pictures, tiles, RATES, KINDS, CORRELATIONS)
-    return [
+    alone = [
         Cell(p, t, rate, kind, correlation)
         for p, t, rate, kind, correlation in every
         if correlation or kind == KINDS[0]
     ]
+    suites = itertools.product(pictures, tiles, SUITE_RATES, [SUITE], SUITE_CORRELATIONS)
+    return alone + list(itertools.starmap(Cell, suites))
 
 
 def table(done: list[Cell], what: str) -> list[str]:
     """Lines of text: the least coverage over rates and correlations, by kind and size."""
     sizes = sorted({(c.pictures, c.tiles) for c in done})
     rows = [["pictures, tiles of a class", *(f"{p}, {t}" for p, t in sizes)]]
-    for kind in KINDS:
+    for kind in KINDS if what == "rate" else (*KINDS, SUITE):
         own = [c for c in done if c.kind == kind]
         least = [
             min(getattr(c, f"{what}_coverage") for c in own if (c.pictures, c.tiles) == size)
@@ -143,17 +173,22 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", default="bench-coverage", help="folder")
     args = parser.parse_args()
-    todo = cells(args.pictures, args.tiles)
-    n = len(todo)
-    done = []
-    with ProcessPoolExecutor(args.workers) as pool:
-        for cell in pool.map(simulate, todo, [args.repetitions] * n, [args.seed] * n):
-            done.append(cell)
-            print(f"{len(done)}/{n}", cell, flush=True)
-    for what in ("rate", "difference"):
-        print(f"least coverage of a {what}", *table(done, what), sep="\n")
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
+    lines = out / f"cells-{args.seed}-{args.repetitions}.jsonl"
+    before = lines.read_text("utf-8").splitlines() if lines.exists() else []
+    done = [Cell(**json.loads(line)) for line in before]
+    every = cells(args.pictures, args.tiles)
+    known = [cell_key(cell) for cell in done]
+    todo = [cell for cell in every if cell_key(cell) not in known]
+    n = len(todo)
+    with ProcessPoolExecutor(args.workers) as pool, lines.open("a", encoding="utf-8") as file:
+        for cell in pool.map(simulate, todo, [args.repetitions] * n, [args.seed] * n):
+            done.append(cell)
+            print(json.dumps(asdict(cell)), file=file, flush=True)
+            print(f"{len(done)}/{len(every)}", cell, flush=True)
+    for what in ("rate", "difference"):
+        print(f"least coverage of a {what}", *table(done, what), sep="\n")
     content = {"kind": "bench", "versions": versions(), "seed": args.seed}
     content |= {"repetitions": args.repetitions, "results": [asdict(cell) for cell in done]}
     (out / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,5 +1,6 @@
 """bench/interval_coverage.py: outcomes are correlated as it says; narrow intervals show."""
 
+import json
 import sys
 
 import numpy as np
@@ -57,6 +58,36 @@ def test_intervals_that_are_too_narrow_show(monkeypatch):
     assert narrow.rate_coverage <= 0.8
     assert narrow.rate_width < 0.7 * good.rate_width
     assert narrow.difference_coverage == good.difference_coverage
+
+
+def test_parts_of_a_suite_that_share_tiles_are_no_new_ones(monkeypatch):
+    cell = bench.Cell(50, 100, 0.9, bench.SUITE, 0.9)
+    good = bench.simulate(cell, 200, 0)
+    assert good.difference_coverage >= 0.91
+    shared = bench.Shared
+    monkeypatch.setattr(
+        bench, "Shared", lambda picture, tiles, part: shared(np.arange(len(picture)), None, part)
+    )
+    narrow = bench.simulate(cell, 200, 0)  # as if all questions were independent
+    assert narrow.difference_coverage <= 0.8
+    assert narrow.difference_width < 0.7 * good.difference_width
+
+
+def test_it_goes_on_with_the_cells_that_are_missing(tmp_path, monkeypatch, capsys):
+    command = ["x", "--repetitions", "2", "--pictures", "3", "--tiles", "2", "--workers", "1"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path)])
+    bench.main()
+    whole = (tmp_path / "results.json").read_text()
+    (lines,) = tmp_path.glob("*.jsonl")
+    kept = lines.read_text().splitlines()[5:]
+    lines.write_text("\n".join(kept) + "\n")
+    capsys.readouterr()
+    bench.main()
+    assert capsys.readouterr().out.count("Cell(") == 5
+    cells = [
+        json.loads(text)["results"] for text in (whole, (tmp_path / "results.json").read_text())
+    ]
+    assert sorted(map(str, cells[0])) == sorted(map(str, cells[1]))
 
 
 def test_the_table_has_the_least_of_each_kind():

@@ -92,10 +92,10 @@ class Shared:
     def n_with(self, these: Bools) -> int:
         """Number of pictures or of tiles that have one of some questions (J,), the smaller."""
         question, tile = self._reads
-        n_pictures = len(np.unique(self._pictures[these]))
+        n_pictures = int(np.count_nonzero(np.bincount(self._pictures[these])))
         if self.tiles is None:
             return n_pictures
-        return min(n_pictures, len(np.unique(tile[these[question]])))
+        return min(n_pictures, int(np.count_nonzero(np.bincount(tile[these[question]]))))
 
     def variance(self, value: Floats) -> float:
         """Variance of the mean of values (J,), each with the mean of its own part.
