@@ -2,10 +2,10 @@
 
 The packed pass keeps the keys and values of all positions. A token that follows a question sees
 what the question sees, and the tokens that were said before it. So a step computes one position for
-each question.
+each question. Samples that say nothing are left out of the steps, and questions are counted anew.
 
-Shapes: R samples that have an open question, S open questions of a sample, T token positions of the
-packed pass, D width of a hidden state, H attention heads, E width of a head.
+Shapes: B samples of a batch, Q questions about a grid, T token positions, Y positions that are read
+(whose next token is predicted), H attention heads, E width of a head.
 """
 
 from collections.abc import Sequence
@@ -109,7 +109,7 @@ class _Steps:
         slot = np.arange(len(row)) - np.searchsorted(row, row)
         ends = batch.ends[sample, [one.question for one in said]]
         self._at = row, slot
-        self._shape = len(rows), int(slot.max()) + 1  # (R, S)
+        self._shape = len(rows), int(slot.max()) + 1  # (B, Q)
         self._reader, self._index = reader, batch.index[sample]
         self.position = batch.position_ids[sample, ends]
         self.n_done = 0
@@ -117,7 +117,7 @@ class _Steps:
         seen = np.take_along_axis(
             batch.sees[batch.segments[sample, ends]], np.maximum(segments, 0), axis=1
         )
-        self._seen = np.zeros((*self._shape, segments.shape[1]), bool)  # (R, S, T)
+        self._seen = np.zeros((*self._shape, segments.shape[1]), bool)  # (B, Q, T)
         self._seen[self._at] = seen & (segments >= 0)
         which = to_device(rows, reader.device)
         self._cache = _Cache([(keys[which], values[which]) for keys, values in kept])
@@ -143,7 +143,7 @@ class _Steps:
         return likeliest
 
     def _mask(self, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """(R, 1, S, T + S n_done), additive: a token sees those said after its own question."""
+        """(B, 1, Q, T + Q n_done), additive: a token sees those said after its own question."""
         n_rows, n_slots = self._shape
         own = np.broadcast_to(
             np.tile(np.eye(n_slots, dtype=bool), self.n_done),
@@ -155,7 +155,7 @@ class _Steps:
 
 
 class _Cache:
-    """A cache for transformers: keys and values (R, H, T or more, E) of each block."""
+    """A cache for transformers: keys and values (B, H, T or more, E) of each block."""
 
     def __init__(self, pairs: list[Pairs]) -> None:
         self._pairs = pairs

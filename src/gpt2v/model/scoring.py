@@ -5,7 +5,8 @@ forcing, its likeliest token is right at every token of the answer. So one pass 
 scores a batch; only what a model says in place of a right answer is generated (`continuing`).
 
 Shapes: B samples of a batch, T token positions, Q questions about a grid,
-A choices of a question, L tokens of a choice.
+A choices of a question, L tokens of a choice, Y positions that are read (whose next token is
+predicted).
 """
 
 from collections.abc import Mapping, Sequence
