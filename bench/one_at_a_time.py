@@ -78,7 +78,7 @@ def alone(
     said = lm.generate(inputs_embeds=embeds_TD[None], attention_mask=mask, generation_config=config)
     tokens = said[0].tolist()
     line, newline, _ = table.tokenizer.decode(tokens, skip_special_tokens=False).partition("\n")
-    return logprobs, line.strip() + ("" if newline or tokens[-1] == end else "…")
+    return logprobs, line.lstrip() + ("" if newline or tokens[-1] == end else "…")
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ def generated(lm, table, text, most):
     )[0, ids.shape[1] :].tolist()  # fmt: skip
     said = table.tokenizer.decode(out, skip_special_tokens=False)
     line, newline, _ = said.partition("\n")
-    return line.strip() + ("" if newline or out[-1] == end[1] else "…")
+    return line.lstrip() + ("" if newline or out[-1] == end[1] else "…")
 
 
 def texts(samples, names, mode):

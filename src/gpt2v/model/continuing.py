@@ -51,7 +51,7 @@ class Said:
         written = str(table.tokenizer.decode(self.tokens, skip_special_tokens=False))
         line, newline, _ = written.partition(_NEWLINE)
         is_cut = not newline and self.tokens[-1] != special_id(table.tokenizer, END_OF_TEXT)
-        return line.strip() + (_CUT if is_cut else "")
+        return line.lstrip() + (_CUT if is_cut else "")
 
 
 @torch.no_grad()

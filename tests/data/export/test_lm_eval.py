@@ -22,14 +22,21 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+import helpers
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.measuring import ExportConfig
 from gpt2v.config.pictures import TilesConfig
+from gpt2v.data.dataset import GridDataset
 from gpt2v.data.export.run import export
+from gpt2v.data.grids.instructions import NAMES
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.examples import Example, examples_of
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.model.files import save_pretrained
+from gpt2v.model.found import find_checkpoint
+from gpt2v.model.load import load_model
+from gpt2v.model.scoring import score_all
+from helpers import picture_folder
 
 pytestmark = pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("lm_eval", "accelerate")),
@@ -234,6 +241,80 @@ def test_a_model_that_knows_the_answers_scores_100_percent(tmp_path):
         scores = {k: v for k, v in results[group].items() if k in ("acc,none", "exact_match,none")}
         assert scores
         assert set(scores.values()) == {1.0}
+
+
+ALIKE = ("car", "car park", "carp", "dog", "dogs", "hot dog")
+
+
+@pytest.mark.parametrize("side", [1, 3, 6])
+def test_a_reader_who_knows_every_answer_is_right_in_every_task(tmp_path, side):
+    """It gives each token of the answer and its line break probability 1, whatever else a
+    continuation begins with: `1` begins the answer `12`, and `car` the answer `car park`."""
+    from lm_eval.api.model import LM
+
+    tiles = TilesConfig(source="folder", path=str(picture_folder(tmp_path / "own", ALIKE, 8)))
+    names = [name for name in NAMES if side > 1 or name not in ("neighbour", "compare")]
+    answers = {}
+    for name in names:  # a grid with each of them
+        spec = GridConfig(
+            rows=side, cols=side, palette=6 if name == "exists" else [2, 4],
+            instructions={name: 1.0}, questions=2 if name in ("count", "exists") else 1,
+        )  # fmt: skip
+        config = ExportConfig(tiles=tiles, grid=spec, n_images=12, split="train")
+        export(config, tmp_path / "tasks" / name, "lm-eval")
+        bank = load_bank(tiles)
+        for item in examples_of(draw_samples(spec, bank, 1, "train", np.arange(12)), spec, bank):
+            for q in item.asked:
+                answers[item.table + item.prompt + q.question] = f" {q.answer}\n"
+
+    class Oracle(LM):
+        def loglikelihood(self, requests):
+            known = [answers[r.args[0]].startswith(r.args[1]) for r in requests]
+            return [(0.0 if yes else -50.0, yes) for yes in known]
+
+        def loglikelihood_rolling(self, requests):
+            raise NotImplementedError
+
+        def generate_until(self, requests):
+            return [answers[r.args[0]].partition("\n")[0] for r in requests]
+
+    for name in names:
+        tasks = tmp_path / "tasks" / name
+        (group,) = (file.stem for file in tasks.glob("*_text.yaml"))
+        results = harness(tasks, Oracle(), [group], log_samples=False)["results"]
+        (score,) = {v for k, v in results[group].items() if k in ("acc,none", "exact_match,none")}
+        assert score == 1.0, name
+
+
+def test_a_trained_model_gives_the_same_answers_in_both(tmp_path, lm_run, bank):
+    """Of every instruction, to the last question."""
+    tiles = TilesConfig.model_validate(helpers.TINY_TILES)
+    spec = GridConfig(rows=2, cols=[1, 3], palette=4, instructions=dict.fromkeys(NAMES, 1.0))
+    config = ExportConfig(tiles=tiles, grid=spec, n_images=60)
+    export(config, tmp_path / "tasks", "lm-eval")
+    loaded = load_model(str(lm_run))
+    data = GridDataset(spec, load_bank(tiles), 1, "test", 60)
+    records = score_all(loaded.scorer(data.bank), data, "text")
+    ours = {}
+    for k, name in enumerate(records["instruction"]):
+        is_best = records["prediction"][k] == records["truth"][k]
+        right = is_best if records["choices"][k] else records["exact"][k]
+        ours.setdefault(name, []).append((records["question"][k], float(right)))
+    checkpoint = find_checkpoint(str(lm_run), "lm")
+    options = {"model_args": f"pretrained={checkpoint}", "device": "cpu", "batch_size": 16}
+    (group,) = (file.stem for file in (tmp_path / "tasks").glob("*_text.yaml"))
+    samples = harness(tmp_path / "tasks", "hf", [group], **options)["samples"]
+    assert len(samples) == len(NAMES)
+    for name in NAMES:
+        logged = samples[f"{group}_{name}"]
+        score = "acc" if "acc" in logged[0] else "exact_match"
+        theirs = [(one["doc"]["prompt"], float(one[score])) for one in logged]
+        assert len(theirs) == len(ours[name])
+        for (prompt, right), (question, own) in zip(theirs, ours[name], strict=True):
+            assert prompt.endswith(question)
+            assert right == own, (name, question)
+    rates = [right for answers in ours.values() for _, right in answers]
+    assert 0 < np.mean(rates) < 1
 
 
 def decoded(png: bytes) -> np.ndarray:
