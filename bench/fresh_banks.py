@@ -65,15 +65,18 @@ def main() -> int:
     args = parser.parse_args()
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    lines = out / f"banks-{args.n_images}-{args.tiles}.jsonl"
-    before = lines.read_text("utf-8").splitlines() if lines.exists() else []
-    done = [Bank(**json.loads(line)) for line in before]
     try:
         model = gpt2v.load_model(args.run)
+        if model.filled.config.tiles.source != "sprites":
+            raise UserError(f"{args.run}: was trained on files, of which there are no fresh ones")
+        weights = model.identity["weights"]
+        lines = out / f"banks-{weights}-{args.n_images}-{args.tiles}.jsonl"
+        before = lines.read_text("utf-8").splitlines() if lines.exists() else []
+        done = [Bank(**json.loads(line)) for line in before if line.endswith("}")]
         with lines.open("a", encoding="utf-8") as file:
             for seed in range(1000 + len(done), 1000 + args.banks):
                 done.append(measure(model, seed, args.n_images, args.tiles))
-                print(json.dumps(vars(done[-1])), file=file, flush=True)
+                print("\n" + json.dumps(vars(done[-1])), end="", file=file, flush=True)
                 print(f"{len(done)}/{args.banks}", done[-1], flush=True)
     except UserError as error:
         print(f"fresh_banks: {error}", file=sys.stderr)
@@ -89,7 +92,7 @@ def main() -> int:
         width = float((ends[:, 1] - ends[:, 0]).mean())
         print(f"{kind}: {held} of {n} intervals hold it [{low:.0%}, {high:.0%}], width {width:.2%}")
         found[kind] = {"held": held, "width": width}
-    content = {"kind": "bench", "versions": versions(), "mean": truth}
+    content = {"kind": "bench", "versions": versions(), "weights": weights, "mean": truth}
     content |= {"standard_error": float(rates.std(ddof=1)) / sqrt(n), "results": found}
     (out / "results.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -177,15 +177,17 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     lines = out / f"cells-{args.seed}-{args.repetitions}.jsonl"
     before = lines.read_text("utf-8").splitlines() if lines.exists() else []
-    done = [Cell(**json.loads(line)) for line in before]
     every = cells(args.pictures, args.tiles)
+    keys = [cell_key(cell) for cell in every]
+    whole = [Cell(**json.loads(line)) for line in before if line.endswith("}")]
+    done = [cell for cell in whole if cell_key(cell) in keys]
     known = [cell_key(cell) for cell in done]
     todo = [cell for cell in every if cell_key(cell) not in known]
     n = len(todo)
     with ProcessPoolExecutor(args.workers) as pool, lines.open("a", encoding="utf-8") as file:
         for cell in pool.map(simulate, todo, [args.repetitions] * n, [args.seed] * n):
             done.append(cell)
-            print(json.dumps(asdict(cell)), file=file, flush=True)
+            print("\n" + json.dumps(asdict(cell)), end="", file=file, flush=True)
             print(f"{len(done)}/{len(every)}", cell, flush=True)
     for what in ("rate", "difference"):
         print(f"least coverage of a {what}", *table(done, what), sep="\n")

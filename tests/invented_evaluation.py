@@ -48,6 +48,7 @@ def evaluation(
         "modality": [modality] * len(right),
         **({} if parts is None else {"part": parts}),
         "sample": asked["sample"],
+        "mode": ["independent"] * len(right),
         "content": asked["sample"],
         "instruction": ["lookup"] * len(right),
         "question": [

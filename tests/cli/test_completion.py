@@ -37,7 +37,7 @@ def bash(tmp_path_factory):
     [
         (["gpt2v", "ev"], {"eval"}),
         (["gpt2v", "data", ""], {"preview", "export", "suites", "tokenize"}),
-        (["gpt2v", "eval", "--mod"], {"--modalities"}),
+        (["gpt2v", "eval", "--moda"], {"--modalities"}),
         (["gpt2v", "eval", "--part"], {"--parts"}),
         (["gpt2v", "eval", "--grid.mod"], set()),  # the command would refuse it
         (["gpt2v", "eval", "--modalities", "t"], {"text", "text+image"}),

@@ -51,6 +51,30 @@ def test_text_alone_has_no_gap():
     assert "gap" not in " ".join(found({"kind": "eval", "results": [row]}))
 
 
+def test_what_is_said_of_grids_with_few_contents():
+    many = {"n_images": 1000, "n_contents": 998, "held_out_contents": True, "modality": "text"}
+    few, small = {**many, "n_contents": 52}, {**many, "n_contents": 840, "held_out_contents": False}
+
+    def said(**parts):
+        rows = [
+            {**ROW, "instruction": "lookup", **row, "part": part} for part, row in parts.items()
+        ]
+        return [line for line in found({"kind": "eval", "results": rows}) if "text: " in line]
+
+    assert said(a=many) == []
+    assert said(a={**small, "modality": "image"}) == []  # its tiles are new
+    assert said(a=few) == ["text: 1,000 grids of a have 52 contents"]
+    assert said(a=small, b=many, c=few, d=small) == [
+        "text: training may have shown the same tables: a, d",
+        "text: 1,000 grids of c have 52 contents",
+    ]
+    alone = {**ROW, "instruction": "lookup", **small, "n_contents": 52}
+    assert found({"kind": "eval", "results": [alone]})[2:] == [
+        "text: training may have shown the same tables: grids",
+        "text: 1,000 grids have 52 contents",
+    ]
+
+
 def test_a_probe_shows_all_cells_together_and_its_controls():
     row = {**RATES, "palette_accuracy": 0.75, "palette_ci95": [0.7, 0.8]}
     rows = [

@@ -215,7 +215,7 @@ def test_another_question_is_refused_with_both(first, tmp_path, capsys):
     at = table.column_names.index("truth")
     pq.write_table(table.set_column(at, "truth", pa.array(truth)), other / "records.parquet")
     line = refusal(capsys, "eval", "compare", first, other, "--out", tmp_path / "x")
-    question = "question 10 is [sample 1, question What object is in row 0, column 1? A:, truth"
+    question = "question 10 is [sample 1, mode independent, question What object is in row 0, column 1? A:, truth"
     assert f"{question} horse], not [sample 1" in line
     assert f"truth {before}]" in line
 

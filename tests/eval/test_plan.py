@@ -27,7 +27,8 @@ def simulated(rng, grids, tiles, per_grid=9, in_picture=0.1, in_tile=0.2):
         common += np.sqrt(in_tile) * rng.standard_normal(tiles)[tile]
         own = np.sqrt(1 - in_picture - in_tile) * rng.standard_normal(len(tile))
         right.append(common + own < norm.ppf(rate))
-    return Pair("gpt2v", "image", pa.table({}), *right, Shared(picture, tile[:, None]))
+    asked = pa.table({"sample": picture})
+    return Pair("gpt2v", "image", asked, *right, Shared(picture, tile[:, None]))
 
 
 @pytest.mark.parametrize("tiles", [200, 2000])

@@ -9,6 +9,7 @@ from typing import Any
 from gpt2v.messages import aligned
 
 Row = dict[str, Any]
+_FEW = 0.5  # share of different grids below which it is said
 
 
 def found(results: Row) -> list[str]:
@@ -62,7 +63,29 @@ def _evaluation(results: Row) -> list[str]:
         ]
         for row in results["results"]
     ]
-    return [*_table([head, *rows], 2), *_gap(results)]
+    return [*_table([head, *rows], 2), *_chained(results), *_contents(results), *_gap(results)]
+
+
+def _chained(results: Row) -> list[str]:
+    chained = any(row.get("questions") == "chained" for row in results["results"])
+    return ["questions are chained; the baselines are those of independent ones"] if chained else []
+
+
+def _contents(results: Row) -> list[str]:
+    """What a reader of accuracies on text should know of grids with few contents."""
+    parts = {
+        row.get("part"): row
+        for row in results["results"]
+        if row["modality"] != "image" and "held_out_contents" in row  # older ones do not say it
+    }
+    lines = []
+    if old := [part or "grids" for part, row in parts.items() if not row["held_out_contents"]]:
+        lines.append(f"text: training may have shown the same tables: {', '.join(old)}")
+    for part, row in parts.items():
+        if row["n_contents"] < _FEW * row["n_images"]:
+            of = f" of {part}" if part else ""
+            lines.append(f"text: {row['n_images']:,} grids{of} have {row['n_contents']:,} contents")
+    return lines
 
 
 def _demo(results: Row) -> list[str]:

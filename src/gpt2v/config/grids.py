@@ -220,10 +220,10 @@ class LadderGridConfig(PicturedConfig, SampleSpec):
 
 
 class HeldOutGridConfig(ViewConfig, SampleSpec):
-    """The grids of an evaluation or a suite, with independent questions in each modality."""
+    """The grids of an evaluation or a suite."""
 
     elsewhere: ClassVar[Mapping[str, str]] = {
-        "mode": "each question is asked by itself (independent)",
+        "mode": "set mode instead, beside grid",
         "modality": "set modalities instead",
         "n_images": _TRAINS,
         "weight": _TRAINS,

@@ -71,11 +71,14 @@ class _DrawnConfig(EffectConfig):
 
     @property
     def without_effect(self) -> dict[str, str]:
+        keys = super().without_effect
+        if self.split != "test":
+            keys |= {"tiles.test_per_class": f"split: {self.split} shows no tiles for test"}
         if self.split == "train":
-            return super().without_effect
+            return keys
         shows = f"split: {self.split} shows"
         return {
-            **super().without_effect,
+            **keys,
             "grid.augment.position_offset": f"{shows} no offsets; only training has them",
             "tiles.augment": f"{shows} tiles as they are; only training changes them",
         }

@@ -17,7 +17,7 @@ import pyarrow as pa
 from gpt2v import runs
 from gpt2v.errors import UserError
 from gpt2v.eval.metrics import column
-from gpt2v.eval.paired import Evaluation, Pair, Row, pairs_of, read_evaluation
+from gpt2v.eval.paired import Evaluation, Pair, Row, n_images, pairs_of, read_evaluation
 from gpt2v.stats import Bools, Difference, holm
 
 BREAKDOWNS = ("part", "instruction", "cell", "class")
@@ -119,7 +119,7 @@ def _row(names: Row, pair: Pair, chosen: Bools) -> Row:
         "ci95": list(found.interval()),
         "p": found.p,
         "smallest_difference": found.smallest,
-        "n_images": here.n_pictures,
+        "n_images": n_images(pair.asked.filter(pa.array(chosen))),
         **tiles,
         "n_questions": here.n,
     }

@@ -21,7 +21,7 @@ from gpt2v.data.suites.load import chosen_parts, load_suite, with_tiles
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
-from gpt2v.eval.facts import Facts, lines_about
+from gpt2v.eval.facts import Facts
 from gpt2v.eval.gap import gap_of
 from gpt2v.eval.series import Part, ScoredModel, Series
 from gpt2v.eval.shards import EvaluationJob
@@ -29,7 +29,6 @@ from gpt2v.execute.executors import serial
 from gpt2v.execute.job import do_all
 from gpt2v.features.sources import picture_source
 from gpt2v.hardware.device import hardware_facts
-from gpt2v.messages import say
 from gpt2v.model.load import load_model
 from gpt2v.registry import METRICS
 from gpt2v.results import read_results
@@ -52,9 +51,9 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
     """
     loaded = load_model(model)
     filled = as_trained(config, model)
-    config = filled.config
+    given, config = config.tiles.test_per_class, filled.config
     if isinstance(config, SuiteEvalConfig):
-        config = with_tiles(config)
+        config = with_tiles(config, given)
     if set(config.modalities) != {"text"} and loaded.gpt2v is None:
         raise UserError(
             f"modalities: {model} is a GPT-2 without vision tower; use --modalities text"
@@ -182,12 +181,12 @@ def evaluate(
     job.check_begun()
     do_all(job, "eval", lambda job, missing: serial(job, missing, None))
     tables = job.tables()
-    asked = {part.name: Facts.of(part.data) for part in parts}
+    facts = {part.name: Facts.of(part.data) for part in parts}
     try:
         rows = [
             row
             for one, table in zip(series, tables, strict=True)
-            for row in _rows(one, table, asked[one.part.name], config.metrics)
+            for row in _rows(one, table, facts[one.part.name], config.metrics)
         ]
     except UserError:  # of a user's own metric: with --resume it would be the same
         job.remove()
@@ -196,9 +195,6 @@ def evaluate(
     if set(config.modalities) != {"text"}:
         save_examples(parts[0].data, config.examples, run / "examples")
     comparison.say()
-    as_text = {one.part.name: asked[one.part.name] for one in series if one.modality == "text"}
-    for line in lines_about(as_text):
-        say(line)
     hashes = [part.data.hash for part in parts]
     suite: dict[str, Any] = {}
     if isinstance(config, SuiteEvalConfig):
@@ -234,20 +230,20 @@ def _kept(run: Path, models: Sequence[ScoredModel]) -> dict[str, Any]:
 
 
 def _rows(
-    one: Series, table: pa.Table, asked: Facts, metrics: Sequence[str]
+    one: Series, table: pa.Table, facts: Facts, metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
     """A row of results for each instruction."""
     rows = []
     instructions = table["instruction"].to_numpy()
     for instruction in dict.fromkeys(instructions.tolist()):
-        _, own = asked.baselines[instruction]
+        _, own = facts.baselines[instruction]
         rows.append(
             {
                 **one.names,
                 "instruction": instruction,
                 "questions": one.part.mode,
                 "split": one.part.data.split,
-                "held_out_contents": asked.is_new,
+                "held_out_contents": facts.held_out,
                 **summarise(table.filter(pa.array(instructions == instruction)), metrics),
                 "chance": own.chance,
                 "blind_accuracy": own.blind,

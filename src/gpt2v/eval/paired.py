@@ -23,7 +23,7 @@ Row = dict[str, Any]
 Series = dict[tuple[str, str], pa.Table]  # (model, modality) -> its records
 
 # What a question is, and what its right answer is.
-_QUESTION = ("sample", "question", "truth")
+_QUESTION = ("sample", "mode", "question", "truth")
 _READ = ("model", "modality", "content", "instruction", "row", "col", "exact", "tiles")
 # Keys of a configuration that do not decide which samples are drawn.
 _NO_SAMPLES = ("modalities", "metrics", "examples", "features", "allow", "parts", "tiles.path")
@@ -170,6 +170,14 @@ def _same_questions(where: str, one: pa.Table, other: pa.Table) -> tuple[pa.Tabl
         )
         raise UserError(f"{where}: question {at} is [{theirs}], not [{mine}]")
     return one, other
+
+
+def n_images(asked: pa.Table) -> int:
+    """Number of grids that questions are about; one that two parts show counts twice."""
+    part = _part_numbers(asked)
+    sample = column(asked, "sample")
+    both = np.stack([sample, np.zeros_like(sample) if part is None else part])
+    return int(np.unique(both, axis=1).shape[1])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from gpt2v.eval.paired import Pair
+from gpt2v.eval.paired import Pair, n_images
 from gpt2v.stats import Z
 
 TILES_PER_CLASS = (50, 100, 200, 500, 1000, 2000, 5000)
@@ -56,7 +56,8 @@ class Spread:
         """That of two evaluations."""
         shared = pair.shared
         own, picture, tile = shared.covariances(pair.other.astype(np.float64) - pair.first)
-        return cls(own, picture, tile, shared.n / shared.n_pictures, shared.n_reads / shared.n)
+        per_grid = shared.n / n_images(pair.asked)
+        return cls(own, picture, tile, per_grid, shared.n_reads / shared.n)
 
     def grids(self, error: float, tiles: int) -> float:
         """Number of grids with which the standard error is as small; infinite: none is enough.

@@ -19,7 +19,7 @@ from gpt2v.eval.records import record_table
 from gpt2v.eval.series import Series
 from gpt2v.execute.job import Job
 from gpt2v.hardware.device import hardware_facts
-from gpt2v.model.scoring import score_all
+from gpt2v.model.scoring import COLUMNS, score_all
 from gpt2v.run_layout import SHARDS
 from gpt2v.storage.files import write_parquet, writing
 from gpt2v.storage.folders import remove_directory
@@ -102,6 +102,7 @@ class EvaluationJob(Job):
             "data": one.part.data.hash,
             "weights": one.model.identity.get("weights"),
             "device": hardware_facts()["device"],
+            "columns": list(COLUMNS),
             **{f"version of {name}": version for name, version in runs.versions().items()},
         }
 

@@ -56,7 +56,7 @@ class Said:
 
 @torch.no_grad()
 def go_on(
-    reader: Reader, batch: Batch, kept: Sequence[Pairs], said: Sequence[Said], table: PieceTable
+    reader: Reader, batch: Batch, kept: list[Pairs], said: Sequence[Said], table: PieceTable
 ) -> None:
     """Say the likeliest token after each question, again and again.
 
@@ -64,14 +64,12 @@ def go_on(
     where the model has no positions left.
 
     Args:
-        kept: keys and values at all positions of the batch, of each block.
-        said: in the order of their samples; their tokens are added to.
+        kept: keys and values at all positions of the batch, of each block; they are taken from it.
+        said: at least one, in the order of their samples; their tokens are added to.
 
     Raises:
         UserError: a logit is NaN or infinite.
     """
-    if not said:
-        return
     tokenizer = table.tokenizer
     end = special_id(tokenizer, END_OF_TEXT)
     steps = _Steps(reader, batch, kept, said)
@@ -102,7 +100,7 @@ class _Steps:
     """
 
     def __init__(
-        self, reader: Reader, batch: Batch, kept: Sequence[Pairs], said: Sequence[Said]
+        self, reader: Reader, batch: Batch, kept: list[Pairs], said: Sequence[Said]
     ) -> None:
         sample = np.array([one.sample for one in said])
         rows, row = np.unique(sample, return_inverse=True)
@@ -117,10 +115,21 @@ class _Steps:
         seen = np.take_along_axis(
             batch.sees[batch.segments[sample, ends]], np.maximum(segments, 0), axis=1
         )
-        self._seen = np.zeros((*self._shape, segments.shape[1]), bool)  # (B, Q, T)
-        self._seen[self._at] = seen & (segments >= 0)
-        which = to_device(rows, reader.device)
-        self._cache = _Cache([(keys[which], values[which]) for keys, values in kept])
+        seen &= segments >= 0
+        columns = np.flatnonzero(seen.any(0))
+        self._seen = np.zeros((*self._shape, len(columns)), bool)  # (B, Q, T)
+        self._seen[self._at] = seen[:, columns]
+        row_B1 = to_device(rows[:, None], reader.device)
+        at = to_device(columns, reader.device)
+
+        def seen_ones(x_BHTE: Tensor) -> Tensor:
+            return x_BHTE.transpose(1, 2)[row_B1, at].transpose(1, 2)
+
+        pairs = []
+        while kept:  # one block after the other, so that there are never two copies of all
+            keys, values = kept.pop(0)
+            pairs.append((seen_ones(keys), seen_ones(values)))
+        self._cache = _Cache(pairs)
 
     def take(self, tokens: list[int]) -> list[int]:
         """The likeliest token after each of the tokens, (n_said,)."""

@@ -68,9 +68,9 @@ def score(reader: Reader, batch: Batch, render: Renderer, generate: bool = True)
     found = read_head(reader.lm, hidden, reads.ravel(), np.maximum(token, 0).ravel())
     check_finite(found.finite, batch.index[np.nonzero(packed.read)[0]])
     wrong = _wrong_answers(batch, found.likeliest, number_BT)
-    if kept is not None:
+    if kept is not None and wrong:
         go_on(reader, batch, kept, wrong, render.table)
-    said = {(one.sample, one.question): one.text(render.table) for one in wrong}
+    said = {(o.sample, o.question): o.text(render.table) if generate else None for o in wrong}
 
     samples, tiles_read = batch.samples, batch.samples.tiles_read
     scores_BQA = (found.logp.reshape(token.shape) * (token >= 0)).sum(-1)
@@ -82,13 +82,12 @@ def score(reader: Reader, batch: Batch, render: Renderer, generate: bool = True)
         choices = [table.strings[piece].strip() for piece in batch.choices.pieces[i, q][listed]]
         logprobs = scores_BQA[i, q][listed].tolist()
         truth = table.text(batch.truth[i, q]).strip()
-        generated = said.get((i, q), truth)
-        exact = generated == truth
+        exact = (i, q) not in said
         best = choices[int(np.argmax(logprobs))] if choices else (truth if exact else None)
         palette = samples.palette[i]
         answered = {
             "truth": truth,
-            "generated": generated if exact or generate else None,
+            "generated": truth if exact else said[i, q],
             "prediction": best,
             "exact": exact,
             "palette": names[palette[palette >= 0]].tolist(),

@@ -357,7 +357,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, capsys, small, more,
 
 def test_unknown_suites(tmp_path, capsys):
     line = refusal(capsys, "data", "export", "grid-9", "--to", tmp_path / "x", "--format", "llava")
-    assert "grid-9: no such file or suite; the suites are corruptions-v1, grid-3x3-v1" in line
+    assert "grid-9: no such file or suite; the suites are corruptions-v1, corruptions-v2" in line
     assert "no such suite" in refusal(capsys, "data", "suites", "grid-9")
     suite = ["data", "export", "grid-3x3-v1", "--to", tmp_path / "x", "--format", "llava"]
     assert "n_images: has no meaning here" in refusal(capsys, *suite, "--n_images", "3")

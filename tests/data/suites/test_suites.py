@@ -38,6 +38,8 @@ HASHES = {
     "palette-v1": "8443353994a8bc35aaa17e4f13b210b8beaae499db3cbee1689a5aa90d5079c7",
     "palette-v2": "1c6ec5326206bff0f3357cb6df0ce0cc57086b28b30f1ae8831cf80727f30d4f",
 }
+# With 1,000 sprites of each class for test, as it is measured.
+HASH_OF_MANY = "0726fc3b55ebce2a59335f76cea8ff77d1cd699909982a37ba8316f34c9d85a5"
 # The pixels of the pictures of the first grids of each part, which a hash need not draw.
 PICTURES = {
     "corruptions-v1": "3ac0d65fd4cb6fc3",
@@ -169,7 +171,7 @@ def test_a_suite_of_version_2_draws_a_thousand_sprites_of_each_class():
 
     def drawn(name, **tiles):
         config = SuiteTilesConfig(suite=name, tiles=TilesConfig.model_validate(tiles))
-        return with_tiles(config).tiles
+        return with_tiles(config, config.tiles.test_per_class).tiles
 
     assert drawn("grid-3x3-v2").test_per_class == 1000
     assert drawn("grid-3x3-v2", test_per_class=30).test_per_class == 30
@@ -178,6 +180,13 @@ def test_a_suite_of_version_2_draws_a_thousand_sprites_of_each_class():
     names = [name for name in suite_names() if name.endswith("-v2")]
     assert {load_suite(name).sprites_per_class for name in names} == {1000}
     assert [name.replace("v2", "v1") for name in names] == sorted(set(HASHES) - set(names))
+
+
+def test_a_suite_of_version_2_is_fixed_with_its_own_number_of_sprites():
+    config = SuiteTilesConfig(suite="grid-3x3-v2", tiles=TilesConfig(per_class=100, size=16))
+    bank = load_bank(with_tiles(config, None).tiles)
+    assert bank.counts[SPLITS.index("test")].tolist() == [1000] * 10
+    assert suite_hash(load_suite("grid-3x3-v2"), bank) == HASH_OF_MANY
 
 
 def test_more_test_sprites_leave_the_others_as_they_are(tiles):

@@ -125,7 +125,8 @@ def plan_of(config: AnyExport) -> Plan:
         )
         part = Part("", grid, config.split, config.seed, config.n_images)
         return Plan(grid.size, description, config, (part,))
-    suite, config = load_suite(config.suite), with_tiles(config)
+    suite = load_suite(config.suite)
+    config = with_tiles(config, config.tiles.test_per_class)
     parts = tuple(
         Part(part.name, part.grid, suite.split, suite.seed, part.n_images, tuple(part.modalities))
         for part in suite.parts

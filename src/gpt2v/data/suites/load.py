@@ -45,16 +45,19 @@ def load_suite(name: str) -> SuiteConfig:
     return validate(SuiteConfig, read_yaml(text, name), name)
 
 
-def with_tiles(config: S) -> S:
+def with_tiles(config: S, given: int | None) -> S:
     """A suite's configuration with as many sprites as the suite asks for.
 
-    What is given as `tiles.test_per_class` stays; tiles of another source are those that are there.
+    Tiles of another source are those that are there.
+
+    Args:
+        given: what the user gave as `tiles.test_per_class`, which stays.
 
     Raises:
         UserError: no such suite.
     """
     wanted, tiles = load_suite(config.suite).sprites_per_class, config.tiles
-    if wanted is None or tiles.source != "sprites" or tiles.test_per_class is not None:
+    if wanted is None or tiles.source != "sprites" or given is not None:
         return config
     more = tiles.model_copy(update={"test_per_class": wanted})
     return config.model_copy(update={"tiles": more})

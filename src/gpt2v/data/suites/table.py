@@ -20,7 +20,7 @@ def suite_table(config: SuiteTilesConfig) -> Iterator[str]:
         UserError: no such suite, or too few tiles for it.
     """
     suite = load_suite(config.suite)
-    bank = load_bank(with_tiles(config).tiles)
+    bank = load_bank(with_tiles(config, config.tiles.test_per_class).tiles)
     check_bank(suite, config.suite, bank)
     rows = [_HEAD]
     for part in track(suite.parts, "suite: parts"):
