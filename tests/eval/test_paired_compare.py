@@ -215,8 +215,8 @@ def test_another_question_is_refused_with_both(first, tmp_path, capsys):
     at = table.column_names.index("truth")
     pq.write_table(table.set_column(at, "truth", pa.array(truth)), other / "records.parquet")
     line = refusal(capsys, "eval", "compare", first, other, "--out", tmp_path / "x")
-    question = "question 10 is [sample 1, mode independent, question What object is in row 0, column 1? A:, truth"
-    assert f"{question} horse], not [sample 1" in line
+    asked = "sample 1, mode independent, question What object is in row 0, column 1? A:, truth"
+    assert f"question 10 is [{asked} horse], not [sample 1" in line
     assert f"truth {before}]" in line
 
 
