@@ -169,7 +169,7 @@ class _Cache:
     def __init__(self, pairs: list[Pairs]) -> None:
         self._pairs = pairs
 
-    def update(self, keys: Tensor, values: Tensor, block: int, **options: Any) -> Pairs:
+    def update(self, keys: Tensor, values: Tensor, block: int, *more: Any, **options: Any) -> Pairs:
         """Keys and values of all positions so far, with these at the end."""
         kept = self._pairs[block]
         self._pairs[block] = torch.cat([kept[0], keys], 2), torch.cat([kept[1], values], 2)
