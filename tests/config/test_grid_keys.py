@@ -30,6 +30,7 @@ A_PROBE, ONE_MODE = (
     "a probe reads every cell of a picture",
     r"each question is asked by itself \(independent\)",
 )
+ITS_MODE = "the evaluation has a mode of its own"
 TRAINS = "it is for training only"
 # Command: class, rest of the configuration, key of the grid, keys of the grid, refused keys: hint.
 COMMANDS = {
@@ -67,7 +68,7 @@ COMMANDS = {
         "grid",
         [*CONTENT, *QUESTIONS, *VIEW],
         {
-            "mode": ONE_MODE,
+            "mode": ITS_MODE,
             "modality": "set modalities instead",
             "n_images": TRAINS,
             "weight": TRAINS,
@@ -79,7 +80,7 @@ COMMANDS = {
         "parts.0.grid",
         [*CONTENT, *QUESTIONS, *VIEW],
         {
-            "mode": ONE_MODE,
+            "mode": ITS_MODE,
             "modality": "set modalities instead",
             "n_images": TRAINS,
             "weight": TRAINS,
@@ -165,6 +166,6 @@ def test_every_class_of_grids_with_hints_belongs_to_a_command():
 
 
 def test_the_demo_refuses_what_its_parts_refuse(tmp_path):
-    for key, hint in (("eval.grid.mode", ONE_MODE), ("probe.grid.form", A_PROBE)):
+    for key, hint in (("eval.grid.mode", ITS_MODE), ("probe.grid.form", A_PROBE)):
         with pytest.raises(UserError, match=rf"{key}: has no meaning here: {hint}; the keys here"):
             demo_config("smoke", {key: VALUES[key.split(".")[-1]]}, tmp_path)

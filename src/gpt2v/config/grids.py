@@ -223,7 +223,7 @@ class HeldOutGridConfig(ViewConfig, SampleSpec):
     """The grids of an evaluation or a suite."""
 
     elsewhere: ClassVar[Mapping[str, str]] = {
-        "mode": "set mode instead, beside grid",
+        "mode": "the evaluation has a mode of its own",
         "modality": "set modalities instead",
         "n_images": _TRAINS,
         "weight": _TRAINS,
