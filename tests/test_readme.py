@@ -72,8 +72,8 @@ def made_small(argv: list[str]) -> list[str]:
     if kind == "lm train":
         more += ["--out", "runs/another"]
     if set(argv) & set(suite_names()) and "folder" not in argv:
-        parts = ["--parts", "[palette-2]"] if kind == "eval" else []
-        more = [*parts, "--tiles.per_class", "100"]
+        few = ["--parts", "[palette-3]", "--tiles.test_per_class", "20"] if kind == "eval" else []
+        more = [*few, "--tiles.per_class", "100"]
     pairs = zip(more[::2], more[1::2], strict=True)
     return [*argv, *(word for pair in pairs if pair[0] not in argv for word in pair)]
 
