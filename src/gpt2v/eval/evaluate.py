@@ -235,8 +235,12 @@ def _rows(
     """A row of results for each instruction."""
     rows = []
     instructions = table["instruction"].to_numpy()
-    for instruction in dict.fromkeys(instructions.tolist()):
+    different = list(dict.fromkeys(instructions.tolist()))
+    for instruction in different:
         _, own = facts.baselines[instruction]
+        asked = table  # not copied if it is all of it
+        if len(different) > 1:
+            asked = table.filter(pa.array(instructions == instruction))
         rows.append(
             {
                 **one.names,
@@ -244,7 +248,7 @@ def _rows(
                 "questions": one.part.mode,
                 "split": one.part.data.split,
                 "held_out_contents": facts.held_out,
-                **summarise(table.filter(pa.array(instructions == instruction)), metrics),
+                **summarise(asked, metrics),
                 "chance": own.chance,
                 "blind_accuracy": own.blind,
                 "bag_accuracy": own.bag,

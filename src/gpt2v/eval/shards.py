@@ -86,7 +86,7 @@ class EvaluationJob(Job):
         for piece, (one, _) in enumerate(self._each):
             shard = pq.read_table(self._path(piece)).replace_schema_metadata()
             tables.setdefault(id(one), []).append(shard)
-        return [pa.concat_tables(tables[id(one)]).combine_chunks() for one in self.series]
+        return [pa.concat_tables(tables[id(one)]) for one in self.series]
 
     def remove(self) -> None:
         """Remove the shards, if they are there; their records are elsewhere."""
