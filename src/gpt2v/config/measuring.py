@@ -60,6 +60,7 @@ class _MeasuringConfig(EffectConfig):
         description="what is refused otherwise: class names that the model was not trained on, "
         "pictures that it was trained on",
     )
+    features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 
 
 class _DrawnConfig(EffectConfig):
@@ -116,7 +117,6 @@ class _HeldOutConfig(_MeasuringConfig, _DrawnConfig):
     """Held-out samples that a model is measured on."""
 
     n_images: int = Field(1000, ge=2, le=10_000_000, description="number of grids")
-    features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 
 
 class _ScoredConfig(_MeasuringConfig):
@@ -135,7 +135,6 @@ class _ScoredConfig(_MeasuringConfig):
         le=10_000,
         description="number of pictures saved for the report, if some are shown",
     )
-    features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 
     @model_validator(mode="after")
     def _shows_pictures(self) -> Self:
@@ -190,7 +189,6 @@ class ProbeConfig(_MeasuringConfig):
         [Choice("shuffled-labels", CONTROLS)],
         description="wrong labels for control probes, which should find nothing",
     )
-    features: FeaturesConfig = Field(FeaturesConfig(), description="cache of features")
 
 
 # ---- suites ----------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ The packed pass keeps the keys and values of all positions. A token that follows
 what the question sees, and the tokens that were said before it. So a step computes one position for
 each question. Samples that say nothing are left out of the steps, and questions are counted anew.
 
-Shapes: B samples of a batch, Q questions about a grid, T token positions, Y positions that are read
-(whose next token is predicted), H attention heads, E width of a head.
+Shapes: B samples of a batch, Q questions about a grid, T token positions, H attention heads, E
+width of a head.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from gpt2v.data.render.batches import Batch
-from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import END_OF_TEXT, PieceTable, special_id
-from gpt2v.errors import UserError
 from gpt2v.hardware.device import to_device
 from gpt2v.hardware.precision import computed_in
 from gpt2v.model.head import read_head
@@ -147,7 +144,7 @@ class _Steps:
         row, slot = (to_device(one, device) for one in self._at)
         none = np.zeros(0, np.int64)
         found = read_head(lm, gpt2.ln_f(hidden)[row, slot], none, none)
-        check_finite(found.finite, self._index)
+        found.check(self._index)
         likeliest: list[int] = found.likeliest.tolist()
         return likeliest
 
@@ -174,20 +171,3 @@ class _Cache:
         kept = self._pairs[block]
         self._pairs[block] = torch.cat([kept[0], keys], 2), torch.cat([kept[1], values], 2)
         return self._pairs[block]
-
-
-def check_finite(finite: NDArray[np.bool_], sample: Ints) -> None:
-    """Refuse logits that are not finite: the likeliest of them would be no answer of the model.
-
-    Args:
-        finite: (Y,) whether the logits of a position are.
-        sample: (Y,) number of its sample.
-
-    Raises:
-        UserError: some are not.
-    """
-    if not finite.all():
-        raise UserError(
-            f"model: its logits for sample {int(sample[~finite][0])} are NaN or infinite, so it "
-            "has no answer; its weights are too large, or its training has diverged"
-        )

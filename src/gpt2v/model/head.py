@@ -18,6 +18,7 @@ from torch.autograd.function import Function
 from transformers import GPT2LMHeadModel
 
 from gpt2v.data.rng import Ints
+from gpt2v.errors import UserError
 from gpt2v.hardware.device import to_device
 from gpt2v.hardware.onednn import product
 from gpt2v.hardware.precision import computed_in
@@ -108,6 +109,21 @@ class HeadReadings:
     likeliest: Ints  # (Y,) token
     finite: NDArray[np.bool_]  # (Y,) whether all of the logits are
     logp: NDArray[np.float32]  # (n_asked,) log-probabilities in nats
+
+    def check(self, sample: Ints) -> None:
+        """Refuse logits that are not finite: the likeliest of them is no answer of the model.
+
+        Args:
+            sample: (Y,) number of the sample of each position.
+
+        Raises:
+            UserError: some are not; names the first such sample.
+        """
+        if not self.finite.all():
+            raise UserError(
+                f"model: its logits for sample {int(sample[~self.finite][0])} are NaN or infinite, "
+                "so it has no answer; its weights are too large, or its training has diverged"
+            )
 
 
 def read_head(lm: GPT2LMHeadModel, hidden_YD: Tensor, at: Ints, tokens: Ints) -> HeadReadings:

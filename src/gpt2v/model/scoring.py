@@ -27,7 +27,7 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY
 from gpt2v.errors import UserError, within
 from gpt2v.hardware.memory import enough_memory
-from gpt2v.model.continuing import Said, check_finite, go_on
+from gpt2v.model.continuing import Said, go_on
 from gpt2v.model.head import read_head
 from gpt2v.model.packed import Pairs, Reader
 from gpt2v.progress import progress
@@ -66,7 +66,7 @@ def score(reader: Reader, batch: Batch, render: Renderer, generate: bool = True)
     position, token = batch.choices.position, batch.choices.token  # (B, Q, A, L)
     reads = number_BT[np.arange(len(position))[:, None, None, None], position]
     found = read_head(reader.lm, hidden, reads.ravel(), np.maximum(token, 0).ravel())
-    check_finite(found.finite, batch.index[np.nonzero(packed.read)[0]])
+    found.check(batch.index[np.nonzero(packed.read)[0]])
     wrong = _wrong_answers(batch, found.likeliest, number_BT)
     if kept is not None and wrong:
         go_on(reader, batch, kept, wrong, render.table)
