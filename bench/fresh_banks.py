@@ -25,7 +25,8 @@ from gpt2v.eval.metrics import column, tiles_of
 from gpt2v.eval.records import record_table
 from gpt2v.model.scoring import score_all
 from gpt2v.runs import versions
-from gpt2v.stats import Shared, rate_interval, wilson_interval
+from gpt2v.stats.intervals import rate_interval, wilson_interval
+from gpt2v.stats.shared import Shared
 
 
 @dataclass

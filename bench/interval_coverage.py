@@ -36,7 +36,8 @@ from scipy.stats import norm
 
 from gpt2v.messages import aligned
 from gpt2v.runs import versions
-from gpt2v.stats import Difference, Shared, rate_interval
+from gpt2v.stats.intervals import Difference, rate_interval
+from gpt2v.stats.shared import Shared
 
 CELLS, CLASSES = 9, 10
 RATES = (0.5, 0.9, 0.99, 0.999)

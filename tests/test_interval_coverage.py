@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from gpt2v.stats import Shared
+from gpt2v.stats.shared import Shared
 from helpers import REPO
 
 sys.path.insert(0, str(REPO / "bench"))

@@ -12,7 +12,8 @@ import yaml
 import gpt2v
 from gpt2v.cli.main import main
 from gpt2v.report import write_report
-from gpt2v.stats import Difference, Shared, holm
+from gpt2v.stats.intervals import Difference, holm
+from gpt2v.stats.shared import Shared
 from helpers import refusal
 from invented_evaluation import CLASSES, N, drawn, evaluation, planted
 

@@ -10,7 +10,8 @@ from scipy.stats import norm
 from gpt2v.cli.main import main
 from gpt2v.eval.paired import Pair
 from gpt2v.eval.plan import TILES_PER_CLASS, Spread, needed_error, plan
-from gpt2v.stats import Difference, Shared
+from gpt2v.stats.intervals import Difference
+from gpt2v.stats.shared import Shared
 from helpers import refusal
 from invented_evaluation import drawn, evaluation, planted
 

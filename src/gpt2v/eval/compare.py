@@ -18,7 +18,8 @@ from gpt2v import runs
 from gpt2v.errors import UserError
 from gpt2v.eval.metrics import column
 from gpt2v.eval.paired import Evaluation, Pair, Row, n_images, pairs_of, read_evaluation
-from gpt2v.stats import Bools, Difference, holm
+from gpt2v.stats.intervals import Difference, holm
+from gpt2v.stats.shared import Bools
 
 BREAKDOWNS = ("part", "instruction", "cell", "class")
 

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from gpt2v.eval.metrics import column, padded
 from gpt2v.eval.series import Series
-from gpt2v.stats import Difference, Shared
+from gpt2v.stats.intervals import Difference
+from gpt2v.stats.shared import Shared
 
 
 def gap_of(series: Sequence[Series], tables: Sequence[pa.Table]) -> dict[str, Any]:

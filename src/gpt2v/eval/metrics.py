@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from gpt2v.data.render.asked import PLACES
 from gpt2v.data.rng import Ints
 from gpt2v.registry import METRICS
-from gpt2v.stats import Shared, rate_interval
+from gpt2v.stats.intervals import rate_interval
+from gpt2v.stats.shared import Shared
 
 if TYPE_CHECKING:
     import pyarrow as pa

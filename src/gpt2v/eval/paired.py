@@ -17,7 +17,7 @@ from gpt2v.errors import UserError
 from gpt2v.eval.metrics import column, shared_by
 from gpt2v.results import read_records, read_results
 from gpt2v.run_layout import CONFIG, has_this_format
-from gpt2v.stats import Bools, Shared
+from gpt2v.stats.shared import Bools, Shared
 
 Row = dict[str, Any]
 Series = dict[tuple[str, str], pa.Table]  # (model, modality) -> its records

@@ -16,7 +16,7 @@ from statistics import NormalDist
 import numpy as np
 
 from gpt2v.eval.paired import Pair, n_images
-from gpt2v.stats import Z
+from gpt2v.stats.intervals import Z
 
 TILES_PER_CLASS = (50, 100, 200, 500, 1000, 2000, 5000)
 

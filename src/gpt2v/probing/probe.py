@@ -36,7 +36,8 @@ from gpt2v.probing.ridge import RidgeProblem
 from gpt2v.progress import progress, waited
 from gpt2v.registry import CONTROLS
 from gpt2v.run_layout import RECORDS
-from gpt2v.stats import Shared, rate_interval
+from gpt2v.stats.intervals import rate_interval
+from gpt2v.stats.shared import Shared
 from gpt2v.storage.files import write_parquet
 from gpt2v.train.finite import OVERFLOW, check_finite
 from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured

@@ -1,16 +1,14 @@
-"""Statistics of questions about pictures: intervals of rates and of differences, and p-values.
+"""What questions share, and the variance of their mean.
 
 Two questions are independent only if they share neither a picture nor a tile: an object that is
 hard to see is hard to see in every picture. So variances have two ways (Cameron, Gelbach & Miller
-2011, https://doi.org/10.1198/jbes.2010.07136), and intervals are score intervals with as many
-trials as there are independent questions. They are over new grids of new tiles.
+2011, https://doi.org/10.1198/jbes.2010.07136). They are over new grids of new tiles.
 
 Shapes: J questions in a flat list, W tiles that a question reads.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
-from math import erfc, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +16,6 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-
-Z = 1.959963984540054  # the normal distribution's 97.5% point
-_Z_POWER = 0.8416212335729143  # its 80% point
-_FARTHEST = 40.0  # standard errors: p-values below 1e-300 are 0
 
 
 @dataclass(frozen=True)
@@ -169,125 +163,3 @@ def _numbered(values: Ints) -> Ints:
 def _squares(group: Ints, error: Floats) -> float:
     """The sum over groups of the square of the sum of a group's errors; both arrays are (n,)."""
     return float(np.square(np.bincount(group, error)).sum())
-
-
-def rate_interval(right: Bools, shared: Shared, z: float = Z) -> tuple[float, float]:
-    """Interval of a rate: Wilson's, with `Shared.trials`.
-
-    Its lower end is never above that of as many pictures or tiles without any error, and its upper
-    end never below that of none right.
-
-    Args:
-        right: (J,) whether each question was answered right.
-        z: width in standard errors; the default gives a 95% interval.
-    """
-    rate, n = float(right.mean()), shared.n
-    n_rare = min(shared.n_with(right), shared.n_with(~right))
-    of_mean = shared.variance(right.astype(np.float64))
-    trials = shared.trials(of_mean, rate * (1 - rate) / n, n_rare)
-    low, high = wilson_interval(rate, trials, z)
-    few = shared.n_groups
-    return (
-        min(low, wilson_interval(1.0, few, z)[0]),
-        max(high, wilson_interval(0.0, few, z)[1]),
-    )
-
-
-@dataclass(frozen=True)
-class Difference:
-    """The rate of one reader minus that of another, who answers the same questions.
-
-    Attributes:
-        table: (2, 2) shares of the questions: both right, only the first; only the second, none.
-        trials: number of independent questions that would tell as much, see `Shared.trials`.
-    """
-
-    table: Floats
-    trials: float
-
-    @classmethod
-    def between(cls, one: Bools, other: Bools, shared: Shared) -> "Difference":
-        """The rate of `one` minus that of `other`.
-
-        Args:
-            one, other: (J,) outcomes of the same questions in the same order.
-        """
-        cells = [[one & other, one & ~other], [~one & other, ~one & ~other]]
-        table = np.array([[cell.mean() for cell in row] for row in cells])
-        discordant = float(table[0, 1] + table[1, 0])
-        gap = float(table[0, 1] - table[1, 0])
-        of_mean = shared.variance(one.astype(np.float64) - other)
-        independent = (discordant - gap**2) / shared.n
-        return cls(table, shared.trials(of_mean, independent, shared.n_with(one != other)))
-
-    @property
-    def value(self) -> float:
-        """The difference."""
-        return float(self.table[0, 1] - self.table[1, 0])
-
-    def interval(self, z: float = Z) -> tuple[float, float]:
-        """Newcombe's interval for paired proportions.
-
-        It is method 10 of Newcombe 1998 (https://pubmed.ncbi.nlm.nih.gov/9839354).
-
-        Args:
-            z: width in standard errors; the default gives a 95% interval.
-        """
-        return newcombe_interval(self.table, self.trials, z)
-
-    @property
-    def p(self) -> float:
-        """Two-sided p-value of no difference: that of the widest interval that leaves 0 out."""
-        low, high = 0.0, _FARTHEST
-        for _ in range(60):
-            z = (low + high) / 2
-            inside = self.interval(z)
-            if inside[0] <= 0 <= inside[1]:
-                high = z
-            else:
-                low = z
-        return erfc(high / sqrt(2))
-
-    @property
-    def smallest(self) -> float:
-        """The difference that would be found in four of five repetitions (a power of 80%)."""
-        low, high = self.interval()
-        return (high - low) / (2 * Z) * (Z + _Z_POWER)
-
-
-def newcombe_interval(table: Floats, n: float, z: float = Z) -> tuple[float, float]:
-    """Newcombe's interval of a difference of paired proportions, his method 10.
-
-    Args:
-        table: (2, 2) shares: both right, only the first; only the second, none.
-        n: number of independent trials.
-    """
-    one, other = float(table[0].sum()), float(table[:, 0].sum())
-    product = one * (1 - one) * other * (1 - other)
-    together = float(table[0, 0] * table[1, 1] - table[0, 1] * table[1, 0])
-    if together > 0:
-        together = max(together - 1 / (2 * n), 0.0)  # corrected for continuity
-    phi = together / sqrt(product) if product > 0 else 0.0
-    (low, high), (low_other, high_other) = (wilson_interval(p, n, z) for p in (one, other))
-
-    def reach(a: float, b: float) -> float:
-        return sqrt(max(a**2 - 2 * phi * a * b + b**2, 0.0))
-
-    gap = one - other
-    return gap - reach(one - low, high_other - other), gap + reach(high - one, other - low_other)
-
-
-def wilson_interval(rate: float, n: float, z: float = Z) -> tuple[float, float]:
-    """Wilson's score interval of a rate over n independent trials; by default of 95%."""
-    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    return (0.0 if rate == 0 else centre - half), (1.0 if rate == 1 else centre + half)
-
-
-def holm(p: Floats) -> Floats:
-    """p-values of a family (n,), adjusted (Holm 1979, https://www.jstor.org/stable/4615733)."""
-    order = np.argsort(p, kind="stable")
-    scaled = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(scaled, 1.0)
-    return adjusted
