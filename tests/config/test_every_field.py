@@ -50,6 +50,8 @@ TRAIN = {"groups": GROUPS, "stage_groups": {"tune": GROUPS}}
 LM = {"tiles": TILES, "data": {"stages": stages(WORDS)}, "train": TRAIN}
 MM = {**LM, "data": {"stages": stages({**GRID, "modality": "image"})}, "lm": "x"}
 ENCODER = {"tiles": TILES, "train": {"groups": GROUPS}}
+CONV = {"name": "conv", "image_size": 32, "widths": [8, 8]}
+SMALL = {"vision": CONV, "small_start": 1, "small_scale": 0.5}
 MEASURED = {"tiles": TILES, "grid": GRID}
 SEEN = {"tiles": MOVED, "grid": GRID, "split": "train"}
 PROBE = {"tiles": TILES, "grid": {"picture": PICTURE}, "model": "x"}
@@ -57,7 +59,7 @@ PARTS = [{"name": "a", "n_images": 9, "grid": grid} for grid in (GRID, IN_PATCHE
 BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
     (LMConfig, [LM, {**LM, "tiles": MOVED}]),
     (MMConfig, [MM, {**MM, "tiles": MOVED, "encoder": "x"}]),
-    (EncoderConfig, [ENCODER, {**ENCODER, "tiles": MOVED, "teacher": "x"}]),
+    (EncoderConfig, [ENCODER, {**ENCODER, "tiles": MOVED, "teacher": "x"}, {**ENCODER, **SMALL}]),
     (GenerateConfig, [{}]),
     (EvalConfig, [MEASURED, SEEN, {"grid": IN_PATCHES}]),
     (SuiteEvalConfig, [{"tiles": tiles, "suite": "grid-3x3-v1"} for tiles in (TILES, FILES)]),
@@ -71,7 +73,7 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
         [
             {
                 "tiles": tiles,
-                "encoder": {**ENCODER, "tiles": tiles, "teacher": encoder},
+                "encoder": {**ENCODER, "tiles": tiles, **({"teacher": "x"} if encoder else SMALL)},
                 "lm": {**LM, "tiles": tiles},
                 "mm": {**MM, "tiles": tiles, "encoder": encoder},
                 "eval": {**MEASURED, "tiles": {**tiles, "augment": {}}, "split": split},

@@ -77,6 +77,20 @@ class EncoderConfig(Config):
         description="number of first steps that learn from the names of objects alone, as a linear "
         "classifier of regions and patches does: without the captions of scenes",
     )
+    small_start: int = Field(
+        0,
+        ge=0,
+        le=MOST,
+        description="number of first steps that show scenes in smaller pictures, which cost less; "
+        "for a convolutional tower",
+    )
+    small_scale: float = Field(
+        0.75,
+        gt=0,
+        lt=1,
+        description="side of the pictures of small_start as a share of vision.image_size; patches "
+        "stay whole, in each window",
+    )
     data_seed: int = Field(0, ge=0, description="seed of the training data")
     batch_size: int = Field(64, ge=1, le=1_000_000, description="number of scenes per step")
     steps: int = Field(1000, ge=1, le=MOST, description="number of training steps")
@@ -101,6 +115,7 @@ class EncoderConfig(Config):
             raise ValueError(
                 f"supervised_start: must be below the {self.steps} steps, or global_weight 0"
             )
+        self._check_small()
         shape = self.vision.options
         sides = [shape.image_size // layout.lattice for layout in self.scenes.layouts]
         if max(sides) < 2 * shape.patch_size:
@@ -119,3 +134,21 @@ class EncoderConfig(Config):
             why = "region_weight and patch_weight are 0, so no object is named"
             refuse_unused(self, ("label_smoothing",), why)
         return self
+
+    @property
+    def small_side(self) -> int:
+        """Side in pixels of the pictures of `small_start`."""
+        shape = self.vision.options
+        window = shape.window or shape.image_size
+        patches = max(1, int(self.small_scale * window / shape.patch_size))
+        return int(patches * shape.patch_size * (shape.image_size // window))
+
+    def _check_small(self) -> None:
+        """Raise ValueError if the vision cannot read smaller pictures."""
+        if not self.small_start:
+            return refuse_unused(self, ("small_scale",), "small_start is 0")
+        if self.teacher is not None or not getattr(self.vision.options, "any_size", False):
+            why = f"a {self.vision} tower" if self.teacher is None else "a teacher"
+            raise ValueError(f"small_start: {why} reads pictures of one size only; leave it out")
+        if self.small_side >= self.vision.options.image_size:
+            raise ValueError("small_start: the vision's windows are one patch each; leave it out")

@@ -68,6 +68,7 @@ class ConvConfig(Config):
     """A convolutional vision tower with random weights; see `gpt2v.model.conv`."""
 
     model_type: ClassVar[str] = "gpt2v_conv"  # of its checkpoints
+    any_size: ClassVar[bool] = True  # it reads pictures of other sizes than image_size, too
 
     image_size: int = Field(96, ge=8, le=4096, description="side of the picture in pixels")
     widths: list[Annotated[int, Field(ge=8, le=100_000)]] = Field(

@@ -1,7 +1,8 @@
 """The built-in vision towers that can be trained from random weights. Their models are in `model`.
 
 The options of every tower have an `image_size` and a `patch_size` in pixels and a `hidden_size`, as
-fields or as properties. `model_type`, if they have one, is that of the tower's checkpoints.
+fields or as properties. `model_type`, if they have one, is that of the tower's checkpoints; and
+`any_size`, if true, says that its model reads pictures of other sizes as well.
 """
 
 from typing import Annotated

@@ -50,6 +50,11 @@ class Scenes:
     index: Ints
 
     @property
+    def side(self) -> int:
+        """S."""
+        return int(self.pixels.shape[1])
+
+    @property
     def n_supervised(self) -> int:
         """1: the contrastive loss is one number for a whole batch."""
         return 1

@@ -1,7 +1,7 @@
 """`gpt2v encoder train`: contrastive CLIP pre-training on captioned scenes, or distillation."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from gpt2v.model.distillation import (
     take_text_tower,
     teacher_shape,
 )
+from gpt2v.model.families import window_of
 from gpt2v.model.files import load_weights, save_pretrained
 from gpt2v.model.flops import vision_flops
 from gpt2v.model.found import find_checkpoint
@@ -96,7 +97,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         save=save,
         load=lambda folder: load_weights(folder, clip),
         merit=lambda scores: scores["cell_accuracy"],
-        flops=lambda scenes: vision_flops(clip.vision_model, len(scenes.captions)),
+        flops=task.flops,
         compiled=(clip.vision_model,),
         data_hash=hashed,
         hashed="tiles or the teacher" if teacher else "tiles",
@@ -195,7 +196,8 @@ def scenes_hash(config: EncoderConfig, bank: TileBank) -> str:
     if config.teacher is not None:
         path = find_checkpoint(config.teacher, "teacher", whole=False)
         learned = [identity(config.teacher, path)["weights"]]
-    return hash_of(bank.content_hash("train"), config.scenes, config.data_seed, *learned)
+    small = [config.small_start, config.small_side] if config.small_start else []
+    return hash_of(bank.content_hash("train"), config.scenes, config.data_seed, *learned, *small)
 
 
 class _EncoderTask:
@@ -217,9 +219,20 @@ class _EncoderTask:
 
     def batch(self, step: int, part: int, parts: int) -> Scenes:
         """A slice of the step's scenes; each slice is a separate contrastive batch."""
-        c = self.config
+        c, geometry = self.config, self.geometry
         index = slice_of_batch(c.batch_size, step, part, parts)
-        return draw_scenes(c.scenes, self.bank, self.geometry, c.data_seed, "train", step, index)
+        if step < c.small_start:
+            geometry = replace(geometry, image_size=c.small_side)
+        return draw_scenes(c.scenes, self.bank, geometry, c.data_seed, "train", step, index)
+
+    def flops(self, scenes: Scenes) -> float:
+        """Operations of a step on these scenes."""
+        return vision_flops(self.clip.vision_model, len(scenes.captions), scenes.side)
+
+    def _window(self, scenes: Scenes) -> int | None:
+        """The tower's window in scenes of another size than its own; None: its own."""
+        window, own = window_of(self.clip.vision_model.config), self.geometry.image_size
+        return window * scenes.side // own if window and scenes.side != own else None
 
     def loss(self, scenes: Scenes) -> torch.Tensor:
         """Weighted sum of the global loss, the two local losses and the distillation.
@@ -233,7 +246,7 @@ class _EncoderTask:
         captions = [] if supervised or not c.global_weight else scenes.captions
         objects, of_captions = self._embedded(captions)
         pixels = clips.normalise(scenes.pixels, self.device)
-        pictures, patches = clips.embed_patches(self.clip, pixels)
+        pictures, patches = clips.embed_patches(self.clip, pixels, self._window(scenes))
         total = 0 * patches.sum()  # so that there is a gradient, if there is nothing to learn
         if captions:
             number = {caption: i for i, caption in enumerate(dict.fromkeys(captions))}

@@ -105,15 +105,21 @@ def embed_captions(clip: Clip, ids: Tensor) -> Tensor:
     return F.normalize(clip.get_text_features(input_ids=ids).pooler_output, dim=-1)
 
 
-def embed_patches(clip: Clip, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+def embed_patches(
+    clip: Clip, pixel_values: Tensor, window: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Embed pictures (B, 3, S, S).
+
+    Args:
+        window: in place of the tower's own, where pictures are scaled.
 
     Returns:
         unit embeddings of whole pictures (B, projection_dim), and embeddings of their patches
         (B, N, projection_dim), which are not normalised.
     """
     tower = clip.vision_model
-    hidden = tower(pixel_values).last_hidden_state
+    scaled = {} if window is None else {"window": window}
+    hidden = tower(pixel_values, **scaled).last_hidden_state
     if isinstance(tower, CLIPVisionModel):
         hidden = tower.post_layernorm(hidden)  # CLIP has it for the class token only
     hidden = clip.visual_projection(hidden)

@@ -216,9 +216,9 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         self.stem.copy_(torch.cat([filters, -filters]).view_as(self.stem))
         self.is_pretraining = True
 
-    def multiplications(self) -> float:
-        """Number of multiplications of all convolutions, for one picture."""
-        sides = [self.config.image_size // patch for patch in self.config.layer_patch_sizes]
+    def multiplications(self, side: int) -> float:
+        """Number of multiplications of all convolutions, for one picture of `side` pixels."""
+        sides = [side // patch for patch in self.config.layer_patch_sizes]
         total = float(self.stem.numel() * sides[0] ** 2)
         for layer, (before, after) in zip(self._own_layers, pairwise(sides), strict=True):
             side = before if layer.pool else after  # pooling is after the convolution
@@ -226,13 +226,18 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         return total * (2 if self.config.mirror and not self.is_pretraining else 1)
 
     def forward(
-        self, pixel_values: Tensor, output_hidden_states: bool = False, **kwargs: Any
+        self,
+        pixel_values: Tensor,
+        output_hidden_states: bool = False,
+        window: int | None = None,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPooling:
         """Embed pictures.
 
         Args:
             pixel_values: (P, 3, S, S), normalised.
             output_hidden_states: whether to return the output of every layer.
+            window: in place of the configuration's, where pictures are scaled.
             kwargs: ignored; callers of vision towers pass options of attention.
 
         Returns:
@@ -242,7 +247,7 @@ class ConvVisionModel(PreTrainedModel):  # type: ignore[misc]
         Raises:
             ValueError: S is no multiple of the window, or of the patch size.
         """
-        side, window = pixel_values.shape[-1], self.config.window
+        side, window = pixel_values.shape[-1], window or self.config.window
         step, what = (window, "windows") if window else (self.config.patch_size, "patches")
         if side % step:
             raise ValueError(f"pictures of {side} pixels cannot be cut into {step}-pixel {what}")
