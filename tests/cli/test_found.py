@@ -75,6 +75,15 @@ def test_what_is_said_of_grids_with_few_contents():
     ]
 
 
+def test_baselines_that_are_not_known_are_empty():
+    row = {**ROW, "instruction": "count", "modality": "text", "questions": "chained"}
+    row |= {"blind_accuracy": None, "bag_accuracy": None}
+    head, line, *rest = found({"kind": "eval", "results": [row]})
+    assert line.rstrip().split()[-3:] == [*line.split()[-3:-2], "25.0%", "9,000"]
+    assert len(head) == len(line)
+    assert rest == ["each question is read after the earlier ones and their answers"]
+
+
 def test_a_probe_shows_all_cells_together_and_its_controls():
     row = {**RATES, "palette_accuracy": 0.75, "palette_ci95": [0.7, 0.8]}
     rows = [

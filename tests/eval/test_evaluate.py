@@ -10,6 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import helpers
+from gpt2v.cli.main import main
 from gpt2v.config.grids import HeldOutGridConfig
 from gpt2v.config.load import load
 from gpt2v.config.measuring import EvalConfig
@@ -141,18 +142,30 @@ def test_a_saved_gpt2v_is_measured_in_every_modality(mm_run, tmp_path, modalitie
 
 def test_chained_questions_are_measured_after_the_earlier_ones(mm_run, tmp_path):
     """The first question is the same in both modes, the others are not."""
-    found = {}
+    found, bags = {}, []
     for mode in ("independent", "chained"):
         config = CONFIG.model_copy(update={"mode": mode, "modalities": ["text"]})
         results = evaluate_model(str(mm_run), config, tmp_path / mode)
         assert [row["questions"] for row in results["results"]] == [mode]
         found[mode] = pq.read_table(tmp_path / mode / "records.parquet")
         assert set(found[mode]["mode"].to_pylist()) == {mode}
+        bags.append(results["results"][0]["bag_accuracy"])
         unseen = "questions chained" in str(results["not_as_trained"])
         assert unseen == (mode == "chained")  # it was trained on independent ones
+    assert bags[0] < bags[1]  # earlier answers leave fewer objects
     alone, chained = (np.array(table["logprobs"].to_pylist()) for table in found.values())
     np.testing.assert_allclose(alone[::2], chained[::2], atol=1e-5)
     assert np.abs(alone[1::2] - chained[1::2]).max() > 1e-3
+
+
+def test_baselines_that_are_not_known_are_null(mm_run, tmp_path):
+    grid = {"rows": 1, "cols": 2, "instructions": {"count": 1}, "questions": 2}
+    asked = {"tiles": helpers.TINY_TILES, "grid": grid, "n_images": 5, "mode": "chained"}
+    config = EvalConfig.model_validate(asked)
+    evaluate_model(str(mm_run), config, tmp_path / "run")
+    rows = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
+    assert [(row["blind_accuracy"], row["bag_accuracy"]) for row in rows] == [(None, None)] * 2
+    assert main(["report", str(tmp_path / "run")]) == 0
 
 
 def test_grids_too_large_for_the_model_are_refused(lm, bank, table):

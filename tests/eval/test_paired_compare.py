@@ -97,6 +97,7 @@ def test_a_row_is_the_paired_difference_of_its_questions(first, tmp_path):
         assert (row["p"], row["smallest_difference"]) == (expected.p, expected.smallest)
         assert row["n_questions"] == chosen.sum()
         assert row["n_images"] == len(np.unique(asked["sample"][chosen]))
+        assert row["n_contents"] == row["n_images"]  # each is another one
         assert row["n_tiles"] == len(np.unique(asked["tiles"][chosen]))
 
 

@@ -58,7 +58,7 @@ def _evaluation(results: Row) -> list[str]:
             row["modality"],
             _percent(row["accuracy"]),
             _interval(row["ci95"]),
-            *(_percent(row[key]) for key in ("chance", "blind_accuracy", "bag_accuracy")),
+            *(_baseline(row[key]) for key in ("chance", "blind_accuracy", "bag_accuracy")),
             f"{row['n_questions']:,}",
         ]
         for row in results["results"]
@@ -68,7 +68,7 @@ def _evaluation(results: Row) -> list[str]:
 
 def _chained(results: Row) -> list[str]:
     chained = any(row.get("questions") == "chained" for row in results["results"])
-    return ["questions are chained; the baselines are those of independent ones"] if chained else []
+    return ["each question is read after the earlier ones and their answers"] if chained else []
 
 
 def _contents(results: Row) -> list[str]:
@@ -198,6 +198,11 @@ def _value(key: str, value: float) -> str:
 
 def _percent(rate: float) -> str:
     return f"{100 * rate:.1f}%"
+
+
+def _baseline(rate: float | None) -> str:
+    """Empty: it is not known."""
+    return "" if rate is None else _percent(rate)
 
 
 def _interval(ends: list[float]) -> str:

@@ -110,7 +110,7 @@ def _in_order(groups: list[Any], breakdown: str) -> list[Any]:
 def _row(names: Row, pair: Pair, chosen: Bools) -> Row:
     """A row of results about some of the questions (J,)."""
     first, other, here = pair.first[chosen], pair.other[chosen], pair.shared.of(chosen)
-    found = Difference.between(other, first, here)
+    found, asked = Difference.between(other, first, here), pair.asked.filter(pa.array(chosen))
     tiles = {} if here.tiles is None else {"n_tiles": len(np.unique(here.tiles[here.tiles >= 0]))}
     return {
         **names,
@@ -120,7 +120,8 @@ def _row(names: Row, pair: Pair, chosen: Bools) -> Row:
         "ci95": list(found.interval()),
         "p": found.p,
         "smallest_difference": found.smallest,
-        "n_images": n_images(pair.asked.filter(pa.array(chosen))),
+        "n_images": n_images(asked),
+        "n_contents": len(np.unique(column(asked, "content"))),
         **tiles,
         "n_questions": here.n,
     }

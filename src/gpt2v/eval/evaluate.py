@@ -181,7 +181,7 @@ def evaluate(
     job.check_begun()
     do_all(job, "eval", lambda job, missing: serial(job, missing, None))
     tables = job.tables()
-    facts = {part.name: Facts.of(part.data) for part in parts}
+    facts = {part.name: Facts.of(part.data, part.mode) for part in parts}
     try:
         rows = [
             row
@@ -250,11 +250,16 @@ def _rows(
                 "held_out_contents": facts.held_out,
                 **summarise(asked, metrics),
                 "chance": own.chance,
-                "blind_accuracy": own.blind,
-                "bag_accuracy": own.bag,
+                "blind_accuracy": _known(own.blind),
+                "bag_accuracy": _known(own.bag),
             }
         )
     return rows
+
+
+def _known(rate: float) -> float | None:
+    """A rate, or null in place of NaN, which JSON does not have."""
+    return None if np.isnan(rate) else rate
 
 
 def save_examples(data: GridDataset, n: int, folder: Path) -> None:

@@ -6,6 +6,7 @@ they are new, because their tiles are; as text they may have been trained on.
 
 from dataclasses import dataclass
 
+from gpt2v.config.grids import Mode
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.baselines import Tally, pooled, tally
 from gpt2v.data.grids.cells import is_split_by_content
@@ -18,7 +19,7 @@ class Facts:
     """Facts of one data set.
 
     Attributes:
-        baselines: of each instruction.
+        baselines: of each instruction; NaN where chained ones are not known.
         held_out: whether the contents of all grids are those of a split that no training shows.
     """
 
@@ -26,11 +27,11 @@ class Facts:
     held_out: bool
 
     @classmethod
-    def of(cls, data: GridDataset) -> "Facts":
+    def of(cls, data: GridDataset, mode: Mode = "independent") -> "Facts":
         """The facts of a data set, portion by portion."""
         tallies, held_out = [], data.split != "train"
         for index in data.portions(_PORTION):
             samples = data.samples(index)
-            tallies.append(tally(samples))
+            tallies.append(tally(samples, mode))
             held_out &= bool(is_split_by_content(samples.n_cells, samples.n_objects).all())
         return cls(pooled(tallies), held_out)

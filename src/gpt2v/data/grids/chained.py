@@ -1,0 +1,56 @@
+"""What blind and bag become where questions are chained: earlier answers tell something.
+
+Known are those of grids with one question, which has no earlier one, and of grids that are asked
+look-ups only. The bag then loses an object with each answer: who knows all objects and has heard
+eight of nine answers knows the last. Where cells are independent and uniform, the answers about
+other cells tell nothing, so blind stays.
+
+Shapes: B samples of a batch, Q questions about a grid, J questions in a flat list.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2v.data.grids.instructions import ALL, number_of
+from gpt2v.data.grids.instructions.base import Floats
+from gpt2v.data.grids.samples import NOT_ASKED, Samples
+from gpt2v.data.rng import Ints
+
+
+def chained_rates(
+    samples: Samples,
+    number: int,
+    where: tuple[Ints, Ints],
+    rates: Floats,
+    is_counted: NDArray[np.bool_],
+) -> Floats:
+    """Chance, blind and bag of an instruction's questions, (3, J); NaN: not known.
+
+    Args:
+        number: of the instruction.
+        where: its questions in (B, Q), as `Samples.asked` gives them.
+        rates: (3, J) those of independent questions.
+        is_counted: (J,) whether blind is that of a split with few contents, whose cells tell of
+            each other.
+    """
+    grid = where[0]
+    asked, lookup = samples.instruction != NOT_ASKED, number_of("lookup")
+    alone = (asked.sum(1) == 1)[grid]
+    lookups = (~asked | (samples.instruction == lookup)).all(1)[grid]
+    chance, blind, bag = rates
+    if ALL[number].name == "lookup":
+        bag = np.where(lookups, _bag_after_earlier(samples)[where], bag)
+    known = alone | lookups
+    blind = np.where(alone | (lookups & ~is_counted), blind, np.nan)
+    return np.stack([chance, blind, np.where(known, bag, np.nan)])
+
+
+def _bag_after_earlier(samples: Samples) -> Floats:
+    """Accuracy of the most frequent of the objects that no earlier look-up has found, (B, Q)."""
+    batch = np.arange(len(samples.index))[:, None]
+    answers = samples.classes[batch, samples.row, samples.col]
+    found = (answers[..., None] == samples.palette[:, None]).astype(np.int64)  # (B, Q, n_objects)
+    found[samples.instruction == NOT_ASKED] = 0
+    left = samples.counts[:, None] - (np.cumsum(found, axis=1) - found)
+    rates: Floats = left.max(-1) / left.sum(-1).clip(min=1)
+    return rates
