@@ -23,9 +23,11 @@ from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import evaluate, evaluate_model, evaluation_data
 from gpt2v.eval.gap import gap_of
+from gpt2v.eval.metrics import columns_read
 from gpt2v.eval.series import Part, ScoredModel, Series
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer, score, score_all
+from gpt2v.registry import METRICS
 
 GRID = HeldOutGridConfig(rows=1, cols=2)
 LARGE = HeldOutGridConfig(rows=16, cols=16, questions=1)
@@ -166,6 +168,18 @@ def test_baselines_that_are_not_known_are_null(mm_run, tmp_path):
     rows = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
     assert [(row["blind_accuracy"], row["bag_accuracy"]) for row in rows] == [(None, None)] * 2
     assert main(["report", str(tmp_path / "run")]) == 0
+
+
+def test_metrics_read_no_other_columns_than_they_say(mm_run, tmp_path):
+    """A user's metric gets all of them."""
+    config = CONFIG.model_copy(update={"modalities": ["text"]})
+    evaluate_model(str(mm_run), config, tmp_path)
+    records = pq.read_table(tmp_path / "records.parquet")
+    built_in = [name for name, entry in METRICS.items() if entry.sha256 is None]
+    for name in built_in:
+        few = records.select(columns_read([name]))
+        assert METRICS[name].load()(few) == METRICS[name].load()(records)
+    assert columns_read([*built_in, "mine"]) is None
 
 
 def test_grids_too_large_for_the_model_are_refused(lm, bank, table):

@@ -15,7 +15,7 @@ from stopped import at_change, killed_at
 
 
 def write_table(path, content):
-    files.write_parquet(path, pa.table({"x": [content] * 100}))
+    files.write_parquet(path, [pa.table({"x": [content] * 100})])
 
 
 WRITERS = {

@@ -23,6 +23,7 @@ from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
 from gpt2v.eval.facts import Facts
 from gpt2v.eval.gap import gap_of
+from gpt2v.eval.metrics import columns_read
 from gpt2v.eval.series import Part, ScoredModel, Series
 from gpt2v.eval.shards import EvaluationJob
 from gpt2v.execute.executors import serial
@@ -33,7 +34,7 @@ from gpt2v.model.load import load_model
 from gpt2v.registry import METRICS
 from gpt2v.results import read_results
 from gpt2v.run_layout import RECORDS, is_finished
-from gpt2v.storage.files import write_bytes, write_parquet, writing
+from gpt2v.storage.files import write_bytes, writing
 from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured
 from gpt2v.trained.defaults import as_trained
 
@@ -180,7 +181,8 @@ def evaluate(
         return _kept(run, models)
     job.check_begun()
     do_all(job, "eval", lambda job, missing: serial(job, missing, None))
-    tables = job.tables()
+    columns = columns_read(config.metrics)
+    tables = [job.table(one, columns) for one in series]
     facts = {part.name: Facts.of(part.data, part.mode) for part in parts}
     try:
         rows = [
@@ -191,7 +193,7 @@ def evaluate(
     except UserError:  # of a user's own metric: with --resume it would be the same
         job.remove()
         raise
-    write_parquet(run / RECORDS, pa.concat_tables(tables))
+    job.write(run / RECORDS)
     if set(config.modalities) != {"text"}:
         save_examples(parts[0].data, config.examples, run / "examples")
     comparison.say()

@@ -7,6 +7,7 @@ of one instruction. The metric returns the values that it adds to the row of res
 Shapes: J questions in a flat list, W tiles that a question reads.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,22 @@ from gpt2v.stats.shared import Shared
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_SHARED = ("modality", "sample", "content", "tiles")  # what tells which questions share what
+_READ = {
+    "accuracy": ("exact", *_SHARED),
+    "choice-accuracy": ("prediction", "truth", *_SHARED),
+    "log-loss": ("truth", "choices", "logprobs"),
+}
+_ALWAYS = ("instruction", "exact", *_SHARED)  # by the evaluation itself
+
+
+def columns_read(metrics: Sequence[str]) -> list[str] | None:
+    """The columns of the records that are needed for these metrics; None: all, as for a user's."""
+    if not all(metric in _READ for metric in metrics):
+        return None
+    return list(dict.fromkeys([*_ALWAYS, *(name for own in metrics for name in _READ[own])]))
 
 
 @METRICS.register("accuracy")

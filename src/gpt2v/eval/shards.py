@@ -50,7 +50,7 @@ class EvaluationJob(Job):
         stamp = {_STAMP: json.dumps(self._stamp(one)).encode()}
         with writing(self.folder):
             self.folder.mkdir(exist_ok=True)
-        write_parquet(self._path(piece), table.replace_schema_metadata(stamp))
+        write_parquet(self._path(piece), [table.replace_schema_metadata(stamp)])
 
     def spec(self) -> Never:
         raise UserError("an evaluation has its models in one process; --executor serial does it")
@@ -80,13 +80,25 @@ class EvaluationJob(Job):
                         "the same; --overwrite starts again"
                     )
 
-    def tables(self) -> list[pa.Table]:
-        """The records of each series."""
-        tables: dict[int, list[pa.Table]] = {}
-        for piece, (one, _) in enumerate(self._each):
-            shard = pq.read_table(self._path(piece)).replace_schema_metadata()
-            tables.setdefault(id(one), []).append(shard)
-        return [pa.concat_tables(tables[id(one)]) for one in self.series]
+    def table(self, series: Series, columns: Sequence[str] | None) -> pa.Table:
+        """The records of one of the series.
+
+        Args:
+            columns: those that are read; None: all.
+        """
+        return pa.concat_tables(
+            self._shard(piece, columns)
+            for piece, (one, _) in enumerate(self._each)
+            if one is series
+        )
+
+    def write(self, path: Path) -> None:
+        """Write the records of all series into one file, shard by shard."""
+        write_parquet(path, (self._shard(piece) for piece in range(len(self._each))))
+
+    def _shard(self, piece: int, columns: Sequence[str] | None = None) -> pa.Table:
+        shard = pq.read_table(self._path(piece), columns=columns and list(columns))
+        return shard.replace_schema_metadata()
 
     def remove(self) -> None:
         """Remove the shards, if they are there; their records are elsewhere."""

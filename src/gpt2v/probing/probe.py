@@ -153,7 +153,7 @@ def probe(
         "prediction": names[ten_way["none"].reshape(-1)].tolist(),
         "palette_prediction": names[in_palette["none"].reshape(-1)].tolist(),
     }
-    write_parquet(run / RECORDS, pa.table(records))
+    write_parquet(run / RECORDS, [pa.table(records)])
     comparison.say()
     return runs.write_results(
         run,

@@ -2,8 +2,9 @@
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -43,8 +44,11 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_parquet(path: Path, table: "pa.Table") -> None:
-    """Write a table atomically.
+def write_parquet(path: Path, parts: Iterable["pa.Table"]) -> None:
+    """Write a table atomically, of which one part after another is in memory.
+
+    Args:
+        parts: of the table, at least one, all with its columns; each becomes a row group.
 
     Raises:
         UserError: as `writing`.
@@ -52,7 +56,11 @@ def write_parquet(path: Path, table: "pa.Table") -> None:
     import pyarrow.parquet as pq  # takes a moment
 
     with writing(path), whole_file(path) as file:
-        pq.write_table(table, file)
+        each = iter(parts)
+        first = next(each)
+        with pq.ParquetWriter(file, first.schema) as writer:
+            for part in chain([first], each):
+                writer.write_table(part)
 
 
 @contextmanager
