@@ -64,3 +64,16 @@ def test_a_question_belongs_to_each_tile_that_it_reads():
 def test_nothing_to_measure_is_an_error():
     with pytest.raises(ValueError, match="at least one"):
         Shared(np.zeros(0, np.int64))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint64])
+@pytest.mark.parametrize("factor", [1, 10**9])
+def test_how_large_the_numbers_are_does_not_matter(kind, factor):
+    """Contents are hashes of 64 bits, pictures and tiles are small."""
+    rng = np.random.default_rng(0)
+    picture, tile = rng.integers(9, size=60), rng.integers(7, size=(60, 2))
+    value = rng.random(60)
+    expected = Shared(picture, tile).variance(value)
+    scaled = Shared((picture * factor).astype(kind), tile * factor)
+    assert scaled.variance(value) == pytest.approx(expected)
+    assert scaled.n_pictures == 9

@@ -17,6 +17,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
+_DENSE = 8  # values below so many times their number are counted, which is faster than sorting
+
 
 @dataclass(frozen=True)
 class Shared:
@@ -98,7 +100,7 @@ class Shared:
         """
         error = value - self._means(value)
         question, tile = self._reads
-        alone, within = float(error @ error), _squares(self._pictures, error)
+        alone, within = float(np.square(error).sum()), _squares(self._pictures, error)
         # of questions in different pictures; those with several tiles in common count as often
         between = _squares(tile, error[question]) - _squares(self._pairs, error[question])
         total = max(within + between, within, alone + between)
@@ -118,7 +120,7 @@ class Shared:
         """
         error = value - self._means(value)
         question, tile = self._reads
-        alone = float(error @ error)
+        alone = float(np.square(error).sum())
 
         def mean(total: float, n: float) -> float:
             return max(total / n, 0.0) if n else 0.0
@@ -157,6 +159,9 @@ class Shared:
 
 def _numbered(values: Ints) -> Ints:
     """Values (n,) as numbers from 0, without gaps."""
+    if len(values) and values.min() >= 0 and values.max() < _DENSE * len(values):
+        small = values.astype(np.int64)
+        return np.asarray(np.cumsum(np.bincount(small) > 0)[small] - 1, np.int64)
     return np.asarray(np.unique(values, return_inverse=True)[1], np.int64)
 
 
