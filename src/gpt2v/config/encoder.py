@@ -139,7 +139,7 @@ class EncoderConfig(Config):
     def small_side(self) -> int:
         """Side in pixels of the pictures of `small_start`."""
         shape = self.vision.options
-        window = shape.window or shape.image_size
+        window = getattr(shape, "window", None) or shape.image_size
         patches = max(1, int(self.small_scale * window / shape.patch_size))
         return int(patches * shape.patch_size * (shape.image_size // window))
 
