@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_SHARED = ("modality", "sample", "content", "tiles")  # what tells which questions share what
-_READ = {
-    "accuracy": ("exact", *_SHARED),
-    "choice-accuracy": ("prediction", "truth", *_SHARED),
+# Columns that the evaluation itself reads, and those that built-in metrics read besides.
+_ALWAYS = ("instruction", "modality", "sample", "content", "tiles", "exact")
+_BESIDES: dict[str, tuple[str, ...]] = {
+    "accuracy": (),
+    "choice-accuracy": ("prediction", "truth"),
     "log-loss": ("truth", "choices", "logprobs"),
 }
-_ALWAYS = ("instruction", "exact", *_SHARED)  # by the evaluation itself
 
 
 def columns_read(metrics: Sequence[str]) -> list[str] | None:
     """The columns of the records that are needed for these metrics; None: all, as for a user's."""
-    if not all(metric in _READ for metric in metrics):
+    if not all(metric in _BESIDES for metric in metrics):
         return None
-    return list(dict.fromkeys([*_ALWAYS, *(name for own in metrics for name in _READ[own])]))
+    return list(dict.fromkeys([*_ALWAYS, *(name for own in metrics for name in _BESIDES[own])]))
 
 
 @METRICS.register("accuracy")

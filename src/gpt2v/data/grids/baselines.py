@@ -50,7 +50,7 @@ def baselines(
         blind = np.where(is_counted, counted, own.blind(asked))
         rates = np.stack([own.chance(asked), blind, own.bag(asked)])
         if mode == "chained":
-            rates = chained_rates(samples, number, where, rates, is_counted)
+            rates = chained_rates(samples, where, rates, is_counted)
         accuracies.append(rates)
     return Baselines(*(float(x) for x in np.concatenate(accuracies, axis=1).mean(1)))
 

@@ -11,38 +11,30 @@ Shapes: B samples of a batch, Q questions about a grid, J questions in a flat li
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2v.data.grids.instructions import ALL, number_of
+from gpt2v.data.grids.instructions import number_of
 from gpt2v.data.grids.instructions.base import Floats
 from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.rng import Ints
 
 
 def chained_rates(
-    samples: Samples,
-    number: int,
-    where: tuple[Ints, Ints],
-    rates: Floats,
-    is_counted: NDArray[np.bool_],
+    samples: Samples, where: tuple[Ints, Ints], rates: Floats, is_counted: NDArray[np.bool_]
 ) -> Floats:
     """Chance, blind and bag of an instruction's questions, (3, J); NaN: not known.
 
     Args:
-        number: of the instruction.
-        where: its questions in (B, Q), as `Samples.asked` gives them.
+        where: the questions in (B, Q), as `Samples.asked` gives them.
         rates: (3, J) those of independent questions.
         is_counted: (J,) whether blind is that of a split with few contents, whose cells tell of
             each other.
     """
     grid = where[0]
-    asked, lookup = samples.instruction != NOT_ASKED, number_of("lookup")
+    asked = samples.instruction != NOT_ASKED
     alone = (asked.sum(1) == 1)[grid]
-    lookups = (~asked | (samples.instruction == lookup)).all(1)[grid]
+    lookups = (~asked | (samples.instruction == number_of("lookup"))).all(1)[grid]
     chance, blind, bag = rates
-    if ALL[number].name == "lookup":
-        bag = np.where(lookups, _bag_after_earlier(samples)[where], bag)
-    known = alone | lookups
-    blind = np.where(alone | (lookups & ~is_counted), blind, np.nan)
-    return np.stack([chance, blind, np.where(known, bag, np.nan)])
+    bag = np.where(lookups, _bag_after_earlier(samples)[where], np.where(alone, bag, np.nan))
+    return np.stack([chance, np.where(alone | (lookups & ~is_counted), blind, np.nan), bag])
 
 
 def _bag_after_earlier(samples: Samples) -> Floats:
