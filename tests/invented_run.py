@@ -36,7 +36,9 @@ def make_records(n: int, accuracy: dict[str, float], names: list[str]) -> tuple[
                 exact = said == truth and not (said == "cat" and rng.random() < 0.005)
                 record = {"model": model, "modality": modality, "instruction": "lookup"}
                 record |= cell_fields
-                record |= {"prediction": said, "exact": exact, "palette": palette}
+                generated = "cattle" if said == truth and not exact else said
+                record |= {"generated": generated, "prediction": said, "exact": exact}
+                record |= {"palette": palette}
                 records.append({**record, "choices": names, "logprobs": [-0.1] * len(names)})
             said = answer(rng, truth, palette, 0.98)
             probed.append({**cell_fields, "prediction": said, "palette_prediction": said})

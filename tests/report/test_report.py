@@ -117,6 +117,22 @@ def test_samples_show_right_and_wrong(made: Path, page: str) -> None:
     assert page.count('<td class="wrong">') >= marked
 
 
+def test_samples_show_what_is_said_and_not_the_best_choice(run: Path) -> None:
+    path = run / "eval/records.parquet"
+    records = pq.read_table(path).to_pylist()
+    first = [r for r in records if (r["model"], r["modality"]) == ("gpt2v", "image")][:4]
+    said = ["", "hor<i>se", "a\x00\tb", None]
+    best = ["none", first[1]["truth"], "none", "none"]
+    for record, words, choice in zip(first, said, best, strict=True):
+        record |= {"generated": words, "prediction": choice, "exact": False}
+    write(path, records)
+    page = write_report(run).read_text()
+    shown = ["(nothing)", "hor&lt;i&gt;se<sup>*</sup>", r"a\x00\tb", "none"]
+    for record, words in zip(first, shown, strict=True):
+        cell = f"<b>✗</b> {words}<br><span>is <i>{record['truth']}</i></span></td>"
+        assert cell in page
+
+
 def test_pictures_of_single_cells_are_shown_in_the_grid_s_order(run: Path, tmp_path: Path) -> None:
     """As an evaluation with `layout: multi` saves them; cell 10 comes after cell 9."""
     folder = run / "eval/examples"

@@ -36,7 +36,7 @@ _PARTS = {  # sub-run or kind -> files that its sections are made of
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EVAL_COLUMNS = (
     "model", "modality", "sample", "instruction", "row", "col",
-    "truth", "prediction", "exact", "palette", "choices",
+    "truth", "generated", "prediction", "exact", "palette", "choices",
 )  # fmt: skip
 COMPARE_KEYS = (
     "first", "other", "modality", "by", "value", "first_accuracy", "other_accuracy", "difference",

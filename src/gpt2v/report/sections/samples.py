@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from gpt2v.messages import one_line
 from gpt2v.registry import SECTIONS
 from gpt2v.report import analysis
 from gpt2v.report.read import Run, Table
 from gpt2v.report.section import Section
 from gpt2v.report.words import grid_in_words
+
+LONGEST_ANSWER = 40  # characters
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,8 @@ class Answer:
     """One cell of a sample: its object and the answer."""
 
     truth: str
-    prediction: str
-    state: str  # right, wrong, or unspelt: the best choice is right, the free answer is not
+    said: str  # freely
+    state: str  # right, wrong, or unspelt: the best choice is right, what is said is not
 
 
 @SECTIONS.register("samples")
@@ -91,7 +94,8 @@ def _answers(table: Table, sample: int) -> list[list[Answer | None]]:
     n_rows, n_cols = int(table["row"][here].max()) + 1, int(table["col"][here].max()) + 1
     grid: list[list[Answer | None]] = [[None] * n_cols for _ in range(n_rows)]
     for i in here:
-        truth, prediction = str(table["truth"][i]), str(table["prediction"][i])
-        state = "right" if table["exact"][i] else "unspelt" if truth == prediction else "wrong"
-        grid[table["row"][i]][table["col"][i]] = Answer(truth, prediction, state)
+        truth, best, said = (table[name][i] for name in ("truth", "prediction", "generated"))
+        said = one_line(best if said is None else said, LONGEST_ANSWER)  # None: it did not write
+        state = "right" if table["exact"][i] else "unspelt" if best == truth else "wrong"
+        grid[table["row"][i]][table["col"][i]] = Answer(truth, said or "(nothing)", state)
     return grid
