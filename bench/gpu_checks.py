@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import gpu_models as made
@@ -87,8 +88,7 @@ def _scored(case: str, device: str, tiny: bool) -> Records:
         spec = made.TEXT if case == "text grid" else made.PICTURES
         data = models.stream.dataset(spec, "test", 64)
         scorer = PackedScorer(models.reader, models.stream.render)
-        view = scorer.view(spec, spec.modality)
-        return scorer.score(data.samples(range(64)), view)
+        return scorer.score(data, np.arange(64), spec.modality)
 
 
 def _differ(one: list[Any], two: list[Any]) -> int:

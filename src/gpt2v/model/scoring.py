@@ -19,7 +19,7 @@ import torch
 
 from gpt2v.config.grids import ContentConfig, Mode
 from gpt2v.data.dataset import GridDataset
-from gpt2v.data.grids.samples import NOT_ASKED, Samples
+from gpt2v.data.grids.samples import NOT_ASKED
 from gpt2v.data.render.asked import question_columns
 from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.views import View
@@ -126,10 +126,10 @@ def _wrong_answers(batch: Batch, likeliest: Ints, number_BT: Ints) -> list[Said]
 
 
 class Scorer(Protocol):
-    """Answers questions about grids and scores its answers; every evaluation uses one."""
+    """Answers questions about grids and scores its answers; every evaluation uses one.
 
-    def view(self, spec: ContentConfig, layout: str) -> View:
-        """The view in which it reads the grids of a spec; `layout` is a layout's name."""
+    A layout is given by its name: `text`, `image`, `text+image`.
+    """
 
     def check(self, data: GridDataset, layout: str, mode: Mode = "independent") -> None:
         """Check that every sample of the data can be drawn and is not too long.
@@ -138,8 +138,14 @@ class Scorer(Protocol):
             UserError: names the key of the spec, and says which value is needed.
         """
 
-    def score(self, samples: Samples, view: View, mode: Mode = "independent") -> Records:
-        """Records: the columns `COLUMNS`, with one entry per question."""
+    def score(
+        self, data: GridDataset, index: Ints, layout: str, mode: Mode = "independent"
+    ) -> Records:
+        """Answers about the samples with these numbers (B,), which are read together.
+
+        Returns:
+            The columns `COLUMNS`, with one entry per question.
+        """
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,7 @@ class PackedScorer:
     generate: bool = True
 
     def view(self, spec: ContentConfig, layout: str) -> View:
+        """The view in which it reads the grids of a spec."""
         return self.render.view(spec, self.layouts.get(layout, layout))
 
     def check(self, data: GridDataset, layout: str, mode: Mode = "independent") -> None:
@@ -165,8 +172,12 @@ class PackedScorer:
         layout = self.layouts.get(layout, layout)
         data.check(layout, self.render, self.reader.n_positions, mode)
 
-    def score(self, samples: Samples, view: View, mode: Mode = "independent") -> Records:
-        batch = self.render(samples, view, mode, with_choices=True)
+    def score(
+        self, data: GridDataset, index: Ints, layout: str, mode: Mode = "independent"
+    ) -> Records:
+        with within(data.key):
+            view = self.view(data.spec, layout)
+        batch = self.render(data.samples(index), view, mode, with_choices=True)
         return score(self.reader, batch, self.render, self.generate)
 
 
@@ -187,13 +198,11 @@ def score_all(
     """
     columns: Records = {column: [] for column in COLUMNS}
     portions = list(data.portions()) if portions is None else portions
-    with within(data.key):
-        view = scorer.view(data.spec, layout)
     with progress(label, len(portions)) if label else nullcontext() as report:
         for index in portions:
             where = f"{label or 'scoring'}: {len(index)} grids at once"
             with enough_memory(where, lambda: "use smaller grids, pictures or models"):
-                records = scorer.score(data.samples(index), view, mode)
+                records = scorer.score(data, index, layout, mode)
             for column, values in records.items():
                 columns[column] += values
             if report:
