@@ -212,6 +212,9 @@ CONTROLS = Registry(
     "control", "gpt2v.probing.controls", "`controls` of `probe`", reserved=("none",)
 )
 METRICS = Registry("metric", "gpt2v.eval.metrics", "`metrics` of `eval`")
+PROMPTS = Registry(
+    "prompt", "gpt2v.eval.hf.prompts", "`hf.prompt` of `eval hf:NAME`", needs=("chat", "words")
+)
 SECTIONS = Registry(
     "report section",
     "gpt2v.report.sections",
@@ -245,6 +248,7 @@ REGISTRIES = (
     PROJECTORS,
     TOKEN_SOURCES,
     METRICS,
+    PROMPTS,
     CONTROLS,
     RUNGS,
     SECTIONS,

@@ -16,6 +16,7 @@ from gpt2v.config.grids import (
     Mode,
     ProbeGridConfig,
 )
+from gpt2v.config.hf import HFConfig
 from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.pictures import MAX_SPRITES, TilesConfig, refuse_gap
 from gpt2v.registry import CONTROLS, METRICS, RUNGS
@@ -135,6 +136,7 @@ class _ScoredConfig(_MeasuringConfig):
         le=10_000,
         description="number of pictures saved for the report, if some are shown",
     )
+    hf: HFConfig = Field(HFConfig(), description="how a model named hf:NAME is asked")
 
     @model_validator(mode="after")
     def _shows_pictures(self) -> Self:
@@ -146,7 +148,10 @@ class _ScoredConfig(_MeasuringConfig):
 class EvalConfig(_ScoredConfig, _HeldOutConfig):
     """`gpt2v eval`: grids to measure a model on, and metrics."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = {"parts": "only a named suite has parts"}
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "parts": "only a named suite has parts",
+        "limit": "n_images is the number of grids",
+    }
 
     grid: HeldOutGridConfig = HeldOutGridConfig()
 
@@ -200,8 +205,8 @@ class PartConfig(Config):
     name: str = Field(description="name of the part in its suite")
     grid: HeldOutGridConfig = Field(HeldOutGridConfig(), description="grids of the part")
     n_images: int = Field(ge=2, le=10_000_000, description="number of grids")
-    modalities: list[Literal["text", "image"]] = Field(
-        ["text", "image"], min_length=1, description="how the grids can be shown"
+    modalities: Modalities = Field(
+        ["text", "image", "text+image"], description="how the grids can be shown"
     )
 
 
@@ -244,6 +249,9 @@ class SuiteEvalConfig(_ScoredConfig, SuiteTilesConfig):
     """`gpt2v eval --suite NAME`: a named suite to measure a model on."""
 
     parts: list[str] | None = Field(None, min_length=1, description="parts to measure; none: all")
+    limit: int | None = Field(
+        None, ge=2, description="number of grids of each part that are measured; none: all"
+    )
 
 
 class SuiteExportConfig(SuiteTilesConfig):

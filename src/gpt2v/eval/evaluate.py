@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +15,13 @@ import pyarrow as pa
 from gpt2v import runs
 from gpt2v.config.base import hash_of
 from gpt2v.config.choice import choose
+from gpt2v.config.hf import is_hf
 from gpt2v.config.measuring import EvalConfig, SuiteEvalConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.suites.load import chosen_parts, load_suite, with_tiles
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
+from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
 from gpt2v.eval.facts import Facts
 from gpt2v.eval.gap import gap_of
@@ -38,6 +40,8 @@ from gpt2v.storage.files import write_bytes, writing
 from gpt2v.trained.compare import NOT_COMPARED, Comparison, Measured
 from gpt2v.trained.defaults import as_trained
 
+C = TypeVar("C", bound=EvalConfig | SuiteEvalConfig)
+
 
 def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) -> dict[str, Any]:
     """Measure a saved model in the configured modalities; returns the content of results.json.
@@ -50,11 +54,11 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
     Raises:
         UserError: the model cannot be loaded, or it cannot be measured as configured.
     """
+    if is_hf(model):
+        return _evaluate_hf(model, config, run)
     loaded = load_model(model)
     filled = as_trained(config, model)
-    given, config = config.tiles.test_per_class, filled.config
-    if isinstance(config, SuiteEvalConfig):
-        config = with_tiles(config, given)
+    config = _with_tiles(filled.config, config)
     if set(config.modalities) != {"text"} and loaded.gpt2v is None:
         raise UserError(
             f"modalities: {model} is a GPT-2 without vision tower; use --modalities text"
@@ -74,6 +78,28 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
     return evaluate(models, parts, config, run, comparison)
 
 
+def _evaluate_hf(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) -> dict[str, Any]:
+    """`evaluate_model` of any Hugging Face model."""
+    from gpt2v.eval.hf.load import load_hf  # all of transformers
+    from gpt2v.eval.hf.scorer import HFScorer
+
+    loaded = load_hf(model, config.hf)
+    config = _with_tiles(as_trained(config, model).config, config)
+    parts = parts_of(config, load_bank(config.tiles))
+    scorer = HFScorer(loaded, config.hf.prompt, config.hf.batch_size)
+    models = [ScoredModel("hf", scorer, list(config.modalities), loaded.identity)]
+    prompt = scorer.try_out(parts, config.modalities)
+    facts = {"checkpoint": loaded.identity, "prompt": prompt}
+    return evaluate(models, parts, config, run, Comparison(results=facts))
+
+
+def _with_tiles(config: C, given: C) -> C:
+    """A configuration with as many sprites as its suite asks for, unless the user gave a number."""
+    if isinstance(config, SuiteEvalConfig):
+        return with_tiles(config, given.tiles.test_per_class)
+    return config
+
+
 def parts_of(config: EvalConfig | SuiteEvalConfig, bank: TileBank) -> list[Part]:
     """The grids of an evaluation, or of each part of a suite.
 
@@ -86,7 +112,7 @@ def parts_of(config: EvalConfig | SuiteEvalConfig, bank: TileBank) -> list[Part]
         return [Part(data, modalities=list(config.modalities), mode=config.mode)]
     suite = load_suite(config.suite)
     parts = [
-        Part(part_data(suite, part, bank), part.name, modalities, config.mode)
+        Part(part_data(suite, part, bank, config.limit), part.name, modalities, config.mode)
         for part, modalities in chosen_parts(config)
     ]
     check_bank(suite, config.suite, bank)

@@ -34,10 +34,16 @@ def check_bank(suite: SuiteConfig, name: str, bank: TileBank) -> None:
             part_data(suite, part, bank).first()
 
 
-def part_data(suite: SuiteConfig, part: PartConfig, bank: TileBank) -> GridDataset:
-    """The samples of a part of a suite."""
-    key = f"part {part.name}: "
-    return GridDataset(part.grid, bank, suite.seed, suite.split, part.n_images, key)
+def part_data(
+    suite: SuiteConfig, part: PartConfig, bank: TileBank, limit: int | None = None
+) -> GridDataset:
+    """The samples of a part of a suite.
+
+    Args:
+        limit: only as many, from the first on; None: all.
+    """
+    n = part.n_images if limit is None else min(part.n_images, limit)
+    return GridDataset(part.grid, bank, suite.seed, suite.split, n, f"part {part.name}: ")
 
 
 def suite_hash(suite: SuiteConfig, bank: TileBank) -> str:

@@ -131,6 +131,7 @@ class Instruction(ABC):
     name: str
     wordings: ClassVar[tuple[str, ...]]  # trained on
     held_out: ClassVar[tuple[str, ...]]  # never trained on
+    expected: ClassVar[str] = "the answer"  # what an answer is, for models that are told it
     asks_blindly: ClassVar[bool] = (
         False  # whether what is asked never depends on the cells' objects
     )
@@ -196,6 +197,8 @@ class Instruction(ABC):
 
 class YesOrNo(Instruction):
     """Shared by the questions whose answer is yes or no."""
+
+    expected = "yes or no"
 
     def choices(self, asked: Asked, v: Vocabulary) -> Ints:
         return np.tile(v.table.ids([" yes", " no"]), (len(asked.grid), 1))

@@ -33,6 +33,7 @@ _LISTED = 20  # with more classes than this, only those of the palette are score
 class _NamesAnObject(Instruction):
     """Shared by the questions whose answer is one object."""
 
+    expected = "the name of the object"
     asks_blindly = True
 
     def choices(self, asked: Asked, v: Vocabulary) -> Ints:
@@ -232,6 +233,7 @@ class Locate(AboutAnObject):
     `Which cells hold the object bird? A: row 0, column 0; row 1, column 1`, or `none`
     """
 
+    expected = "each such cell as 'row 0, column 0', with '; ' between two, or 'none'"
     wordings = (
         "Which cells hold the object {object}? A:",
         "Where is the object {object}? A:",

@@ -28,6 +28,7 @@ _COUNTED = 16  # in grids with more cells, the possible counts are too many to l
 class Count(AboutAnObject):
     """How many cells hold an object. `How many cells hold the object bird? A: 5`"""
 
+    expected = "a number"
     wordings = (
         "How many cells hold the object {object}? A:",
         "How often does the object {object} occur? A:",
@@ -99,6 +100,7 @@ class Exists(YesOrNo):
 class Majority(AboutTheWhole):
     """The object that most cells hold, or `tie`. `Which object is most frequent? A: bird`"""
 
+    expected = "the name of the object, or 'tie' if there are several"
     wordings = (
         "Which object is most frequent? A:",
         "What object occurs most often? A:",

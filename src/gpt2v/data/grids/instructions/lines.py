@@ -53,6 +53,7 @@ class _ReadsCells(Instruction):
 class Row(_ReadsCells):
     """The objects of a row, from left to right. `What objects are in row 1? A: cat, bird, bird`"""
 
+    expected = "the names of the objects from left to right, with ', ' between two"
     wordings = (
         "What objects are in row {row}? A:",
         "List the objects of row {row} from left to right. A:",
@@ -85,6 +86,7 @@ class Column(_ReadsCells):
     `What objects are in column 0? A: bird, cat, horse`
     """
 
+    expected = "the names of the objects from top to bottom, with ', ' between two"
     wordings = (
         "What objects are in column {col}? A:",
         "List the objects of column {col} from top to bottom. A:",
@@ -117,6 +119,9 @@ class Transcribe(AboutTheWhole, _ReadsCells):
     `What does the whole grid hold, row by row? A: bird, frog, frog; cat, bird, bird`
     """
 
+    expected = (
+        "the names of the objects row by row, with ', ' between two, and '; ' between two rows"
+    )
     wordings = (
         "What does the whole grid hold, row by row? A:",
         "Write down all objects, row by row. A:",

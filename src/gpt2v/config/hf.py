@@ -1,0 +1,30 @@
+"""How a model of another project is asked: its prompt, its batches and its number format."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gpt2v.config.base import Config
+from gpt2v.config.choice import Choice, OneOf
+from gpt2v.registry import PROMPTS
+
+PREFIX = "hf:"  # before the name of a model that is opened as any Hugging Face model
+
+
+def is_hf(model: str) -> bool:
+    """Whether a model is named as any Hugging Face model: `hf:` and a folder, run or hub id."""
+    return model.startswith(PREFIX)
+
+
+class HFConfig(Config):
+    """`gpt2v eval hf:NAME`: how any Hugging Face model is asked."""
+
+    prompt: Annotated[Choice, OneOf(PROMPTS)] = Field(
+        Choice("brief", PROMPTS), description="words around a grid and a question"
+    )
+    batch_size: int = Field(
+        8, ge=1, le=100_000, description="number of prompts that are read together"
+    )
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="number format of the weights; auto: bf16 on a GPU that has it"
+    )

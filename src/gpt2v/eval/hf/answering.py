@@ -1,0 +1,265 @@
+"""What a Hugging Face model says after a prompt, and the log-probability of what it might say.
+
+Both come from the model's own `generate`: greedy, or with given tokens in place of its choice. So
+caches, positions, and prompts that are read in both directions are the model's own matter.
+
+Shapes: B prompts that are read together, N steps of generation, V tokens of the vocabulary.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
+
+from gpt2v.data.text_pieces import begins_another
+from gpt2v.errors import UserError, first_line
+from gpt2v.eval.hf.load import HFModel
+
+_FREE = -1  # in place of a token: the model's own choice
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt in words, as the model's tokenizer or processor reads it.
+
+    Attributes:
+        pictures: empty: the model sees none.
+        sample: number of the sample, for messages.
+        lead: what stands before an answer.
+    """
+
+    text: str
+    pictures: Sequence[Image.Image] = ()
+    sample: int = 0
+    lead: str = ""
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A model that answers prompts.
+
+    Attributes:
+        batch_size: number of prompts that are read together.
+        ends: what ends an answer: a line break, or the model's turn.
+    """
+
+    hf: HFModel
+    batch_size: int
+    ends: Literal["line", "turn"]
+    _known: dict[tuple[str, str], list[int]] = field(default_factory=dict, repr=False)
+
+    def answers(
+        self, asked: Sequence[Asked], choices: Sequence[Sequence[str]], longest: Sequence[int]
+    ) -> tuple[list[str], list[list[float]]]:
+        """What the model says after each prompt, and the log-probability of each choice in nats.
+
+        If a choice begins another one of the same question, the end of the answer belongs to each.
+
+        Args:
+            choices: of each prompt, without `lead`.
+            longest: number of tokens after which what the model says is cut.
+
+        Raises:
+            UserError: a prompt is too long, the model cannot read it, or its logits are not
+                finite; names the sample.
+        """
+        said: list[str] = []
+        logprobs: list[list[float]] = [[] for _ in asked]
+        later: list[tuple[int, int, list[int], bool]] = []  # prompt, choice, tokens, with end
+        for start in range(0, len(asked), self.batch_size):
+            here = range(start, min(start + self.batch_size, len(asked)))
+            n = max(longest[i] for i in here)
+            tokens, logits = self._generate([asked[i] for i in here], [[] for _ in here], n)
+            first = torch.log_softmax(logits[0], -1)
+            for row, i in enumerate(here):
+                said.append(self._words(tokens[row][: longest[i]].tolist()))
+                begins = begins_another(choices[i])
+                for number, choice in enumerate(choices[i]):
+                    ids = self.spelling(asked[i], choice)
+                    known = len(ids) == 1 and not begins
+                    logprobs[i].append(float(first[row, ids[0]]) if known else 0.0)
+                    if not known:
+                        later.append((i, number, ids, begins))
+        for start in range(0, len(later), self.batch_size):
+            batch = later[start : start + self.batch_size]
+            forced = [[*ids, *([_FREE] if begins else [])] for _, _, ids, begins in batch]
+            _, logits = self._generate([asked[i] for i, *_ in batch], forced, 0)
+            logp = [torch.log_softmax(step, -1) for step in logits]
+            for row, (i, number, ids, begins) in enumerate(batch):
+                total = sum(float(logp[step][row, token]) for step, token in enumerate(ids))
+                if begins:
+                    total += float(logp[len(ids)][row, self._end_tokens].logsumexp(0))
+                logprobs[i][number] = total
+        return said, logprobs
+
+    def spelling(self, asked: Asked, answer: str) -> list[int]:
+        """The tokens of an answer after a prompt; only the last lines of the prompt matter."""
+        tail = "\n".join(asked.text.split("\n")[-2:])
+        key = tail, f"{asked.lead}{answer}"
+        if key not in self._known:
+            encode = self.hf.tokenizer
+            before = encode(tail, add_special_tokens=False).input_ids
+            whole = encode(tail + key[1], add_special_tokens=False).input_ids
+            joined = whole[: len(before)] != before  # they share a token: the answer by itself
+            alone = encode(key[1], add_special_tokens=False).input_ids if joined else []
+            self._known[key] = list(alone if joined else whole[len(before) :])
+        return self._known[key]
+
+    @cached_property
+    def _end_tokens(self) -> list[int]:
+        """The tokens that end an answer."""
+        if self.ends == "turn":
+            return self.hf.ends
+        return list(self.hf.tokenizer("\n", add_special_tokens=False).input_ids[-1:])
+
+    def _words(self, tokens: list[int]) -> str:
+        """What the tokens say up to the end of the answer; `…` at its end: it was cut."""
+        stops = [n for n, token in enumerate(tokens) if token in self.hf.ends]
+        text: str = self.hf.tokenizer.decode(
+            tokens[: stops[0]] if stops else tokens, skip_special_tokens=True
+        )
+        line, broken = text, ""
+        if self.ends == "line":
+            line, broken, _ = text.partition("\n")
+        return line.strip() + ("" if stops or broken else "…")
+
+    def _generate(
+        self, asked: Sequence[Asked], forced: Sequence[list[int]], n: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Tokens (B, N) and raw logits, N of (B, V) in fp32, all on the CPU.
+
+        Args:
+            forced: of each prompt the first tokens, `_FREE`: the model's own choice.
+            n: number of further tokens.
+        """
+        steps = max(map(len, forced)) + n
+        inputs = self._inputs(asked)
+        self._check_length(asked, inputs, steps)
+        processors, criteria = [_Forced(forced)], []
+        if self.ends == "line" and n:
+            criteria.append(_LineEnds(self.hf.tokenizer))
+        try:
+            with torch.no_grad():
+                found: Any = self.hf.model.generate(
+                    **inputs,
+                    generation_config=_greedy(self.hf, steps),
+                    logits_processor=processors,
+                    stopping_criteria=criteria,
+                )
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # each model has its own
+            if len(asked) > 1:
+                for one, own in zip(asked, forced, strict=True):
+                    self._generate([one], [own], n)
+            raise UserError(
+                f"{self.hf.name}: sample {asked[0].sample}: the model fails: {first_line(error)}"
+            ) from None
+        logits = [step.float().cpu() for step in found.logits]
+        for step in logits:
+            wrong = step.isnan().any(-1) | (step == torch.inf).any(-1)
+            if wrong.any():
+                sample = asked[int(wrong.nonzero()[0])].sample
+                raise UserError(f"{self.hf.name}: sample {sample}: its logits are not finite")
+        return found.sequences[:, -len(logits) :].cpu(), logits
+
+    def _inputs(self, asked: Sequence[Asked]) -> dict[str, Any]:
+        """The model's input for prompts, padded on the left."""
+        hf, texts = self.hf, [one.text for one in asked]
+        start = hf.tokenizer.bos_token
+        options = {
+            "padding": True,
+            "return_tensors": "pt",
+            "add_special_tokens": not (start and texts[0].startswith(start)),
+        }
+        try:
+            if asked[0].pictures:
+                assert hf.processor is not None
+                found = hf.processor(
+                    text=texts, images=[list(a.pictures) for a in asked], **options
+                )
+            else:
+                found = hf.tokenizer(texts, **options)
+        except Exception as error:  # each processor has its own
+            raise UserError(
+                f"{hf.name}: sample {asked[0].sample}: its processor fails: {first_line(error)}"
+            ) from None
+        found.pop("labels", None)
+        placed = found.to(hf.model.device)
+        return {
+            key: value.to(hf.model.dtype) if value.is_floating_point() else value
+            for key, value in placed.items()
+        }
+
+    def _check_length(self, asked: Sequence[Asked], inputs: dict[str, Any], steps: int) -> None:
+        """Raise UserError if a prompt and its answer have more tokens than the model reads."""
+        lengths = inputs["attention_mask"].sum(1)
+        row = int(lengths.argmax())
+        needed, most = int(lengths[row]) + steps, self.hf.n_positions
+        if most is not None and needed > most:
+            raise UserError(
+                f"{self.hf.name}: sample {asked[row].sample} and its answer need {needed} "
+                f"positions, but the model has {most}"
+            )
+
+
+def _greedy(hf: HFModel, steps: int) -> GenerationConfig:
+    """The model's own settings of `generate`, with plain greedy decoding."""
+    config = deepcopy(hf.model.generation_config)
+    plain = {"temperature": None, "top_p": None, "top_k": None, "repetition_penalty": None}
+    config.update(
+        do_sample=False,
+        num_beams=1,
+        no_repeat_ngram_size=None,
+        max_length=None,
+        max_new_tokens=steps,
+        pad_token_id=hf.tokenizer.pad_token_id,
+        eos_token_id=hf.ends or None,
+        return_dict_in_generate=True,
+        output_logits=True,
+        **plain,
+    )
+    return config
+
+
+class _Forced(LogitsProcessor):  # type: ignore[misc]
+    """Given tokens in place of the likeliest ones."""
+
+    def __init__(self, tokens: Sequence[list[int]]) -> None:
+        longest = max(map(len, tokens), default=0)
+        self._tokens = np.full((len(tokens), longest), _FREE)
+        for row, own in enumerate(tokens):
+            self._tokens[row, : len(own)] = own
+        self._step = 0
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self._step < self._tokens.shape[1]:
+            (rows,) = np.nonzero(self._tokens[:, self._step] != _FREE)
+            tokens = torch.from_numpy(self._tokens[rows, self._step]).to(scores.device)
+            at = torch.from_numpy(rows).to(scores.device)
+            scores = scores.clone()
+            scores[at] = -torch.inf
+            scores[at, tokens] = 0.0
+        self._step += 1
+        return scores
+
+
+class _LineEnds(StoppingCriteria):  # type: ignore[misc]
+    """An answer ends with its line."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._breaks: dict[int, bool] = {}
+
+    def __call__(self, input_ids: Tensor, scores: Any, **options: Any) -> Tensor:
+        last = input_ids[:, -1].tolist()
+        for token in set(last) - self._breaks.keys():
+            self._breaks[token] = "\n" in self._tokenizer.decode([token])
+        return torch.tensor([self._breaks[token] for token in last], device=input_ids.device)

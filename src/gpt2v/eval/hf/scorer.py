@@ -1,0 +1,210 @@
+"""A scorer for any Hugging Face model: every question is a prompt of its own.
+
+Shapes: J questions in a flat list, R rows of a grid, C columns of a grid.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gpt2v.config.choice import Choice
+from gpt2v.config.grids import Mode
+from gpt2v.data.dataset import GridDataset
+from gpt2v.data.grids.samples import NOT_ASKED, Samples
+from gpt2v.data.render.asked import question_columns
+from gpt2v.data.render.examples import Example, Question, examples_of
+from gpt2v.data.render.text import choice_pieces
+from gpt2v.data.rng import Ints
+from gpt2v.data.text_pieces import EMPTY, Strings
+from gpt2v.errors import UserError
+from gpt2v.eval.hf.answering import Answering, Asked
+from gpt2v.eval.hf.load import HFModel
+from gpt2v.eval.hf.prompts import Prompt
+from gpt2v.eval.series import Part
+from gpt2v.model.scoring import COLUMNS, Records
+
+_MORE = 4  # an answer is cut after this many tokens and twice those of the right one
+
+
+@dataclass(frozen=True)
+class _Questions:
+    """J questions about some samples, in order."""
+
+    samples: Samples
+    asked: list[tuple[Example, Question]]  # J
+    choices: list[list[str]]  # of each question, those that are scored
+    prompts: list[Asked]
+
+
+@dataclass(frozen=True)
+class HFScorer:
+    """Scores a Hugging Face model, which reads each question about a grid by itself.
+
+    Attributes:
+        choice: of the prompt.
+        batch_size: number of prompts that are read together.
+    """
+
+    hf: HFModel
+    choice: Choice
+    batch_size: int
+
+    @cached_property
+    def prompt(self) -> Prompt:
+        """The prompt."""
+        made: Prompt = self.choice.load()()
+        return made
+
+    @cached_property
+    def _answering(self) -> Answering:
+        return Answering(self.hf, self.batch_size, self.prompt.ends)
+
+    def check(self, data: GridDataset, layout: str, mode: Mode = "independent") -> None:
+        if layout != "text" and self.hf.processor is None:
+            raise UserError(
+                f"modalities: {self.hf.name} reads text only, and sees no pictures; use "
+                "--modalities text"
+            )
+        data.first()
+
+    def score(
+        self, data: GridDataset, index: Ints, layout: str, mode: Mode = "independent"
+    ) -> Records:
+        questions = self._questions(data, index, layout, mode)
+        said, logprobs = self._answers(questions)
+        return self._records(data, questions, said, logprobs)
+
+    def try_out(self, parts: Sequence[Part], modalities: Sequence[str]) -> dict[str, Any]:
+        """Ask about the first grid of each part.
+
+        Returns:
+            The prompt, for results: its name, and for each modality an example, and a hash of what
+            the model read (without the pictures).
+
+        Raises:
+            UserError: the model cannot be asked, or it answers nothing in one of the modalities.
+        """
+        shown: dict[str, Any] = {}
+        for modality in modalities:
+            texts: list[str] = []
+            said: list[str] = []
+            for part in parts:
+                if modality in part.modalities:
+                    self.check(part.data, modality, part.mode)
+                    first = self._questions(part.data, np.zeros(1, np.int64), modality, part.mode)
+                    texts += [prompt.text for prompt in first.prompts]
+                    said += self._answers(first)[0]
+            if not texts:
+                continue
+            if not any(said):
+                raise UserError(
+                    f"{self.hf.name}: answers nothing to the first {len(said)} questions "
+                    f"({modality}); choose another --hf.prompt"
+                )
+            digest = sha256("\0".join(texts).encode()).hexdigest()[:16]
+            shown[modality] = {"example": texts[0], "hash": digest}
+        return {"name": str(self.choice), **shown}
+
+    def _questions(self, data: GridDataset, index: Ints, layout: str, mode: Mode) -> _Questions:
+        """The samples with these numbers, and the prompts of all their questions."""
+        samples, names, strings = data.samples(index), data.bank.class_names, Strings()
+        examples = examples_of(samples, data.spec, data.bank, pictured=layout != "text")
+        pieces = choice_pieces(samples, names, strings, scored=True)
+        choices = [
+            [strings.strings[piece].strip() for piece in pieces[b, q] if piece != EMPTY]
+            for b, q in np.argwhere(samples.instruction != NOT_ASKED).tolist()
+        ]
+        prompts = []
+        for example in examples:
+            pictures = [Image.fromarray(pixels) for pixels in example.pictures]
+            for number, question in enumerate(example.asked):
+                earlier = example.asked[:number] if mode == "chained" else ()
+                words = self.prompt.words(example, question, earlier, layout != "image")
+                text = self._whole(example, words)
+                prompts.append(Asked(text, pictures, example.index, self.prompt.lead))
+        asked = [(example, question) for example in examples for question in example.asked]
+        return _Questions(samples, asked, choices, prompts)
+
+    def _answers(self, questions: _Questions) -> tuple[list[str], list[list[float]]]:
+        """What the model says to each prompt, and the log-probability of each choice."""
+        longest = [
+            2 * len(self._answering.spelling(prompt, question.answer)) + _MORE
+            for prompt, (_, question) in zip(questions.prompts, questions.asked, strict=True)
+        ]
+        return self._answering.answers(questions.prompts, questions.choices, longest)
+
+    def _whole(self, example: Example, words: str) -> str:
+        """The whole prompt: pictures, if there are some, then the words."""
+        rows = example.by_row(example.pictures) if example.pictures else []
+        if not self.prompt.chat:
+            mark = self._mark if rows else ""
+            return "".join(mark * len(row) + "\n" for row in rows) + words
+        content: list[dict[str, str]] = []
+        for before, row in pairwise([(), *rows]):
+            if before:
+                content.append({"type": "text", "text": "\n"})
+            content += [{"type": "image"}] * len(row)
+        content.append({"type": "text", "text": words})
+        reader = self.hf.processor or self.hf.tokenizer
+        if getattr(reader, "chat_template", None) is None:
+            raise UserError(
+                f"{self.hf.name}: has no chat template, which prompt {self.choice} needs; choose "
+                "--hf.prompt brief-plain or document"
+            )
+        said: Any = content if self.hf.processor is not None else words
+        turns = [{"role": "user", "content": said}]
+        try:
+            text: str = reader.apply_chat_template(
+                turns, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template raises what it likes
+            raise UserError(f"{self.hf.name}: its chat template fails: {error}") from None
+        return text
+
+    @property
+    def _mark(self) -> str:
+        """What stands for a picture in a text without a chat template."""
+        mark = getattr(self.hf.processor, "image_token", None)
+        if mark is None:
+            raise UserError(
+                f"{self.hf.name}: its processor has no image_token, which prompt {self.choice} "
+                "needs; choose --hf.prompt brief"
+            )
+        return str(mark)
+
+    def _records(
+        self,
+        data: GridDataset,
+        questions: _Questions,
+        said: Sequence[str],
+        logprobs: Sequence[list[float]],
+    ) -> Records:
+        """The records of the answers."""
+        samples = questions.samples
+        records: Records = {column: [] for column in COLUMNS}
+        records |= question_columns(samples, data.bank.class_names, Strings())
+        read = samples.tiles_read[samples.instruction != NOT_ASKED]  # (J, R * C)
+        for (example, question), choices, words, own, tiles in zip(
+            questions.asked, questions.choices, said, logprobs, read, strict=True
+        ):
+            exact = self.prompt.is_right(words, question.answer)
+            best = choices[int(np.argmax(own))] if choices else None
+            answered = {
+                "truth": question.answer,
+                "generated": words,
+                "prediction": best or (question.answer if exact else None),
+                "exact": exact,
+                "palette": list(example.palette),
+                "tiles": tiles[tiles >= 0].tolist(),
+                "choices": choices,
+                "logprobs": own,
+            }
+            for column, value in answered.items():
+                records[column].append(value)
+        return records
