@@ -15,6 +15,10 @@ With `both`, each of the two has half of the correlation. Paired: a second reade
 half of the first one's own part, with the same rate, so that the true difference is 0; the share of
 its intervals that leave 0 out is the type I error of the p-value.
 
+hard, turned: a picture (a tile) is hard with a probability of 1 - rate; all answers about others
+    are right. About a hard one, only the first reader is right in 25% and only the other one in
+    70% (turned: or the reverse, at random, so that the true difference is 0).
+
 suite: four parts show the same grids. On pictures an answer is latent with `correlation` of tile,
 the same in all parts; on text it is right with 0.999. The difference is the suite's gap.
 
@@ -43,6 +47,8 @@ CELLS, CLASSES = 9, 10
 RATES = (0.5, 0.9, 0.99, 0.999)
 CORRELATIONS = (0.0, 0.3, 0.8)
 KINDS = ("latent picture", "latent tile", "latent both", "binary picture", "binary tile")
+HARD = ("hard picture", "hard tile", "turned picture", "turned tile")
+ONLY_FIRST, ONLY_OTHER = 0.25, 0.7  # of the answers about what is hard
 SUITE, PARTS, TEXT_RATE = "suite", 4, 0.999
 SUITE_RATES, SUITE_CORRELATIONS = (0.5, 0.9, 0.98, 0.998), (0.3, 0.9)
 
@@ -97,6 +103,8 @@ def simulate(cell: Cell, repetitions: int, seed: int) -> Cell:
     n_tiles = CLASSES * cell.tiles
     if cell.kind == SUITE:
         return simulate_suite(cell, repetitions, rng)
+    if cell.kind in HARD:
+        return simulate_hard(cell, repetitions, rng)
     picture = np.repeat(np.arange(cell.pictures), CELLS)
     rows = np.empty((repetitions, 4))
     for i in range(repetitions):
@@ -107,6 +115,28 @@ def simulate(cell: Cell, repetitions: int, seed: int) -> Cell:
         rows[i] = low <= cell.rate <= high, high - low, below <= 0 <= above, above - below
     names = ("rate_coverage", "rate_width", "difference_coverage", "difference_width")
     return replace(cell, **dict(zip(names, rows.mean(0).tolist(), strict=True)))
+
+
+def simulate_hard(cell: Cell, repetitions: int, rng: np.random.Generator) -> Cell:
+    """The cell of two readers who err on the same groups with coverage and mean width."""
+    n_tiles, n = CLASSES * cell.tiles, cell.pictures * CELLS
+    picture = np.repeat(np.arange(cell.pictures), CELLS)
+    how, who = cell.kind.split()
+    true = 0.0 if how == "turned" else (1 - cell.rate) * (ONLY_FIRST - ONLY_OTHER)
+    rows = np.empty((repetitions, 2))
+    for i in range(repetitions):
+        tile = rng.integers(n_tiles, size=n)
+        n_groups, group = (cell.pictures, picture) if who == "picture" else (n_tiles, tile)
+        hard = (rng.random(n_groups) > cell.rate)[group]
+        turned = (rng.random(n_groups) < (0.5 if how == "turned" else 0))[group]
+        draw = rng.random(n)
+        only_first = hard & (draw < np.where(turned, ONLY_OTHER, ONLY_FIRST))
+        only_other = hard & (draw > 1 - np.where(turned, ONLY_FIRST, ONLY_OTHER))
+        shared = Shared(picture, tile[:, None])
+        low, high = Difference.between(~only_other, ~only_first, shared).interval()
+        rows[i] = low <= true <= high, high - low
+    coverage, width = rows.mean(0).tolist()
+    return replace(cell, difference_coverage=coverage, difference_width=width)
 
 
 def simulate_suite(cell: Cell, repetitions: int, rng: np.random.Generator) -> Cell:
@@ -134,7 +164,7 @@ def cell_key(cell: Cell) -> list[int]:
         cell.pictures,
         cell.tiles,
         round(1000 * cell.rate),
-        (*KINDS, SUITE).index(cell.kind),
+        (*KINDS, SUITE, *HARD).index(cell.kind),
         round(1000 * cell.correlation),
     ]
 
@@ -147,15 +177,16 @@ def cells(pictures: list[int], tiles: list[int]) -> list[Cell]:
         for p, t, rate, kind, correlation in every
         if correlation or kind == KINDS[0]
     ]
+    hard = itertools.product(pictures, tiles, RATES, HARD, [0.0])
     suites = itertools.product(pictures, tiles, SUITE_RATES, [SUITE], SUITE_CORRELATIONS)
-    return alone + list(itertools.starmap(Cell, suites))
+    return alone + list(itertools.starmap(Cell, [*suites, *hard]))
 
 
 def table(done: list[Cell], what: str) -> list[str]:
     """Lines of text: the least coverage over rates and correlations, by kind and size."""
     sizes = sorted({(c.pictures, c.tiles) for c in done})
     rows = [["pictures, tiles of a class", *(f"{p}, {t}" for p, t in sizes)]]
-    for kind in KINDS if what == "rate" else (*KINDS, SUITE):
+    for kind in KINDS if what == "rate" else (*KINDS, SUITE, *HARD):
         own = [c for c in done if c.kind == kind]
         least = [
             min(getattr(c, f"{what}_coverage") for c in own if (c.pictures, c.tiles) == size)

@@ -155,6 +155,45 @@ def test_rare_tiles_are_not_hidden_by_common_errors():
     assert held >= 0.93 * 300
 
 
+@pytest.mark.parametrize(
+    ("n_grids", "n_each", "n_hard", "n_other", "n_first"),
+    [(50, 9, 5, 6, 3), (200, 100, 6, 70, 25), (32, 100, 4, 78, 21)],
+)
+def test_hard_grids_that_hold_both_kinds_do_not_cancel_an_end(
+    n_grids, n_each, n_hard, n_other, n_first
+):
+    """Planted: both readers err on the same few grids only, in other proportions."""
+    number = np.arange(n_grids * n_each)
+    grid, place = np.divmod(number, n_each)
+    hard = grid < n_hard
+    only_other, only_first = hard & (place < n_other), hard & (place >= n_each - n_first)
+    found = Difference.between(~only_other, ~only_first, Shared(grid))
+    grids = (only_first.astype(float) - only_other).reshape(n_grids, n_each).mean(1)
+    error = grids.std(ddof=1) / np.sqrt(n_grids)
+    low, high = found.interval()
+    assert low <= found.value - 1.9 * error
+    assert high >= found.value + 1.9 * error
+    inner = found.interval(1.0)
+    assert low <= inner[0] <= inner[1] <= high
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(2, 60), st.integers(1, 12), st.floats(0, 1), st.floats(0, 1), st.integers(0, 2**32)
+)
+def test_intervals_of_hard_grids_are_nested(n_grids, n_each, hard, share, seed):
+    """A wider level has a wider interval, so the p-value is that of one interval."""
+    rng = np.random.default_rng(seed)
+    grid = np.repeat(np.arange(n_grids), n_each)
+    is_hard = (rng.random(n_grids) < hard)[grid]
+    draw = rng.random(len(grid))
+    one, other = ~(is_hard & (draw < share)), ~(is_hard & (draw > share) & (draw < 0.95))
+    found = Difference.between(one, other, Shared(grid))
+    ends = np.array([found.interval(z) for z in (0.5, 1.0, 1.5, Z, 3.0)])
+    assert (np.diff(ends[:, 0]) <= 1e-12).all()
+    assert (np.diff(ends[:, 1]) >= -1e-12).all()
+
+
 def test_no_difference_at_all_still_has_an_interval():
     right = np.arange(900) % 10 > 0
     found = Difference.between(right, right, Shared(np.repeat(np.arange(100), 9)))

@@ -104,7 +104,10 @@ class Difference:
     def interval(self, z: float = Z) -> tuple[float, float]:
         """The two intervals combined, by the method of variance estimates recovery.
 
-        It is that of Zou & Donner 2008 (https://doi.org/10.1002/sim.3095), section 2.
+        It is that of Zou & Donner 2008 (https://doi.org/10.1002/sim.3095), section 2. Where the
+        same few groups hold both kinds of questions, a long side of one interval and a short side
+        of the other can cancel each other. So with a positive correlation no side is shorter than
+        the difference's own standard errors.
 
         Args:
             z: width in standard errors; the default gives a 95% interval.
@@ -114,8 +117,15 @@ class Difference:
         )
 
         def reach(a: float, b: float) -> float:
-            return sqrt(max(a**2 - 2 * self.correlation * a * b + b**2, 0.0))
+            return sqrt(max(a**2 - 2 * self.correlation * a * b + b**2, shortest**2))
 
+        shortest = 0.0
+        if self.correlation > 0:
+            product = self.first.variance * self.other.variance
+            of_gap = (
+                self.first.variance + self.other.variance - 2 * self.correlation * sqrt(product)
+            )
+            shortest = z * sqrt(max(of_gap, 0.0))
         below = reach(self.first.value - low, high_other - self.other.value)
         above = reach(high - self.first.value, self.other.value - low_other)
         return max(self.value - below, -1.0), min(self.value + above, 1.0)
