@@ -118,9 +118,7 @@ def with_steps(content: dict[str, Any], steps: int, train: dict[str, Any]) -> di
 
     loop = scaled(content["train"], "warmup")
     loop = {**loop, "groups": [scaled(group, "warmup") for group in loop["groups"]], **train}
-    for key in ("supervised_start", "small_start"):
-        content = scaled(content, key)
-    return {**content, "steps": steps, "train": loop}
+    return {**scaled(content, "supervised_start"), "steps": steps, "train": loop}
 
 
 def steps_for(minutes: float, step_seconds: float) -> int:

@@ -66,6 +66,8 @@ def test_a_logger_that_is_not_installed(capsys, tmp_path, monkeypatch, part):
         ("mm.projector_from", "./none", "mm.projector_from: ./none: no such run"),
         ("eval.grid.rows", 5, "eval.grid."),
         ("eval.split", "train", "eval.split must be test or val"),
+        ("eval.mode", "chained", "eval.mode must be independent"),
+        ("eval.hf.prompt", "document", "eval.hf.prompt: document has no effect"),
         ("eval.grid.palette", 11, "eval.grid.palette: 11"),
         ("probe.grid", "{rows: 5, cols: 5}", "probe.grid: rows, cols"),
         ("probe.grid.palette", 11, "probe.grid.palette: 11"),

@@ -98,6 +98,8 @@ def test_it_is_part_of_the_data(bank):
         ({"vision": {**CONV, "window": 4}}, "small_start: the vision's windows are one patch each"),
         ({"vision": helpers.TINY_VISION}, "small_start: a clip tower reads pictures of one size"),
         ({"teacher": "x"}, "small_start: a teacher reads pictures of one size only"),
+        ({"small_start": 4}, "small_start: must be below the 4 steps"),
+        ({"scenes": {"layouts": [{"lattice": 5}]}}, "of 16 pixels has cells smaller than a patch"),
     ],
 )
 def test_pictures_that_the_tower_cannot_read_are_refused(changes, message):
@@ -107,7 +109,13 @@ def test_pictures_that_the_tower_cannot_read_are_refused(changes, message):
 
 @pytest.mark.parametrize(
     ("window", "scale", "side"),
-    [(16, 0.5, 16), (16, 0.75, 24), (16, 0.74, 16), (16, 0.1, 8), (None, 0.7, 20), (8, 0.9, 16)],
+    [(16, 0.5, 16), (16, 0.75, 24), (16, 0.74, 16), (None, 0.7, 20), (8, 0.9, 16)],
 )
 def test_patches_stay_whole_in_each_window(window, scale, side):
     assert config(vision={**CONV, "window": window}, small_scale=scale).small_side == side
+
+
+def test_a_product_that_is_whole_is_not_rounded_down():
+    """0.58 * 200 / 4 is 28.999999999999996 in floating point."""
+    vision = {**CONV, "image_size": 200, "window": None}
+    assert config(vision=vision, small_scale=0.58).small_side == 4 * 29

@@ -93,6 +93,22 @@ def test_a_damaged_shard_is_named(stopped, mm_run, capsys):
     assert f"{path}: cannot be read" in line
 
 
+def test_a_shard_that_is_damaged_at_the_end_is_named(stopped, mm_run, monkeypatch, capsys):
+    """Its metadata can be read, its columns cannot."""
+    path = stopped / "shards" / "000001.parquet"
+    write = EvaluationJob.write
+
+    def damage(job, to):
+        content = path.read_bytes()
+        path.write_bytes(content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :])
+        write(job, to)
+
+    monkeypatch.setattr(EvaluationJob, "write", damage)
+    line = refusal(capsys, *argv(mm_run, stopped, "--resume"))
+    assert f"{path}: cannot be read" in line
+    assert "--overwrite starts again" in line
+
+
 def test_shards_of_another_version_are_refused(stopped, mm_run, monkeypatch, capsys):
     monkeypatch.setattr("gpt2v.runs.__version__", "9.9")
     line = refusal(capsys, *argv(mm_run, stopped, "--resume"))

@@ -140,7 +140,7 @@ class EncoderConfig(Config):
         """Side in pixels of the pictures of `small_start`."""
         shape = self.vision.options
         window = getattr(shape, "window", None) or shape.image_size
-        patches = max(1, int(self.small_scale * window / shape.patch_size))
+        patches = max(1, int(self.small_scale * window / shape.patch_size + 1e-9))
         return int(patches * shape.patch_size * (shape.image_size // window))
 
     def _check_small(self) -> None:
@@ -152,3 +152,11 @@ class EncoderConfig(Config):
             raise ValueError(f"small_start: {why} reads pictures of one size only; leave it out")
         if self.small_side >= self.vision.options.image_size:
             raise ValueError("small_start: the vision's windows are one patch each; leave it out")
+        if self.small_start >= self.steps:
+            raise ValueError(f"small_start: must be below the {self.steps} steps")
+        lattice = max(layout.lattice for layout in self.scenes.layouts)
+        if self.small_side // lattice < self.vision.options.patch_size:
+            raise ValueError(
+                f"small_scale: a scene of {self.small_side} pixels has cells smaller than a patch "
+                f"(lattice: {lattice})"
+            )

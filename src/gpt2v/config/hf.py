@@ -1,6 +1,6 @@
 """How a model of another project is asked: its prompt, its batches and its number format."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,8 @@ def is_hf(model: str) -> bool:
 
 class HFConfig(Config):
     """`gpt2v eval hf:NAME`: how any Hugging Face model is asked."""
+
+    changeable: ClassVar[tuple[str, ...]] = ("batch_size",)
 
     prompt: Annotated[Choice, OneOf(PROMPTS)] = Field(
         Choice("brief", PROMPTS), description="words around a grid and a question"

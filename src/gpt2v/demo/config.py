@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from pydantic import model_validator
 
 from gpt2v.config.base import Config
-from gpt2v.config.effect import has_default
+from gpt2v.config.effect import has_default, refuse_unused
 from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.grids import bounds
 from gpt2v.config.load import merge, read_mapping, validate
@@ -36,6 +36,8 @@ class DemoConfig(Config):
         "eval.grid.patches",
         "eval.grid.augment.position_offset",
         "eval.tiles.augment",
+        "eval.mode",
+        "eval.hf",
     )
 
     tiles: TilesConfig
@@ -55,6 +57,9 @@ class DemoConfig(Config):
             raise ValueError("eval.grid.instructions must be lookup: it is compared with the probe")
         if self.eval.split == "train":
             raise ValueError("eval.split must be test or val: the demo measures new grids")
+        if self.eval.mode != "independent":
+            raise ValueError("eval.mode must be independent: the probe reads each cell by itself")
+        refuse_unused(self.eval, ("hf",), "the demo measures its own models", "eval.")
         return self
 
     @model_validator(mode="after")

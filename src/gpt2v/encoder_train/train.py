@@ -120,6 +120,7 @@ def train_encoder(config: EncoderConfig, run: Path, bank: TileBank | None = None
         class_names=bank.class_names,
         teacher=teacher and teacher.identity,
         supervised_start=min(config.supervised_start, config.steps),
+        small_start=config.small_start,
         results=[{"zero_shot_accuracy": accuracy, "n_images": 300, "split": "test"}],
     )
 

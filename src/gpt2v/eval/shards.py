@@ -72,7 +72,7 @@ class EvaluationJob(Job):
             try:
                 before = json.loads(pq.read_schema(path).metadata[_STAMP])
             except (OSError, ValueError, TypeError, KeyError, pa.ArrowException) as error:
-                raise UserError(f"{path}: cannot be read ({first_line(error)})") from None
+                raise _unreadable(path, error) from None
             for key, value in now.items():
                 if before.get(key) != value:
                     raise UserError(
@@ -97,7 +97,11 @@ class EvaluationJob(Job):
         write_parquet(path, (self._shard(piece) for piece in range(len(self._each))))
 
     def _shard(self, piece: int, columns: Sequence[str] | None = None) -> pa.Table:
-        shard = pq.read_table(self._path(piece), columns=columns and list(columns))
+        path = self._path(piece)
+        try:
+            shard = pq.read_table(path, columns=columns and list(columns))
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(path, error) from None
         return shard.replace_schema_metadata()
 
     def remove(self) -> None:
@@ -117,6 +121,11 @@ class EvaluationJob(Job):
             "columns": list(COLUMNS),
             **{f"version of {name}": version for name, version in runs.versions().items()},
         }
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    """What is said of a shard that is damaged or gone."""
+    return UserError(f"{path}: cannot be read ({first_line(error)}); --overwrite starts again")
 
 
 def _shards(one: Series) -> list[list[Ints]]:

@@ -52,9 +52,9 @@ def vision_flops(tower: PreTrainedModel, n_pictures: int, side: int | None = Non
     Args:
         side: of a picture in pixels, where it is not the configuration's `image_size`.
     """
-    if hasattr(tower, "multiplications"):
-        side = side or tower.config.image_size
-        return 6.0 * n_pictures * float(tower.multiplications(side))
     c = tower.config
-    length = (c.image_size // c.patch_size) ** 2 + family_of(c).n_class_tokens
+    side = side or c.image_size
+    if hasattr(tower, "multiplications"):
+        return 6.0 * n_pictures * float(tower.multiplications(side))
+    length = (side // c.patch_size) ** 2 + family_of(c).n_class_tokens
     return step_flops(tower, c.num_hidden_layers, c.hidden_size, n_pictures, length)

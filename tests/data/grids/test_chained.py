@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,15 @@ def test_questions_of_another_instruction_tell_something_about_lookups(bank):
     samples = drawn(bank, instructions={"lookup": 1, "count": 1})
     for _, rates in tally(samples, "chained").values():
         assert np.isnan([rates.blind, rates.bag]).all()
+
+
+def test_fields_of_other_instructions_are_no_cells(bank):
+    """A user's instruction may use `row` for something else."""
+    mixed = drawn(bank, instructions={"lookup": 1, "count": 1})
+    other = mixed.instruction != number_of("lookup")
+    odd = replace(mixed, row=np.where(other, 99, mixed.row))
+    for one, same in zip(*(tally(s, "chained").values() for s in (mixed, odd)), strict=True):
+        assert np.array_equal(one[1], same[1], equal_nan=True)
 
 
 def test_few_contents_tell_of_each_other(bank):

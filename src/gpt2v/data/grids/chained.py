@@ -33,16 +33,20 @@ def chained_rates(
     alone = (asked.sum(1) == 1)[grid]
     lookups = (~asked | (samples.instruction == number_of("lookup"))).all(1)[grid]
     chance, blind, bag = rates
-    bag = np.where(lookups, _bag_after_earlier(samples)[where], np.where(alone, bag, np.nan))
+    bag = np.where(alone, bag, np.nan)
+    if lookups.any():
+        bag = np.where(lookups, _bag_after_earlier(samples)[where], bag)
     return np.stack([chance, np.where(alone | (lookups & ~is_counted), blind, np.nan), bag])
 
 
 def _bag_after_earlier(samples: Samples) -> Floats:
     """Accuracy of the most frequent of the objects that no earlier look-up has found, (B, Q)."""
     batch = np.arange(len(samples.index))[:, None]
-    answers = samples.classes[batch, samples.row, samples.col]
+    is_lookup = samples.instruction == number_of("lookup")  # others may use rows in another sense
+    row, col = (np.where(is_lookup, place, 0) for place in (samples.row, samples.col))
+    answers = samples.classes[batch, row, col]
     found = (answers[..., None] == samples.palette[:, None]).astype(np.int64)  # (B, Q, n_objects)
-    found[samples.instruction == NOT_ASKED] = 0
+    found[~is_lookup] = 0
     left = samples.counts[:, None] - (np.cumsum(found, axis=1) - found)
     rates: Floats = left.max(-1) / left.sum(-1).clip(min=1)
     return rates

@@ -95,7 +95,7 @@ def _answers(table: Table, sample: int) -> list[list[Answer | None]]:
     grid: list[list[Answer | None]] = [[None] * n_cols for _ in range(n_rows)]
     for i in here:
         truth, best, said = (table[name][i] for name in ("truth", "prediction", "generated"))
-        said = one_line(best if said is None else said, LONGEST_ANSWER)  # None: it did not write
+        said = one_line(str(said if said is not None else best or ""), LONGEST_ANSWER)
         state = "right" if table["exact"][i] else "unspelt" if best == truth else "wrong"
         grid[table["row"][i]][table["col"][i]] = Answer(truth, said or "(nothing)", state)
     return grid
