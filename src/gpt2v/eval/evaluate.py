@@ -83,7 +83,7 @@ def _evaluate_hf(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) ->
     from gpt2v.eval.hf.load import load_hf  # all of transformers
     from gpt2v.eval.hf.scorer import HFScorer
 
-    loaded = load_hf(model, config.hf)
+    loaded = load_hf(model, config.hf, pictures=set(config.modalities) != {"text"})
     config = _with_tiles(as_trained(config, model).config, config)
     parts = parts_of(config, load_bank(config.tiles))
     scorer = HFScorer(loaded, config.hf.prompt, config.hf.batch_size)

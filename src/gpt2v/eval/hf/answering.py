@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from typing import Any, Literal
 
 import numpy as np
@@ -186,7 +187,7 @@ class Answering:
                     text=texts, images=[list(a.pictures) for a in asked], **options
                 )
             else:
-                found = hf.tokenizer(texts, **options)
+                found = hf.tokenizer(texts, return_token_type_ids=self._tells_types, **options)
         except Exception as error:  # each processor has its own
             raise UserError(
                 f"{hf.name}: sample {asked[0].sample}: its processor fails: {first_line(error)}"
@@ -197,6 +198,15 @@ class Answering:
             key: value.to(hf.model.dtype) if value.is_floating_point() else value
             for key, value in placed.items()
         }
+
+    @cached_property
+    def _tells_types(self) -> bool:
+        """Whether the model is told which tokens are its prompt, as processors do with pictures.
+
+        PaliGemma reads its prompt in both directions if it is. A GPT-2 would take them for words.
+        """
+        takes = signature(self.hf.model.forward).parameters
+        return self.hf.sees and "token_type_ids" in takes
 
     def _check_length(self, asked: Sequence[Asked], inputs: dict[str, Any], steps: int) -> None:
         """Raise UserError if a prompt and its answer have more tokens than the model reads."""

@@ -30,13 +30,15 @@ class HFModel(Traceable):
         name: as the user named it, with `hf:`.
         path: a folder or a hub id.
         model: in eval mode, on the chosen device.
+        sees: whether it can see pictures.
         tokenizer: pads on the left.
-        processor: of pictures and text; None: the model sees no pictures.
+        processor: of pictures and text; None: no pictures are shown.
     """
 
     name: str
     path: str
     model: PreTrainedModel
+    sees: bool
     tokenizer: Any
     processor: Any | None
 
@@ -55,15 +57,16 @@ class HFModel(Traceable):
         return list(dict.fromkeys([*listed, *([] if own is None else [own])]))
 
 
-def load_hf(name: str, config: HFConfig) -> HFModel:
+def load_hf(name: str, config: HFConfig, pictures: bool = True) -> HFModel:
     """Open a model.
 
     Args:
         name: `hf:` and a folder, a run or a hub id.
+        pictures: whether it is shown pictures.
 
     Raises:
-        UserError: there is none, it writes no text, it has no tokenizer, a part of it cannot be
-            loaded, or it is a GPT-2v of ours.
+        UserError: there is none, it writes no text, it sees no pictures but is shown some, it has
+            no tokenizer, a part of it cannot be loaded, or it is a GPT-2v of ours.
     """
     where = f"model: {name}"
     path = find_checkpoint(name.removeprefix(PREFIX), "model")
@@ -76,14 +79,18 @@ def load_hf(name: str, config: HFConfig) -> HFModel:
             raise UserError(f"{where}: its tokenizer has neither a pad nor an end token")
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
+    if pictures and not sees:
+        raise UserError(
+            f"modalities: {name} reads text only, and sees no pictures; use --modalities text"
+        )
     processor = None
-    if sees:
+    if pictures:
         lacks = f"{where}: has no processor that can be loaded"
         processor = _loaded(lacks, AutoProcessor, path)
         if not hasattr(processor, "tokenizer"):
             raise UserError(f"{lacks}: it has only a {type(processor).__name__}")
         processor.tokenizer = tokenizer
-    return HFModel(name, path, _weights(kind, path, where, config), tokenizer, processor)
+    return HFModel(name, path, _weights(kind, path, where, config), sees, tokenizer, processor)
 
 
 def _kind(path: str, where: str) -> tuple[type[PreTrainedModel], bool]:
@@ -103,7 +110,9 @@ def _loaded(lacks: str, auto: Any, path: str) -> Any:
     """What a class of transformers loads from a checkpoint; `lacks` begins the message if not."""
     try:
         return auto.from_pretrained(path, trust_remote_code=False)
-    except Exception as error:  # errors of hub, files, formats and missing packages
+    except ImportError as error:  # a package is missing; then it says at length where it is
+        raise UserError(f"{lacks}: {first_line(error).partition('. ')[0]}") from None
+    except Exception as error:  # errors of hub, files and formats have no common type
         raise UserError(f"{lacks}: {first_line(error)}") from None
 
 

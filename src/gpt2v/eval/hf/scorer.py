@@ -66,11 +66,6 @@ class HFScorer:
         return Answering(self.hf, self.batch_size, self.prompt.ends)
 
     def check(self, data: GridDataset, layout: str, mode: Mode = "independent") -> None:
-        if layout != "text" and self.hf.processor is None:
-            raise UserError(
-                f"modalities: {self.hf.name} reads text only, and sees no pictures; use "
-                "--modalities text"
-            )
         data.first()
 
     def score(
@@ -157,7 +152,7 @@ class HFScorer:
                 f"{self.hf.name}: has no chat template, which prompt {self.choice} needs; choose "
                 "--hf.prompt brief-plain or document"
             )
-        said: Any = content if self.hf.processor is not None else words
+        said: Any = content if self.hf.sees else words  # as templates of the two kinds expect it
         turns = [{"role": "user", "content": said}]
         try:
             text: str = reader.apply_chat_template(
