@@ -202,7 +202,7 @@ def test_eval_says_which_fields_are_for_suites(capsys):
     assert own[0] == "for own grids"
     assert set(re.findall("^  --([^ ]+)", own[1], re.M)) == {"split", "seed", "n_images"}
     assert suite[0] == "with --suite NAME"
-    assert re.findall("^  --([^ ]+)", suite[1], re.M) == ["parts"]
+    assert re.findall("^  --([^ ]+)", suite[1], re.M) == ["parts", "limit"]
     (general,) = re.findall(r"^general\n((?:  .*\n)+)", text, re.M)
     assert "--modalities" in general
 

@@ -255,7 +255,7 @@ def test_a_demo_is_replaced_or_continued(tmp_path, capsys):
 
 def test_parts_and_modalities_of_a_suite_are_all_measured(lm_run, mm_run, tmp_path, capsys):
     """A part that is shown in none of the modalities would be missing from the results."""
-    argv = ["eval", mm_run, "--suite", "grid-3x3-v1", "--out", tmp_path / "e"]
+    argv = ["eval", mm_run, "--suite", "corruptions-v1", "--out", tmp_path / "e"]
     argv += ["--tiles.per_class", "100", "--tiles.size", "16"]
-    line = refusal(capsys, *argv, "--modalities", "[text, text+image]")
-    assert "modalities: no part of grid-3x3-v1 is shown as text+image" in line
+    line = refusal(capsys, *argv, "--modalities", "[image, text+image]")
+    assert "modalities: no part of corruptions-v1 is shown as text+image" in line

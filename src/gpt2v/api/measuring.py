@@ -52,7 +52,7 @@ def evaluate(
     """Measure a model on held-out grids, as `gpt2v eval` does.
 
     Args:
-        model: a run, a checkpoint or a hub id.
+        model: a run, a checkpoint or a hub id; or `hf:` and any Hugging Face model's.
         suite: a named suite, a YAML file or an `EvalConfig`; none: 1,000 grids as in training.
         out: the run directory; none: nothing is left on disk.
         overwrite: replace an existing run.

@@ -4,18 +4,16 @@ Each check is also made where the path is used. Here it costs little: no weights
 are decoded, and no text is opened.
 """
 
-from gpt2v.config.base import Config
 from gpt2v.config.data import DataConfig
-from gpt2v.config.effect import refuse_unused
 from gpt2v.config.encoder import EncoderConfig
-from gpt2v.config.hf import PREFIX, is_hf
+from gpt2v.config.hf import PREFIX, check_asked
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
 from gpt2v.config.models import TokenizerConfig
 from gpt2v.config.pictures import FILES, TilesConfig
 from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.data.suites.load import chosen_parts
 from gpt2v.demo.config import DemoConfig
-from gpt2v.errors import UserError, within
+from gpt2v.errors import within
 from gpt2v.hub import looks_local
 from gpt2v.paths import expanded
 from gpt2v.trained.defaults import as_trained
@@ -52,26 +50,13 @@ def check_measured(
     """
     sees = isinstance(config, ProbeConfig | LadderConfig)
     if not sees:
-        _check_asked(config, model)
+        check_asked(config, model)
     check_model(model if sees else model.removeprefix(PREFIX), "model", sees)
     filled = as_trained(config, model)
     if isinstance(filled.config, SuiteEvalConfig):
         chosen_parts(filled.config)
     with within(filled.origin_of_tiles):
         check_tiles(filled.config.tiles)
-
-
-def _check_asked(config: Config, model: str) -> None:
-    """Raise UserError if a value has no effect on the type of model that is asked."""
-    try:
-        if is_hf(model):
-            why = f"{model} is measured as any Hugging Face model"
-            refuse_unused(config, ("allow", "features"), why)
-        else:
-            why = f"only a model named {PREFIX}NAME is asked in such a way"
-            refuse_unused(config, ("hf",), why)
-    except ValueError as error:
-        raise UserError(str(error)) from None
 
 
 def check_lm(config: LMConfig) -> None:

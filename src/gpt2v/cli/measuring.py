@@ -41,7 +41,9 @@ _Measuring = Callable[[Any, Path], Any]
 def add_commands(commands: Any) -> None:
     """Add these commands to argparse's group of commands."""
     evaluate = commands.add_parser("eval", help="measure a model on held-out grids")
-    evaluate.add_argument("model", type=expanded_text, help="a run, or a checkpoint")
+    evaluate.add_argument(
+        "model", type=expanded_text, help="a run, or a checkpoint; hf:NAME: any other model"
+    )
     evaluate.add_argument(
         "--suite",
         type=expanded_text,

@@ -15,7 +15,7 @@ import pyarrow as pa
 from gpt2v import runs
 from gpt2v.config.base import hash_of
 from gpt2v.config.choice import choose
-from gpt2v.config.hf import is_hf
+from gpt2v.config.hf import check_asked, is_hf
 from gpt2v.config.measuring import EvalConfig, SuiteEvalConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.suites.load import chosen_parts, load_suite, with_tiles
@@ -47,13 +47,14 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
     """Measure a saved model in the configured modalities; returns the content of results.json.
 
     Args:
-        model: a run, a checkpoint directory or a hub id.
+        model: a run, a checkpoint directory or a hub id; or `hf:` and one of any other project.
         config: what is not given in it is taken from the model's run.
         run: the run directory of the evaluation.
 
     Raises:
         UserError: the model cannot be loaded, or it cannot be measured as configured.
     """
+    check_asked(config, model)
     if is_hf(model):
         return _evaluate_hf(model, config, run)
     loaded = load_model(model)

@@ -3,7 +3,7 @@
 Both come from the model's own `generate`: greedy, or with given tokens in place of its choice. So
 caches, positions, and prompts that are read in both directions are the model's own matter.
 
-Shapes: B prompts that are read together, N steps of generation, V tokens of the vocabulary.
+Shapes: J questions in a flat list, T token positions, V words of the vocabulary.
 """
 
 from collections.abc import Sequence
@@ -134,7 +134,7 @@ class Answering:
     def _generate(
         self, asked: Sequence[Asked], forced: Sequence[list[int]], n: int
     ) -> tuple[Tensor, list[Tensor]]:
-        """Tokens (B, N) and raw logits, N of (B, V) in fp32, all on the CPU.
+        """Tokens (J, T) and raw logits, T times (J, V) in fp32, all on the CPU.
 
         Args:
             forced: of each prompt the first tokens, `_FREE`: the model's own choice.
