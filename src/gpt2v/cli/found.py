@@ -63,7 +63,8 @@ def _evaluation(results: Row) -> list[str]:
         ]
         for row in results["results"]
     ]
-    return [*_table([head, *rows], 2), *_chained(results), *_contents(results), *_gap(results)]
+    notes = [*_chained(results), *_contents(results), *_gap(results), *_agreement(results)]
+    return [*_table([head, *rows], 2), *notes]
 
 
 def _chained(results: Row) -> list[str]:
@@ -114,6 +115,21 @@ def _gap(results: Row) -> list[str]:
     low, high = results["gap_ci95"]
     points = f"{100 * results['gap']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
     return [f"gap, text minus image: {points}"]
+
+
+def _agreement(results: Row) -> list[str]:
+    """Empty: no model was asked in several modalities."""
+    rows = [
+        [
+            f"{row['instruction']}: {', '.join(row['modalities'])}",
+            _percent(row["agreement"]),
+            _interval(row["ci95"]),
+            _percent(row["independent"]),
+        ]
+        for row in results.get("agreement", [])
+    ]
+    head = ["", "same answer", "95% interval", "if errors were independent"]
+    return _table([head, *rows], 1) if rows else []
 
 
 def _probe(results: Row) -> list[str]:

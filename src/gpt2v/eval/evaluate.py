@@ -18,11 +18,13 @@ from gpt2v.config.choice import choose
 from gpt2v.config.hf import check_asked, is_hf
 from gpt2v.config.measuring import EvalConfig, SuiteEvalConfig
 from gpt2v.data.dataset import GridDataset
+from gpt2v.data.grids.baselines import pooled
 from gpt2v.data.suites.load import chosen_parts, load_suite, with_tiles
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
+from gpt2v.eval import agreement
 from gpt2v.eval.facts import Facts
 from gpt2v.eval.gap import gap_of
 from gpt2v.eval.metrics import columns_read
@@ -240,6 +242,7 @@ def evaluate(
         **comparison.results,
         **suite,
         **gap_of(series, tables),
+        **_agreement(series, job, facts),
     )
     job.remove()
     return results
@@ -284,6 +287,22 @@ def _rows(
             }
         )
     return rows
+
+
+def _agreement(
+    series: Sequence[Series], job: EvaluationJob, facts: Mapping[str | None, Facts]
+) -> dict[str, Any]:
+    """`agreement`, its rows; empty: no model was asked in several modalities."""
+    tables = {
+        (one.model.name, one.part.name, one.modality): job.table(one, agreement.COLUMNS)
+        for one in series
+        if sum(other.model is one.model and other.part is one.part for other in series) > 1
+    }
+    if not tables:
+        return {}
+    chance = pooled(fact.baselines for fact in facts.values())
+    rates = {instruction: own.chance for instruction, (_, own) in chance.items()}
+    return {"agreement": agreement.agreement_of(tables, rates)}
 
 
 def _known(rate: float) -> float | None:

@@ -6,17 +6,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gpt2v.eval.metrics import column, padded
+from gpt2v.eval.metrics import column, shared_in_parts
 from gpt2v.eval.series import Series
 from gpt2v.stats.intervals import Difference
-from gpt2v.stats.shared import Shared
 
 
 def gap_of(series: Sequence[Series], tables: Sequence[pa.Table]) -> dict[str, Any]:
     """Accuracy on text minus accuracy on pictures, over all parts, with its paired interval.
 
-    It is that of the model whose text and pictures were measured. Grids with the same content are
-    one cluster, in all parts, and so is a tile wherever it is seen.
+    It is that of the model whose text and pictures were measured.
 
     Args:
         tables: the records of each of the series.
@@ -37,15 +35,5 @@ def gap_of(series: Sequence[Series], tables: Sequence[pa.Table]) -> dict[str, An
         return {}
     text = np.concatenate([column(own, "exact") for own, _ in pairs])
     image = np.concatenate([column(own, "exact") for _, own in pairs])
-    contents = [column(own, "content") for own, _ in pairs]
-    tiles = [padded(own["tiles"].combine_chunks()) for own, _ in pairs]
-    widest = max(own.shape[1] for own in tiles)
-    shared = Shared(
-        picture=np.concatenate(contents),
-        tiles=np.concatenate(
-            [np.pad(t, ((0, 0), (0, widest - t.shape[1])), constant_values=-1) for t in tiles]
-        ),
-        part=np.repeat(np.arange(len(pairs)), [len(own) for own in contents]),
-    )
-    gap = Difference.between(text, image, shared)
+    gap = Difference.between(text, image, shared_in_parts([own for own, _ in pairs]))
     return {"gap": gap.value, "gap_ci95": list(gap.interval())}

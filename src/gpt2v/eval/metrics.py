@@ -100,6 +100,22 @@ def shared_by(records: "pa.Table", part: Ints | None = None) -> Shared:
     return Shared(column(records, "content" if tiles is None else "sample"), tiles, part)
 
 
+def shared_in_parts(tables: "Sequence[pa.Table]") -> Shared:
+    """What the questions of several parts share, of which some modality shows pictures.
+
+    Grids with the same content are one cluster, in all parts, and so is a tile wherever it is seen.
+
+    Args:
+        tables: the records of each part, in one of the modalities.
+    """
+    tiles = [padded(own["tiles"].combine_chunks()) for own in tables]
+    widest = max(own.shape[1] for own in tiles)
+    wide = [np.pad(t, ((0, 0), (0, widest - t.shape[1])), constant_values=-1) for t in tiles]
+    contents = [column(own, "content") for own in tables]
+    part = np.repeat(np.arange(len(tables)), [len(own) for own in tables])
+    return Shared(np.concatenate(contents), np.concatenate(wide), part)
+
+
 def tiles_of(records: "pa.Table") -> Ints | None:
     """The tiles that decide each answer, (J, W), padded with -1; None: grids were read as text."""
     if set(records["modality"].unique().to_pylist()) == {"text"}:

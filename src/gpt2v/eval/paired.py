@@ -26,7 +26,9 @@ Series = dict[tuple[str, str], pa.Table]  # (model, modality) -> its records
 _QUESTION = ("sample", "mode", "question", "truth")
 _READ = ("model", "modality", "content", "instruction", "row", "col", "exact", "tiles")
 # Keys of a configuration that do not decide which samples are drawn.
-_NO_SAMPLES = ("modalities", "metrics", "examples", "features", "allow", "parts", "tiles.path")
+_NO_SAMPLES = (
+    "modalities", "metrics", "examples", "features", "allow", "parts", "tiles.path", "hf",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
