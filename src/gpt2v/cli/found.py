@@ -63,7 +63,8 @@ def _evaluation(results: Row) -> list[str]:
         ]
         for row in results["results"]
     ]
-    notes = [*_chained(results), *_contents(results), *_gap(results), *_agreement(results)]
+    notes = [*_chained(results), *_contents(results), *_gap(results)]
+    notes += [*_agreement(results), *_renderings(results)]
     return [*_table([head, *rows], 2), *notes]
 
 
@@ -130,6 +131,16 @@ def _agreement(results: Row) -> list[str]:
     ]
     head = ["", "same answer", "95% interval", "if errors were independent"]
     return _table([head, *rows], 1) if rows else []
+
+
+def _renderings(results: Row) -> list[str]:
+    """Empty: the parts are no renderings of the same grids."""
+    return [
+        f"{row['modality']}, {len(row['differences']) + 1} renderings: "
+        f"{_percent(row['lowest'])} ({row['lowest_part']}) to {_percent(row['highest'])} "
+        f"({row['highest_part']}), standard deviation {100 * row['sd']:.1f} points"
+        for row in results.get("renderings", [])
+    ]
 
 
 def _probe(results: Row) -> list[str]:

@@ -225,6 +225,10 @@ class SuiteConfig(Config):
         le=MAX_SPRITES,
         description="sprites of each class for test; none: as tiles.test_per_class says",
     )
+    renderings: bool = Field(
+        False,
+        description="the parts show the same grids otherwise, so their accuracies have a spread",
+    )
     parts: list[PartConfig] = Field(min_length=1, description="parts of the suite")
 
 

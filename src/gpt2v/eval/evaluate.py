@@ -28,6 +28,7 @@ from gpt2v.eval import agreement
 from gpt2v.eval.facts import Facts
 from gpt2v.eval.gap import gap_of
 from gpt2v.eval.metrics import columns_read
+from gpt2v.eval.renderings import spread_of
 from gpt2v.eval.series import Part, ScoredModel, Series
 from gpt2v.eval.shards import EvaluationJob
 from gpt2v.execute.executors import serial
@@ -229,8 +230,10 @@ def evaluate(
     hashes = [part.data.hash for part in parts]
     suite: dict[str, Any] = {}
     if isinstance(config, SuiteEvalConfig):
-        whole = suite_hash(load_suite(config.suite), parts[0].data.bank)
-        suite = {"suite": config.suite, "suite_hash": whole}
+        loaded = load_suite(config.suite)
+        suite = {"suite": config.suite, "suite_hash": suite_hash(loaded, parts[0].data.bank)}
+        if loaded.renderings:
+            suite["renderings"] = spread_of(series, tables)
     results = runs.write_results(
         run,
         "eval",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 # Columns that the evaluation itself reads, and those that built-in metrics read besides.
-_ALWAYS = ("instruction", "modality", "sample", "content", "tiles", "exact")
+_ALWAYS = ("instruction", "modality", "sample", "content", "row", "col", "tiles", "exact")
 _BESIDES: dict[str, tuple[str, ...]] = {
     "accuracy": (),
     "choice-accuracy": ("prediction", "truth"),
