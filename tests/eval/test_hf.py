@@ -181,6 +181,11 @@ def test_results_tell_the_prompt_and_are_resumed(checkpoints, tmp_path, monkeypa
     assert prompt["text"]["example"].startswith("user: | ")
     assert prompt["image"]["hash"] != prompt["text"]["hash"]
     assert results["checkpoint"]["model"] == argv[1]
+    assert main(["report", str(run)]) == 0
+    page = (run / "report/index.html").read_text()
+    assert "<dt>From pictures</dt>" in page
+    assert "llava, the grid as a table" in page
+    assert "GPT-2v" not in page
     other = tmp_path / "other"
     assert main([*argv[:-1], str(other), "--hf.prompt", "brief-plain"]) == 0
     plain = json.loads((other / "results.json").read_text())["prompt"]

@@ -86,7 +86,8 @@ def head(text: Rate, image: Rate, probe: Rate | None = None, **more: Any) -> Hea
     )
 
 
-RUN: Any = SimpleNamespace(kinds={"eval"}, rows=[], records=None)
+NAMED = {"model": "gpt2v", "model_name": "GPT-2v"}
+RUN: Any = SimpleNamespace(kinds={"eval"}, rows=[], records=None, **NAMED)
 SPLITS = ("missing from pictures", "lost in reading", "lost when the language model")
 GAPS = ("a gap of", "no measurable gap", "pictures are ahead")
 
@@ -165,7 +166,7 @@ def empty_records() -> dict[str, Any]:
 
 
 def test_each_modality_is_warned_of_by_itself_and_the_gpt2_before() -> None:
-    run: Any = SimpleNamespace(records=empty_records(), results={})
+    run: Any = SimpleNamespace(records=empty_records(), results={}, **NAMED)
     lines = warnings(run, head(rate(0.183), rate(0.43)))
     assert len(lines) == 2
     assert lines[0].startswith("From text, the model is below the blind baseline (25.0%)")
@@ -179,7 +180,7 @@ def test_each_modality_is_warned_of_by_itself_and_the_gpt2_before() -> None:
 
 def test_what_was_never_trained_is_on_the_page() -> None:
     results = {"not_as_trained": ["text: size 4x4", "text: form csv"]}
-    run: Any = SimpleNamespace(records=empty_records(), results=results)
+    run: Any = SimpleNamespace(records=empty_records(), results=results, **NAMED)
     lines = warnings(run, head(rate(0.99), rate(0.9)))
     assert lines == ["Not as in training: text: size 4x4; text: form csv."]
 
@@ -193,7 +194,8 @@ def test_baselines_and_gap_are_those_of_the_rates_that_are_shown() -> None:
     """Other instructions are in the same results."""
     counts = row("text", 0.5, instruction="count", blind_accuracy=0.6, bag_accuracy=1.0)
     rows = [counts, row("text", 0.99), row("image", 0.9)]
-    run: Any = SimpleNamespace(rows=rows, probe=[], results={"gap": 0.3, "gap_ci95": [0.2, 0.4]})
+    results = {"gap": 0.3, "gap_ci95": [0.2, 0.4]}
+    run: Any = SimpleNamespace(rows=rows, probe=[], results=results, **NAMED)
     shown = headline(run)
     assert shown.baselines == {"chance": 0.25, "blind": 0.25, "bag": 0.43}
     assert shown.gap == Rate(pytest.approx(0.09))
@@ -220,7 +222,7 @@ def test_where_it_is_lost_is_left_out_if_text_is_not_read() -> None:
     def run(text: float) -> Any:
         rows = [row("text", text, ci95=[text - 0.01, text + 0.01]), row("image", 0.3)]
         return SimpleNamespace(
-            rows=rows, probe=probe, results={}, records=empty_records(), probe_records=None
+            **NAMED, rows=rows, probe=probe, results={}, records=empty_records(), probe_records=None
         )
 
     assert Lost().content(run(0.183)) is None
@@ -230,7 +232,9 @@ def test_where_it_is_lost_is_left_out_if_text_is_not_read() -> None:
 
 
 def test_a_gpt2_alone_is_warned_of_too() -> None:
-    run: Any = SimpleNamespace(kinds={"eval"}, rows=[], records=empty_records(), results={})
+    run: Any = SimpleNamespace(
+        kinds={"eval"}, rows=[], records=empty_records(), results={}, **NAMED
+    )
     alone = Headline(None, None, rate(0.183), None, None, None, BASELINES)
     assert sentence(alone, run) == "Cells named correctly: 18.3% from text."
     assert [line[:50] for line in warnings(run, alone)] == [
@@ -242,7 +246,7 @@ def test_a_gpt2_alone_is_warned_of_too() -> None:
 
 def test_grids_of_the_training_are_not_called_new() -> None:
     rows = [row("text", 0.99, split="train"), row("image", 0.9, split="train")]
-    run: Any = SimpleNamespace(records=empty_records(), results={"results": rows})
+    run: Any = SimpleNamespace(records=empty_records(), results={"results": rows}, **NAMED)
     (line,) = warnings(run, head(rate(0.99), rate(0.9)))
     assert "train split, which are not held out" in line
     for held_out in rows:

@@ -17,12 +17,6 @@ from gpt2v.report.words import counted_range
 
 Series = tuple[np.ndarray, np.ndarray]  # steps, values
 
-SERIES = {  # (model, modality) -> (name on the page, colour)
-    ("gpt2v", "text"): ("GPT-2v, text", "text"),
-    ("gpt2v", "image"): ("GPT-2v, picture", "image"),
-    ("lm", "text"): ("GPT-2 before it got eyes, text", "lm"),
-}
-
 
 @dataclass(frozen=True)
 class Rate:
@@ -47,9 +41,18 @@ def lookups(table: Table, model: str, modality: str) -> Table:
     return {name: column[has_cell] for name, column in chosen.items()}
 
 
+def series_of(run: Run) -> dict[tuple[str, str], tuple[str, str]]:
+    """Of each (model, modality) that a page shows: its name there, and its colour."""
+    return {
+        (run.model, "text"): (f"{run.model_name}, text", "text"),
+        (run.model, "image"): (f"{run.model_name}, picture", "image"),
+        ("lm", "text"): ("GPT-2 before it got eyes, text", "lm"),
+    }
+
+
 def lookup_tables(run: Run) -> dict[tuple[str, str], Table]:
-    """The look-ups of each (model, modality) of SERIES that a run has measured."""
-    tables = {key: lookups(run.records, *key) for key in SERIES}
+    """The look-ups of each (model, modality) of `series_of` that a run has measured."""
+    tables = {key: lookups(run.records, *key) for key in series_of(run)}
     return {key: table for key, table in tables.items() if len(table["sample"])}
 
 

@@ -107,6 +107,7 @@ def _shown(run: Run, sections: Sequence[Section], anchor: str) -> dict[str, Any]
         "anchor": anchor,
         "results": run.results,
         "title": title(run),
+        "model_name": run.model_name,
         "head": head,
         "verdict": sentence(head, run),
         "warnings": warnings(run, head),

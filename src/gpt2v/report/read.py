@@ -69,6 +69,18 @@ class Run:
         return kind
 
     @property
+    def model(self) -> str:
+        """What the records call the model that was shown pictures: `gpt2v`, or `hf`."""
+        return "hf" if "hf" in self.records["model"] else "gpt2v"
+
+    @property
+    def model_name(self) -> str:
+        """Its name on the page."""
+        if self.model == "gpt2v":
+            return "GPT-2v"
+        return str(self.results.get("checkpoint", {}).get("checkpoint", "the model"))
+
+    @property
     def rows(self) -> list[Row]:
         """The rows of its results.json."""
         rows: list[Row] = self.results["results"]

@@ -28,10 +28,10 @@ class Headline:
 def headline(run: Run) -> Headline:
     """The headline figures from the run's files."""
     results = run.results
-    text = _model_rate(run, "gpt2v", "text", "text_accuracy")
-    image = _model_rate(run, "gpt2v", "image", "image_accuracy")
+    text = _model_rate(run, run.model, "text", "text_accuracy")
+    image = _model_rate(run, run.model, "image", "image_accuracy")
     probe, ten_way = _probe_rates(run)
-    keys = (("gpt2v", "text"), ("gpt2v", "image"), ("lm", "text"))
+    keys = ((run.model, "text"), (run.model, "image"), ("lm", "text"))
     own = next(filter(None, (_row(run, *key) for key in keys)), run.rows[0] if run.rows else {})
     names = {"chance": "chance", "blind": "blind_accuracy", "bag": "bag_accuracy"}
     baselines = {name: results.get(key, own.get(key)) for name, key in names.items()}
@@ -137,7 +137,7 @@ def sentence(head: Headline, run: Run) -> str:
         parts = [f"{percent(rate.value)} from {name}" for name, rate in rates if rate]
         return f"Cells named correctly: {', '.join(parts) or 'not measured'}."
     accuracies = (
-        f"GPT-2v names {percent(head.text.value)} of the cells from text and "
+        f"{run.model_name} names {percent(head.text.value)} of the cells from text and "
         f"{percent(head.image.value)} from pictures of the same grids"
     )
     if unread := _unread_words(head.text, head.image, head.baselines):
@@ -279,7 +279,8 @@ def warnings(run: Run, head: Headline) -> list[str]:
         )
     if unlike := run.results.get("not_as_trained"):
         messages.append(f"Not as in training: {'; '.join(map(str, unlike))}.")
-    rates = {("gpt2v", "text"): head.text, ("gpt2v", "image"): head.image, ("lm", "text"): head.lm}
+    own = {(run.model, "text"): head.text, (run.model, "image"): head.image}
+    rates = {**own, ("lm", "text"): head.lm}
     for (model, modality), rate in rates.items():
         table = lookups(run.records, model, modality)
         if rate and len(table["sample"]):

@@ -18,8 +18,8 @@ class Baselines(Section):
     def content(self, run: Run) -> dict[str, Any] | None:
         head = headline(run)
         rates = [
-            ("GPT-2v, text", head.text, "text"),
-            ("GPT-2v, picture", head.image, "image"),
+            (f"{run.model_name}, text", head.text, "text"),
+            (f"{run.model_name}, picture", head.image, "image"),
             ("Linear probe of the encoder, same palette", head.probe, "probe"),
             ("GPT-2 before it got eyes, text", head.lm, "lm"),
         ]
@@ -32,4 +32,5 @@ class Baselines(Section):
             "overview": plots.bars("overview", title, bars, head.baselines),
             "asked": analysis.asked(tables) if tables else None,
             "head": head,
+            "models": "GPT-2v and GPT-2" if run.model == "gpt2v" else run.model_name,
         }

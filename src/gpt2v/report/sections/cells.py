@@ -4,7 +4,6 @@ from typing import Any
 
 from gpt2v.registry import SECTIONS
 from gpt2v.report import analysis, maps
-from gpt2v.report.analysis import SERIES
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
 from gpt2v.report.standing import reads
@@ -26,7 +25,7 @@ class Cells(Section):
         low = analysis.shade_floor(*cells.values())
         drawn = []
         for key, values in cells.items():
-            title, colour = SERIES[key]
+            title, colour = analysis.series_of(run)[key]
             name = f"cells-{key[0]}-{key[1]}"
             drawn.append(maps.cell_map(name, title, values, low, colour))
         each = [n for table in tables.values() for n in analysis.questions_by_cell(table)]

@@ -6,7 +6,7 @@ import numpy as np
 
 from gpt2v.registry import SECTIONS
 from gpt2v.report import analysis, maps, plots
-from gpt2v.report.analysis import SERIES, Confusion
+from gpt2v.report.analysis import Confusion
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
 from gpt2v.report.standing import reads
@@ -24,14 +24,15 @@ class Objects(Section):
 
     def content(self, run: Run) -> dict[str, Any] | None:
         tables = {
-            key: table for key, table in analysis.lookup_tables(run).items() if key[0] == "gpt2v"
+            key: table for key, table in analysis.lookup_tables(run).items() if key[0] == run.model
         }
         if not tables:
             return None
+        named = analysis.series_of(run)
         asked = {name for table in tables.values() for name in table["truth"]}
         classes = [name for name in run.classes if name in asked]
         accuracies = {
-            SERIES[key][0]: (analysis.class_accuracy(table, classes), SERIES[key][1])
+            named[key][0]: (analysis.class_accuracy(table, classes), named[key][1])
             for key, table in tables.items()
         }
         confusions = []
@@ -39,7 +40,7 @@ class Objects(Section):
             counts = {key: analysis.confusion(table, run.classes) for key, table in tables.items()}
             worst = max(float((count.shares * count.wrong).max()) for count in counts.values())
             for key, count in counts.items():
-                title, colour = SERIES[key]
+                title, colour = named[key]
                 name, title = f"confusion-{key[1]}", f"{title}: what is taken for what"
                 confusions.append(
                     {

@@ -38,8 +38,8 @@ class Samples(Section):
 
 def _samples(run: Run) -> list[dict[str, Any]]:
     """The values of each sample for the template."""
-    image = analysis.lookups(run.records, "gpt2v", "image")
-    text = analysis.lookups(run.records, "gpt2v", "text")
+    image = analysis.lookups(run.records, run.model, "image")
+    text = analysis.lookups(run.records, run.model, "text")
     rows = []
     for sample in analysis.choose_samples(image, list(run.pictures)):
         answers = {"picture": _answers(image, sample), "text": _answers(text, sample)}
