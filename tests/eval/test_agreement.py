@@ -130,5 +130,10 @@ def test_an_evaluation_tells_it(mm_run, tmp_path, capsys):
     ]  # fmt: skip
     assert all(sum(row["outcomes"].values()) == row["n_questions"] == 12 for row in rows)
     assert "lookup: text, image, text+image" in capsys.readouterr().out
+    assert main(["report", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run/report/index.html").read_text()
+    assert "<h2>Does it answer the same?</h2>" in page
+    counts = ", ".join(f"{kind} {n:,}" for kind, n in rows[0]["outcomes"].items())
+    assert f"<td>{counts}</td>" in page
     assert main([*argv[:-1], str(tmp_path / "one"), "--modalities", "[text]"]) == 0
     assert "agreement" not in json.loads((tmp_path / "one/results.json").read_text())

@@ -42,7 +42,7 @@ def runs(tmp_path_factory, lm_run, mm_run):
 
 
 SHOWN = {
-    "eval": {"baselines", "samples", "cells", "objects", "again"},
+    "eval": {"baselines", "agreement", "samples", "cells", "objects", "again"},
     "counted": {"again"},
     "probe": {"probe", "again"},
     "ladder": {"ladder", "again"},

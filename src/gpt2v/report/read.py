@@ -33,6 +33,7 @@ _PARTS = {  # sub-run or kind -> files that its sections are made of
     "probe": (FINISHED, RECORDS),
     "ladder": (FINISHED,),
 }
+_OF_ALL_PARTS = ("gap", "gap_ci95", "agreement", "renderings")  # in results of a suite
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EVAL_COLUMNS = (
     "model", "modality", "sample", "instruction", "row", "col",
@@ -145,7 +146,7 @@ def by_part(run: Run) -> list[Run]:
     names = list(dict.fromkeys(row["part"] for row in run.rows if "part" in row))
     if len(names) < 2:
         return [run]
-    whole = {key: value for key, value in run.results.items() if key not in ("gap", "gap_ci95")}
+    whole = {key: value for key, value in run.results.items() if key not in _OF_ALL_PARTS}
     if unlike := whole.get("not_as_trained"):  # is known for all parts together
         whole["not_as_trained"] = [f"{line} (in some parts)" for line in unlike]
     parts = []

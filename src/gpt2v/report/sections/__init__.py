@@ -2,6 +2,7 @@
 
 from gpt2v.report.sections import (  # noqa: F401 (registers them)
     again,
+    agreement,
     baselines,
     cells,
     compared,
