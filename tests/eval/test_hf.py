@@ -17,7 +17,7 @@ from gpt2v.config.grids import HeldOutGridConfig
 from gpt2v.config.hf import HFConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.instructions import NAMES
-from gpt2v.eval.hf.answering import Asked
+from gpt2v.eval.hf.answering import Answering, Asked
 from gpt2v.eval.hf.load import load_hf
 from gpt2v.eval.hf.prompts import Brief, Document
 from gpt2v.eval.hf.scorer import HFScorer
@@ -154,6 +154,80 @@ def test_our_own_document_gets_the_answers_of_our_own_scorer(mm_run, tmp_path, m
             assert row[key] == other[key], key
         assert row["logprobs"] == pytest.approx(other["logprobs"], abs=2e-4)
         assert other["generated"].startswith(row["generated"].rstrip("…")[:5])
+
+
+def test_decoding_is_plain_greedy_whatever_the_checkpoint_prefers(checkpoints, bank, tmp_path):
+    """Instruction-tuned models bring penalties, which would punish the listed objects."""
+    wilful = shutil.copytree(checkpoints["llama"], tmp_path / "wilful")
+    wishes = {"repetition_penalty": 5.0, "no_repeat_ngram_size": 1, "num_beams": 2}
+    changed(wilful, "generation_config.json", **wishes, do_sample=True, temperature=3.0)
+    said = [
+        scorer(load_hf(f"hf:{path}", HFConfig(), pictures=False), "brief").score(
+            grids(bank), np.arange(3), "text"
+        )
+        for path in (checkpoints["llama"], wilful)
+    ]
+    assert said[0] == said[1]
+
+
+def test_a_template_with_a_space_before_answers(checkpoints, bank, tmp_path):
+    """As LLaVA-1.5's `ASSISTANT: text`: the space belongs to the answer."""
+    spaced = shutil.copytree(checkpoints["llava"], tmp_path / "spaced")
+    template = (spaced / "chat_template.jinja").read_text()
+    turn = "{% for turn in messages %}{{ turn['role'] }}: "
+    assert turn in template
+    spaced_turn = template.replace("assistant:\n", "assistant:")
+    (spaced / "chat_template.jinja").write_text(spaced_turn)
+    asked = scorer(load_hf(f"hf:{spaced}", HFConfig()), "brief")
+    questions = asked._questions(grids(bank, 1), np.zeros(1, np.int64), "image", "independent")
+    assert questions.prompts[0].text.endswith("assistant:")
+    assert questions.prompts[0].lead == " "
+    assert (
+        asked._answering.spelling(questions.prompts[0], "cat")
+        == asked.hf.tokenizer(" cat", add_special_tokens=False).input_ids
+    )
+    _, found = asked._answers(questions)
+    plain = [
+        plain_logprobs("llava", spaced, questions.prompts[0], choice, "")[0]
+        for choice in questions.choices[0]
+    ]
+    assert found[0] == pytest.approx(plain, abs=1e-4)
+
+
+def test_a_generate_that_takes_no_given_tokens_is_refused(opened, bank, monkeypatch):
+    """Some models have a `generate` of their own; theirs would be scores of other words."""
+    hf = opened["llama"]
+    generate = hf.model.generate
+
+    def own(logits_processor, **inputs):
+        def plain(input_ids, scores):
+            logits_processor[0](input_ids, scores)
+            return scores
+
+        return generate(**inputs, logits_processor=[plain])
+
+    monkeypatch.setattr(hf.model, "generate", own)
+    with pytest.raises(Exception, match="its generate takes no given tokens"):
+        scorer(hf, "brief").score(grids(bank), np.arange(3), "text")
+
+
+def test_a_model_that_thinks_first_is_refused(checkpoints, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Answering, "_words", lambda *_: "<think>\nOkay, the…")
+    line = says(capsys, tmp_path, checkpoints["llama"], *TEXT)
+    assert "thinks before it answers (text), and is cut" in line
+
+
+def test_words_for_a_model_whose_processor_cannot_be_loaded(checkpoints, bank, tmp_path):
+    """Its tokenizer's template may take words only, as a list or as a text."""
+    bare = without(checkpoints["llava"], tmp_path / "bare", "processor_config.json")
+    (bare / "chat_template.jinja").write_text(
+        "{% for turn in messages %}{{ turn['role'] + ': ' + turn['content'] }}\n{% endfor %}"
+    )
+    hf = load_hf(f"hf:{bare}", HFConfig(), pictures=False)
+    asked = scorer(hf, "brief")
+    questions = asked._questions(grids(bank, 1), np.zeros(1, np.int64), "text", "independent")
+    assert questions.prompts[0].text.startswith("user: | ")
+    assert any(asked.score(grids(bank), np.arange(3), "text")["generated"])
 
 
 # ---- results and prompts ---------------------------------------------------------------------

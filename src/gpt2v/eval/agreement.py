@@ -117,8 +117,9 @@ def _agreement(parts: Sequence[Sequence[pa.Table]], chance: float) -> dict[str, 
 
 
 def _answers(records: pa.Table) -> np.ndarray:
-    """The answer to each question, (J,)."""
-    answers: np.ndarray = pc.coalesce(records["prediction"], records["generated"]).to_numpy()
+    """The answer to each question, (J,); of what is said, large letters do not matter."""
+    said = pc.utf8_lower(pc.utf8_trim(records["generated"], " .\n"))
+    answers: np.ndarray = pc.coalesce(records["prediction"], said).to_numpy()
     return answers
 
 

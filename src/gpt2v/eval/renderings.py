@@ -1,7 +1,4 @@
-"""The spread of accuracy over renderings: the same questions about the same grids, shown otherwise.
-
-Shapes: J questions in a flat list.
-"""
+"""The spread of accuracy over renderings: the same questions about the same grids, shown otherwise."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -22,6 +22,7 @@ from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 from gpt2v.data.text_pieces import begins_another
 from gpt2v.errors import UserError, first_line
 from gpt2v.eval.hf.load import HFModel
+from gpt2v.hardware.memory import is_out_of_memory
 
 _FREE = -1  # in place of a token: the model's own choice
 
@@ -48,12 +49,12 @@ class Answering:
 
     Attributes:
         batch_size: number of prompts that are read together.
-        ends: what ends an answer: a line break, or the model's turn.
+        ends: what ends an answer: a line break, the model's turn, or either.
     """
 
     hf: HFModel
     batch_size: int
-    ends: Literal["line", "turn"]
+    ends: Literal["line", "turn", "line or turn"]
     _known: dict[tuple[str, str], list[int]] = field(default_factory=dict, repr=False)
 
     def answers(
@@ -116,9 +117,9 @@ class Answering:
     @cached_property
     def _end_tokens(self) -> list[int]:
         """The tokens that end an answer."""
-        if self.ends == "turn":
-            return self.hf.ends
-        return list(self.hf.tokenizer("\n", add_special_tokens=False).input_ids[-1:])
+        line = self.hf.tokenizer("\n", add_special_tokens=False).input_ids[-1:]
+        ends = {"line": line, "turn": self.hf.ends, "line or turn": [*line, *self.hf.ends]}
+        return list(ends[self.ends])
 
     def _words(self, tokens: list[int]) -> str:
         """What the tokens say up to the end of the answer; `…` at its end: it was cut."""
@@ -127,14 +128,14 @@ class Answering:
             tokens[: stops[0]] if stops else tokens, skip_special_tokens=True
         )
         line, broken = text, ""
-        if self.ends == "line":
+        if self.ends != "turn":
             line, broken, _ = text.partition("\n")
         return line.strip() + ("" if stops or broken else "…")
 
     def _generate(
         self, asked: Sequence[Asked], forced: Sequence[list[int]], n: int
     ) -> tuple[Tensor, list[Tensor]]:
-        """Tokens (J, T) and raw logits, T times (J, V) in fp32, all on the CPU.
+        """Tokens (J, T), and logits (J, V) in fp32 of each forced step, and of the first.
 
         Args:
             forced: of each prompt the first tokens, `_FREE`: the model's own choice.
@@ -143,33 +144,43 @@ class Answering:
         steps = max(map(len, forced)) + n
         inputs = self._inputs(asked)
         self._check_length(asked, inputs, steps)
-        processors, criteria = [_Forced(forced)], []
-        if self.ends == "line" and n:
+        taken, criteria = _Forced(forced), []
+        if self.ends != "turn" and n:
             criteria.append(_LineEnds(self.hf.tokenizer))
         try:
             with torch.no_grad():
                 found: Any = self.hf.model.generate(
                     **inputs,
                     generation_config=_greedy(self.hf, steps),
-                    logits_processor=processors,
+                    logits_processor=[taken],
                     stopping_criteria=criteria,
+                    tokenizer=self.hf.tokenizer,  # for `stop_strings` of the model's own
                 )
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # each model has its own
+            if is_out_of_memory(error):
+                raise
             if len(asked) > 1:
                 for one, own in zip(asked, forced, strict=True):
                     self._generate([one], [own], n)
+                raise UserError(
+                    f"{self.hf.name}: samples {asked[0].sample} to {asked[-1].sample}: the model "
+                    f"fails with several prompts at once; use --hf.batch_size 1: "
+                    f"{first_line(error)}"
+                ) from None
             raise UserError(
                 f"{self.hf.name}: sample {asked[0].sample}: the model fails: {first_line(error)}"
             ) from None
-        logits = [step.float().cpu() for step in found.logits]
-        for step in logits:
+        for step in taken.logits:
             wrong = step.isnan().any(-1) | (step == torch.inf).any(-1)
             if wrong.any():
                 sample = asked[int(wrong.nonzero()[0])].sample
                 raise UserError(f"{self.hf.name}: sample {sample}: its logits are not finite")
-        return found.sequences[:, -len(logits) :].cpu(), logits
+        tokens = found.sequences[:, -taken.n_steps :].cpu()
+        if not taken.was_taken(tokens):
+            raise UserError(
+                f"{self.hf.name}: its generate takes no given tokens, so choices cannot be scored"
+            )
+        return tokens, taken.logits
 
     def _inputs(self, asked: Sequence[Asked]) -> dict[str, Any]:
         """The model's input for prompts, padded on the left."""
@@ -187,17 +198,20 @@ class Answering:
                     text=texts, images=[list(a.pictures) for a in asked], **options
                 )
             else:
+                if self._tells_types and start and options["add_special_tokens"]:
+                    # Its tokenizer writes none where the processor writes it after the pictures.
+                    texts, options["add_special_tokens"] = [start + one for one in texts], False
                 found = hf.tokenizer(texts, return_token_type_ids=self._tells_types, **options)
         except Exception as error:  # each processor has its own
             raise UserError(
                 f"{hf.name}: sample {asked[0].sample}: its processor fails: {first_line(error)}"
             ) from None
         found.pop("labels", None)
-        placed = found.to(hf.model.device)
-        return {
-            key: value.to(hf.model.dtype) if value.is_floating_point() else value
-            for key, value in placed.items()
-        }
+        inputs = dict(found.to(hf.model.device))
+        for key, value in inputs.items():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                inputs[key] = value.to(hf.model.dtype)
+        return inputs
 
     @cached_property
     def _tells_types(self) -> bool:
@@ -210,6 +224,8 @@ class Answering:
 
     def _check_length(self, asked: Sequence[Asked], inputs: dict[str, Any], steps: int) -> None:
         """Raise UserError if a prompt and its answer have more tokens than the model reads."""
+        if "attention_mask" not in inputs:
+            return
         lengths = inputs["attention_mask"].sum(1)
         row = int(lengths.argmax())
         needed, most = int(lengths[row]) + steps, self.hf.n_positions
@@ -223,42 +239,59 @@ class Answering:
 def _greedy(hf: HFModel, steps: int) -> GenerationConfig:
     """The model's own settings of `generate`, with plain greedy decoding."""
     config = deepcopy(hf.model.generation_config)
-    plain = {"temperature": None, "top_p": None, "top_k": None, "repetition_penalty": None}
-    config.update(
+    config.update(  # with values that change nothing; None would become the model's own value again
         do_sample=False,
         num_beams=1,
-        no_repeat_ngram_size=None,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        repetition_penalty=1.0,
+        encoder_repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        encoder_no_repeat_ngram_size=0,
         max_length=None,
         max_new_tokens=steps,
         pad_token_id=hf.tokenizer.pad_token_id,
         eos_token_id=hf.ends or None,
         return_dict_in_generate=True,
-        output_logits=True,
-        **plain,
     )
     return config
 
 
 class _Forced(LogitsProcessor):  # type: ignore[misc]
-    """Given tokens in place of the likeliest ones."""
+    """Given tokens in place of the likeliest ones.
+
+    Attributes:
+        logits: (J, V) in fp32 on the CPU, of each step with given tokens, and of the first.
+        n_steps: number of steps so far.
+    """
 
     def __init__(self, tokens: Sequence[list[int]]) -> None:
         longest = max(map(len, tokens), default=0)
         self._tokens = np.full((len(tokens), longest), _FREE)
         for row, own in enumerate(tokens):
             self._tokens[row, : len(own)] = own
-        self._step = 0
+        self.logits: list[Tensor] = []
+        self.n_steps = 0
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if self._step < self._tokens.shape[1]:
-            (rows,) = np.nonzero(self._tokens[:, self._step] != _FREE)
-            tokens = torch.from_numpy(self._tokens[rows, self._step]).to(scores.device)
+        if self.n_steps < max(1, self._tokens.shape[1]):
+            self.logits.append(scores.float().cpu())
+        if self.n_steps < self._tokens.shape[1]:
+            (rows,) = np.nonzero(self._tokens[:, self.n_steps] != _FREE)
+            tokens = torch.from_numpy(self._tokens[rows, self.n_steps]).to(scores.device)
             at = torch.from_numpy(rows).to(scores.device)
             scores = scores.clone()
             scores[at] = -torch.inf
             scores[at, tokens] = 0.0
-        self._step += 1
+        self.n_steps += 1
         return scores
+
+    def was_taken(self, tokens: Tensor) -> bool:
+        """Whether the given tokens are what was generated (J, T): some models have other ways."""
+        given = self._tokens[:, : tokens.shape[1]]
+        made = tokens[:, : given.shape[1]].numpy()
+        return self.n_steps > 0 and bool(((given == _FREE) | (given == made)).all())
 
 
 class _LineEnds(StoppingCriteria):  # type: ignore[misc]

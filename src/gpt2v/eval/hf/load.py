@@ -32,7 +32,7 @@ class HFModel(Traceable):
         model: in eval mode, on the chosen device.
         sees: whether it can see pictures.
         tokenizer: pads on the left.
-        processor: of pictures and text; None: no pictures are shown.
+        processor: of pictures and text; None: there is none that can be used.
     """
 
     name: str
@@ -73,23 +73,29 @@ def load_hf(name: str, config: HFConfig, pictures: bool = True) -> HFModel:
     if read_config(path, "model").get("model_type") == GPT2V:
         raise UserError(f"{where}: is a GPT-2v, which is measured without {PREFIX}")
     kind, sees = _kind(path, where)
-    tokenizer = _loaded(f"{where}: has no tokenizer that can be loaded", AutoTokenizer, path)
+    if pictures and not sees:
+        raise UserError(
+            f"modalities: {name} reads text only, and sees no pictures; use --modalities text"
+        )
+    processor: Any = None
+    if sees:
+        lacks = f"{where}: has no processor that can be loaded"
+        try:
+            processor = _loaded(lacks, AutoProcessor, path)
+        except UserError:
+            if pictures:
+                raise
+    if hasattr(processor, "tokenizer"):  # which some processors have changed
+        tokenizer = processor.tokenizer
+    elif pictures:
+        raise UserError(f"{where}: has no processor of pictures and text")
+    else:
+        tokenizer = _loaded(f"{where}: has no tokenizer that can be loaded", AutoTokenizer, path)
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise UserError(f"{where}: its tokenizer has neither a pad nor an end token")
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
-    if pictures and not sees:
-        raise UserError(
-            f"modalities: {name} reads text only, and sees no pictures; use --modalities text"
-        )
-    processor = None
-    if pictures:
-        lacks = f"{where}: has no processor that can be loaded"
-        processor = _loaded(lacks, AutoProcessor, path)
-        if not hasattr(processor, "tokenizer"):
-            raise UserError(f"{lacks}: it has only a {type(processor).__name__}")
-        processor.tokenizer = tokenizer
     return HFModel(name, path, _weights(kind, path, where, config), sees, tokenizer, processor)
 
 

@@ -19,13 +19,13 @@ class Prompt(ABC):
 
     Attributes:
         chat: whether they are put into the model's chat template, as the user's turn.
-        lead: what stands between them and the answer.
-        ends: what ends an answer: the line, or the model's turn.
+        lead: what stands between them and the answer; in a chat the template decides it.
+        ends: what ends an answer: the line, the model's turn, or either.
     """
 
     chat: ClassVar[bool]
     lead: ClassVar[str] = ""
-    ends: ClassVar[Literal["line", "turn"]] = "turn"
+    ends: ClassVar[Literal["line", "turn", "line or turn"]] = "turn"
 
     @abstractmethod
     def words(
@@ -72,7 +72,7 @@ class BriefPlain(_Brief):
     """The words of `brief` and a line break, for models without a chat template."""
 
     chat = False
-    ends = "line"
+    ends = "line or turn"
 
     def words(
         self, example: Example, question: Question, earlier: Sequence[Question], table: bool

@@ -22,7 +22,7 @@ from gpt2v.data.render.examples import Example, Question, examples_of
 from gpt2v.data.render.text import choice_pieces
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY, Strings
-from gpt2v.errors import UserError
+from gpt2v.errors import UserError, first_line
 from gpt2v.eval.hf.answering import Answering, Asked
 from gpt2v.eval.hf.load import HFModel
 from gpt2v.eval.hf.prompts import Prompt
@@ -102,6 +102,11 @@ class HFScorer:
                     f"{self.hf.name}: answers nothing to the first {len(said)} questions "
                     f"({modality}); choose another --hf.prompt"
                 )
+            if all("<think>" in words and words.endswith("…") for words in said):
+                raise UserError(
+                    f"{self.hf.name}: thinks before it answers ({modality}), and is cut: such a "
+                    "model cannot be measured so"
+                )
             digest = sha256("\0".join(texts).encode()).hexdigest()[:16]
             shown[modality] = {"example": texts[0], "hash": digest}
         return {"name": str(self.choice), **shown}
@@ -122,7 +127,7 @@ class HFScorer:
                 earlier = example.asked[:number] if mode == "chained" else ()
                 words = self.prompt.words(example, question, earlier, layout != "image")
                 text = self._whole(example, words)
-                prompts.append(Asked(text, pictures, example.index, self.prompt.lead))
+                prompts.append(Asked(text, pictures, example.index, self._lead))
         asked = [(example, question) for example in examples for question in example.asked]
         return _Questions(samples, asked, choices, prompts)
 
@@ -146,21 +151,60 @@ class HFScorer:
                 content.append({"type": "text", "text": "\n"})
             content += [{"type": "image"}] * len(row)
         content.append({"type": "text", "text": words})
-        reader = self.hf.processor or self.hf.tokenizer
-        if getattr(reader, "chat_template", None) is None:
+        return self._chat(content, words)
+
+    def _chat(self, content: list[dict[str, str]], words: str, answer: str | None = None) -> str:
+        """A user's turn in the chat template, and the beginning of the model's, or an answer.
+
+        Args:
+            content: pictures and words, as templates of models that see pictures expect them.
+            words: for the templates of others.
+        """
+        readers = [self.hf.processor, self.hf.tokenizer]
+        reader = next((one for one in readers if getattr(one, "chat_template", None)), None)
+        if reader is None:
             raise UserError(
                 f"{self.hf.name}: has no chat template, which prompt {self.choice} needs; choose "
                 "--hf.prompt brief-plain or document"
             )
-        said: Any = content if self.hf.sees else words  # as templates of the two kinds expect it
-        turns = [{"role": "user", "content": said}]
+        lists = [content, [{"type": "text", "text": answer}]]
+        ways: list[list[Any]] = [lists] if self.hf.sees else []
+        if all(part["type"] == "text" for part in content):
+            ways.append([words, answer])
+        for number, way in enumerate(ways):
+            turns = [
+                {"role": role, "content": said}
+                for role, said in zip(("user", "assistant"), way, strict=True)
+            ]
+            try:
+                whole: str = reader.apply_chat_template(
+                    turns if answer is not None else turns[:1],
+                    tokenize=False,
+                    add_generation_prompt=answer is None,
+                    enable_thinking=False,  # templates of models that do not think ignore it
+                )
+            except Exception as error:  # a template raises what it likes
+                if number == len(ways) - 1:
+                    raise UserError(
+                        f"{self.hf.name}: its chat template fails: {first_line(error)}"
+                    ) from None
+            else:
+                break
+        return whole
+
+    @cached_property
+    def _lead(self) -> str:
+        """What stands between a prompt and the answer: in a chat, as the template writes it."""
+        if not self.prompt.chat:
+            return self.prompt.lead
+        content = [{"type": "text", "text": "?"}]
+        before = self._chat(content, "?")
         try:
-            text: str = reader.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=True
-            )
-        except Exception as error:  # a template raises what it likes
-            raise UserError(f"{self.hf.name}: its chat template fails: {error}") from None
-        return text
+            whole = self._chat(content, "?", "X")
+        except UserError:  # it may not like to be told answers
+            return ""
+        space = whole.removeprefix(before).partition("X")[0]
+        return space if whole.startswith(before) and not space.strip() else ""
 
     @property
     def _mark(self) -> str:
