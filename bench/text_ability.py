@@ -25,8 +25,9 @@ from gpt2v.data.corpus.tokens import token_bytes
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import load_tokenizer
-from gpt2v.eval.evaluate import evaluation_data, summarise
+from gpt2v.eval.evaluate import evaluation_data
 from gpt2v.eval.records import record_table
+from gpt2v.eval.rows import summarise
 from gpt2v.lm_train.train import train_lm
 from gpt2v.mm_train.train import train_mm
 from gpt2v.model.files import quiet_transformers

@@ -19,7 +19,7 @@ from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.encoder_train.zero_shot import zero_shot_accuracy
 from gpt2v.errors import UserError
-from gpt2v.eval.evaluate import summarise
+from gpt2v.eval.rows import summarise
 from gpt2v.features.sources import picture_source
 from gpt2v.model.clip import new_clip
 from gpt2v.model.files import load_weights

@@ -20,8 +20,8 @@ from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.views import LAYOUTS
 from gpt2v.errors import UserError
-from gpt2v.eval.evaluate import summarise
 from gpt2v.eval.records import record_table
+from gpt2v.eval.rows import summarise
 from gpt2v.features.sources import picture_source
 from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.gpt2v import GPT2vModel

@@ -3,18 +3,15 @@
 The model reads each grid once, in a packed pass with all questions. Each question gives one record.
 """
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import pyarrow as pa
 
 from gpt2v import runs
 from gpt2v.config.base import hash_of
-from gpt2v.config.choice import choose
 from gpt2v.config.hf import check_asked, is_hf
 from gpt2v.config.measuring import EvalConfig, SuiteEvalConfig
 from gpt2v.data.dataset import GridDataset
@@ -29,6 +26,7 @@ from gpt2v.eval.facts import Facts
 from gpt2v.eval.gap import gap_of
 from gpt2v.eval.metrics import columns_read
 from gpt2v.eval.renderings import spread_of
+from gpt2v.eval.rows import rows_of
 from gpt2v.eval.series import Part, ScoredModel, Series
 from gpt2v.eval.shards import EvaluationJob
 from gpt2v.execute.executors import serial
@@ -36,7 +34,6 @@ from gpt2v.execute.job import do_all
 from gpt2v.features.sources import picture_source
 from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.load import load_model
-from gpt2v.registry import METRICS
 from gpt2v.results import read_results
 from gpt2v.run_layout import RECORDS, is_finished
 from gpt2v.storage.files import write_bytes, writing
@@ -129,55 +126,6 @@ def evaluation_data(config: EvalConfig, bank: TileBank) -> GridDataset:
     return GridDataset(c.grid, bank, c.seed, c.split, c.n_images, "grid.")
 
 
-# Keys of a row of results that no metric may give.
-_ROW_KEYS = (
-    "model",
-    "part",
-    "modality",
-    "instruction",
-    "questions",
-    "split",
-    "held_out_contents",
-    "chance",
-    "blind_accuracy",
-    "bag_accuracy",
-)
-
-
-def summarise(records: pa.Table, metrics: Sequence[str] = ("accuracy",)) -> dict[str, Any]:
-    """The values of the metrics for some records, by key.
-
-    Raises:
-        UserError: a metric gives something else, or a key that the row has already.
-    """
-    row: dict[str, Any] = {}
-    for metric in metrics:
-        values = choose(METRICS, metric).load()(records)
-        if not isinstance(values, Mapping) or not all(isinstance(key, str) for key in values):
-            raise UserError(f"metrics: {metric}: must return a mapping of keys to values")
-        if taken := values.keys() & {*row, *_ROW_KEYS}:
-            raise UserError(f"metrics: {metric}: the row has '{min(taken)}' already")
-        row |= {key: _plain(metric, key, value) for key, value in values.items()}
-    return row
-
-
-def _plain(metric: str, key: str, value: Any) -> Any:
-    """A value that JSON holds."""
-    if isinstance(value, np.generic | np.ndarray):
-        value = value.tolist()
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        raise UserError(
-            f"metrics: {metric}: {key}: must be a number, text, or a list, and finite, "
-            f"not {value!r}"
-        ) from None
-    pair = isinstance(value, list | tuple) and len(value) == 2
-    if key.endswith("ci95") and not (pair and all(isinstance(end, int | float) for end in value)):
-        raise UserError(f"metrics: {metric}: {key}: must be two numbers, not {value!r}")
-    return value
-
-
 def evaluate(
     models: Sequence[ScoredModel],
     parts: Sequence[Part],
@@ -218,7 +166,7 @@ def evaluate(
         rows = [
             row
             for one, table in zip(series, tables, strict=True)
-            for row in _rows(one, table, facts[one.part.name], config.metrics)
+            for row in rows_of(one, table, facts[one.part.name], config.metrics)
         ]
     except UserError:  # of a user's own metric: with --resume it would be the same
         job.remove()
@@ -264,34 +212,6 @@ def _kept(run: Path, models: Sequence[ScoredModel]) -> dict[str, Any]:
     return results
 
 
-def _rows(
-    one: Series, table: pa.Table, facts: Facts, metrics: Sequence[str]
-) -> list[dict[str, Any]]:
-    """A row of results for each instruction."""
-    rows = []
-    instructions = table["instruction"].to_numpy()
-    different = list(dict.fromkeys(instructions.tolist()))
-    for instruction in different:
-        _, own = facts.baselines[instruction]
-        asked = table  # not copied if it is all of it
-        if len(different) > 1:
-            asked = table.filter(pa.array(instructions == instruction))
-        rows.append(
-            {
-                **one.names,
-                "instruction": instruction,
-                "questions": one.part.mode,
-                "split": one.part.data.split,
-                "held_out_contents": facts.held_out,
-                **summarise(asked, metrics),
-                "chance": own.chance,
-                "blind_accuracy": _known(own.blind),
-                "bag_accuracy": _known(own.bag),
-            }
-        )
-    return rows
-
-
 def _agreement(
     series: Sequence[Series], job: EvaluationJob, facts: Mapping[str | None, Facts]
 ) -> dict[str, Any]:
@@ -306,11 +226,6 @@ def _agreement(
     chance = pooled(fact.baselines for fact in facts.values())
     rates = {instruction: own.chance for instruction, (_, own) in chance.items()}
     return {"agreement": agreement.agreement_of(tables, rates)}
-
-
-def _known(rate: float) -> float | None:
-    """A rate, or null in place of NaN, which JSON does not have."""
-    return None if np.isnan(rate) else rate
 
 
 def save_examples(data: GridDataset, n: int, folder: Path) -> None:

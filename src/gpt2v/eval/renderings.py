@@ -1,4 +1,4 @@
-"""The spread of accuracy over renderings: the same questions about the same grids, shown otherwise."""
+"""The spread of accuracy over renderings of the same grids."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -7,24 +7,20 @@ Shapes: J questions in a flat list, T token positions, V words of the vocabulary
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import signature
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from gpt2v.data.text_pieces import begins_another
 from gpt2v.errors import UserError, first_line
+from gpt2v.eval.hf.decoding import FREE, Forced, LineEnds, greedy
 from gpt2v.eval.hf.load import HFModel
 from gpt2v.hardware.memory import is_out_of_memory
-
-_FREE = -1  # in place of a token: the model's own choice
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ class Answering:
                         later.append((i, number, ids, begins))
         for start in range(0, len(later), self.batch_size):
             batch = later[start : start + self.batch_size]
-            forced = [[*ids, *([_FREE] if begins else [])] for _, _, ids, begins in batch]
+            forced = [[*ids, *([FREE] if begins else [])] for _, _, ids, begins in batch]
             _, logits = self._generate([asked[i] for i, *_ in batch], forced, 0)
             logp = [torch.log_softmax(step, -1) for step in logits]
             for row, (i, number, ids, begins) in enumerate(batch):
@@ -138,20 +134,20 @@ class Answering:
         """Tokens (J, T), and logits (J, V) in fp32 of each forced step, and of the first.
 
         Args:
-            forced: of each prompt the first tokens, `_FREE`: the model's own choice.
+            forced: of each prompt the first tokens, `FREE`: the model's own choice.
             n: number of further tokens.
         """
         steps = max(map(len, forced)) + n
         inputs = self._inputs(asked)
         self._check_length(asked, inputs, steps)
-        taken, criteria = _Forced(forced), []
+        taken, criteria = Forced(forced), []
         if self.ends != "turn" and n:
-            criteria.append(_LineEnds(self.hf.tokenizer))
+            criteria.append(LineEnds(self.hf.tokenizer))
         try:
             with torch.no_grad():
                 found: Any = self.hf.model.generate(
                     **inputs,
-                    generation_config=_greedy(self.hf, steps),
+                    generation_config=greedy(self.hf, steps),
                     logits_processor=[taken],
                     stopping_criteria=criteria,
                     tokenizer=self.hf.tokenizer,  # for `stop_strings` of the model's own
@@ -234,75 +230,3 @@ class Answering:
                 f"{self.hf.name}: sample {asked[row].sample} and its answer need {needed} "
                 f"positions, but the model has {most}"
             )
-
-
-def _greedy(hf: HFModel, steps: int) -> GenerationConfig:
-    """The model's own settings of `generate`, with plain greedy decoding."""
-    config = deepcopy(hf.model.generation_config)
-    config.update(  # with values that change nothing; None would become the model's own value again
-        do_sample=False,
-        num_beams=1,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,
-        repetition_penalty=1.0,
-        encoder_repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        encoder_no_repeat_ngram_size=0,
-        max_length=None,
-        max_new_tokens=steps,
-        pad_token_id=hf.tokenizer.pad_token_id,
-        eos_token_id=hf.ends or None,
-        return_dict_in_generate=True,
-    )
-    return config
-
-
-class _Forced(LogitsProcessor):  # type: ignore[misc]
-    """Given tokens in place of the likeliest ones.
-
-    Attributes:
-        logits: (J, V) in fp32 on the CPU, of each step with given tokens, and of the first.
-        n_steps: number of steps so far.
-    """
-
-    def __init__(self, tokens: Sequence[list[int]]) -> None:
-        longest = max(map(len, tokens), default=0)
-        self._tokens = np.full((len(tokens), longest), _FREE)
-        for row, own in enumerate(tokens):
-            self._tokens[row, : len(own)] = own
-        self.logits: list[Tensor] = []
-        self.n_steps = 0
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        if self.n_steps < max(1, self._tokens.shape[1]):
-            self.logits.append(scores.float().cpu())
-        if self.n_steps < self._tokens.shape[1]:
-            (rows,) = np.nonzero(self._tokens[:, self.n_steps] != _FREE)
-            tokens = torch.from_numpy(self._tokens[rows, self.n_steps]).to(scores.device)
-            at = torch.from_numpy(rows).to(scores.device)
-            scores = scores.clone()
-            scores[at] = -torch.inf
-            scores[at, tokens] = 0.0
-        self.n_steps += 1
-        return scores
-
-    def was_taken(self, tokens: Tensor) -> bool:
-        """Whether the given tokens are what was generated (J, T): some models have other ways."""
-        given = self._tokens[:, : tokens.shape[1]]
-        made = tokens[:, : given.shape[1]].numpy()
-        return self.n_steps > 0 and bool(((given == _FREE) | (given == made)).all())
-
-
-class _LineEnds(StoppingCriteria):  # type: ignore[misc]
-    """An answer ends with its line."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._breaks: dict[int, bool] = {}
-
-    def __call__(self, input_ids: Tensor, scores: Any, **options: Any) -> Tensor:
-        last = input_ids[:, -1].tolist()
-        for token in set(last) - self._breaks.keys():
-            self._breaks[token] = "\n" in self._tokenizer.decode([token])
-        return torch.tensor([self._breaks[token] for token in last], device=input_ids.device)
