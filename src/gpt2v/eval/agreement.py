@@ -80,8 +80,8 @@ def _by_instruction(
 def _agreement(parts: Sequence[Sequence[pa.Table]], chance: float) -> dict[str, Any]:
     """Agreement over the parts, each with the records of the same questions in the modalities."""
     n_readers = len(parts[0])
-    answers = [_joined([_answers(part[i]) for part in parts]) for i in range(n_readers)]
-    truth = _joined([column(part[0], "truth") for part in parts])
+    answers = [np.concatenate([_answers(part[i]) for part in parts]) for i in range(n_readers)]
+    truth = np.concatenate([column(part[0], "truth") for part in parts])
     right = np.stack([own == truth for own in answers], axis=1)  # (J, n_readers)
     same = np.all([own == answers[0] for own in answers], axis=0)
     shared = shared_in_parts([part[0] for part in parts])
@@ -121,7 +121,3 @@ def _answers(records: pa.Table) -> np.ndarray:
     said = pc.utf8_lower(pc.utf8_trim(records["generated"], " .\n"))
     answers: np.ndarray = pc.coalesce(records["prediction"], said).to_numpy()
     return answers
-
-
-def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate(arrays)

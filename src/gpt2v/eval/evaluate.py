@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
 from gpt2v import runs
 from gpt2v.config.base import hash_of
@@ -160,6 +161,9 @@ def evaluate(
     job.check_begun()
     do_all(job, "eval", lambda job, missing: serial(job, missing, None))
     columns = columns_read(config.metrics)
+    is_across = len({(one.model.name, one.part.name) for one in series}) < len(series)
+    if columns is not None and is_across:  # some model is asked in several modalities
+        columns = list(dict.fromkeys([*columns, *agreement.COLUMNS]))
     tables = [job.table(one, columns) for one in series]
     facts = {part.name: Facts.of(part.data, part.mode) for part in parts}
     try:
@@ -193,7 +197,7 @@ def evaluate(
         **comparison.results,
         **suite,
         **gap_of(series, tables),
-        **_agreement(series, job, facts),
+        **({"agreement": _agreement(series, tables, facts)} if is_across else {}),
     )
     job.remove()
     return results
@@ -213,19 +217,16 @@ def _kept(run: Path, models: Sequence[ScoredModel]) -> dict[str, Any]:
 
 
 def _agreement(
-    series: Sequence[Series], job: EvaluationJob, facts: Mapping[str | None, Facts]
-) -> dict[str, Any]:
-    """`agreement`, its rows; empty: no model was asked in several modalities."""
-    tables = {
-        (one.model.name, one.part.name, one.modality): job.table(one, agreement.COLUMNS)
-        for one in series
-        if sum(other.model is one.model and other.part is one.part for other in series) > 1
+    series: Sequence[Series], tables: Sequence[pa.Table], facts: Mapping[str | None, Facts]
+) -> list[dict[str, Any]]:
+    """The rows of `agreement`."""
+    found = {
+        (one.model.name, one.part.name, one.modality): table
+        for one, table in zip(series, tables, strict=True)
     }
-    if not tables:
-        return {}
     chance = pooled(fact.baselines for fact in facts.values())
     rates = {instruction: own.chance for instruction, (_, own) in chance.items()}
-    return {"agreement": agreement.agreement_of(tables, rates)}
+    return agreement.agreement_of(found, rates)
 
 
 def save_examples(data: GridDataset, n: int, folder: Path) -> None:

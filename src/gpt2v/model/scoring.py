@@ -9,7 +9,7 @@ A choices of a question, L tokens of a choice, Y positions that are read (whose 
 predicted).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,12 +19,12 @@ import torch
 
 from gpt2v.config.grids import ContentConfig, Mode
 from gpt2v.data.dataset import GridDataset
-from gpt2v.data.grids.samples import NOT_ASKED
+from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.render.asked import question_columns
 from gpt2v.data.render.batches import Batch, Renderer
 from gpt2v.data.render.views import View
 from gpt2v.data.rng import Ints
-from gpt2v.data.text_pieces import EMPTY
+from gpt2v.data.text_pieces import EMPTY, Strings
 from gpt2v.errors import UserError, within
 from gpt2v.hardware.memory import enough_memory
 from gpt2v.model.continuing import Said, go_on
@@ -38,7 +38,35 @@ COLUMNS = (  # of records
     *("row", "col", "other_row", "other_col", "direction", "object"),
     *("truth", "generated", "prediction", "exact", "palette", "tiles", "choices", "logprobs"),
 )
-_MORE = 4  # a wrong answer is cut after this many tokens and twice those of the right one
+
+
+def longest_answer(n_tokens: int) -> int:
+    """Number of tokens after which an answer is cut, where the right one has `n_tokens`."""
+    return 2 * n_tokens + 4
+
+
+def records_of(
+    samples: Samples, names: tuple[str, ...], table: Strings, answers: Iterable[dict[str, Any]]
+) -> Records:
+    """The records of all questions of the samples.
+
+    Args:
+        names: of the classes.
+        answers: of each question, in order: truth, generated, prediction, exact, choices, logprobs.
+    """
+    records: Records = {column: [] for column in COLUMNS}
+    records |= question_columns(samples, names, table)
+    read = samples.tiles_read
+    places = np.argwhere(samples.instruction != NOT_ASKED).tolist()
+    for (i, q), answer in zip(places, answers, strict=True):
+        palette = samples.palette[i]
+        known = {
+            "palette": [names[number] for number in palette[palette >= 0]],
+            "tiles": read[i, q][read[i, q] >= 0].tolist(),
+        }
+        for column, value in {**answer, **known}.items():
+            records[column].append(value)
+    return records
 
 
 @torch.no_grad()
@@ -72,32 +100,32 @@ def score(reader: Reader, batch: Batch, render: Renderer, generate: bool = True)
         go_on(reader, batch, kept, wrong, render.table)
     said = {(o.sample, o.question): o.text(render.table) if generate else None for o in wrong}
 
-    samples, tiles_read = batch.samples, batch.samples.tiles_read
     scores_BQA = (found.logp.reshape(token.shape) * (token >= 0)).sum(-1)
-    table, names = render.table, np.array(render.bank.class_names, dtype=object)
-    records: Records = {column: [] for column in COLUMNS}
-    records |= question_columns(samples, render.bank.class_names, table)
-    for i, q in zip(*np.nonzero(samples.instruction != NOT_ASKED), strict=True):
+    table, answers = render.table, []
+    for i, q in zip(*np.nonzero(batch.samples.instruction != NOT_ASKED), strict=True):
         listed = batch.choices.pieces[i, q] != EMPTY
         choices = [table.strings[piece].strip() for piece in batch.choices.pieces[i, q][listed]]
         logprobs = scores_BQA[i, q][listed].tolist()
         truth = table.text(batch.truth[i, q]).strip()
         exact = (i, q) not in said
-        best = choices[int(np.argmax(logprobs))] if choices else (truth if exact else None)
-        palette = samples.palette[i]
-        answered = {
-            "truth": truth,
-            "generated": truth if exact else said[i, q],
-            "prediction": best,
-            "exact": exact,
-            "palette": names[palette[palette >= 0]].tolist(),
-            "tiles": tiles_read[i, q][tiles_read[i, q] >= 0].tolist(),
-            "choices": choices,
-            "logprobs": logprobs,
-        }
-        for column, value in answered.items():
-            records[column].append(value)
-    return records
+        answers.append(
+            {
+                "truth": truth,
+                "generated": truth if exact else said[i, q],
+                "prediction": likeliest_choice(choices, logprobs, truth if exact else None),
+                "exact": exact,
+                "choices": choices,
+                "logprobs": logprobs,
+            }
+        )
+    return records_of(batch.samples, render.bank.class_names, table, answers)
+
+
+def likeliest_choice(
+    choices: Sequence[str], logprobs: Sequence[float], otherwise: str | None
+) -> str | None:
+    """The choice with the largest log-probability; `otherwise` if there are no choices."""
+    return choices[int(np.argmax(logprobs))] if choices else otherwise
 
 
 def _wrong_answers(batch: Batch, likeliest: Ints, number_BT: Ints) -> list[Said]:
@@ -121,7 +149,7 @@ def _wrong_answers(batch: Batch, likeliest: Ints, number_BT: Ints) -> list[Said]
         if len(wrong):
             at = start + int(wrong[0])
             tokens = [*right[start:at].tolist(), int(predicted[at])]
-            said.append(Said(int(sample[start]), int(question[start]), tokens, 2 * n + _MORE))
+            said.append(Said(int(sample[start]), int(question[start]), tokens, longest_answer(n)))
     return said
 
 

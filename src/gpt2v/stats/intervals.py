@@ -116,18 +116,14 @@ class Difference:
             share.interval(z) for share in (self.first, self.other)
         )
 
-        def reach(a: float, b: float) -> float:
-            return sqrt(max(a**2 - 2 * self.correlation * a * b + b**2, shortest**2))
+        def combined(a: float, b: float) -> float:
+            return sqrt(max(a**2 - 2 * self.correlation * a * b + b**2, 0.0))
 
         shortest = 0.0
         if self.correlation > 0:
-            product = self.first.variance * self.other.variance
-            of_gap = (
-                self.first.variance + self.other.variance - 2 * self.correlation * sqrt(product)
-            )
-            shortest = z * sqrt(max(of_gap, 0.0))
-        below = reach(self.first.value - low, high_other - self.other.value)
-        above = reach(high - self.first.value, self.other.value - low_other)
+            shortest = z * combined(sqrt(self.first.variance), sqrt(self.other.variance))
+        below = max(combined(self.first.value - low, high_other - self.other.value), shortest)
+        above = max(combined(high - self.first.value, self.other.value - low_other), shortest)
         return max(self.value - below, -1.0), min(self.value + above, 1.0)
 
     @property

@@ -1,7 +1,4 @@
-"""A scorer for any Hugging Face model: every question is a prompt of its own.
-
-Shapes: J questions in a flat list, R rows of a grid, C columns of a grid.
-"""
+"""A scorer for any Hugging Face model: every question is a prompt of its own."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +14,6 @@ from gpt2v.config.choice import Choice
 from gpt2v.config.grids import Mode
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import NOT_ASKED, Samples
-from gpt2v.data.render.asked import question_columns
 from gpt2v.data.render.examples import Example, Question, examples_of
 from gpt2v.data.render.text import choice_pieces
 from gpt2v.data.rng import Ints
@@ -27,17 +23,15 @@ from gpt2v.eval.hf.answering import Answering, Asked
 from gpt2v.eval.hf.load import HFModel
 from gpt2v.eval.hf.prompts import Prompt
 from gpt2v.eval.series import Part
-from gpt2v.model.scoring import COLUMNS, Records
-
-_MORE = 4  # an answer is cut after this many tokens and twice those of the right one
+from gpt2v.model.scoring import Records, likeliest_choice, longest_answer, records_of
 
 
 @dataclass(frozen=True)
 class _Questions:
-    """J questions about some samples, in order."""
+    """Questions about some samples, in order."""
 
     samples: Samples
-    asked: list[tuple[Example, Question]]  # J
+    asked: list[tuple[Example, Question]]
     choices: list[list[str]]  # of each question, those that are scored
     prompts: list[Asked]
 
@@ -72,8 +66,23 @@ class HFScorer:
         self, data: GridDataset, index: Ints, layout: str, mode: Mode = "independent"
     ) -> Records:
         questions = self._questions(data, index, layout, mode)
-        said, logprobs = self._answers(questions)
-        return self._records(data, questions, said, logprobs)
+        answers = []
+        for (_, question), choices, words, logprobs in zip(
+            questions.asked, questions.choices, *self._answers(questions), strict=True
+        ):
+            exact = self.prompt.is_right(words, question.answer)
+            otherwise = question.answer if exact else None
+            answers.append(
+                {
+                    "truth": question.answer,
+                    "generated": words,
+                    "prediction": likeliest_choice(choices, logprobs, otherwise),
+                    "exact": exact,
+                    "choices": choices,
+                    "logprobs": logprobs,
+                }
+            )
+        return records_of(questions.samples, data.bank.class_names, Strings(), answers)
 
     def try_out(self, parts: Sequence[Part], modalities: Sequence[str]) -> dict[str, Any]:
         """Ask about the first grid of each part.
@@ -134,7 +143,7 @@ class HFScorer:
     def _answers(self, questions: _Questions) -> tuple[list[str], list[list[float]]]:
         """What the model says to each prompt, and the log-probability of each choice."""
         longest = [
-            2 * len(self._answering.spelling(prompt, question.answer)) + _MORE
+            longest_answer(len(self._answering.spelling(prompt, question.answer)))
             for prompt, (_, question) in zip(questions.prompts, questions.asked, strict=True)
         ]
         return self._answering.answers(questions.prompts, questions.choices, longest)
@@ -216,34 +225,3 @@ class HFScorer:
                 "needs; choose --hf.prompt brief"
             )
         return str(mark)
-
-    def _records(
-        self,
-        data: GridDataset,
-        questions: _Questions,
-        said: Sequence[str],
-        logprobs: Sequence[list[float]],
-    ) -> Records:
-        """The records of the answers."""
-        samples = questions.samples
-        records: Records = {column: [] for column in COLUMNS}
-        records |= question_columns(samples, data.bank.class_names, Strings())
-        read = samples.tiles_read[samples.instruction != NOT_ASKED]  # (J, R * C)
-        for (example, question), choices, words, own, tiles in zip(
-            questions.asked, questions.choices, said, logprobs, read, strict=True
-        ):
-            exact = self.prompt.is_right(words, question.answer)
-            best = choices[int(np.argmax(own))] if choices else None
-            answered = {
-                "truth": question.answer,
-                "generated": words,
-                "prediction": best or (question.answer if exact else None),
-                "exact": exact,
-                "palette": list(example.palette),
-                "tiles": tiles[tiles >= 0].tolist(),
-                "choices": choices,
-                "logprobs": own,
-            }
-            for column, value in answered.items():
-                records[column].append(value)
-        return records
