@@ -69,6 +69,12 @@ class Strings:
         """The text of a row of pieces (K,)."""
         return "".join(self.strings[piece] for piece in pieces)
 
+    def texts(self, rows: Ints) -> list[str]:
+        """The text of each row of pieces (J, K); rows that are the same are joined once."""
+        different, which = np.unique(rows, axis=0, return_inverse=True)
+        texts = [self.text(row) for row in different]
+        return [texts[number] for number in which.reshape(-1).tolist()]
+
 
 class PieceTable(Strings):
     """A table of pieces with their token ids; each piece is tokenized once.

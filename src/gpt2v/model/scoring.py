@@ -5,23 +5,24 @@ forcing, its likeliest token is right at every token of the answer. So one pass 
 scores a batch; only what a model says in place of a right answer is generated (`continuing`).
 
 Shapes: B samples of a batch, T token positions, Q questions about a grid,
-A choices of a question, L tokens of a choice, Y positions that are read (whose next token is
-predicted).
+J questions in a flat list, A choices of a question, L tokens of a choice,
+Y positions that are read (whose next token is predicted).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from gpt2v.config.grids import ContentConfig, Mode
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.render.asked import question_columns
-from gpt2v.data.render.batches import Batch, Renderer
+from gpt2v.data.render.batches import Batch, Choices, Renderer
 from gpt2v.data.render.views import View
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY, Strings
@@ -46,27 +47,27 @@ def longest_answer(n_tokens: int) -> int:
 
 
 def records_of(
-    samples: Samples, names: tuple[str, ...], table: Strings, answers: Iterable[dict[str, Any]]
+    samples: Samples, names: tuple[str, ...], table: Strings, answers: Mapping[str, list[Any]]
 ) -> Records:
     """The records of all questions of the samples.
 
     Args:
         names: of the classes.
-        answers: of each question, in order: truth, generated, prediction, exact, choices, logprobs.
+        answers: the columns truth, generated, prediction, exact, choices and logprobs, with an
+            entry for each question.
     """
-    records: Records = {column: [] for column in COLUMNS}
-    records |= question_columns(samples, names, table)
-    read = samples.tiles_read
-    places = np.argwhere(samples.instruction != NOT_ASKED).tolist()
-    for (i, q), answer in zip(places, answers, strict=True):
-        palette = samples.palette[i]
-        known = {
-            "palette": [names[number] for number in palette[palette >= 0]],
-            "tiles": read[i, q][read[i, q] >= 0].tolist(),
-        }
-        for column, value in {**answer, **known}.items():
-            records[column].append(value)
-    return records
+    where = np.nonzero(samples.instruction != NOT_ASKED)
+    read = samples.tiles_read[where].tolist()  # padded with -1
+    palettes = [
+        [names[number] for number in palette if number >= 0] for palette in samples.palette.tolist()
+    ]
+    records: Records = {
+        **question_columns(samples, names, table),
+        "palette": [palettes[i] for i in where[0].tolist()],
+        "tiles": [[tile for tile in tiles if tile >= 0] for tiles in read],
+        **answers,
+    }
+    return {column: records[column] for column in COLUMNS}
 
 
 @torch.no_grad()
@@ -100,32 +101,61 @@ def score(reader: Reader, batch: Batch, render: Renderer, generate: bool = True)
         go_on(reader, batch, kept, wrong, render.table)
     said = {(o.sample, o.question): o.text(render.table) if generate else None for o in wrong}
 
-    scores_BQA = (found.logp.reshape(token.shape) * (token >= 0)).sum(-1)
-    table, answers = render.table, []
-    for i, q in zip(*np.nonzero(batch.samples.instruction != NOT_ASKED), strict=True):
-        listed = batch.choices.pieces[i, q] != EMPTY
-        choices = [table.strings[piece].strip() for piece in batch.choices.pieces[i, q][listed]]
-        logprobs = scores_BQA[i, q][listed].tolist()
-        truth = table.text(batch.truth[i, q]).strip()
-        exact = (i, q) not in said
-        answers.append(
-            {
-                "truth": truth,
-                "generated": truth if exact else said[i, q],
-                "prediction": likeliest_choice(choices, logprobs, truth if exact else None),
-                "exact": exact,
-                "choices": choices,
-                "logprobs": logprobs,
-            }
-        )
-    return records_of(batch.samples, render.bank.class_names, table, answers)
+    sample, slot = np.nonzero(batch.samples.instruction != NOT_ASKED)
+    where, places = (sample, slot), list(zip(sample.tolist(), slot.tolist(), strict=True))
+    truths = [text.strip() for text in render.table.texts(batch.truth[where])]
+    exact = [place not in said for place in places]
+    choices, logprobs = _scored_choices(batch.choices, where, found.logp, render.table)
+    answers: Records = {
+        "truth": truths,
+        "generated": [said.get(place, truth) for place, truth in zip(places, truths, strict=True)],
+        "prediction": likeliest_choices(choices, logprobs, truths, exact),
+        "exact": exact,
+        "choices": choices,
+        "logprobs": logprobs,
+    }
+    return records_of(batch.samples, render.bank.class_names, render.table, answers)
 
 
-def likeliest_choice(
-    choices: Sequence[str], logprobs: Sequence[float], otherwise: str | None
-) -> str | None:
-    """The choice with the largest log-probability; `otherwise` if there are no choices."""
-    return choices[int(np.argmax(logprobs))] if choices else otherwise
+def _scored_choices(
+    choices: Choices, where: tuple[Ints, Ints], logp: NDArray[np.float32], table: Strings
+) -> tuple[list[list[str]], list[list[float]]]:
+    """The choices of each question and their log-probabilities in nats.
+
+    Args:
+        where: sample and slot of each question, two arrays (J,).
+        logp: of each token of each choice, flattened (B, Q, A, L).
+    """
+    token = choices.token
+    scores_BQA = (logp.reshape(token.shape) * (token >= 0)).sum(-1)
+    different, which = np.unique(choices.pieces[where], axis=0, return_inverse=True)
+    numbers = which.reshape(-1).tolist()
+    listed = [np.flatnonzero(row != EMPTY).tolist() for row in different]
+    names = [
+        [table.strings[row[k]].strip() for k in own]
+        for row, own in zip(different.tolist(), listed, strict=True)
+    ]
+    scores = scores_BQA[where].tolist()
+    return (
+        [names[number] for number in numbers],
+        [[own[k] for k in listed[number]] for own, number in zip(scores, numbers, strict=True)],
+    )
+
+
+def likeliest_choices(
+    choices: Sequence[Sequence[str]],
+    logprobs: Sequence[Sequence[float]],
+    truths: Sequence[str],
+    exact: Sequence[bool],
+) -> list[str | None]:
+    """The prediction of each question: its choice with the largest log-probability.
+
+    Where no choices are listed, it is the truth if the answer is exact, else None.
+    """
+    return [
+        names[own.index(max(own))] if names else truth if right else None
+        for names, own, truth, right in zip(choices, logprobs, truths, exact, strict=True)
+    ]
 
 
 def _wrong_answers(batch: Batch, likeliest: Ints, number_BT: Ints) -> list[Said]:

@@ -1,6 +1,12 @@
 """Export formats. Each is a class in its own file, registered in `FORMATS`."""
 
-from gpt2v.data.export import folder, llava, lm_eval, parquet  # noqa: F401 (registers them)
+from gpt2v.data.export import (  # noqa: F401 (registers them)
+    folder,
+    llava,
+    lm_eval,
+    lmms_eval,
+    parquet,
+)
 from gpt2v.data.export.base import Format
 from gpt2v.errors import within
 from gpt2v.registry import FORMATS

@@ -1,5 +1,9 @@
-"""Questions as rows of a table: their words, and what they name."""
+"""Questions as rows of a table: their words, and what they name.
 
+Shapes: J questions in a flat list.
+"""
+
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,10 +13,10 @@ from gpt2v.data.grids.instructions import ALL
 from gpt2v.data.grids.instructions.base import DIRECTIONS
 from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.render.text import question_pieces
+from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import Strings
 
 PLACES = ("row", "col", "other_row", "other_col")
-_ALWAYS = ("sample", "content", "instruction", "question")
 
 
 def question_columns(
@@ -24,23 +28,25 @@ def question_columns(
     col, other_row, other_col (from 0, in all wordings), direction and object; None: the question
     names none.
     """
-    pieces = question_pieces(samples, names, table)
-    columns: dict[str, list[Any]] = {
-        name: [] for name in (*_ALWAYS, *PLACES, "direction", "object")
+    where = np.nonzero(samples.instruction != NOT_ASKED)
+    content = content_keys(samples.classes, samples.palette)
+    columns = {
+        "sample": samples.index[where[0]].tolist(),
+        "content": content[where[0]].tolist(),
+        "instruction": _chosen([one.name for one in ALL], samples.instruction[where]),
+        "question": table.texts(question_pieces(samples, names, table)[where]),
     }
-    content = content_keys(samples.classes, samples.palette).tolist()
-    for b, q in np.argwhere(samples.instruction != NOT_ASKED).tolist():
-        instruction = ALL[samples.instruction[b, q]]
-        values: dict[str, Any] = {
-            "sample": int(samples.index[b]),
-            "content": content[b],
-            "instruction": instruction.name,
-            "question": table.text(pieces[b, q]),
-            **{name: int(getattr(samples, name)[b, q]) for name in PLACES},
-            "direction": DIRECTIONS[samples.direction[b, q]].strip(),
-            "object": names[samples.object[b, q]],
-        }
-        for name, column in columns.items():
-            own = name in instruction.named or name in _ALWAYS
-            column.append(values[name] if own else None)
+    named: dict[str, list[Any]] = {
+        **{name: getattr(samples, name)[where].tolist() for name in PLACES},
+        "direction": _chosen([way.strip() for way in DIRECTIONS], samples.direction[where]),
+        "object": _chosen(names, samples.object[where]),
+    }
+    for name, values in named.items():
+        names_it = np.array([name in one.named for one in ALL])[samples.instruction[where]].tolist()
+        columns[name] = [v if own else None for v, own in zip(values, names_it, strict=True)]
     return columns
+
+
+def _chosen(names: Sequence[str], which: Ints) -> list[str]:
+    """The name with each number (J,)."""
+    return [names[number] for number in which.tolist()]

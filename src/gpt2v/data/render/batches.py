@@ -7,11 +7,14 @@ question is a child of the root, so position ids restart after the prompt; a cha
 child of the answer before it. If any answer choice has several tokens, each choice is one more
 child of its question, so all choices are scored in the same pass. Where one choice begins another,
 the line break after an answer belongs to them. Questions and answers of different lengths are
-padded with empty pieces, which have no tokens.
+padded with empty pieces, which have no tokens. Where choices are scored, the words that all
+independent questions begin with are read once: they are a segment between the root and the
+questions.
 
 Shapes: B samples of a batch, P pictures, M vision tokens, T token positions,
-Q questions about a grid, A choices of a question, L tokens of a choice, K text pieces in a row,
-S side of a picture in pixels, G segments of a packed sequence.
+Q questions about a grid, J questions in a flat list, A choices of a question,
+L tokens of a choice, K text pieces in a row, S side of a picture in pixels,
+G segments of a packed sequence.
 """
 
 from dataclasses import dataclass
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 
 from gpt2v.config.grids import ContentConfig, Mode
 from gpt2v.config.pictures import PictureConfig
-from gpt2v.data.grids.samples import Samples
+from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.render.pictures import Pictures
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.text import (
@@ -34,7 +37,7 @@ from gpt2v.data.render.text import (
 )
 from gpt2v.data.render.views import ImageView, View, view_of
 from gpt2v.data.rng import Ints
-from gpt2v.data.text_pieces import PieceTable
+from gpt2v.data.text_pieces import EMPTY, PieceTable
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.image_files import Pixels
 
@@ -141,12 +144,19 @@ class Renderer:
         choices = choice_pieces(samples, names, table, scored=True) if with_choices else None
         scored = None if choices is None else ended_choices(choices, table)  # (B, Q, A, 2)
         branches = scored is not None and int(table.lengths(scored).sum(-1).max(initial=0)) > 1
+        beginning, n_shared = 0, 0
+        if with_choices and mode == "independent":
+            shared = _shared_beginning(questions[samples.instruction != NOT_ASKED])
+            n_shared = len(shared)
+        if n_shared:
+            beginning = layout.new_segment(parent=0)
+            layout.add(np.tile(shared, (len(questions), 1)), beginning)
         answer_segment = np.zeros(n_questions, np.int64)
         branch = np.zeros((n_questions, 0 if choices is None else choices.shape[2]), np.int64)
         for q in range(n_questions):
-            before = int(answer_segment[q - 1]) if mode == "chained" and q else 0
+            before = int(answer_segment[q - 1]) if mode == "chained" and q else beginning
             stem = layout.new_segment(parent=before)
-            layout.add(questions[:, q], stem)
+            layout.add(questions[:, q, n_shared:], stem)
             answer_segment[q] = answer = layout.new_segment(parent=stem)
             layout.add(answers[:, q], answer, answer_of=q)
             for c in range(branch.shape[1] if branches else 0):
@@ -205,6 +215,16 @@ class Renderer:
         inner = branch[..., None] + np.arange(longest - 1)
         position[..., 1:] = np.where(token[..., 1:] >= 0, inner, position[..., 1:])
         return Choices(choices, position, token)
+
+
+def _shared_beginning(questions: Ints) -> Ints:
+    """The pieces that all questions (J, K) begin with; each has at least one more."""
+    if len(questions) < 2:
+        return questions[:0].reshape(-1)
+    shortest = int((questions != EMPTY).sum(1).min())
+    same = (questions == questions[0]).all(0)[: shortest - 1]
+    n_same = len(same) if same.all() else int(np.argmin(same))
+    return questions[0, :n_same]
 
 
 def _image_tokens(samples: Samples, view: ImageView) -> ImageTokens:

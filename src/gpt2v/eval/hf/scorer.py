@@ -23,7 +23,7 @@ from gpt2v.eval.hf.answering import Answering, Asked
 from gpt2v.eval.hf.load import HFModel
 from gpt2v.eval.hf.prompts import Prompt
 from gpt2v.eval.series import Part
-from gpt2v.model.scoring import Records, likeliest_choice, longest_answer, records_of
+from gpt2v.model.scoring import Records, likeliest_choices, longest_answer, records_of
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,17 @@ class HFScorer:
         self, data: GridDataset, index: Ints, layout: str, mode: Mode = "independent"
     ) -> Records:
         questions = self._questions(data, index, layout, mode)
-        answers = []
-        for (_, question), choices, words, logprobs in zip(
-            questions.asked, questions.choices, *self._answers(questions), strict=True
-        ):
-            exact = self.prompt.is_right(words, question.answer)
-            otherwise = question.answer if exact else None
-            answers.append(
-                {
-                    "truth": question.answer,
-                    "generated": words,
-                    "prediction": likeliest_choice(choices, logprobs, otherwise),
-                    "exact": exact,
-                    "choices": choices,
-                    "logprobs": logprobs,
-                }
-            )
+        said, logprobs = self._answers(questions)
+        truths = [question.answer for _, question in questions.asked]
+        exact = [self.prompt.is_right(*pair) for pair in zip(said, truths, strict=True)]
+        answers: Records = {
+            "truth": truths,
+            "generated": said,
+            "prediction": likeliest_choices(questions.choices, logprobs, truths, exact),
+            "exact": exact,
+            "choices": questions.choices,
+            "logprobs": logprobs,
+        }
         return records_of(questions.samples, data.bank.class_names, Strings(), answers)
 
     def try_out(self, parts: Sequence[Part], modalities: Sequence[str]) -> dict[str, Any]:
