@@ -70,7 +70,7 @@ class Strings:
         return "".join(self.strings[piece] for piece in pieces)
 
     def texts(self, rows: Ints) -> list[str]:
-        """The text of each row of pieces (J, K); rows that are the same are joined once."""
+        """The text of each row of pieces (B, K); rows that are the same are joined once."""
         different, which = np.unique(rows, axis=0, return_inverse=True)
         texts = [self.text(row) for row in different]
         return [texts[number] for number in which.reshape(-1).tolist()]

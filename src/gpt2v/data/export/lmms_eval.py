@@ -23,7 +23,7 @@ _HELPER = "gpt2v_scores"  # the Python file that shows pictures and scores answe
 
 @FORMATS.register("lmms-eval")
 class LmmsEvalFormat(TaskFormat):
-    """`data/SPLIT-00000-of-00012.parquet`, and a YAML file for each task and group of tasks."""
+    """The rows of `lm-eval`, and a YAML file for each task and group of tasks of lmms-eval."""
 
     harness = "lmms-eval"
 
