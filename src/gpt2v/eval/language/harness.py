@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -16,8 +16,10 @@ from gpt2v.config.base import hash_of
 from gpt2v.config.language import HarnessConfig
 from gpt2v.errors import UserError, first_line
 from gpt2v.eval.language.measured import Found
-from gpt2v.eval.language.models import LanguageModel
 from gpt2v.paths import expanded
+
+if TYPE_CHECKING:
+    from gpt2v.eval.language.models import LanguageModel
 
 Row = dict[str, Any]
 
@@ -33,7 +35,7 @@ def check_harness(config: HarnessConfig) -> None:
         raise UserError(f"include_path: {config.include_path}: no such folder")
 
 
-def measure_tasks(model: LanguageModel, config: HarnessConfig) -> Found:
+def measure_tasks(model: "LanguageModel", config: HarnessConfig) -> Found:
     """Have the harness ask the tasks.
 
     Raises:
