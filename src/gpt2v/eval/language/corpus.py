@@ -1,7 +1,4 @@
-"""`gpt2v eval MODEL --corpus PATH`: loss, perplexity and bits per byte of whole documents.
-
-Shapes: J questions in a flat list.
-"""
+"""`gpt2v eval MODEL --corpus PATH`: loss, perplexity and bits per byte of whole documents."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,11 +15,10 @@ from gpt2v.data.corpus.cleaning import CleaningReport, content_key
 from gpt2v.errors import UserError
 from gpt2v.eval.language.measured import Found
 from gpt2v.eval.language.models import LanguageModel
+from gpt2v.eval.language.rates import ratio
 from gpt2v.eval.language.scoring import logprobs_of
 from gpt2v.eval.language.texts import batches_of, check_text, documents_of, say_files
 from gpt2v.progress import alive
-from gpt2v.stats.delta import of_rates
-from gpt2v.stats.shared import Floats, Shared
 
 
 def measure_corpus(model: LanguageModel, config: CorpusEvalConfig) -> Found:
@@ -83,14 +79,3 @@ def _row(records: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         "n_tokens": int(n_tokens.sum()),
         "n_bytes": int(n_bytes.sum()),
     }
-
-
-def ratio(total: Floats, size: Floats) -> tuple[float, list[float] | None]:
-    """The sum of `total` over the sum of `size`, (J,) each, and its 95% interval.
-
-    The interval is over new documents, by the delta method; None: one document tells nothing.
-    """
-    outcomes = np.stack([total, size], axis=1)
-    shared = Shared(np.arange(len(total)))
-    value, ci = of_rates(lambda means: float(means[0] / means[1]), outcomes, shared)
-    return value, list(ci) if len(total) > 1 else None

@@ -1,23 +1,18 @@
-"""`gpt2v eval MODEL --pairs NAMES`: which sentence of each pair is the more probable one.
-
-Shapes: J questions in a flat list.
-"""
+"""`gpt2v eval MODEL --pairs NAMES`: which sentence of each pair is the more probable one."""
 
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from gpt2v.config.language import PairsEvalConfig
-from gpt2v.data.rng import Ints
 from gpt2v.eval.language.measured import Found
 from gpt2v.eval.language.models import LanguageModel
 from gpt2v.eval.language.pairs.base import draw
+from gpt2v.eval.language.rates import groups_of, shared_by
 from gpt2v.eval.language.scoring import logprobs_of
 from gpt2v.stats.intervals import rate_interval
-from gpt2v.stats.shared import Shared
 
 CHANCE = 0.5
 
@@ -52,33 +47,6 @@ def measure_pairs(model: LanguageModel, config: PairsEvalConfig) -> Found:
     return Found(list(_rows(records)), records, sha256(content).hexdigest()[:16])
 
 
-def shared_by(records: pa.Table) -> Shared:
-    """What J pairs share: the item that two are made of, and drawn words.
-
-    Of several phenomena, each has a mean of its own.
-    """
-    phenomenon = _numbered(records["phenomenon"])
-    lists = records["words"].to_pylist()
-    number = {word: i for i, word in enumerate(dict.fromkeys(w for own in lists for w in own))}
-    words = np.full((len(lists), max(map(len, lists))), -1)
-    for row, own in enumerate(lists):
-        words[row, : len(own)] = [number[word] for word in own]
-    items = records["item"].to_numpy()
-    return Shared(phenomenon * (int(items.max()) + 1) + items, words, phenomenon)
-
-
-def groups_of(records: pa.Table) -> Iterator[tuple[dict[str, str | None], Any]]:
-    """All pairs, each family and each phenomenon: their names, and which pairs they are (J,)."""
-    families, phenomena = (records[key].to_numpy() for key in ("family", "phenomenon"))
-    if len(set(families)) > 1:
-        yield {"by": "all", "family": None, "phenomenon": None}, np.ones(len(records), bool)
-    for family in dict.fromkeys(families):
-        yield {"by": "family", "family": family, "phenomenon": None}, families == family
-    for name in dict.fromkeys(phenomena):
-        here = phenomena == name
-        yield {"by": "phenomenon", "family": families[here][0], "phenomenon": name}, here
-
-
 def _rows(records: pa.Table) -> Iterator[dict[str, Any]]:
     shared, exact = shared_by(records), records["exact"].to_numpy()
     for names, here in groups_of(records):
@@ -92,7 +60,3 @@ def _rows(records: pa.Table) -> Iterator[dict[str, Any]]:
             "n_pairs": own.n,
             "n_items": own.n_pictures,
         }
-
-
-def _numbered(column: pa.ChunkedArray) -> Ints:
-    return np.unique(column.to_numpy(), return_inverse=True)[1].astype(np.int64)
