@@ -99,12 +99,19 @@ def draw(name: str, seed: int, n_pairs: int) -> Iterator[Pair]:
 
 
 def pairs_of(name: str, phenomenon: Phenomenon, number: int) -> Iterator[Pair]:
-    """The two pairs of an item."""
+    """The two pairs of an item.
+
+    Raises:
+        UserError: a context of a user's phenomenon has no gap, or several.
+    """
     chosen = phenomenon.chosen(number)
     item = phenomenon.item(**chosen)
     words = tuple(dict.fromkeys(word for entry in chosen.values() for word in _words_in(entry)))
     for context, good, bad in zip(item.contexts, item.words, item.words[::-1], strict=True):
-        before, after = context.split(GAP)
+        before, *rest = context.split(GAP)
+        if len(rest) != 1:
+            raise UserError(f"pairs: {name}: '{context}' must have one gap, {GAP}")
+        (after,) = rest
         sentences = (f"{before}{word}{after}" for word in (good, bad))
         yield Pair(name, phenomenon.family, number, words, *sentences)
 
