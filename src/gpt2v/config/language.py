@@ -76,8 +76,8 @@ class CorpusEvalConfig(LanguageConfig):
         None,
         ge=1,
         le=10**6,
-        description="tokens that each further window of a long document predicts; none: a whole "
-        "window, with one token before it",
+        description="number of tokens that each further window of a long document predicts, after "
+        "as many as there is room for; none: as many as the model reads",
     )
     batch_tokens: int = _BATCH_TOKENS
 

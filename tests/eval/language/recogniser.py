@@ -8,6 +8,11 @@ a little world, which later sentences must not contradict.
 import re
 from dataclasses import dataclass, field
 
+
+def words_of(text: str) -> set[str]:
+    return set(text.split())
+
+
 PLURALS = {
     "fox": "foxes", "mouse": "mice", "child": "children", "woman": "women", "man": "men",
     "princess": "princesses",
@@ -16,35 +21,33 @@ REGULAR = (
     "dog cat bird bear rabbit frog duck horse cow pig monkey lion boy girl king queen friend "
     "mother father sister brother prince grandma grandpa mom dad ball cake tree noise door lake "
     "grass hill window park garden house kitchen forest beach apple mirror water stick party "
-    "question cup tea fire bed home sun morning lunch time"
+    "question cup tea fire bed river home sun morning lunch time"
 )
-SINGULAR = {*REGULAR.split(), *PLURALS}
+SINGULAR = words_of(REGULAR) | PLURALS.keys()
 PLURAL = {PLURALS.get(noun, f"{noun}s") for noun in SINGULAR}
 FEMALE = {"girl", "woman", "mother", "queen", "princess", "sister", "grandma", "mom"}
 MALE = {"boy", "man", "father", "king", "prince", "brother", "grandpa", "dad"}
 GENDER = {
-    **dict.fromkeys("Lily Mia Sara Anna Lucy Emma Amy Jane".split(), "f"),
-    **dict.fromkeys("Tom Ben Max Tim Jack Bob John Leo".split(), "m"),
+    **dict.fromkeys(words_of("Lily Mia Sara Anna Lucy Emma Amy Jane"), "f"),
+    **dict.fromkeys(words_of("Tom Ben Max Tim Jack Bob John Leo"), "m"),
     **{form: "f" for noun in FEMALE for form in (noun, PLURALS.get(noun, f"{noun}s"))},
     **{form: "m" for noun in MALE for form in (noun, PLURALS.get(noun, f"{noun}s"))},
     "she": "f",
     "he": "m",
 }
-ADJECTIVES = set(
-    "little big old young funny kind small clever red loud happy tired brave".split()
-)
-FOR_ONE = set("was is has plays runs likes wants sleeps jumps eats".split())
-FOR_MANY = set("were are have play run like want sleep jump eat".split())
-PAST = set(
+ADJECTIVES = words_of("little big old young funny kind small clever red loud happy tired brave")
+FOR_ONE = words_of("was is has plays runs likes wants sleeps jumps eats")
+FOR_MANY = words_of("were are have play run like want sleep jump eat")
+PAST = words_of(
     "saw liked helped found followed loved looked hurt washed told dressed asked made taught hid "
-    "warmed talked went heard opened walked sat climbed wanted smiled said had ran felt".split()
+    "warmed talked went heard opened walked sat climbed wanted smiled said had ran felt"
 )
 DETERMINERS = {"this": 1, "that": 1, "these": 2, "those": 2, "a": 1, "an": 1, "the": 0}
 REFLEXIVES = {"himself": (1, "m"), "herself": (1, "f"), "themselves": (2, None)}
 PREPOSITIONS = {"near", "behind", "next to", "in front of"}
-FUNCTION = set(
-    "in at on to of by with under behind and out very fast up down not after for a lot fun hello be sing "
-    "go home play swim laughed day bit".split()
+FUNCTION = words_of(
+    "in at on to of by with under behind and out very fast up down not after for a "
+    "lot fun hello be sing go home play swim laughed day bit"
 )
 GOOD_EVENTS = {
     "found a new friend", "got a big gift", "won the race", "ate a yummy cake",
@@ -60,7 +63,7 @@ FEELINGS = {
     **dict.fromkeys(("happy", "glad", "cheerful"), 1),
     **dict.fromkeys(("sad", "upset", "unhappy"), -1),
 }
-THINGS = set("ball doll book hat kite toy boat drum bike cookie flower puzzle".split())
+THINGS = words_of("ball doll book hat kite toy boat drum bike cookie flower puzzle")
 
 
 class Rejected(Exception):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from recogniser import accepts
 
 from gpt2v.config.language import families
 from gpt2v.errors import UserError
@@ -14,7 +15,6 @@ from gpt2v.eval.language.pairs.agreement import Simple
 from gpt2v.eval.language.pairs.base import Item, Pair, Phenomenon, Slots, draw, pairs_of
 from gpt2v.eval.language.pairs.story import Giving
 from gpt2v.registry import PHENOMENA
-from recogniser import accepts
 
 names = pytest.mark.parametrize("name", list(PHENOMENA))
 
@@ -177,5 +177,5 @@ def test_a_context_has_one_gap():
         def item(self, word):
             return Item((f"{word} _.", f"{word}."), ("x", "y"))
 
-    with pytest.raises(UserError, match="pairs: own: 'a.' must have one gap, _"):
+    with pytest.raises(UserError, match=r"pairs: own: 'a\.' must have one gap, _"):
         list(pairs_of("own", NoGap(), 0))

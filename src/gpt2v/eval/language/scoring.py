@@ -2,9 +2,9 @@
 
 A text begins after one token (<|endoftext|>, as in training). If it is longer than the model reads,
 it is cut into windows. The first one predicts as many tokens as the model has positions; each
-further one predicts the next `stride` tokens and also reads as many tokens before them as there is
-room for, at least one. With the largest stride, the default, the windows are disjoint: those of
-lm-evaluation-harness (`loglikelihood_rolling`).
+further one predicts the next `stride` tokens, and reads as many tokens before them as there is room
+for. With the largest stride, the default, that is one token, but for the last window more: these
+are the windows of lm-evaluation-harness (`loglikelihood_rolling`).
 
 Shapes: B samples of a batch, T token positions.
 """
@@ -51,7 +51,7 @@ def windows_of(text: int, n_tokens: int, n_positions: int, stride: int) -> Itera
     yield Window(text, 0, 0, end)
     while end < n_tokens:
         first, end = end, min(end + stride, n_tokens)
-        yield Window(text, first + stride - n_positions, first, end)
+        yield Window(text, end - n_positions, first, end)
 
 
 def logprobs_of(
