@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import PurePath
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from gpt2v.config.effect import EffectConfig
 from gpt2v.registry import PHENOMENA
@@ -25,15 +25,19 @@ def families() -> list[str]:
     return list(dict.fromkeys(entry.load().family for entry in PHENOMENA.values()))
 
 
+def _each_once(names: list[str]) -> list[str]:
+    if len({*names}) < len(names):
+        raise ValueError("must name each once")
+    return names
+
+
 def _known(names: list[str]) -> list[str]:
     known = ["all", *families(), *PHENOMENA]
-    for i, name in enumerate(names):
+    for name in names:
         if name not in known:
             raise ValueError(
                 f"no such phenomenon or family: '{name}'; choose from {', '.join(known)}"
             )
-        if name in names[:i]:
-            raise ValueError("must name each once")
     return names
 
 
@@ -89,7 +93,7 @@ class CorpusEvalConfig(LanguageConfig):
 class PairsEvalConfig(LanguageConfig):
     """Minimal pairs: a good sentence, and one that a single word makes bad."""
 
-    pairs: Annotated[list[str], AfterValidator(_known)] = Field(
+    pairs: Annotated[list[str], AfterValidator(_each_once), AfterValidator(_known)] = Field(
         min_length=1,
         description="phenomena, or families of them (agreement, reference, story), or all",
     )
@@ -118,19 +122,15 @@ class PairsEvalConfig(LanguageConfig):
 class HarnessConfig(LanguageConfig):
     """Tasks of lm-evaluation-harness."""
 
-    lm_eval: list[str] = Field(min_length=1, description="names of tasks, or of groups of tasks")
+    lm_eval: Annotated[list[str], AfterValidator(_each_once)] = Field(
+        min_length=1, description="names of tasks, or of groups of tasks"
+    )
     include_path: str | None = Field(None, description="folder with task files of your own")
     num_fewshot: int | None = Field(
         None, ge=0, le=1000, description="examples before each question; none: as the task says"
     )
     limit: int | None = Field(None, ge=2, description=f"number of questions of each task {_LIMIT}")
     batch_size: int = Field(8, ge=1, le=100_000, description="number of texts read together")
-
-    @model_validator(mode="after")
-    def _names_each_once(self) -> Self:
-        if len({*self.lm_eval}) < len(self.lm_eval):
-            raise ValueError("lm_eval: must name each task once")
-        return self
 
     @property
     def of(self) -> str:
