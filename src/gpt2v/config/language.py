@@ -64,8 +64,8 @@ class CorpusEvalConfig(LanguageConfig):
         description="text to measure: a .txt or .jsonl file (also with .gz, .bz2 or .xz), a "
         ".parquet file, a folder of such files, or the hub id of a data set"
     )
-    split: Literal["train", "validation", "test"] = Field(
-        "validation", description="the split of a folder or of a hub data set"
+    split: Literal["train", "val", "test"] = Field(
+        "val", description="the split of a folder or of a hub data set"
     )
     field: str = Field("text", description="jsonl, parquet, hub: column with the text")
     separator: Literal["endoftext", "blank-lines"] = Field(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from gpt2v.config.effect import has_default
 from gpt2v.config.language import CorpusEvalConfig
 from gpt2v.data.corpus.cleaning import CleaningReport, clean
 from gpt2v.data.corpus.documents import read_documents
@@ -11,7 +12,8 @@ from gpt2v.data.data_files import names_below, some_of
 from gpt2v.errors import UserError
 from gpt2v.messages import say
 
-_TOGETHER = 2_000  # documents, and
+_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # in names of files
+_TOGETHER = 500  # documents, and
 _CHARACTERS = 1 << 21  # characters of documents, that are scored together
 
 
@@ -27,12 +29,12 @@ def check_text(config: CorpusEvalConfig) -> None:
         if is_pair(path) or is_tokens(path):
             raise UserError(f"corpus: {config.corpus}: holds tokens, not text; name the text")
         files = text_files(path, "corpus")
-        files.of(config.split)
-        if not files.is_folder and config.split != "validation":
+        files.of(_SPLITS[config.split])
+        if not files.is_folder and not has_default(config, "split"):
             raise UserError(
                 f"split: {config.split} has no effect: {config.corpus} is a file; leave it out"
             )
-    if config.separator != "endoftext" and not (files and files.has_kind(".txt")):
+    if not has_default(config, "separator") and not (files and files.has_kind(".txt")):
         raise UserError(
             f"separator: {config.separator} has no effect: {config.corpus} has no .txt file"
         )
@@ -43,7 +45,7 @@ def say_files(config: CorpusEvalConfig) -> None:
     path = local_path(config.corpus, "corpus")
     if path is not None and path.is_dir():
         files = text_files(path, "corpus")
-        names = names_below(files.root, files.of(config.split))
+        names = names_below(files.root, files.of(_SPLITS[config.split]))
         say(f"corpus: {config.corpus}: reads {some_of(names)}")
 
 
@@ -52,7 +54,7 @@ def documents_of(config: CorpusEvalConfig, report: CleaningReport | None) -> Ite
     texts: Iterable[str] = read_documents(
         config.corpus,
         config.field,
-        config.split,
+        _SPLITS[config.split],
         blank_lines=config.separator == "blank-lines",
     )
     return filter(None, texts if report is None else clean(texts, report))
