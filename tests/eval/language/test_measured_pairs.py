@@ -49,7 +49,7 @@ class Knows(LanguageModel):
         self.texts = texts
         return (np.array([i]) for i in range(len(texts)))
 
-    def logprobs(self, tokens, read, text):
+    def logprobs(self, tokens, read):
         return np.array([self.score(self.texts[i]) for i in tokens[:, 1]])
 
 

@@ -54,9 +54,9 @@ def test_the_memory_is_bounded_by_the_batch(model, monkeypatch):
     sizes = []
     plain = type(model).logprobs
 
-    def watched(self, tokens, read, text):
+    def watched(self, tokens, read):
         sizes.append(read.size)
-        return plain(self, tokens, read, text)
+        return plain(self, tokens, read)
 
     monkeypatch.setattr(type(model), "logprobs", watched)
     logprobs_of(model, texts_of(model), 60)
@@ -99,5 +99,5 @@ def test_logits_that_are_not_finite_are_one_line(small):
     with torch.no_grad():
         model.model.transformer.wpe.weight[3] = float("nan")
     texts = texts_of(model, [2, 2, 6])
-    with pytest.raises(UserError, match="its logits for sample 12 are NaN or infinite"):
+    with pytest.raises(UserError, match="its logits for text 12 are NaN or infinite"):
         logprobs_of(model, texts, 99, number=10)

@@ -19,7 +19,7 @@ from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.errors import UserError
 from gpt2v.hardware.device import to_device
 from gpt2v.model.files import wrap_tokenizer
-from gpt2v.model.head import read_head
+from gpt2v.model.head import token_logprobs
 from gpt2v.model.load import LoadedModel, load_model
 from gpt2v.model.losses import causal_hidden
 from gpt2v.stats.shared import Bools, Floats
@@ -58,16 +58,12 @@ class LanguageModel(ABC):
         """
 
     @abstractmethod
-    def logprobs(self, tokens: Ints, read: Bools, text: Ints) -> Floats:
+    def logprobs(self, tokens: Ints, read: Bools) -> Floats:
         """Log-probabilities in nats of some tokens, (Y,).
 
         Args:
             tokens: (B, T + 1), padded on the right.
             read: (B, T) positions whose next token is scored.
-            text: (Y,) number of the text of each of them, for messages.
-
-        Raises:
-            UserError: a logit is NaN or infinite.
         """
 
 
@@ -89,13 +85,11 @@ class OwnModel(LanguageModel):
         return Encoder(self.loaded.tokenizer, where).tokens(texts)
 
     @torch.no_grad()
-    def logprobs(self, tokens: Ints, read: Bools, text: Ints) -> Floats:
+    def logprobs(self, tokens: Ints, read: Bools) -> Floats:
         device = self.model.device
         hidden = causal_hidden(self.model.transformer, to_device(tokens[:, :-1], device))
         hidden_YD = hidden.flatten(0, 1)[to_device(np.flatnonzero(read), device)]
-        found = read_head(self.model, hidden_YD, np.arange(len(text)), tokens[:, 1:][read])
-        found.check(text)
-        return found.logp.astype(np.float64)
+        return token_logprobs(self.model, hidden_YD, tokens[:, 1:][read]).astype(np.float64)
 
 
 @dataclass
@@ -127,18 +121,12 @@ class HFLanguageModel(LanguageModel):
                 )
             yield np.array(ids, np.int64)
 
-    def logprobs(self, tokens: Ints, read: Bools, text: Ints) -> Floats:
+    def logprobs(self, tokens: Ints, read: Bools) -> Floats:
         n_words = self.model.config.get_text_config().vocab_size
         rows = max(1, _LOGITS // (read.shape[1] * n_words))
         starts = range(0, len(tokens), rows)
         parts = [self._logprobs(tokens[i : i + rows], read[i : i + rows]) for i in starts]
-        found = np.concatenate(parts)
-        if not np.isfinite(found).all():
-            raise UserError(
-                f"model: {self.name}: its logits for text {int(text[~np.isfinite(found)][0])} are "
-                "NaN or infinite"
-            )
-        return found
+        return np.concatenate(parts)
 
     @torch.no_grad()
     def _logprobs(self, tokens: Ints, read: Bools) -> Floats:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpt2v.data.rng import Ints
+from gpt2v.errors import UserError
 from gpt2v.eval.language.models import LanguageModel
 from gpt2v.hardware.memory import enough_memory
 from gpt2v.stats.shared import Floats
@@ -90,7 +91,10 @@ def logprobs_of(
             read[row, window.first - window.start : window.length] = True
         text = np.repeat([window.text for window in windows], read.sum(1))
         with enough_memory("batch_tokens", lambda: "choose a smaller --batch_tokens"):
-            found = model.logprobs(tokens, read, number + text)
+            found = model.logprobs(tokens, read)
+        if not np.isfinite(found).all():
+            where = number + int(text[~np.isfinite(found)][0])
+            raise UserError(f"model: {model.name}: its logits for text {where} are NaN or infinite")
         total += np.bincount(text, found, len(texts))
     return total
 
