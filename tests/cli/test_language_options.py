@@ -9,6 +9,7 @@ from gpt2v.cli.main import main
 from gpt2v.config.base import Config
 from gpt2v.config.option_values import values_of
 from gpt2v.errors import UserError
+from helpers import refusal
 
 
 def help_of(capsys):
@@ -56,3 +57,9 @@ def test_without_them_grids_are_measured():
 def test_a_file_of_grids_and_an_option_of_language_are_refused():
     with pytest.raises(UserError, match="--pairs: has no grids, but --suite gpt2v:eval/grid-3x3"):
         language_config("gpt2v:eval/grid-3x3", {"pairs": ["all"]})
+
+
+@pytest.mark.parametrize(("option", "of"), [("--stride", "corpus"), ("--n-pairs", "pairs")])
+def test_an_option_of_another_measurement_says_whose_it_is(option, of, tmp_path, capsys):
+    line = refusal(capsys, "eval", tmp_path, option, "4")
+    assert line.startswith(f"gpt2v: {option}: has no meaning here: only {of} has it; ")

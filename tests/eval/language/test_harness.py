@@ -135,6 +135,17 @@ def test_a_question_is_scored_as_by_plain_transformers(model, tasks):
 
 
 @needs_lm_eval
+@pytest.mark.parametrize("prefix", ["", "hf:"])
+def test_the_language_model_of_a_gpt2v_and_any_other_model(lm_run, mm_run, tasks, prefix, tmp_path):
+    run, out = lm_run if prefix else mm_run, tmp_path / "out"
+    argv = ["eval", f"{prefix}{run}", "--lm-eval", "own_rows", "--include-path", str(tasks)]
+    assert main([*argv, "--limit", "3", "--out", str(out)]) == 0
+    results = read_results(out)
+    assert {row["n_questions"] for row in results["results"]} == {3}
+    assert results["checkpoint"]["model"] == f"{prefix}{run}"
+
+
+@needs_lm_eval
 @pytest.mark.parametrize(
     ("names", "says"),
     [

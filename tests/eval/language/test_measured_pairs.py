@@ -16,7 +16,7 @@ from gpt2v.eval.language.pairs.base import draw
 from gpt2v.eval.language.rates import shared_by
 from gpt2v.results import read_records, read_results
 from gpt2v.stats.intervals import rate_interval
-from helpers import refusal
+from helpers import forget_imports, refusal
 
 
 def config(*names, n_pairs=20, **fields):
@@ -200,3 +200,32 @@ def test_what_is_not_the_same_is_refused(runs, small, lm_run, tmp_path, capsys):
 def test_a_mistake_is_one_line_and_leaves_nothing(small, tmp_path, capsys, options, says):
     assert says in refusal(capsys, "eval", small, *options, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+OWN = """
+from gpt2v.eval.language.pairs.base import Item, Phenomenon
+from gpt2v.registry import PHENOMENA
+
+
+@PHENOMENA.register("articles")
+class Articles(Phenomenon):
+    \"\"\"The article before a vowel.\"\"\"
+
+    family = "sound"
+    slots = {"verb": ("saw", "ate"), "nouns": (("apple", "pear"), ("egg", "cake"))}
+
+    def item(self, verb, nouns):
+        return Item(tuple(f"Tom {verb} _ {noun}." for noun in nouns), ("an", "a"))
+"""
+
+
+def test_a_phenomenon_of_ones_own(small, tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    out = tmp_path / "out"
+    argv = ["eval", str(small), "--import", str(tmp_path / "own.py"), "--pairs", "sound"]
+    with forget_imports():
+        assert main([*argv, "--n-pairs", "8", "--out", str(out)]) == 0
+    assert [row["family"] for row in read_results(out)["results"]] == [None, "sound", "sound"]
+    goods = {record["good"] for record in read_records(out).to_pylist()}
+    assert len(goods) == 8
+    assert {"Tom ate an egg.", "Tom saw a pear."} < goods

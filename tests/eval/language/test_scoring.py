@@ -5,12 +5,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, normalizers
 
 from gpt2v.errors import UserError
 from gpt2v.eval.language.models import HFLanguageModel, OwnModel
 from gpt2v.eval.language.scoring import logprobs_of, windows_of
 from gpt2v.model.load import load_model
-from hf_checkpoints import build
+from hf_checkpoints import FAMILIES, build
 
 LENGTHS = [1, 3, 23, 24, 25, 47, 48, 49, 100, 0, 7]
 
@@ -64,8 +65,12 @@ def test_the_memory_is_bounded_by_the_batch(model, monkeypatch):
     assert sum(sizes) < 2 * sum(LENGTHS)
 
 
-def test_a_model_of_another_project_is_scored_as_by_a_plain_loop(tmp_path, loop):
-    model = HFLanguageModel(f"hf:{build('llama', tmp_path / 'llama')}")
+CAUSAL = [family for family in FAMILIES if family != "paligemma"]
+
+
+@pytest.mark.parametrize("family", CAUSAL)
+def test_a_model_of_another_project_is_scored_as_by_a_plain_loop(tmp_path, loop, family):
+    model = HFLanguageModel(f"hf:{build(family, tmp_path / family)}")
     texts = list(model.encode(["What object is in row 2?", "frog | ship\n", "bird " * 90], "x"))
     expected = [sum(loop(model, text)) for text in texts]
     for batch_tokens in (1, 10**4):
@@ -80,6 +85,26 @@ def test_one_of_ours_is_the_same_under_both_names(small, model):
     assert [text.tolist() for text in ours] == [text.tolist() for text in theirs]
     assert other.start == model.start
     assert logprobs_of(other, theirs, 99) == pytest.approx(logprobs_of(model, ours, 99), rel=1e-5)
+
+
+# of PaliGemma's processor
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_a_model_that_sees_later_tokens_is_refused(tmp_path):
+    path = build("paligemma", tmp_path / "paligemma")
+    with pytest.raises(UserError, match="reads a text in both directions"):
+        HFLanguageModel(f"hf:{path}")
+
+
+def test_a_tokenizer_of_another_project_must_keep_its_text(tmp_path):
+    path = build("llama", tmp_path / "llama")
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.save(str(path / "tokenizer.json"))
+    model = HFLanguageModel(f"hf:{path}")
+    assert len(next(model.encode(["a small one"], "corpus: x"))) > 1
+    says = r"corpus: x: the tokenizer of .* 'A Large One' becomes 'a l"
+    with pytest.raises(UserError, match=says):
+        list(model.encode(["A Large One"], "corpus: x"))
 
 
 def test_the_language_model_of_a_gpt2v_is_measured(mm_run):

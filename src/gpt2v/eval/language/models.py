@@ -109,6 +109,18 @@ class HFLanguageModel(LanguageModel):
         if start is None:
             raise UserError(f"model: {self.name}: its tokenizer has no token to begin a text with")
         self.start = start
+        self._check_causal()
+
+    @torch.no_grad()
+    def _check_causal(self) -> None:
+        """Refuse a model that sees later tokens: then its scores are no probabilities of a text."""
+        ids = torch.tensor([[self.start, self.start, last] for last in (0, 1)])
+        one, other = self.model(input_ids=ids.to(self.model.device), use_cache=False).logits[:, :2]
+        if not torch.allclose(one.float(), other.float(), rtol=1e-2, atol=1e-2):
+            raise UserError(
+                f"model: {self.name}: reads a text in both directions, so it gives it no "
+                "probability; a causal language model is needed"
+            )
 
     def encode(self, texts: Sequence[str], where: str) -> Iterator[Ints]:
         for text in texts:

@@ -1,6 +1,6 @@
 """Rates of text and of minimal pairs: which records belong together, and intervals.
 
-Shapes: J questions in a flat list, W tiles that a question reads.
+Shapes: J questions in a flat list.
 """
 
 from collections.abc import Iterator
