@@ -110,12 +110,10 @@ class PairsEvalConfig(LanguageConfig):
     @property
     def phenomena(self) -> list[str]:
         """The names of the phenomena, in the order of the registry."""
-        wanted = {"all", *self.pairs}
-        every = "all" in self.pairs
         return [
             name
             for name, entry in PHENOMENA.items()
-            if every or name in wanted or entry.load().family in wanted
+            if {"all", name, entry.load().family} & {*self.pairs}
         ]
 
 

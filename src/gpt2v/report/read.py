@@ -122,6 +122,8 @@ def load_run(folder: Path) -> Run:
         rows = results["results"]
         own = (keys for key, keys in LANGUAGE_KEYS.items() if rows and key in rows[0])
         check_keys(folder / FINISHED, rows or [{}], next(own, ("task",)))
+    if kind == "text-compare":
+        check_keys(folder / FINISHED, results["results"], ("first", "other", "difference", "ci95"))
     records, probe_records = dict.fromkeys(EVAL_COLUMNS, np.empty(0, object)), None
     if "eval" in folders:
         path = folders["eval"] / RECORDS

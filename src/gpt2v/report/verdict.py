@@ -109,6 +109,7 @@ TITLES = {
     "mm": "Training of a GPT-2v",
     "compare": "The same questions, answered by two",
     "language": "Language without grids",
+    "text-compare": "The same text, read by two",
 }
 
 
@@ -167,7 +168,7 @@ def _of_rows(run: Run) -> str:
         return f"A linear probe names {percent(row['accuracy'])} of the cells, of all classes."
     if run.kind == "compare":
         return " ".join(difference_sentence(row) for row in run.rows if row["by"] == "all")
-    if run.kind == "language":
+    if run.kind in ("language", "text-compare"):
         return language_sentence(run.rows)
     if run.ladder:
         ends = [run.ladder[0], run.ladder[-1]][: len(run.ladder)]

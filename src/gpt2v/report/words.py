@@ -92,4 +92,10 @@ def language_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
             f"{percent(row['accuracy'])} {row['family']}" for row in rows if row["by"] == "family"
         ]
         return f"The good one of two sentences is more probable: {', '.join(rates)}."
+    if "difference" in first:
+        return " ".join(
+            f"{row['other']} needs {row['difference']:+.3f} bits per byte (95% interval "
+            f"{row['ci95'][0]:+.3f} to {row['ci95'][1]:+.3f}) beside {row['first']}."
+            for row in rows
+        )
     return f"{first['bits_per_byte']:.3f} bits per byte of {first['corpus']}."

@@ -171,6 +171,8 @@ def test_texts_are_compared_document_by_document(runs, tmp_path, capsys):
     assert row["p_holm"] == row["p"]
     assert f"{row['difference']:+.4f}" in capsys.readouterr().out
     assert main(["report", str(tmp_path / "c")]) == 0
+    page = (tmp_path / "c/report/index.html").read_text()
+    assert f"needs {row['difference']:+.3f} bits per byte" in page.replace("&#43;", "+")
 
 
 def test_what_is_not_the_same_is_refused(runs, small, lm_run, tmp_path, capsys):

@@ -47,13 +47,12 @@ def measure_corpus(model: LanguageModel, config: CorpusEvalConfig) -> Found:
         raise UserError(
             f"corpus: {config.corpus}: no document is left" + (f" ({report})" if report else "")
         )
-    facts: dict[str, Any] = {"corpus": config.of, "cleaning": report and asdict(report)}
     contents = "".join(records["content"]).encode()
     return Found(
         [{"task": "corpus", "corpus": config.of, **_row(records)}],
         pa.table(records),
         sha256(contents).hexdigest()[:16],
-        facts,
+        {"cleaning": report and asdict(report)},
     )
 
 

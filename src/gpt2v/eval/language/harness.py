@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -61,6 +62,8 @@ def measure_tasks(model: "LanguageModel", config: HarnessConfig) -> Found:
         task_manager=manager,
     )
     rows = list(_rows(measured))
+    if not rows:
+        raise UserError(f"lm_eval: {', '.join(config.lm_eval)}: has no metric that is a number")
     return Found(
         rows,
         _records(measured["samples"]),
@@ -114,7 +117,7 @@ def _rows(measured: Mapping[str, Any]) -> Iterator[Row]:
                 "task": name,
                 "metric": metric,
                 "value": float(value),
-                "stderr": float(stderr) if _is_number(stderr) else None,
+                "stderr": float(stderr) if _is_number(stderr) and isfinite(stderr) else None,
                 "n_questions": n_questions,
                 "n_shot": measured["n-shot"].get(name),
                 "version": measured["versions"].get(name),
@@ -148,13 +151,13 @@ def _records(samples: Mapping[str, list[Row]]) -> pa.Table:
         values = [row.get(key) for row in rows]
         if key == "doc_id":
             columns[key] = pa.array(values, pa.int64())
-        elif all(value is None or isinstance(value, int | float) for value in values):
-            columns[key] = pa.array(
-                [None if value is None else float(value) for value in values], pa.float64()
-            )
-        else:
-            texts = [None if value is None else _text(value) for value in values]
-            columns[key] = pa.array(texts, pa.string())
+            continue
+        numbers = all(value is None or isinstance(value, int | float) for value in values)
+        plain = float if numbers else _text
+        columns[key] = pa.array(
+            [None if value is None else plain(value) for value in values],
+            pa.float64() if numbers else pa.string(),
+        )
     return pa.table(columns)
 
 
