@@ -21,7 +21,7 @@ from gpt2v.config.data import CorpusConfig
 from gpt2v.config.measuring import EvalConfig
 from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.data.corpus.corpora import open_corpus
-from gpt2v.data.corpus.tokens import token_bytes
+from gpt2v.data.corpus.encoding import token_bytes
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.data.tokenizer import load_tokenizer

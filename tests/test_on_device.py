@@ -266,6 +266,18 @@ def test_pictures_in_the_cache_and_pictures_that_are_not(mm_run, bank, tmp_path)
     assert_near(found, expected, 1e-5)
 
 
+@pytest.mark.parametrize("name", ["lm", "gpt2v"])
+def test_language(lm_run, mm_run, tmp_path, name):
+    text = tmp_path / "text.txt"
+    text.write_text("<|endoftext|>".join(f"| bird | {'frog ' * n}|" for n in range(5)))
+    model = lm_run if name == "lm" else mm_run
+    for fields in ({"corpus": str(text)}, {"pairs": ["story-wish"], "n_pairs": 6}):
+        expected, found = on_both(
+            lambda fields=fields: gpt2v.evaluate(model, **fields).records.to_pylist()
+        )
+        assert_near(found, expected, 1e-4)
+
+
 # ---- asking and writing ----------------------------------------------------------------------
 
 QUESTION = "What object is in row 0, column 1?"

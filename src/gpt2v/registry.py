@@ -215,6 +215,14 @@ METRICS = Registry("metric", "gpt2v.eval.metrics", "`metrics` of `eval`")
 PROMPTS = Registry(
     "prompt", "gpt2v.eval.hf.prompts", "`hf.prompt` of `eval hf:NAME`", needs=("chat", "words")
 )
+PHENOMENA = Registry(
+    "phenomenon",
+    "gpt2v.eval.language.pairs",
+    "`pairs` of `eval`",
+    takes_options=False,
+    reserved=("all",),
+    needs=("family", "slots", "item"),
+)
 SECTIONS = Registry(
     "report section",
     "gpt2v.report.sections",
@@ -249,6 +257,7 @@ REGISTRIES = (
     TOKEN_SOURCES,
     METRICS,
     PROMPTS,
+    PHENOMENA,
     CONTROLS,
     RUNGS,
     SECTIONS,

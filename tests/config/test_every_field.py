@@ -10,11 +10,13 @@ import yaml
 
 import helpers
 from gpt2v import packaged, runs
+from gpt2v.cli.language import language_config
 from gpt2v.cli.measuring import eval_config
 from gpt2v.config.base import Config, hash_of
 from gpt2v.config.describe import registries_of
 from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.grids import GridConfig
+from gpt2v.config.language import CorpusEvalConfig, HarnessConfig, LanguageConfig, PairsEvalConfig
 from gpt2v.config.load import load, merge, validate
 from gpt2v.config.measuring import (
     EvalConfig,
@@ -63,6 +65,9 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
     (GenerateConfig, [{}]),
     (EvalConfig, [MEASURED, SEEN, {"grid": IN_PATCHES}]),
     (SuiteEvalConfig, [{"tiles": tiles, "suite": "grid-3x3-v1"} for tiles in (TILES, FILES)]),
+    (CorpusEvalConfig, [{"corpus": "x.txt"}]),
+    (PairsEvalConfig, [{"pairs": ["story", "reference"]}]),
+    (HarnessConfig, [{"lm_eval": ["x"], "include_path": "tasks"}]),
     (LadderConfig, [{**MEASURED, "model": "x"}, {**SEEN, "model": "x"}]),
     (ProbeConfig, [PROBE, {**PROBE, "tiles": MOVED}]),
     (ExportConfig, [MEASURED, SEEN, {"grid": IN_PATCHES}]),
@@ -283,6 +288,8 @@ def given_back(kind: type[Config], path: Path) -> Config:
     """The configuration that the command of this class reads from the file."""
     if kind in (EvalConfig, SuiteEvalConfig):
         return eval_config(str(path), {})
+    if issubclass(kind, LanguageConfig):
+        return language_config(str(path), {})
     if kind is DemoConfig:
         moved = demo_config(str(path), {}, path.parent)
         parts = {"mm.lm": "lm", "mm.encoder": "encoder", "probe.model": "mm"}

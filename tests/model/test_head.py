@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gpt2v.model import head
-from gpt2v.model.head import head_loss, read_head
+from gpt2v.model.head import head_loss, read_head, token_logprobs
 
 
 @pytest.mark.parametrize("rows", [1, 3, 10, 512])
@@ -95,10 +95,25 @@ def test_chunks_of_logits_are_read_as_a_whole(lm, monkeypatch, rows):
     np.testing.assert_allclose(found.logp, logits.log_softmax(1).numpy()[at, tokens], rtol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 4, 512])
+def test_the_log_probability_of_a_token_is_that_of_all_logits(lm, monkeypatch, rows):
+    monkeypatch.setattr(head, "_ROWS", rows)
+    monkeypatch.setattr(head, "_CPU_CHUNK", 1)
+    hidden = 9 * torch.randn(11, lm.config.n_embd, generator=torch.Generator().manual_seed(0))
+    hidden[7, 0] = float("inf")
+    tokens = np.random.default_rng(0).integers(0, lm.config.vocab_size, 11)
+    with torch.no_grad():
+        found = token_logprobs(lm, hidden, tokens)
+        expected = lm.lm_head(hidden).double().log_softmax(1).numpy()[np.arange(11), tokens]
+    assert np.isfinite(found).tolist() == [i != 7 for i in range(11)]
+    np.testing.assert_allclose(found[[*range(7), *range(8, 11)]], np.delete(expected, 7), rtol=1e-5)
+
+
 def test_nothing_is_read_from_nothing(lm):
     none = np.empty(0, np.int64)
     found = read_head(lm, torch.empty(0, lm.config.n_embd), none, none)
     assert len(found.likeliest) == len(found.finite) == len(found.logp) == 0
+    assert len(token_logprobs(lm, torch.empty(0, lm.config.n_embd), none)) == 0
 
 
 def test_many_equal_targets_leave_the_range_of_fp16_in_no_sum():

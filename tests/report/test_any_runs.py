@@ -28,7 +28,11 @@ def runs(tmp_path_factory, lm_run, mm_run):
         root / "probe.yaml", {**MEASURED, "model": str(mm_run), "n_train": 20, "n_test": 10}
     )
     ladder = write_yaml(root / "ladder.yaml", {**MEASURED, "model": str(mm_run), "n_images": 4})
+    text = root / "text.txt"
+    text.write_text("| bird | frog |<|endoftext|>| cat | dog |")
     commands = {
+        "corpus": ("eval", lm_run, "--corpus", text),
+        "pairs": ("eval", lm_run, "--pairs", "reference", "--n-pairs", 4),
         "eval": ("eval", mm_run, "--suite", suite),
         "counted": ("eval", mm_run, "--suite", counted),
         "probe": ("probe", probe),
@@ -46,6 +50,8 @@ SHOWN = {
     "counted": {"again"},
     "probe": {"probe", "again"},
     "ladder": {"ladder", "again"},
+    "corpus": {"language", "again"},
+    "pairs": {"language", "again"},
     "lm": {"learning", "again"},
     "mm": {"learning", "again"},
 }
@@ -74,6 +80,13 @@ def test_a_run_of_each_kind_has_its_sections(runs, name, capsys):
     if name == "mm":
         score = results["results"][0]["image 1x2_accuracy"]
         assert f"Accuracy on held-out grids: {score:.1%} image 1x2." in page
+    if name == "corpus":
+        (row,) = results["results"]
+        assert f"{row['bits_per_byte']:.3f} bits per byte of text.txt." in page
+        assert f'<td class="n">{row["perplexity"]:.4f}</td>' in page
+    if name == "pairs":
+        assert f"{results['results'][1]['accuracy']:.1%} reference." in page
+        assert page.count("reference-reflexive-gender") >= 2  # in the chart and in the table
     if name == "counted":
         assert f"{results['results'][0]['accuracy']:.1%} count, text" in page
 

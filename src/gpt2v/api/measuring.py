@@ -3,12 +3,14 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gpt2v.api.configs import Source, config_of
 from gpt2v.api.folders import Out, run_folder, temporary
 from gpt2v.config.base import Config
+from gpt2v.config.language import LanguageConfig, language_kind
 from gpt2v.config.load import read_mapping
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
 from gpt2v.results import read_records, read_results
@@ -49,24 +51,29 @@ def evaluate(
     overwrite: bool = False,
     **fields: Any,
 ) -> Measurement:
-    """Measure a model on held-out grids, as `gpt2v eval` does.
+    """Measure a model on held-out grids, or on language without grids, as `gpt2v eval` does.
 
     Args:
         model: a run, a checkpoint or a hub id; or `hf:` and any Hugging Face model's.
         suite: a named suite, a YAML file or an `EvalConfig`; none: 1,000 grids as in training.
         out: the run directory; none: nothing is left on disk.
         overwrite: replace an existing run.
-        fields: fields of the configuration, e.g. `n_images=100, modalities=["image"]`.
+        fields: fields of the configuration, e.g. `n_images=100, modalities=["image"]`; with
+            `corpus`, `pairs` or `lm_eval` that of language, e.g. `corpus="valid.txt"`.
 
     Raises:
         UserError: a value is wrong, the model cannot be measured so, or `out` must not be replaced.
     """
-    config = _eval_config(suite, fields)
-    from gpt2v.eval.evaluate import evaluate_model
+    name, config = os.fspath(model), _eval_config(suite, fields)
+    if isinstance(config, LanguageConfig):
+        from gpt2v.eval.language.measure import measure_language
 
-    return _measure(
-        "evaluate", lambda run: evaluate_model(os.fspath(model), config, run), out, overwrite
-    )
+        measure = partial(measure_language, name, config)
+    else:
+        from gpt2v.eval.evaluate import evaluate_model
+
+        measure = partial(evaluate_model, name, config)
+    return _measure("evaluate", measure, out, overwrite)
 
 
 def probe(
@@ -147,16 +154,20 @@ def compare(
     return _measure("compare", lambda run: compare_runs(names, chosen, run), out, overwrite)
 
 
-def _eval_config(suite: Source, fields: Mapping[str, Any]) -> EvalConfig | SuiteEvalConfig:
+def _eval_config(
+    suite: Source, fields: Mapping[str, Any]
+) -> EvalConfig | SuiteEvalConfig | LanguageConfig:
     from gpt2v.data.suites.load import is_suite
 
     if isinstance(suite, str) and is_suite(suite):
         return config_of(SuiteEvalConfig, None, {**fields, "suite": suite})
-    of_suite = isinstance(suite, SuiteEvalConfig)
-    if suite is not None and not isinstance(suite, Config):
-        of_suite = "suite" in read_mapping(os.fspath(suite))
-    if of_suite:
-        return config_of(SuiteEvalConfig, suite, fields)
+    if isinstance(suite, Config):
+        kind = type(suite)
+    else:
+        keys = fields if suite is None else read_mapping(os.fspath(suite))
+        kind = language_kind(keys) or (SuiteEvalConfig if "suite" in keys else EvalConfig)
+    if issubclass(kind, SuiteEvalConfig | LanguageConfig):
+        return config_of(kind, suite, fields)
     return config_of(EvalConfig, suite, fields)
 
 

@@ -7,6 +7,7 @@ are decoded, and no text is opened.
 from gpt2v.config.data import DataConfig
 from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.hf import PREFIX, check_asked
+from gpt2v.config.language import CorpusEvalConfig, HarnessConfig, LanguageConfig
 from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
 from gpt2v.config.models import TokenizerConfig
 from gpt2v.config.pictures import FILES, TilesConfig
@@ -57,6 +58,23 @@ def check_measured(
         chosen_parts(filled.config)
     with within(filled.origin_of_tiles):
         check_tiles(filled.config.tiles)
+
+
+def check_language(config: LanguageConfig, model: str) -> None:
+    """Check the model of a measurement of language, and that there is what shall be measured.
+
+    Raises:
+        UserError: see `check_model`; or there is no such text, or no lm-evaluation-harness.
+    """
+    check_model(model.removeprefix(PREFIX), "model")
+    if isinstance(config, CorpusEvalConfig):
+        from gpt2v.eval.language.texts import check_text
+
+        check_text(config)
+    if isinstance(config, HarnessConfig):
+        from gpt2v.eval.language.harness import check_harness
+
+        check_harness(config)
 
 
 def check_lm(config: LMConfig) -> None:

@@ -6,7 +6,8 @@ Rates are in percent, with their 95% interval.
 from collections.abc import Callable
 from typing import Any
 
-from gpt2v.messages import aligned
+from gpt2v.cli.found_language import language, texts
+from gpt2v.cli.tables import interval, p_value, percent, table
 
 Row = dict[str, Any]
 _FEW = 0.5  # share of different grids below which it is said
@@ -47,7 +48,7 @@ def _training(results: Row) -> list[str]:
     steps, best = results["steps"], results["best_step"]
     known = f"; the best was that after step {best:,}" if best not in (steps, None) else ""
     after = f"after {steps:,} steps, {results['seconds']:.0f} s"
-    return [f"{after}, {row['split']}{on}{known}:", *_table(cells, 1)]
+    return [f"{after}, {row['split']}{on}{known}:", *table(cells, 1)]
 
 
 def _evaluation(results: Row) -> list[str]:
@@ -56,8 +57,8 @@ def _evaluation(results: Row) -> list[str]:
         [
             " ".join(filter(None, [row.get("part"), row["instruction"]])),
             row["modality"],
-            _percent(row["accuracy"]),
-            _interval(row["ci95"]),
+            percent(row["accuracy"]),
+            interval(row["ci95"]),
             *(_baseline(row[key]) for key in ("chance", "blind_accuracy", "bag_accuracy")),
             f"{row['n_questions']:,}",
         ]
@@ -65,7 +66,7 @@ def _evaluation(results: Row) -> list[str]:
     ]
     notes = [*_chained(results), *_contents(results), *_gap(results)]
     notes += [*_agreement(results), *_renderings(results)]
-    return [*_table([head, *rows], 2), *notes]
+    return [*table([head, *rows], 2), *notes]
 
 
 def _chained(results: Row) -> list[str]:
@@ -98,15 +99,15 @@ def _demo(results: Row) -> list[str]:
         "GPT-2v, picture": rates["gpt2v", "image"],
         "GPT-2 alone, text": rates["lm", "text"],
     }
-    rows = [[name, _percent(r["accuracy"]), _interval(r["ci95"])] for name, r in shown.items()]
+    rows = [[name, percent(r["accuracy"]), interval(r["ci95"])] for name, r in shown.items()]
     for name, key in (
         ("probe of the picture, told the palette", "probe_palette_accuracy"),
         ("blind", "blind_accuracy"),
         ("bag", "bag_accuracy"),
     ):
-        rows.append([name, _percent(results[key]), ""])
+        rows.append([name, percent(results[key]), ""])
     asked = f"{results['n_questions']:,} questions about {results['n_images']:,} new grids"
-    return [*_table([[asked, "accuracy", "95% interval"], *rows], 1), *_gap(results)]
+    return [*table([[asked, "accuracy", "95% interval"], *rows], 1), *_gap(results)]
 
 
 def _gap(results: Row) -> list[str]:
@@ -123,21 +124,21 @@ def _agreement(results: Row) -> list[str]:
     rows = [
         [
             f"{row['instruction']}: {', '.join(row['modalities'])}",
-            _percent(row["agreement"]),
-            _interval(row["ci95"]),
-            _percent(row["independent"]),
+            percent(row["agreement"]),
+            interval(row["ci95"]),
+            percent(row["independent"]),
         ]
         for row in results.get("agreement", [])
     ]
     head = ["", "same answer", "95% interval", "if errors were independent"]
-    return _table([head, *rows], 1) if rows else []
+    return table([head, *rows], 1) if rows else []
 
 
 def _renderings(results: Row) -> list[str]:
     """Empty: the parts are no renderings of the same grids."""
     return [
         f"{row['modality']}, {len(row['differences']) + 1} renderings: "
-        f"{_percent(row['lowest'])} ({row['lowest_part']}) to {_percent(row['highest'])} "
+        f"{percent(row['lowest'])} ({row['lowest_part']}) to {percent(row['highest'])} "
         f"({row['highest_part']}), standard deviation {100 * row['sd']:.1f} points"
         for row in results.get("renderings", [])
     ]
@@ -148,24 +149,24 @@ def _probe(results: Row) -> list[str]:
     rows = [
         [
             "probe" if row["control"] == "none" else f"control {row['control']}",
-            _percent(row["accuracy"]),
-            _interval(row["ci95"]),
-            _percent(row["palette_accuracy"]),
-            _interval(row["palette_ci95"]),
+            percent(row["accuracy"]),
+            interval(row["ci95"]),
+            percent(row["palette_accuracy"]),
+            interval(row["palette_ci95"]),
         ]
         for row in results["results"]
         if row["cell"] == "all"
     ]
-    return _table([head, *rows], 1)
+    return table([head, *rows], 1)
 
 
 def _ladder(results: Row) -> list[str]:
     head = ["", "", "accuracy", "95% interval"]
     rows = [
-        [row["rung"], row["name"], _percent(row["accuracy"]), _interval(row["ci95"])]
+        [row["rung"], row["name"], percent(row["accuracy"]), interval(row["ci95"])]
         for row in results["results"]
     ]
-    return _table([head, *rows], 2)
+    return table([head, *rows], 2)
 
 
 def _comparison(results: Row) -> list[str]:
@@ -178,22 +179,22 @@ def _comparison(results: Row) -> list[str]:
         shown = [row for row in own if row["by"] not in many or row["p_holm"] < 0.05]
         head = ["", "", "first", "other", "other - first", "95% interval", "p", "p (Holm)"]
         head += ["detectable", "questions"]
-        table = [
+        cells = [
             [
                 "all" if row["value"] is None else f"{row['by']} {row['value']}",
                 row["modality"],
-                _percent(row["first_accuracy"]),
-                _percent(row["other_accuracy"]),
+                percent(row["first_accuracy"]),
+                percent(row["other_accuracy"]),
                 f"{100 * row['difference']:+.1f}",
                 "[{:+.1f}, {:+.1f}]".format(*(100 * end for end in row["ci95"])),
-                _p(row["p"]),
-                _p(row["p_holm"]),
+                p_value(row["p"]),
+                p_value(row["p_holm"]),
                 f"{100 * row['smallest_difference']:.1f}",
                 f"{row['n_questions']:,}",
             ]
             for row in shown
         ]
-        lines += [f"first: {results['compared'][0]}; other: {other}", *_table([head, *table], 2)]
+        lines += [f"first: {results['compared'][0]}; other: {other}", *table([head, *cells], 2)]
         for by in many:
             family = [row for row in own if row["by"] == by]
             clear = sum(row["p_holm"] < 0.05 for row in family)
@@ -202,36 +203,21 @@ def _comparison(results: Row) -> list[str]:
     return lines
 
 
-def _p(value: float) -> str:
-    return "<0.0001" if value < 1e-4 else f"{value:.4f}"
-
-
 _TABLES: dict[str, Callable[[Row], list[str]]] = {
     "eval": _evaluation,
     "demo": _demo,
     "probe": _probe,
     "ladder": _ladder,
     "compare": _comparison,
+    "language": language,
+    "text-compare": texts,
 }
 
 
-def _table(rows: list[list[str]], right: int) -> list[str]:
-    return [f"  {line}" for line in aligned(rows, right)]
-
-
 def _value(key: str, value: float) -> str:
-    return _percent(value) if key.endswith("accuracy") else f"{value:.4f}"
-
-
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f}%"
+    return percent(value) if key.endswith("accuracy") else f"{value:.4f}"
 
 
 def _baseline(rate: float | None) -> str:
     """Empty: it is not known."""
-    return "" if rate is None else _percent(rate)
-
-
-def _interval(ends: list[float]) -> str:
-    low, high = ends
-    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+    return "" if rate is None else percent(rate)

@@ -7,6 +7,7 @@ from typing import Any
 
 from gpt2v.cli.before_torch import check_measured
 from gpt2v.cli.found import show
+from gpt2v.cli.language import OPTIONS, evaluate_language, language_config
 from gpt2v.cli.overrides import (
     Overrides,
     Parser,
@@ -40,7 +41,7 @@ _Measuring = Callable[[Any, Path], Any]
 
 def add_commands(commands: Any) -> None:
     """Add these commands to argparse's group of commands."""
-    evaluate = commands.add_parser("eval", help="measure a model on held-out grids")
+    evaluate = commands.add_parser("eval", help="measure a model on held-out grids, or on text")
     evaluate.add_argument(
         "model", type=expanded_text, help="a run, or a checkpoint; hf:NAME: any other model"
     )
@@ -57,7 +58,7 @@ def add_commands(commands: Any) -> None:
         "for own grids": EvalConfig,
         "with --suite NAME": SuiteEvalConfig,
     }
-    describe_fields(evaluate, kinds, skip=["suite"])
+    describe_fields(evaluate, kinds, skip=["suite"], others=OPTIONS)
     evaluate.set_defaults(command=_eval)
 
     probe = config_command(
@@ -100,6 +101,10 @@ def _say_defaults(parser: Parser) -> None:
 
 
 def _eval(args: argparse.Namespace, overrides: Overrides) -> None:
+    language = language_config(args.suite, overrides)
+    if language is not None:
+        evaluate_language(args, overrides, language)
+        return
     config = eval_config(args.suite, overrides)
     origin = args.suite or "command line"
     with measuring_run(args, "eval", args.model, args.suite) as run:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from gpt2v.cli.help_text import WRITING, blocks_of_all, fields_help, wrapped
 from gpt2v.config.base import Config
-from gpt2v.config.describe import Block
+from gpt2v.config.describe import Block, blocks_of, title_of
 from gpt2v.config.option_values import values_of
 from gpt2v.config.origins import Option
 from gpt2v.errors import UserError
@@ -68,6 +68,7 @@ class Parser(argparse.ArgumentParser):
 
     Attributes:
         kinds: the classes of the command's configuration, each after when it is used.
+        others: those of a configuration that an option chooses, by this option.
         words: argument -> makes the words that it takes, for completion.
     """
 
@@ -78,6 +79,7 @@ class Parser(argparse.ArgumentParser):
         self.formatter_class = argparse.RawDescriptionHelpFormatter
         self.notes: list[Callable[[], str]] = []
         self.kinds: Mapping[str, type[Config]] = {}
+        self.others: Mapping[str, type[Config]] = {}
         self.words: dict[str, Callable[[], Sequence[str]]] = {}
         self.skip: Sequence[str] = ()
         self._typed: list[str] = []
@@ -98,11 +100,17 @@ class Parser(argparse.ArgumentParser):
         self._typed = [word.partition("=")[0] for word in args or ()]
         return super().parse_known_args(args, namespace)
 
-    def add_fields(self, kinds: Mapping[str, type[Config]], skip: Sequence[str]) -> None:
+    def add_fields(
+        self,
+        kinds: Mapping[str, type[Config]],
+        skip: Sequence[str],
+        others: Mapping[str, type[Config]],
+    ) -> None:
         """Make every field of the classes an option, and list the fields in the help."""
-        self.kinds, self.skip = kinds, skip
-        self.set_defaults(kinds=tuple(kinds.values()))
-        for name in {name: None for kind in kinds.values() for name in kind.model_fields}:
+        self.kinds, self.skip, self.others = kinds, skip, others
+        every = (*kinds.values(), *others.values())
+        self.set_defaults(kinds=every)
+        for name in {name: None for kind in every for name in kind.model_fields}:
             if name not in skip and f"--{name}" not in self._option_string_actions:
                 self.add_argument(f"--{name}", dest=_FIELD + name, help=argparse.SUPPRESS)
         self._help.nargs, self._help.metavar = "?", "FIELD"
@@ -110,7 +118,11 @@ class Parser(argparse.ArgumentParser):
 
     def blocks(self) -> list[Block]:
         """What the help tells about the fields."""
-        return blocks_of_all(self.kinds, self.skip) if self.kinds else []
+        blocks = blocks_of_all(self.kinds, self.skip) if self.kinds else []
+        for option, kind in self.others.items():
+            (own,) = blocks_of(kind)
+            blocks.append(Block(option, title_of(kind), own.fields))
+        return blocks
 
     def help_of_fields(self, prefix: str) -> str:
         """The help of the fields whose names begin with `prefix`.
@@ -155,15 +167,19 @@ def describe_names(parser: Parser, option: str, registry: Registry) -> None:
 
 
 def describe_fields(
-    parser: Parser, kind: type[Config] | Mapping[str, type[Config]], skip: Sequence[str] = ()
+    parser: Parser,
+    kind: type[Config] | Mapping[str, type[Config]],
+    skip: Sequence[str] = (),
+    others: Mapping[str, type[Config]] | None = None,
 ) -> None:
     """Make every field of a configuration an option, and list the fields in the help.
 
     Args:
         kind: class of the configuration; if there are several, each after when it is used.
         skip: dotted names of fields that the help leaves out.
+        others: classes without parts, each after the option that chooses it.
     """
-    parser.add_fields(kind if isinstance(kind, Mapping) else {"": kind}, skip)
+    parser.add_fields(kind if isinstance(kind, Mapping) else {"": kind}, skip, others or {})
 
 
 def config_command(

@@ -77,11 +77,11 @@ def blocks_of(kind: type[Config], skip: Sequence[str] = (), key: str = "") -> li
         if not inner:
             own.append(_field(f"{prefix}{name}", field))
             below += _options(f"{prefix}{name}", field)
-    title = _title(kind) if key else ""
+    title = title_of(kind) if key else ""
     return [Block(key, title, tuple(own)), *below] if own else below
 
 
-def _title(kind: type[Config]) -> str:
+def title_of(kind: type[Config]) -> str:
     """The first sentence of the docstring."""
     text = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
     return text.partition(". ")[0].rstrip(".") + "."

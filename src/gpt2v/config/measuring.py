@@ -151,6 +151,9 @@ class EvalConfig(_ScoredConfig, _HeldOutConfig):
     elsewhere: ClassVar[Mapping[str, str]] = {
         "parts": "only a named suite has parts",
         "limit": "n_images is the number of grids",
+        **dict.fromkeys(("field", "separator", "clean", "stride"), "only corpus has it"),
+        "n_pairs": "only pairs has it",
+        **dict.fromkeys(("include_path", "num_fewshot"), "only lm_eval has it"),
     }
 
     grid: HeldOutGridConfig = HeldOutGridConfig()

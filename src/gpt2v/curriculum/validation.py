@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from gpt2v.config.data import CorpusConfig
-from gpt2v.data.corpus.tokens import token_bytes
+from gpt2v.data.corpus.encoding import token_bytes
 from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
 from gpt2v.model.losses import window_loss

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from gpt2v import runs
 from gpt2v.errors import UserError
+from gpt2v.eval.language.compare import compare_language, is_language
 from gpt2v.eval.metrics import column
 from gpt2v.eval.paired import Evaluation, Pair, Row, n_images, pairs_of, read_evaluation
 from gpt2v.stats.intervals import Difference, holm
@@ -28,7 +29,7 @@ def compare_runs(names: Sequence[str], by: Sequence[str], run: Path) -> Row:
     """Compare evaluations with the first one; returns the content of results.json.
 
     Args:
-        names: run directories of evaluations, or of demos.
+        names: run directories of evaluations, or of demos; or of measurements of language.
         by: breakdowns: `part`, `instruction`, `cell`, `class`.
         run: the run directory of the comparison.
 
@@ -37,6 +38,8 @@ def compare_runs(names: Sequence[str], by: Sequence[str], run: Path) -> Row:
     """
     started = time.monotonic()
     check_compared(names, by)
+    if any(map(is_language, names)):
+        return compare_language(names, run)
     first, *others = map(read_evaluation, names)
     rows = [row for other in others for row in _compared(first, other, by)]
     for breakdown in ("all", *by):

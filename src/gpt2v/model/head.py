@@ -151,6 +151,24 @@ def read_head(lm: GPT2LMHeadModel, hidden_YD: Tensor, at: Ints, tokens: Ints) ->
     return HeadReadings(_joined(likeliest).astype(np.int64), _joined(finite).astype(bool), values)
 
 
+def token_logprobs(lm: GPT2LMHeadModel, hidden_YD: Tensor, tokens: Ints) -> NDArray[np.float32]:
+    """The log-probability of one token at each position in nats, (Y,).
+
+    Args:
+        tokens: (Y,) the token at each position.
+
+    Returns:
+        NaN or infinity, if a logit is so.
+    """
+    rows = _rows(hidden_YD, lm.config.vocab_size)
+    found = []
+    for start in range(0, len(hidden_YD), rows):
+        logits_YV = lm.lm_head(hidden_YD[start : start + rows]).float()
+        token = to_device(tokens[start : start + rows, None], logits_YV.device)
+        found.append(logits_YV.gather(1, token)[:, 0] - logits_YV.logsumexp(1))
+    return _joined(found).astype(np.float32)
+
+
 def _joined(parts: list[Tensor]) -> NDArray[Any]:
     array: NDArray[Any] = torch.cat(parts).cpu().numpy() if parts else np.empty(0)
     return array

@@ -15,12 +15,12 @@ from gpt2v.model.head import head_loss
 def window_loss(lm: GPT2LMHeadModel, batch: TextBatch) -> Tensor:
     """Sum of the cross-entropy in nats over all predicted tokens, from windows of (B, T + 1)."""
     ids = to_device(batch.tokens, lm.device)
-    hidden_BTD = _causal_hidden(lm.transformer, ids[:, :-1])
+    hidden_BTD = causal_hidden(lm.transformer, ids[:, :-1])
     return head_loss(hidden_BTD.flatten(0, 1), lm.lm_head.weight, ids[:, 1:].flatten())
 
 
-def _causal_hidden(gpt2: GPT2Model, ids_BT: Tensor) -> Tensor:
-    """Final hidden states (B, T, D).
+def causal_hidden(gpt2: GPT2Model, ids_BT: Tensor) -> Tensor:
+    """Final hidden states (B, T, D) of plain text; padding is on the right.
 
     transformers' own forward pass looks for padding and for packed documents, and waits for a card
     each time. Without its mask, attention is causal in all implementations but `eager`.

@@ -9,7 +9,18 @@ from gpt2v.errors import UserError
 
 Row = dict[str, Any]
 
-_NUMBERS = ("gap", "chance", "difference", "p", "p_holm", "smallest_difference")
+_NUMBERS = (
+    "gap",
+    "chance",
+    "difference",
+    "p",
+    "p_holm",
+    "smallest_difference",
+    "loss",
+    "perplexity",
+    "bits_per_byte",
+    "stderr",
+)
 _TEXTS = ("modality", "instruction", "questions", "part", "rung", "model", "split", "control")
 
 

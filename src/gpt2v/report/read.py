@@ -43,6 +43,14 @@ COMPARE_KEYS = (
     "first", "other", "modality", "by", "value", "first_accuracy", "other_accuracy", "difference",
     "ci95", "p", "p_holm", "smallest_difference", "n_questions",
 )  # fmt: skip
+LANGUAGE_KEYS = {  # of rows that have the first of them
+    "metric": ("task", "metric", "value", "stderr", "n_questions", "n_shot", "filter"),
+    "accuracy": ("by", "family", "phenomenon", "accuracy", "ci95", "chance", "n_pairs", "n_items"),
+    "loss": (
+        *("corpus", "loss", "loss_ci95", "perplexity", "perplexity_ci95", "bits_per_byte"),
+        *("bits_per_byte_ci95", "n_documents", "n_tokens", "n_bytes"),
+    ),
+}
 PROBE_COLUMNS = ("sample", "row", "col", "truth", "prediction", "palette_prediction")
 
 
@@ -110,6 +118,12 @@ def load_run(folder: Path) -> Run:
         check_keys(folder / FINISHED, results["results"], ("modality", "accuracy"))
     if kind == "compare":
         check_keys(folder / FINISHED, results["results"], COMPARE_KEYS)
+    if kind == "language":
+        rows = results["results"]
+        own = (keys for key, keys in LANGUAGE_KEYS.items() if rows and key in rows[0])
+        check_keys(folder / FINISHED, rows or [{}], next(own, ("task",)))
+    if kind == "text-compare":
+        check_keys(folder / FINISHED, results["results"], ("first", "other", "difference", "ci95"))
     records, probe_records = dict.fromkeys(EVAL_COLUMNS, np.empty(0, object)), None
     if "eval" in folders:
         path = folders["eval"] / RECORDS

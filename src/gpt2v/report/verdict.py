@@ -7,7 +7,7 @@ from gpt2v.report.analysis import Rate, lookups
 from gpt2v.report.checked import Row
 from gpt2v.report.read import Run
 from gpt2v.report.standing import Standing, is_blind, reads, remark, standing
-from gpt2v.report.words import difference_sentence, percent, points
+from gpt2v.report.words import difference_sentence, language_sentence, percent, points
 
 SAME = 5e-4  # files that differ by less agree: the page does not show such a difference
 
@@ -108,6 +108,8 @@ TITLES = {
     "lm": "Training of a language model",
     "mm": "Training of a GPT-2v",
     "compare": "The same questions, answered by two",
+    "language": "Language without grids",
+    "text-compare": "The same text, read by two",
 }
 
 
@@ -166,6 +168,8 @@ def _of_rows(run: Run) -> str:
         return f"A linear probe names {percent(row['accuracy'])} of the cells, of all classes."
     if run.kind == "compare":
         return " ".join(difference_sentence(row) for row in run.rows if row["by"] == "all")
+    if run.kind in ("language", "text-compare"):
+        return language_sentence(run.rows)
     if run.ladder:
         ends = [run.ladder[0], run.ladder[-1]][: len(run.ladder)]
         rates = " and ".join(f"{percent(row['accuracy'])} on {row['rung']}" for row in ends)

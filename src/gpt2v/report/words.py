@@ -80,3 +80,22 @@ def difference_sentence(row: Mapping[str, Any]) -> str:
         (row["other"], row["first"]) if row["difference"] > 0 else (row["first"], row["other"])
     )
     return f"On {of}, {ahead} is {more} points ahead of {behind} ({beyond})."
+
+
+def language_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What a measurement of language without grids has found, in a sentence."""
+    first = rows[0]
+    if "metric" in first:
+        return f"Tasks of lm-evaluation-harness: {', '.join({row['task']: None for row in rows})}."
+    if "accuracy" in first:
+        rates = [
+            f"{percent(row['accuracy'])} {row['family']}" for row in rows if row["by"] == "family"
+        ]
+        return f"The good one of two sentences is more probable: {', '.join(rates)}."
+    if "difference" in first:
+        return " ".join(
+            f"{row['other']} needs {row['difference']:+.3f} bits per byte (95% interval "
+            f"{row['ci95'][0]:+.3f} to {row['ci95'][1]:+.3f}) beside {row['first']}."
+            for row in rows
+        )
+    return f"{first['bits_per_byte']:.3f} bits per byte of {first['corpus']}."

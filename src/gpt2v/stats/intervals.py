@@ -13,7 +13,7 @@ import numpy as np
 from gpt2v.stats.shared import Bools, Floats, Shared
 
 Z = 1.959963984540054  # the normal distribution's 97.5% point
-_Z_POWER = 0.8416212335729143  # its 80% point
+Z_POWER = 0.8416212335729143  # its 80% point
 _FARTHEST = 40.0  # standard errors: p-values below 1e-300 are 0
 
 
@@ -143,7 +143,7 @@ class Difference:
     def smallest(self) -> float:
         """The difference that would be found in four of five repetitions (a power of 80%)."""
         low, high = self.interval()
-        return (high - low) / (2 * Z) * (Z + _Z_POWER)
+        return (high - low) / (2 * Z) * (Z + Z_POWER)
 
 
 def wilson_interval(rate: float, n: float, z: float = Z) -> tuple[float, float]:

@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from gpt2v.data.corpus import encoding
 from gpt2v.data.corpus import parts as splitting
-from gpt2v.data.corpus import tokens as module
 from gpt2v.data.corpus.cleaning import CleaningReport
-from gpt2v.data.corpus.tokens import open_tokens, token_bytes, tokenizer_hash
+from gpt2v.data.corpus.encoding import token_bytes
+from gpt2v.data.corpus.tokens import open_tokens, tokenizer_hash
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.data.tokenizer import load_tokenizer, train_tokenizer
 from gpt2v.errors import UserError
@@ -59,7 +60,7 @@ def same_documents(file, tokenizer, expected):
 def test_documents_come_back(tokenizer, tmp_path_factory, documents, size):
     folder = tmp_path_factory.mktemp("tokens") / "t"
     with pytest.MonkeyPatch.context() as patch:  # many batches, many parts
-        patch.setattr(module, "_BATCH", size)
+        patch.setattr(encoding, "BATCH", size)
         patch.setattr(splitting, "_PART", size)
         written = write_tokens(folder, documents, tokenizer, "given")
     same_documents(written, tokenizer, documents)
@@ -239,8 +240,8 @@ def test_groups_of_characters_are_not_shifted(monkeypatch, group):
 def test_a_long_document_is_tokenized_in_several_calls(tokenizer, tmp_path, monkeypatch):
     """So a signal is answered between them."""
     monkeypatch.setattr(splitting, "_PART", 1000)
-    monkeypatch.setattr(module, "_BATCH", 3000)
-    assert list(module._batches([1000] * 7)) == [(0, 3), (3, 6), (6, 7)]
-    assert list(module._batches([])) == []
+    monkeypatch.setattr(encoding, "BATCH", 3000)
+    assert list(encoding._batches([1000] * 7)) == [(0, 3), (3, 6), (6, 7)]
+    assert list(encoding._batches([])) == []
     text = "one line of it\n" * 2000
     same_documents(write_tokens(tmp_path / "t", [text], tokenizer, "a.txt"), tokenizer, [text])

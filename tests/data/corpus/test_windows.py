@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
-from gpt2v.data.corpus.tokens import token_bytes
+from gpt2v.data.corpus.encoding import token_bytes
 from gpt2v.data.corpus.windows import Windows
 from gpt2v.errors import UserError
 

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from gpt2v.config.data import CorpusConfig
 from gpt2v.config.effect import has_default
 from gpt2v.data.corpus.cleaning import HELD_OUT
+from gpt2v.data.corpus.encoding import token_bytes
 from gpt2v.data.corpus.sources import say_sources, sources_of
 from gpt2v.data.corpus.text_files import text_kind
 from gpt2v.data.corpus.tokenizing import cached_tokens
@@ -27,7 +28,6 @@ from gpt2v.data.corpus.tokens import (
     is_tokens,
     open_pair,
     open_tokens,
-    token_bytes,
 )
 from gpt2v.data.corpus.windows import Windows
 from gpt2v.errors import UserError, within

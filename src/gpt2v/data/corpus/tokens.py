@@ -2,29 +2,27 @@
 
 A folder holds `tokens.bin` (little-endian uint16, or uint32 for a large vocabulary), `offsets.npy`
 (the start of each document, then the end of the last one) and `meta.json` (sizes, checksums, hash
-of the tokenizer). Every document begins with <|endoftext|>. Text that looks like a special token
-is tokenized as text. The tokens of every document must have its bytes.
-
-Shapes: V words of the vocabulary.
+of the tokenizer). Every document begins with <|endoftext|>; the rest are its tokens as `encoding`
+makes them.
 """
 
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
-from tokenizers import Tokenizer, decoders
+from tokenizers import Tokenizer
 
 from gpt2v.config.base import Config
+from gpt2v.data.corpus import encoding
 from gpt2v.data.corpus.cleaning import CleaningReport
-from gpt2v.data.corpus.parts import parts_of
-from gpt2v.data.kept_text import changed_text
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import END_OF_TEXT, special_id
 from gpt2v.errors import UserError
@@ -34,8 +32,6 @@ from gpt2v.storage.manifest import damaged, sha256
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
 _TOKENS, _OFFSETS, META = "tokens.bin", "offsets.npy", "meta.json"
-_BATCH = 1 << 19  # characters that are tokenized at once
-_DECODED = 100_000  # characters of the first documents that are decoded again, as a check
 
 
 class TokenMeta(Config):
@@ -92,20 +88,20 @@ class TokenWriter:
     def __init__(self, folder: Path, tokenizer: Tokenizer, source: str) -> None:
         folder.mkdir(exist_ok=True)
         self.folder, self.source = folder, source
-        self.n_bytes = 0
         self._hash = tokenizer_hash(tokenizer)
         self._end = special_id(tokenizer, END_OF_TEXT)
-        self._lengths = token_bytes(tokenizer)
-        self._tokenizer = Tokenizer.from_str(tokenizer.to_str())
-        self._tokenizer.encode_special_tokens = True  # as ordinary text
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._encoder = encoding.Encoder(tokenizer, f"corpus: {source}")
         self._dtype = np.dtype("<u2" if max(tokenizer.get_vocab().values()) < 2**16 else "<u4")
         (folder / _TOKENS).touch(exist_ok=False)
         self._sha256 = hashlib.sha256()
         self._offsets = array("q", [0])
-        self._waiting: list[list[str]] = []  # parts of each document that is not written yet
+        self._waiting: list[str] = []  # documents that are not written yet
         self._n_waiting = 0  # characters in them
+
+    @property
+    def n_bytes(self) -> int:
+        """Number of bytes of text that were tokenized so far."""
+        return self._encoder.n_bytes
 
     @property
     def n_documents(self) -> int:
@@ -118,49 +114,23 @@ class TokenWriter:
         Raises:
             UserError: the tokenizer changes the text.
         """
-        self._waiting.append(list(parts_of(document, self._tokenizer)))
+        self._waiting.append(document)
         self._n_waiting += len(document)
-        if self._n_waiting >= _BATCH or len(self._waiting) >= 1000:
+        if self._n_waiting >= encoding.BATCH or len(self._waiting) >= 1000:
             self._flush()
 
     def _flush(self) -> None:
         """Tokenize and write the waiting documents."""
-        encoded = self._encoded([part for document in self._waiting for part in document])
         with (self.folder / _TOKENS).open("ab") as file:
-            for document in self._waiting:
+            for parts in self._encoder.in_parts(self._waiting):
                 n_tokens = 0
-                for ids in (np.array([self._end], self._dtype), *(next(encoded) for _ in document)):
-                    file.write(ids.tobytes())
-                    self._sha256.update(ids.tobytes())
-                    n_tokens += len(ids)
+                for tokens in chain([np.array([self._end])], parts):
+                    content = tokens.astype(self._dtype).tobytes()
+                    file.write(content)
+                    self._sha256.update(content)
+                    n_tokens += len(tokens)
                 self._offsets.append(self._offsets[-1] + n_tokens)
         self._waiting, self._n_waiting = [], 0
-
-    def _encoded(self, parts: list[str]) -> Iterator[Tokens]:
-        """The tokens of each part; so few are tokenized at once that signals are answered."""
-        for first, after in _batches([len(part) for part in parts]):
-            batch = parts[first:after]
-            encodings = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
-            for part, encoding in zip(batch, encodings, strict=True):
-                ids = np.array(encoding.ids, self._dtype)
-                self._check(part, ids)
-                yield ids
-
-    def _check(self, part: str, ids: Tokens) -> None:
-        """Raise UserError if tokens have other bytes than their text."""
-        n_bytes = len(part.encode())
-        is_first, self.n_bytes = self.n_bytes < _DECODED, self.n_bytes + n_bytes
-        has = int(self._lengths[ids].sum())
-        if not is_first and has == n_bytes:
-            return
-        change = changed_text(self._tokenizer, part, ids.tolist())
-        if change is None and has != n_bytes:
-            change = f"{n_bytes} bytes become tokens of {has} bytes"
-        if change is not None:
-            raise UserError(
-                f"corpus: {self.source}: the tokenizer does not keep its text: {change}; choose "
-                "another tokenizer"
-            )
 
     def close(
         self,
@@ -191,16 +161,6 @@ class TokenWriter:
             left_out=left_out,
         )
         write_json(self.folder / META, meta.model_dump())
-
-
-def _batches(sizes: list[int]) -> Iterator[tuple[int, int]]:
-    """Runs of parts, each as short as possible with _BATCH characters: first part, and after."""
-    first = held = 0
-    for after, size in enumerate(sizes, 1):
-        held += size
-        if held >= _BATCH or after == len(sizes):
-            yield first, after
-            first, held = after, 0
 
 
 def open_tokens(folder: Path, tokenizer: Tokenizer, key: str = "corpus") -> TokenFile:
@@ -260,20 +220,3 @@ def open_pair(path: Path, tokenizer: Tokenizer) -> TokenPair:
 
 def _damaged(where: str, name: str) -> UserError:
     return UserError(f"{where}: {name} is damaged or missing; run gpt2v data tokenize again")
-
-
-def token_bytes(tokenizer: Tokenizer) -> Ints:
-    """Number of UTF-8 bytes of text in each token, (V,); 0 for special tokens.
-
-    Raises:
-        UserError: the tokenizer is not byte-level, so its tokens have no number of bytes.
-    """
-    if not isinstance(tokenizer.decoder, decoders.ByteLevel):
-        raise UserError("tokenizer.source: not a byte-level tokenizer like GPT-2's")
-    vocab = tokenizer.get_vocab()
-    lengths = np.zeros(max(vocab.values()) + 1, np.int64)
-    for token, number in vocab.items():
-        lengths[number] = len(token)  # one character for each byte
-    for number, added in tokenizer.get_added_tokens_decoder().items():
-        lengths[number] = 0 if added.special else len(added.content.encode())
-    return lengths

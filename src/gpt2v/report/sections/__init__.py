@@ -7,6 +7,7 @@ from gpt2v.report.sections import (  # noqa: F401 (registers them)
     cells,
     compared,
     ladder,
+    language,
     learning,
     lost,
     objects,

@@ -12,7 +12,7 @@ from gpt2v.report.section import Section
 from gpt2v.report.words import p_value, percent, points, points_between
 
 _TITLES = {"all": "Difference", "cell": "By cell (row, column)", "class": "By object"}
-_ALL = ("all", "part", "instruction")
+_ALL = ("all", "part", "instruction", "family", "phenomenon")
 
 
 @SECTIONS.register("compared")

@@ -1,0 +1,1 @@
+"""Language without grids: plain text, minimal pairs, tasks of lm-evaluation-harness."""
