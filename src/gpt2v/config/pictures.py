@@ -68,7 +68,8 @@ class TilesConfig(Config):
         1000,
         ge=10,
         le=MAX_SPRITES,
-        description="sprites, colours: number per class for training; a tenth as many for val and for test",
+        description="sprites, colours: number per class for training; a tenth as many for val "
+        "and for test",
     )
     test_per_class: int | None = Field(
         None,
@@ -97,7 +98,9 @@ class TilesConfig(Config):
         if self.decode == "on-the-fly" and self.source != "folder":
             raise ValueError("decode: on-the-fly needs source: folder")
         if self.source in DRAWN:
-            refuse_unused(self, ("path", "corrupt"), f"{self.source} are drawn, not read from files")
+            refuse_unused(
+                self, ("path", "corrupt"), f"{self.source} are drawn, not read from files"
+            )
         if self.source in FILES:
             refuse_unused(self, DRAWN_ONLY, f"source: {self.source} has its own pictures")
         return self

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpt2v.config.grids import HeldOutGridConfig
 from gpt2v.data.render.edges import Edges, cell_edges
 from gpt2v.data.render.spans import PictureGeometry
+from gpt2v.data.render.views import picture_of
 from gpt2v.eval.listed import listed_cells
 from gpt2v.eval.metrics import shared_by_cells
 from gpt2v.eval.series import Series
@@ -39,41 +39,37 @@ def borders_of(series: Sequence[Series], tables: Sequence[pa.Table]) -> dict[str
         each instruction whose answers list the whole grid. Empty: no pictures are shown, or the
         tower's sizes are not known.
     """
-    shown = [pair for pair in zip(series, tables, strict=True) if sees(pair[0])]
-    if not shown:
-        return {}
+    vision: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
-    for one, table in shown:
-        edges = _edges_of(one)
-        for instruction in table["instruction"].unique().to_pylist() if edges else []:
+    for one, table in zip(series, tables, strict=True):
+        geometry = geometry_of(one)
+        if geometry is None:
+            continue
+        vision = {"image_size": geometry.image_size, "patch_size": geometry.patch_size}
+        edges = _edges_of(one, geometry)
+        if edges is None:
+            continue
+        for instruction in table["instruction"].unique().to_pylist():
             asked = table.filter(pc.equal(table["instruction"], instruction))
-            found = patch_borders(asked, edges, one.model.geometry)
-            rows += [{**one.names, "instruction": instruction, **found}] if found else []
-    geometry = shown[0][0].model.geometry
-    vision = {"image_size": geometry.image_size, "patch_size": geometry.patch_size}
-    return {"vision": vision, **({"patch_borders": rows} if rows else {})}
+            if found := patch_borders(asked, edges, geometry):
+                rows.append({**one.names, "instruction": instruction, **found})
+    return {key: value for key, value in (("vision", vision), ("patch_borders", rows)) if value}
 
 
-def sees(one: Series) -> bool:
-    """Whether a series shows pictures to a vision tower whose sizes are known."""
-    return one.modality != "text" and one.model.geometry is not None
+def geometry_of(one: Series) -> PictureGeometry | None:
+    """The pictures and patches that a series shows to a vision tower; None: none, or unknown."""
+    return None if one.modality == "text" else one.model.geometry
 
 
-def _edges_of(one: Series) -> Edges | None:
+def _edges_of(one: Series, geometry: PictureGeometry) -> Edges | None:
     """The edges of the cells in its pictures; None: they are not the same in all of them."""
-    spec: HeldOutGridConfig = one.part.data.spec
+    spec, fills = one.part.data.spec, one.model.fills
+    picture = picture_of(spec)
     if not (isinstance(spec.rows, int) and isinstance(spec.cols, int)):
         return None
-    if spec.picture.layout == "multi" or (one.model.fills and spec.rows != spec.cols):
-        return None  # a processor may cut pictures that are not square, or change their shape
-    return cell_edges(
-        spec.rows,
-        spec.cols,
-        one.part.data.bank.size,
-        spec.picture,
-        one.model.geometry,
-        one.model.fills,
-    )
+    if picture.layout == "multi" or (fills and spec.rows != spec.cols):
+        return None  # processors may cut pictures that are not square, or change their shape
+    return cell_edges(spec.rows, spec.cols, one.part.data.bank.size, picture, geometry, fills)
 
 
 def patch_borders(

@@ -1,8 +1,8 @@
 """Load a tile bank as configured: sprites, colours, CIFAR-10, CIFAR-100 or folders of image files.
 
-Sprites and colours are drawn by our own code, the others are read from files. A tile source is registered in
-`TILE_SOURCES`, the built-in ones by `config.tile_sources`, and called as `source(config)` with a
-`TilesConfig`; it returns a `TileBank`.
+Sprites and colours are drawn by our own code, the others are read from files. A tile source is
+registered in `TILE_SOURCES`, the built-in ones by `config.tile_sources`, and called as
+`source(config)` with a `TilesConfig`; it returns a `TileBank`.
 """
 
 from dataclasses import replace

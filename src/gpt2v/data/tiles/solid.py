@@ -62,4 +62,5 @@ def shades(seed: int, split: str, n: int) -> Ints:
     red, green, third = number // _SIDE % _SIDE, number % _SIDE, number // _SIDE**2
     blue = 3 * third + (SPLITS.index(split) - red - green) % 3  # counted from -REACH, as the others
     away = np.stack([red, green, blue], axis=1) - REACH
-    return np.repeat(np.array(list(COLOURS.values())), n, axis=0) + away
+    centre = np.repeat(np.array(list(COLOURS.values()), np.int64), n, axis=0)
+    return np.asarray(centre + away)

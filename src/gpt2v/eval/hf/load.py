@@ -53,9 +53,9 @@ class HFModel(Traceable):
     def geometry(self) -> PictureGeometry | None:
         """Of the pictures that its vision tower takes; None: it does not say."""
         vision = getattr(self.model.config, "vision_config", None)
-        sizes = [getattr(vision, name, None) for name in ("image_size", "patch_size")]
-        if all(isinstance(size, int) and size > 0 for size in sizes) and sizes[0] >= sizes[1]:
-            return PictureGeometry(*sizes)
+        side, patch = (getattr(vision, name, None) for name in ("image_size", "patch_size"))
+        if isinstance(side, int) and isinstance(patch, int) and 0 < patch <= side:
+            return PictureGeometry(side, patch)
         return None
 
     @property
