@@ -39,9 +39,7 @@ def cell_map(name: str, title: str, value: np.ndarray, low: float, colour: str) 
     return Chart(title, svg, Values(caption, heads, table))
 
 
-def border_map(
-    name: str, title: str, row: Row, vision: Row, low: float, colour: str
-) -> Chart:
+def border_map(name: str, title: str, row: Row, vision: Row, low: float, colour: str) -> Chart:
     """Cells where they lie in a vision tower's picture, with the borders of its patches.
 
     Args:
@@ -140,9 +138,7 @@ def _box(
     low, high = SHADES
     alpha = low + (high - low) * min(max(shade, 0.0), 1.0)
     left, top, width, height = box
-    axes.add_patch(
-        Rectangle((left, top), width, height, color=STAND_IN[colour], alpha=alpha, lw=0)
-    )
+    axes.add_patch(Rectangle((left, top), width, height, color=STAND_IN[colour], alpha=alpha, lw=0))
     if text:
         axes.text(left + width / 2, top + height / 2, text, ha="center", va="center", size=size)
 

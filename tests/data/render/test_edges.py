@@ -43,7 +43,9 @@ def test_a_picture_shows_each_cell_within_its_edges_and_nowhere_else(
     for r, c in np.ndindex(rows, cols):
         (top, bottom), (left, right) = edges.rows[r], edges.cols[c]
         own = colours.take(samples.tiles[:, r, c])[0, 0, 0]
-        inner = np.s_[int(np.ceil(top)) + 2 : int(bottom) - 2, int(np.ceil(left)) + 2 : int(right) - 2]
+        inner = np.s_[
+            int(np.ceil(top)) + 2 : int(bottom) - 2, int(np.ceil(left)) + 2 : int(right) - 2
+        ]
         assert pixels[inner].size
         assert (np.abs(pixels[inner] - own) <= 1).all()  # of scaling
         shown[int(top) : int(np.ceil(bottom)), int(left) : int(np.ceil(right))] = True
@@ -70,7 +72,9 @@ def _near(shown):
 )  # fmt: skip
 def test_pure_shares_are_those_of_counted_pixels(rows, cols, cell, border, gap, patch):
     """Each pixel of a picture that is not scaled belongs to one patch, and to one cell or none."""
-    picture = PictureConfig.model_construct(**{**dict(PictureConfig()), "border": border, "gap": gap})
+    picture = PictureConfig.model_construct(
+        **{**dict(PictureConfig()), "border": border, "gap": gap}
+    )
     side = max(2 * border + n * cell + (n - 1) * gap for n in (rows, cols))
     size = max(side, patch)
     owner = np.full((size, size), -1)

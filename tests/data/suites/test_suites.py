@@ -141,9 +141,7 @@ def test_what_a_suite_asks_for_is_taken_where_nothing_is_given():
     assert metrics("grid-3x3-v2") == ["accuracy"]
 
 
-def test_a_suite_of_colours_is_measured_with_them_unless_others_are_given(
-    mm_run, tmp_path, capsys
-):
+def test_a_suite_of_colours_is_measured_with_them_unless_others_are_given(mm_run, tmp_path, capsys):
     argv = ["eval", mm_run, "--suite", "grid2matrix-v1", "--parts", "2x2-4", "--limit", "3"]
     argv += ["--modalities", "[image]"]
     line = helpers.refusal(capsys, *argv, "--out", tmp_path / "no")
