@@ -3,6 +3,8 @@
 Shapes: R rows of a grid, C columns of a grid.
 """
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -56,15 +58,16 @@ def border_map(name: str, title: str, row: Row, vision: Row, low: float, colour:
         axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(1.01, -0.01))
         axes.set_axis_off()
         size = min(9.0, 45 / max(value.shape))
+        behind = {"facecolor": STAND_IN["surface"], "linewidth": 0, "pad": 0.8}
         for (r, c), share in np.ndenumerate(value):
             (top, bottom), (left, right) = ends[0][r], ends[1][c]
             shade = (share - low) / max(1 - low, 1e-9)
             box = (left, top, right - left, bottom - top)
-            _box(axes, box, shade, colour, words[r][c] if size > 5 else "", size)
+            _box(axes, box, shade, colour, words[r][c] if size > 5 else "", size, behind)
+            axes.add_patch(Rectangle(box[:2], *box[2:], fill=False, ec=STAND_IN["ink"], lw=1.2))
         lines = np.arange(side // patch + 1) * patch / side
-        last = lines[-1]
-        axes.hlines(lines, 0, last, color=STAND_IN["muted"], lw=0.6)
-        axes.vlines(lines, 0, last, color=STAND_IN["muted"], lw=0.6)
+        for draw in (axes.hlines, axes.vlines):
+            draw(lines, 0, lines[-1], color=STAND_IN["muted"], lw=0.6)
         label = f"{title}, with the borders of {side // patch} by {side // patch} patches, "
         svg = to_svg(figure, name, label + grid_in_words(words), enlarged=1.5)
     table = [
@@ -133,14 +136,20 @@ def _box(
     colour: str,
     text: str,
     size: float,
+    behind: dict[str, Any] | None = None,
 ) -> None:
-    """A shaded rectangle (left, top, width, height) with text in its middle."""
+    """A shaded rectangle (left, top, width, height) with text in its middle.
+
+    Args:
+        behind: the box behind the text, for lines that cross it.
+    """
     low, high = SHADES
     alpha = low + (high - low) * min(max(shade, 0.0), 1.0)
     left, top, width, height = box
     axes.add_patch(Rectangle((left, top), width, height, color=STAND_IN[colour], alpha=alpha, lw=0))
     if text:
-        axes.text(left + width / 2, top + height / 2, text, ha="center", va="center", size=size)
+        middle = left + width / 2, top + height / 2
+        axes.text(*middle, text, ha="center", va="center", size=size, bbox=behind)
 
 
 def _plain_ticks(

@@ -72,5 +72,6 @@ def _sentence(row: Row, rows: list[Row]) -> str:
     low, high = row["difference_ci95"]
     found = f"{points(row['difference'])} points ({points_between((low, high))})"
     if low <= 0 <= high:
-        return f"{where}the purest cells are not read otherwise than the rest: {found}."
-    return f"{where}the purest cells are read {'better' if low > 0 else 'worse'}: by {found}."
+        return f"{where}no difference between the purest cells and the rest is shown: {found}."
+    how = "better" if low > 0 else "worse"
+    return f"{where}the purest cells are read {how} than the rest: {found}."
