@@ -123,9 +123,9 @@ def test_cells_that_are_cut_alike_have_one_group():
 def series_of(grid=GRID, modality="image", geometry=GEOMETRY, fills=False, part="p"):
     data = SimpleNamespace(spec=grid, bank=SimpleNamespace(size=16))
     names = {"model": "gpt2v", "modality": modality, "part": part}
-    model = SimpleNamespace(geometry=geometry, fills=fills)
+    model = SimpleNamespace(name="gpt2v", geometry=geometry, fills=fills)
     return SimpleNamespace(
-        model=model, part=SimpleNamespace(data=data), modality=modality, names=names
+        model=model, part=SimpleNamespace(data=data, name=part), modality=modality, names=names
     )
 
 
@@ -145,6 +145,11 @@ def test_only_pictures_of_one_size_with_known_patches_have_rows():
         assert ("vision" in found) == (text not in ("no pictures", "no patches")), text
     (row,) = borders_of([series_of()], [records])["patch_borders"]
     assert (row["part"], row["instruction"], row["n_images"]) == ("p", "matrix", N)
+    text = records_of(planted(0.9), modality="text")
+    both = [series_of(), series_of(modality="text"), series_of(modality="text", part="q")]
+    rows = borders_of(both, [records, text, text])["patch_borders"]
+    assert [row["modality"] for row in rows] == ["image", "text"]  # text of the same grids
+    assert rows[0]["pure"] == rows[1]["pure"]
     named = records.set_column(0, "instruction", [["lookup"] * N])
     assert "patch_borders" not in borders_of([series_of()], [named])
 
@@ -163,8 +168,9 @@ def test_an_evaluation_of_pictures_tells_patches_and_borders(mm_run, tmp_path, c
     results = json.loads((tmp_path / "run/results.json").read_text())
     tower = read_config(find_checkpoint(str(mm_run), "model"), "model")["vision_config"]
     assert results["vision"] == {key: tower[key] for key in ("image_size", "patch_size")}
-    (row,) = results["patch_borders"]
-    assert (row["modality"], np.shape(row["accuracy"])) == ("image", (2, 2))
+    text, row = results["patch_borders"]
+    assert (text["modality"], row["modality"]) == ("text", "image")
+    assert np.shape(row["accuracy"]) == np.shape(text["accuracy"]) == (2, 2)
     assert max(max(ends) for ends in row["rows"]) <= results["vision"]["image_size"]
     for kept in results["results"]:
         assert 0 <= kept["cell_accuracy"] <= 1

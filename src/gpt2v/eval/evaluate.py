@@ -168,7 +168,7 @@ def evaluate(
     is_across = len({(one.model.name, one.part.name) for one in series}) < len(series)
     if columns is not None and is_across:  # some model is asked in several modalities
         columns = list(dict.fromkeys([*columns, *agreement.COLUMNS]))
-    if columns is not None and any(map(patch_borders.geometry_of, series)):
+    if columns is not None and patch_borders.seen_parts(series):
         columns = list(dict.fromkeys([*columns, *patch_borders.COLUMNS]))
     tables = [job.table(one, columns) for one in series]
     facts = {part.name: Facts.of(part.data, part.mode) for part in parts}

@@ -35,15 +35,17 @@ def borders_of(series: Sequence[Series], tables: Sequence[pa.Table]) -> dict[str
 
     Returns:
         `vision`: `image_size` and `patch_size` of the vision tower; and `patch_borders`, a row as
-        `patch_borders` gives it for each series that shows pictures of grids of one shape, and for
-        each instruction whose answers list the whole grid. Empty: no pictures are shown, or the
-        tower's sizes are not known.
+        `patch_borders` gives it for each series of grids of one shape that are shown as pictures,
+        and for each instruction whose answers list the whole grid. A series of text has one, too,
+        if pictures show the same grids: text has no patches, so it tells what else differs between
+        the cells. Empty: no pictures are shown, or the tower's sizes are not known.
     """
     vision: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
+    seen = seen_parts(series)
     for one, table in zip(series, tables, strict=True):
-        geometry = geometry_of(one)
-        if geometry is None:
+        geometry = one.model.geometry
+        if geometry is None or (one.model.name, one.part.name) not in seen:
             continue
         vision = {"image_size": geometry.image_size, "patch_size": geometry.patch_size}
         edges = _edges_of(one, geometry)
@@ -56,9 +58,13 @@ def borders_of(series: Sequence[Series], tables: Sequence[pa.Table]) -> dict[str
     return {key: value for key, value in (("vision", vision), ("patch_borders", rows)) if value}
 
 
-def geometry_of(one: Series) -> PictureGeometry | None:
-    """The pictures and patches that a series shows to a vision tower; None: none, or unknown."""
-    return None if one.modality == "text" else one.model.geometry
+def seen_parts(series: Sequence[Series]) -> set[tuple[str, str | None]]:
+    """Each model whose patches are known, with each part that it sees pictures of."""
+    return {
+        (one.model.name, one.part.name)
+        for one in series
+        if one.modality != "text" and one.model.geometry is not None
+    }
 
 
 def _edges_of(one: Series, geometry: PictureGeometry) -> Edges | None:

@@ -44,12 +44,15 @@ def cell_map(name: str, title: str, value: np.ndarray, low: float, colour: str) 
 def border_map(name: str, title: str, row: Row, vision: Row, low: float, colour: str) -> Chart:
     """Cells where they lie in a vision tower's picture, with the borders of its patches.
 
+    Text has none; its cells are drawn at the same places.
+
     Args:
         row: one of `patch_borders` in results.json.
         vision: the tower's `image_size` and `patch_size`.
         low: accuracy that the palest shade stands for.
     """
     side, patch = vision["image_size"], vision["patch_size"]
+    has_patches = row["modality"] != "text"
     value, pure = np.array(row["accuracy"]), np.array(row["pure"])
     ends = np.array(row["rows"]) / side, np.array(row["cols"]) / side
     words = [[percent(float(share)) for share in line] for line in value]
@@ -66,10 +69,11 @@ def border_map(name: str, title: str, row: Row, vision: Row, low: float, colour:
             _box(axes, box, shade, colour, words[r][c] if size > 5 else "", size, behind)
             axes.add_patch(Rectangle(box[:2], *box[2:], fill=False, ec=STAND_IN["ink"], lw=1.2))
         lines = np.arange(side // patch + 1) * patch / side
-        for draw in (axes.hlines, axes.vlines):
+        for draw in (axes.hlines, axes.vlines) if has_patches else ():
             draw(lines, 0, lines[-1], color=STAND_IN["muted"], lw=0.6)
-        label = f"{title}, with the borders of {side // patch} by {side // patch} patches, "
-        svg = to_svg(figure, name, label + grid_in_words(words), enlarged=1.5)
+        borders = f", with the borders of {side // patch} by {side // patch} patches"
+        label = f"{title}{borders if has_patches else ''}, {grid_in_words(words)}"
+        svg = to_svg(figure, name, label)
     table = [
         (f"row {r}, column {c}", words[r][c], percent(float(pure[r, c])))
         for r, c in np.ndindex(value.shape)

@@ -12,7 +12,7 @@ from gpt2v.report.read import Run
 from gpt2v.report.section import Section
 from gpt2v.report.words import counted, percent, points, points_between
 
-_COLOURS = {"image": "image", "text+image": "probe"}
+_COLOURS = {"text": "text", "image": "image", "text+image": "probe"}
 
 
 @SECTIONS.register("patch-borders")
@@ -40,6 +40,7 @@ class PatchBorders(Section):
             "maps": drawn,
             "charts": charts,
             "low": low,
+            "has_text": any(row["modality"] == "text" for row in rows),
             "image_size": vision["image_size"],
             "patch_size": vision["patch_size"],
             "sentences": [_sentence(row, rows) for row in rows],
