@@ -483,6 +483,11 @@ def answered(
     if name == "majority":
         top = [word for word in palette if count[word] == max(count.values())]
         return top[0] if len(top) == 1 else "tie"
+    if name == "matrix":
+        pairs = [pair.split(" = ") for pair in fields["numbering"].split(", ")]
+        assert [word for word, _ in pairs] == palette
+        assert sorted(int(number) for _, number in pairs) == list(range(len(palette)))
+        return "; ".join(" ".join(dict(pairs).get(word, "?") for word in row) for row in grid)
     assert name == "transcribe"
     return "; ".join(", ".join(row) for row in grid)
 

@@ -72,7 +72,7 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
     (ProbeConfig, [PROBE, {**PROBE, "tiles": MOVED}]),
     (ExportConfig, [MEASURED, SEEN, {"grid": IN_PATCHES}]),
     (SuiteExportConfig, [{"tiles": tiles, "suite": "grid-3x3-v1"} for tiles in (TILES, FILES)]),
-    (SuiteConfig, [{"description": "x", "parts": PARTS}]),
+    (SuiteConfig, [{"description": "x", "parts": parts} for parts in (PARTS, PARTS[:1])]),
     (
         DemoConfig,
         [

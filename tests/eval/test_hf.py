@@ -147,6 +147,9 @@ def test_our_own_document_gets_the_answers_of_our_own_scorer(mm_run, tmp_path, m
     assert main(["eval", str(mm_run), *options, "--out", str(ours)]) == 0
     argv = ["eval", f"hf:{export}", "--suite", str(ours / "config.yaml"), "--out", str(theirs)]
     assert main([*argv, "--hf.prompt", "document"]) == 0
+    results = [json.loads((run / "results.json").read_text()) for run in (ours, theirs)]
+    assert results[0].get("vision") == results[1].get("vision")
+    assert ("vision" in results[0]) == (modality != "text")
     rows, others = (pq.read_table(run / "records.parquet").to_pylist() for run in (ours, theirs))
     assert len(rows) == len(others) > 0
     for row, other in zip(rows, others, strict=True):

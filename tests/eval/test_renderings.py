@@ -9,7 +9,6 @@ import pyarrow as pa
 import pytest
 
 from gpt2v.cli.main import main
-from gpt2v.errors import UserError
 from gpt2v.eval.renderings import spread_of
 
 N, CELLS = 300, 9
@@ -69,9 +68,10 @@ def test_a_rendering_that_is_read_worse_is_found_and_no_other(modality):
 
 
 def test_parts_with_other_grids_are_refused():
+    """They are refused when the suite is loaded (test_suites.py), and here never taken for one."""
     right = np.ones(N * CELLS, bool)
     tables = [table(right), table(right, seed=1)]
-    with pytest.raises(UserError, match="part b shows other grids or questions than a"):
+    with pytest.raises(AssertionError, match=r"\('b', 'a'\)"):
         spread_of(series(["a", "b"]), tables)
 
 

@@ -78,7 +78,7 @@ class OneGrid:
         fields = {
             name: getattr(s, name)[:, number : number + 1]
             for name in (
-                "row", "col", "other_row", "other_col", "direction", "object",
+                "row", "col", "other_row", "other_col", "direction", "object", "numbering",
                 "instruction", "question",
             )
         }  # fmt: skip

@@ -12,7 +12,7 @@ from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteE
 from gpt2v.config.models import TokenizerConfig
 from gpt2v.config.pictures import FILES, TilesConfig
 from gpt2v.config.training import LMConfig, MMConfig
-from gpt2v.data.suites.load import chosen_parts
+from gpt2v.data.suites.load import as_suited, chosen_parts
 from gpt2v.demo.config import DemoConfig
 from gpt2v.errors import within
 from gpt2v.hub import looks_local
@@ -53,9 +53,10 @@ def check_measured(
     if not sees:
         check_asked(config, model)
     check_model(model if sees else model.removeprefix(PREFIX), "model", sees)
+    if isinstance(config, SuiteEvalConfig):
+        chosen_parts(config)
+        config = as_suited(config)
     filled = as_trained(config, model)
-    if isinstance(filled.config, SuiteEvalConfig):
-        chosen_parts(filled.config)
     with within(filled.origin_of_tiles):
         check_tiles(filled.config.tiles)
 

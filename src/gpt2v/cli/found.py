@@ -65,7 +65,7 @@ def _evaluation(results: Row) -> list[str]:
         for row in results["results"]
     ]
     notes = [*_chained(results), *_contents(results), *_gap(results)]
-    notes += [*_agreement(results), *_renderings(results)]
+    notes += [*_cells(results), *_borders(results), *_agreement(results), *_renderings(results)]
     return [*table([head, *rows], 2), *notes]
 
 
@@ -114,9 +114,14 @@ def _gap(results: Row) -> list[str]:
     """Empty: only one modality was measured."""
     if "gap" not in results:
         return []
-    low, high = results["gap_ci95"]
-    points = f"{100 * results['gap']:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+    points = f"{100 * results['gap']:+.1f} points {_range(results['gap_ci95'])}"
     return [f"gap, text minus image: {points}"]
+
+
+def _range(ends: list[float]) -> str:
+    """The interval of a difference, in percentage points."""
+    low, high = ends
+    return f"[{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
 def _agreement(results: Row) -> list[str]:
@@ -132,6 +137,38 @@ def _agreement(results: Row) -> list[str]:
     ]
     head = ["", "same answer", "95% interval", "if errors were independent"]
     return table([head, *rows], 1) if rows else []
+
+
+def _cells(results: Row) -> list[str]:
+    """Empty: the metric `cell-accuracy` was not asked for, or no answer lists cells."""
+    rows = [
+        [
+            " ".join(filter(None, [row.get("part"), row["instruction"]])),
+            row["modality"],
+            percent(row["cell_accuracy"]),
+            interval(row["cell_ci95"]),
+            f"{row['n_cells']:,}",
+        ]
+        for row in results["results"]
+        if "cell_accuracy" in row
+    ]
+    return table([["", "", "cells right", "95% interval", "cells"], *rows], 2) if rows else []
+
+
+def _borders(results: Row) -> list[str]:
+    """Empty: borders of patches cut all cells of a grid alike, or nothing is known of patches."""
+    rows = [
+        [
+            " ".join(filter(None, [row.get("part"), row["instruction"]])),
+            row["modality"],
+            f"{100 * row['difference']:+.1f}",
+            _range(row["difference_ci95"]),
+        ]
+        for row in results.get("patch_borders", [])
+        if row["difference"] is not None
+    ]
+    head = ["", "", "purest cells minus others", "95% interval"]
+    return table([head, *rows], 2) if rows else []
 
 
 def _renderings(results: Row) -> list[str]:

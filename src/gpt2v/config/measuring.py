@@ -1,7 +1,7 @@
 """Configurations of previews, exports, evaluations, probes, ladders and suites."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -15,11 +15,12 @@ from gpt2v.config.grids import (
     LadderGridConfig,
     Mode,
     ProbeGridConfig,
+    SampleSpec,
 )
 from gpt2v.config.hf import HFConfig
 from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.pictures import MAX_SPRITES, TilesConfig, refuse_gap
-from gpt2v.registry import CONTROLS, METRICS, RUNGS
+from gpt2v.registry import CONTROLS, METRICS, RUNGS, TILE_SOURCES
 
 WORDS = ("grid.form", "grid.patches", "grid.noise", "grid.augment.delimiters")  # of a text view
 MOST_SHARDS = 100_000  # their numbers have five digits
@@ -226,13 +227,40 @@ class SuiteConfig(Config):
         None,
         ge=1,
         le=MAX_SPRITES,
-        description="sprites of each class for test; none: as tiles.test_per_class says",
+        description="drawn tiles of each class for test; none: as tiles.test_per_class says",
+    )
+    source: Annotated[Choice | None, OneOf(TILE_SOURCES, optional=True)] = Field(
+        None, description="where tiles come from, if tiles.source is not given; none: as trained"
+    )
+    metrics: _Metrics = Field(
+        [Choice("accuracy", METRICS)], description="metrics, if none are given"
     )
     renderings: bool = Field(
         False,
         description="the parts show the same grids otherwise, so their accuracies have a spread",
     )
     parts: list[PartConfig] = Field(min_length=1, description="parts of the suite")
+
+    @model_validator(mode="after")
+    def _renderings_are_of_the_same_grids(self) -> Self:
+        if not self.renderings:
+            return self
+        first, *others = self.parts
+        for part in others:
+            for key in ("n_images", *(f"grid.{name}" for name in SampleSpec.model_fields)):
+                if _drawn(first, key) != _drawn(part, key):
+                    raise ValueError(
+                        f"renderings: part {part.name} shows other grids or questions than "
+                        f"{first.name}; make their {key} equal"
+                    )
+        return self
+
+
+def _drawn(part: PartConfig, key: str) -> Any:
+    """The value of a key of a part, as far as it decides which grids and questions are drawn."""
+    if key == "grid.augment":  # the rest changes the words only
+        return part.grid.augment.order
+    return part.n_images if key == "n_images" else getattr(part.grid, key.removeprefix("grid."))
 
 
 class SuiteTilesConfig(EffectConfig):

@@ -10,7 +10,8 @@ from gpt2v.config.effect import refuse_unused
 from gpt2v.registry import TILE_SOURCES
 
 FILES = ("cifar10", "cifar100", "folder")  # sources that are read from files
-SPRITES_ONLY = ("per_class", "test_per_class", "seed")  # fields that sources of files do not use
+DRAWN = ("sprites", "colours")  # sources that are drawn
+DRAWN_ONLY = ("per_class", "test_per_class", "seed")  # fields that sources of files do not use
 # Sprites of one class in one split. Their numbers, three splits and 2**32 seeds fit into 64 bits.
 MAX_SPRITES = 2**30
 
@@ -60,22 +61,23 @@ class TilesConfig(Config):
     path: str | None = Field(
         None,
         description="folder of the tiles; cifar10, cifar100: or a hub id; none: uoft-cs/... from "
-        "the hub (sprites need no path)",
+        "the hub (sprites and colours need no path)",
     )
     size: int = Field(32, ge=4, le=512, description="side of a tile in pixels")
     per_class: int = Field(
         1000,
         ge=10,
         le=MAX_SPRITES,
-        description="sprites: number per class for training; a tenth as many for val and for test",
+        description="sprites, colours: number per class for training; a tenth as many for val "
+        "and for test",
     )
     test_per_class: int | None = Field(
         None,
         ge=1,
         le=MAX_SPRITES,
-        description="sprites: number per class for test; none: a tenth of per_class",
+        description="sprites, colours: number per class for test; none: a tenth of per_class",
     )
-    seed: int = Field(0, ge=0, lt=2**32, description="sprites: seed")
+    seed: int = Field(0, ge=0, lt=2**32, description="sprites, colours: seed")
     decode: Literal["once", "on-the-fly"] = Field(
         "once",
         description="folder: decode all tiles at the start and hold them in memory, or decode a "
@@ -95,10 +97,12 @@ class TilesConfig(Config):
             return self
         if self.decode == "on-the-fly" and self.source != "folder":
             raise ValueError("decode: on-the-fly needs source: folder")
-        if self.source == "sprites":
-            refuse_unused(self, ("path", "corrupt"), "sprites are drawn, not read from files")
+        if self.source in DRAWN:
+            refuse_unused(
+                self, ("path", "corrupt"), f"{self.source} are drawn, not read from files"
+            )
         if self.source in FILES:
-            refuse_unused(self, SPRITES_ONLY, f"source: {self.source} has its own pictures")
+            refuse_unused(self, DRAWN_ONLY, f"source: {self.source} has its own pictures")
         return self
 
 

@@ -13,6 +13,11 @@ def sprites() -> None:
     """Drawn tiles. Each variant number of a class is one source picture."""
 
 
+@TILE_SOURCES.register("colours", at=f"{_TILES}.solid:colour_bank")
+def colours() -> None:
+    """Solid squares of ten colours, each tile in a shade of its own."""
+
+
 @TILE_SOURCES.register("cifar10", at=f"{_TILES}.cifar:cifar_bank")
 @TILE_SOURCES.register("cifar100", at=f"{_TILES}.cifar:cifar_bank")
 def cifar() -> None:

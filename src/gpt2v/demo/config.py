@@ -13,7 +13,7 @@ from gpt2v.config.grids import bounds
 from gpt2v.config.load import merge, read_mapping, validate
 from gpt2v.config.measuring import EvalConfig, ProbeConfig
 from gpt2v.config.origins import told
-from gpt2v.config.pictures import SPRITES_ONLY, TilesConfig
+from gpt2v.config.pictures import DRAWN, DRAWN_ONLY, TilesConfig
 from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.demo.tiles import tiles_of
@@ -104,10 +104,10 @@ def demo_config(
     origin = f"preset {preset}"
     content = _preset(preset)
     if (
-        overrides.get("tiles.source", "sprites") != "sprites"
+        overrides.get("tiles.source", "sprites") not in DRAWN
         and content["tiles"]["source"] == "sprites"
     ):
-        for name in SPRITES_ONLY:
+        for name in DRAWN_ONLY:
             content["tiles"].pop(name, None)
         content["tiles"]["augment"] = dict(_OWN_TILES)
     overrides = _with_wishes(content, wishes, overrides, origin)

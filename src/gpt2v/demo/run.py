@@ -93,7 +93,13 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     data = evaluation_data(config.eval, bank)
     picture = picture_source(model, [data], config.eval.features)
     models = [
-        ScoredModel("gpt2v", loaded.scorer(bank, picture), ["text", "image"], loaded.identity),
+        ScoredModel(
+            "gpt2v",
+            loaded.scorer(bank, picture),
+            ["text", "image"],
+            loaded.identity,
+            loaded.geometry,
+        ),
         ScoredModel("lm", before.scorer(bank), ["text"], before.identity),
     ]
     comparison = loaded.compared(

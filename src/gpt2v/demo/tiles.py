@@ -5,7 +5,7 @@ from typing import Any
 from gpt2v.config.base import Config
 from gpt2v.config.load import merge, validate
 from gpt2v.config.origins import told
-from gpt2v.config.pictures import TilesConfig
+from gpt2v.config.pictures import DRAWN, TilesConfig
 
 # Pictures in a folder from which on the long training on photographs pays. It shows each picture of
 # a smaller folder thousands of times.
@@ -42,7 +42,7 @@ def suited_preset(overrides: dict[str, Any]) -> tuple[str, str]:
         UserError: there are no such tiles.
     """
     tiles = tiles_of({}, overrides, "command line")
-    if tiles.source == "sprites":
+    if tiles.source in DRAWN:
         return "default", "drawn tiles"
     if tiles.source != "folder":
         return PHOTOGRAPHS, f"{tiles.source} tiles"

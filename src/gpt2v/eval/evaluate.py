@@ -17,12 +17,12 @@ from gpt2v.config.hf import check_asked, is_hf
 from gpt2v.config.measuring import EvalConfig, SuiteEvalConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.baselines import pooled
-from gpt2v.data.suites.load import chosen_parts, load_suite, with_tiles
+from gpt2v.data.suites.load import as_suited, chosen_parts, load_suite, with_tiles
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
-from gpt2v.eval import agreement
+from gpt2v.eval import agreement, patch_borders
 from gpt2v.eval.facts import Facts
 from gpt2v.eval.gap import gap_of
 from gpt2v.eval.metrics import columns_read
@@ -56,6 +56,8 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
         UserError: the model cannot be loaded, or it cannot be measured as configured.
     """
     check_asked(config, model)
+    if isinstance(config, SuiteEvalConfig):
+        config = as_suited(config)
     if is_hf(model):
         return _evaluate_hf(model, config, run)
     loaded = load_model(model)
@@ -76,7 +78,8 @@ def evaluate_model(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) 
         patches = picture_source(loaded.gpt2v, shown, config.features)
     name = "lm" if loaded.gpt2v is None else "gpt2v"
     scorer = loaded.scorer(bank, patches)
-    models = [ScoredModel(name, scorer, list(config.modalities), loaded.identity)]
+    modalities = list(config.modalities)
+    models = [ScoredModel(name, scorer, modalities, loaded.identity, loaded.geometry)]
     return evaluate(models, parts, config, run, comparison)
 
 
@@ -89,7 +92,8 @@ def _evaluate_hf(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) ->
     config = _with_tiles(as_trained(config, model).config, config)
     parts = parts_of(config, load_bank(config.tiles))
     scorer = HFScorer(loaded, config.hf.prompt, config.hf.batch_size)
-    models = [ScoredModel("hf", scorer, list(config.modalities), loaded.identity)]
+    modalities = list(config.modalities)
+    models = [ScoredModel("hf", scorer, modalities, loaded.identity, loaded.geometry, fills=True)]
     prompt = scorer.try_out(parts, config.modalities)
     facts = {"checkpoint": loaded.identity, "prompt": prompt}
     return evaluate(models, parts, config, run, Comparison(results=facts))
@@ -164,6 +168,8 @@ def evaluate(
     is_across = len({(one.model.name, one.part.name) for one in series}) < len(series)
     if columns is not None and is_across:  # some model is asked in several modalities
         columns = list(dict.fromkeys([*columns, *agreement.COLUMNS]))
+    if columns is not None and patch_borders.seen_parts(series):
+        columns = list(dict.fromkeys([*columns, *patch_borders.COLUMNS]))
     tables = [job.table(one, columns) for one in series]
     facts = {part.name: Facts.of(part.data, part.mode) for part in parts}
     try:
@@ -197,6 +203,7 @@ def evaluate(
         **comparison.results,
         **suite,
         **gap_of(series, tables),
+        **patch_borders.borders_of(series, tables),
         **({"agreement": _agreement(series, tables, facts)} if is_across else {}),
     )
     job.remove()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gpt2v.data.render.asked import PLACES
 from gpt2v.data.rng import Ints
+from gpt2v.eval.listed import ListedCells, listed_cells
 from gpt2v.registry import METRICS
 from gpt2v.stats.intervals import rate_interval
 from gpt2v.stats.shared import Shared
@@ -28,6 +29,7 @@ _ALWAYS = ("instruction", "modality", "sample", "content", "row", "col", "tiles"
 _BESIDES: dict[str, tuple[str, ...]] = {
     "accuracy": (),
     "choice-accuracy": ("prediction", "truth"),
+    "cell-accuracy": ("truth", "generated"),
     "log-loss": ("truth", "choices", "logprobs"),
 }
 
@@ -57,6 +59,20 @@ def choice_accuracy(records: "pa.Table") -> dict[str, Any]:
     """Share of questions whose likeliest choice is right, with its 95% interval."""
     right = column(records, "prediction") == column(records, "truth")
     return _rate("choice_accuracy", "choice_ci95", right, records)
+
+
+@METRICS.register("cell-accuracy")
+def cell_accuracy(records: "pa.Table") -> dict[str, Any]:
+    """Share of right cells in answers that list them (`row`, `column`, `transcribe`, `matrix`)."""
+    cells = listed_cells(records)
+    if cells is None:
+        return {}
+    interval = rate_interval(cells.right, shared_by_cells(records, cells))
+    return {
+        "cell_accuracy": float(cells.right.mean()),
+        "cell_ci95": list(interval),
+        "n_cells": len(cells.right),
+    }
 
 
 @METRICS.register("log-loss")
@@ -98,6 +114,14 @@ def shared_by(records: "pa.Table", part: Ints | None = None) -> Shared:
     """
     tiles = tiles_of(records)
     return Shared(column(records, "content" if tiles is None else "sample"), tiles, part)
+
+
+def shared_by_cells(records: "pa.Table", cells: ListedCells) -> Shared:
+    """What listed cells share: those of a picture share it, and each has one tile."""
+    tiles = tiles_of(records)
+    picture = column(records, "content" if tiles is None else "sample")[cells.question]
+    own = None if tiles is None else tiles[cells.question, cells.number][:, None]
+    return Shared(picture, own)
 
 
 def shared_in_parts(tables: "Sequence[pa.Table]") -> Shared:

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gpt2v.errors import UserError
 from gpt2v.eval.metrics import column, shared_by
 from gpt2v.eval.series import Series
 from gpt2v.stats.intervals import Difference, holm
@@ -24,9 +23,6 @@ def spread_of(series: Sequence[Series], tables: Sequence[pa.Table]) -> list[dict
         `lowest` and `highest` accuracy with their parts, `sd` (of the parts' accuracies, in the
         population of these renderings), and `differences`: of each part minus the first one, with a
         paired 95% interval over new grids of new tiles, p, and p adjusted by Holm's method.
-
-    Raises:
-        UserError: the parts show other grids.
     """
     groups: dict[tuple[str, str], list[tuple[str, pa.Table]]] = {}
     for one, table in zip(series, tables, strict=True):
@@ -41,8 +37,7 @@ def _spread(parts: Sequence[tuple[str, pa.Table]]) -> dict[str, Any]:
     """The accuracies of parts that show the same grids."""
     first_name, first = parts[0]
     for name, table in parts[1:]:
-        if not all(first[key].equals(table[key]) for key in _SAME):
-            raise UserError(f"suite: part {name} shows other grids or questions than {first_name}")
+        assert all(first[key].equals(table[key]) for key in _SAME), (name, first_name)
     shared = shared_by(first)
     right = {name: column(table, "exact").astype(bool) for name, table in parts}
     rates = {name: float(own.mean()) for name, own in right.items()}

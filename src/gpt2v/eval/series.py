@@ -6,6 +6,7 @@ from typing import Any
 
 from gpt2v.config.grids import Mode
 from gpt2v.data.dataset import GridDataset
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.model.scoring import Scorer
 
 
@@ -17,12 +18,16 @@ class ScoredModel:
         name: `lm` or `gpt2v`, in the records and results.
         modalities: in which it is shown grids.
         identity: which weights it has, see `model.identity`; empty: they are in no checkpoint.
+        geometry: of the pictures that its vision tower takes; None: it has none, or it is unknown.
+        fills: whether each picture is scaled to the tower's size, as other models' processors do.
     """
 
     name: str
     scorer: Scorer
     modalities: Sequence[str]
     identity: Mapping[str, Any] = field(default_factory=dict)
+    geometry: PictureGeometry | None = None
+    fills: bool = False
 
 
 @dataclass(frozen=True)

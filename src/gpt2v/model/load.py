@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 from transformers import GPT2LMHeadModel
 
 from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.text_pieces import IMAGE, PieceTable, n_ids
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tokenizer import load_tokenizer
@@ -54,6 +55,13 @@ class LoadedModel(Traceable):
         """
         found = compare(self.name, self.trained_on, measured, allow, taken)
         return replace(found, results={"checkpoint": self.identity, **found.results})
+
+    @property
+    def geometry(self) -> PictureGeometry | None:
+        """Of the pictures that its vision tower takes; None: it reads no patches of pictures."""
+        if self.gpt2v is None or self.gpt2v.config.vision_tokens != "patches":
+            return None
+        return self.gpt2v.geometry
 
     @cached_property
     def table(self) -> PieceTable:

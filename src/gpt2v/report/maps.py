@@ -3,6 +3,8 @@
 Shapes: R rows of a grid, C columns of a grid.
 """
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from gpt2v.report.analysis import Confusion
 from gpt2v.report.chart import Chart, Values
+from gpt2v.report.checked import Row
 from gpt2v.report.svg import STAND_IN, WIDTH, style, to_svg
 from gpt2v.report.words import counted, grid_in_words, percent, shorten
 
@@ -36,6 +39,47 @@ def cell_map(name: str, title: str, value: np.ndarray, low: float, colour: str) 
     heads = ("", *(f"column {col}" for col in range(cols)))
     table = [(f"row {row}", *cells) for row, cells in enumerate(words)]
     return Chart(title, svg, Values(caption, heads, table))
+
+
+def border_map(name: str, title: str, row: Row, vision: Row, low: float, colour: str) -> Chart:
+    """Cells where they lie in a vision tower's picture, with the borders of its patches.
+
+    Text has none; its cells are drawn at the same places.
+
+    Args:
+        row: one of `patch_borders` in results.json.
+        vision: the tower's `image_size` and `patch_size`.
+        low: accuracy that the palest shade stands for.
+    """
+    side, patch = vision["image_size"], vision["patch_size"]
+    has_patches = row["modality"] != "text"
+    value, pure = np.array(row["accuracy"]), np.array(row["pure"])
+    ends = np.array(row["rows"]) / side, np.array(row["cols"]) / side
+    words = [[percent(float(share)) for share in line] for line in value]
+    with style():
+        figure = Figure(figsize=(0.5 * WIDTH, 0.5 * WIDTH), layout="constrained")
+        axes = figure.add_subplot(aspect="equal", xlim=(-0.01, 1.01), ylim=(1.01, -0.01))
+        axes.set_axis_off()
+        size = min(9.0, 45 / max(value.shape))
+        behind = {"facecolor": STAND_IN["surface"], "linewidth": 0, "pad": 0.8}
+        for (r, c), share in np.ndenumerate(value):
+            (top, bottom), (left, right) = ends[0][r], ends[1][c]
+            shade = (share - low) / max(1 - low, 1e-9)
+            box = (left, top, right - left, bottom - top)
+            _box(axes, box, shade, colour, words[r][c] if size > 5 else "", size, behind)
+            axes.add_patch(Rectangle(box[:2], *box[2:], fill=False, ec=STAND_IN["ink"], lw=1.2))
+        lines = np.arange(side // patch + 1) * patch / side
+        for draw in (axes.hlines, axes.vlines) if has_patches else ():
+            draw(lines, 0, lines[-1], color=STAND_IN["muted"], lw=0.6)
+        borders = f", with the borders of {side // patch} by {side // patch} patches"
+        label = f"{title}{borders if has_patches else ''}, {grid_in_words(words)}"
+        svg = to_svg(figure, name, label)
+    table = [
+        (f"row {r}, column {c}", words[r][c], percent(float(pure[r, c])))
+        for r, c in np.ndindex(value.shape)
+    ]
+    heads = ("", "right", "in pure patches")
+    return Chart(title, svg, Values(f"{title}, by cell", heads, table))
 
 
 def confusion_map(name: str, title: str, confusion: Confusion, colour: str, worst: float) -> Chart:
@@ -86,12 +130,30 @@ def _number(share: float) -> str:
 def _shaded(
     axes: Axes, row: int, col: int, shade: float, colour: str, text: str, size: float
 ) -> None:
+    _box(axes, (col - 0.48, row - 0.48, 0.96, 0.96), shade, colour, text, size)
+
+
+def _box(
+    axes: Axes,
+    box: tuple[float, float, float, float],
+    shade: float,
+    colour: str,
+    text: str,
+    size: float,
+    behind: dict[str, Any] | None = None,
+) -> None:
+    """A shaded rectangle (left, top, width, height) with text in its middle.
+
+    Args:
+        behind: the box behind the text, for lines that cross it.
+    """
     low, high = SHADES
     alpha = low + (high - low) * min(max(shade, 0.0), 1.0)
-    corner = (col - 0.48, row - 0.48)
-    axes.add_patch(Rectangle(corner, 0.96, 0.96, color=STAND_IN[colour], alpha=alpha, lw=0))
+    left, top, width, height = box
+    axes.add_patch(Rectangle((left, top), width, height, color=STAND_IN[colour], alpha=alpha, lw=0))
     if text:
-        axes.text(col, row, text, ha="center", va="center", size=size)
+        middle = left + width / 2, top + height / 2
+        axes.text(*middle, text, ha="center", va="center", size=size, bbox=behind)
 
 
 def _plain_ticks(

@@ -259,7 +259,7 @@ def test_lm_eval_rows(tmp_path, name):
             assert row["choices"][row["label"]] == row["answer"]
         else:
             assert row["label"] == -1
-            assert row["instruction"] in ("locate", "row", "column", "transcribe")
+            assert row["instruction"] in ("locate", "row", "column", "transcribe", "matrix")
         assert row["prompt_mm"].split("\n")[-2:] == row["prompt"].split("\n")[-2:]
         assert row["prompt_mm"].startswith("<image>")
     assert list(said.values()) == texts(config)

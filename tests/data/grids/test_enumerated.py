@@ -47,6 +47,7 @@ ANSWERS = {  # to a question with these fields about a grid
         (r, c) for r in range(3) for c in range(3) if grid[r][c] == object
     ),
     "transcribe": lambda grid, **_: tuple(flat(grid)),
+    "matrix": lambda grid, **_: tuple(flat(grid)),  # every numbering tells them all apart
 }
 
 

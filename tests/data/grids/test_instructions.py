@@ -4,7 +4,8 @@ import dataclasses
 import re
 from collections import Counter
 from fractions import Fraction
-from itertools import product
+from itertools import permutations, product
+from math import factorial
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def read(template, question):
     """The fields of a question in the words of `template`, or None."""
     pattern = re.escape(template).replace(r"\{", "{").replace(r"\}", "}")
     directions = "|".join(d.strip() for d in DIRECTIONS)
-    patterns = {"object": r".+?", "direction": directions}
+    patterns = {"object": r".+?", "direction": directions, "numbering": r"[^.?]+? = [0-9]+"}
     for field in re.findall(r"{(\w+)}", template):
         pattern = pattern.replace(f"{{{field}}}", f"(?P<{field}>{patterns.get(field, r'[0-9]+')})")
     match = re.fullmatch(pattern, question)
@@ -115,7 +116,7 @@ def test_an_instruction_asks_all_its_questions_once(bank, name):
     texts = documents(samples, TextView(), bank.class_names, Strings())
     asked = [[line for line in text.splitlines() if " A: " in line] for text in texts]
     count = {"lookup": 6, "neighbour": 6, "compare": 6, "row": 2, "column": 3}
-    count |= {"count": 3, "exists": 3, "locate": 3, "majority": 1, "transcribe": 1}
+    count |= {"count": 3, "exists": 3, "locate": 3, "majority": 1, "transcribe": 1, "matrix": 1}
     assert {len(questions) for questions in asked} == {count[name]}
     if name not in ("exists", "compare"):  # those are drawn so that their answers are balanced
         assert all(len(set(questions)) == len(questions) for questions in asked)
@@ -175,6 +176,8 @@ def all_questions(name, n_rows, n_cols, p, grid):
         return [({"object": o}, Fraction(1, p)) for o in range(p)]
     if name in ("majority", "transcribe"):
         return [({}, Fraction(1))]
+    if name == "matrix":
+        return [({"numbering": k}, Fraction(1, factorial(p))) for k in range(factorial(p))]
     if name == "exists":
         here = sorted({o for row in grid for o in row})
         absent = [o for o in range(p) if o not in here]
@@ -202,6 +205,17 @@ def all_questions(name, n_rows, n_cols, p, grid):
     return questions
 
 
+def numbered(p):
+    """Every numbering of the objects 0 to p - 1 in words, by the integer that stores it."""
+    every = {}
+    for numbers in permutations(range(p)):
+        larger = [sum(other > own for other in numbers[:i]) for i, own in enumerate(numbers)]
+        stored = sum(n * factorial(i) for i, n in enumerate(larger))
+        every[stored] = ", ".join(f"{o} = {number}" for o, number in enumerate(numbers))
+    assert sorted(every) == list(range(factorial(p)))
+    return every
+
+
 def counted(name, n_rows, n_cols, p, know):
     """The best accuracy from `know(grid)` and the question, by adding up every possibility."""
     mass = Counter()
@@ -210,6 +224,8 @@ def counted(name, n_rows, n_cols, p, know):
         words = [[str(o) for o in row] for row in grid]
         for question, share in all_questions(name, n_rows, n_cols, p, grid):
             fields = {k: str(v) for k, v in question.items()}
+            if "numbering" in question:
+                fields["numbering"] = numbered(p)[question["numbering"]]
             if "direction" in question:
                 fields["direction"] = DIRECTIONS[question["direction"]].strip()
             answer = answered(name, fields, words, [str(o) for o in range(p)], 0)
@@ -232,7 +248,7 @@ def samples_of(name, n_rows, n_cols, p):
     at = np.array([i for i, _ in rows])
     fields = {
         key: np.array([[question.get(key, 0)] for _, question in rows])
-        for key in ("row", "col", "other_row", "other_col", "direction", "object")
+        for key in ("row", "col", "other_row", "other_col", "direction", "object", "numbering")
     }
     n = len(rows)
     return Samples(
@@ -315,15 +331,23 @@ def test_what_cannot_be_asked_is_refused(bank, changes, says):
         draw_samples(GridConfig(**changes), bank, 0, "train", np.arange(2))
 
 
+def test_more_objects_than_can_be_numbered_are_refused(bank, monkeypatch):
+    spec = GridConfig(instructions={"lookup": 1.0, "matrix": 1.0}, palette=[2, 4])
+    draw_samples(spec, bank, 0, "train", np.arange(2))
+    monkeypatch.setattr(type(ALL[NAMES.index("matrix")]), "most_objects", 3)
+    with pytest.raises(UserError, match="palette: `matrix` needs one of at most 3 objects"):
+        draw_samples(spec, bank, 0, "train", np.arange(2))
+
+
 def test_the_registry_has_a_name_a_docstring_and_several_wordings_for_each():
-    assert len(set(NAMES)) == len(ALL) == 10
+    assert len(set(NAMES)) == len(ALL) == 11
     for instruction in ALL:
         assert " A: " in instruction.__doc__  # an example
         assert len(instruction.wordings) >= 3
         assert len(instruction.held_out) >= 1
         assert not set(instruction.wordings) & set(instruction.held_out)
     names = {field.name for field in dataclasses.fields(Samples)}
-    assert {"row", "col", "other_row", "other_col", "direction", "object"} < names
+    assert {"row", "col", "other_row", "other_col", "direction", "object", "numbering"} < names
 
 
 @pytest.mark.parametrize("order", ["random", "raster"])

@@ -50,7 +50,7 @@ def test_every_wording_is_read_back(bank, name):
     names = ("sea otter", "otter", "sea", *bank.class_names[3:])
     fields = {
         "row": 1, "col": 2, "other_row": 0, "other_col": 2, "direction": "above",
-        "object": "sea otter",
+        "object": "sea otter", "numbering": "sea = 1, sea otter = 2, otter = 0",
     }  # fmt: skip
     for wording, template in enumerate(ALL[NAMES.index(name)].every_wording):
         parsed = parse_question(template.format(**fields), names)
@@ -58,6 +58,7 @@ def test_every_wording_is_read_back(bank, name):
         assert (parsed.instruction, parsed.wording) == (NAMES.index(name), wording)
         plain = {**fields, "direction": 2, "object": 0}
         assert parsed.fields == {key: plain[key] for key in parsed.fields}, template
+        assert parsed.numbers == (((2, 1), (0, 2), (1, 0)) if name == "matrix" else ())
 
 
 def test_white_space_and_the_ending_do_not_matter(bank):
@@ -75,6 +76,7 @@ def test_white_space_and_the_ending_do_not_matter(bank):
         ("What objects are in row 3?", 0, ["there is no row 3; the grid has rows 0 to 2"]),
         ("What objects are in column 0?", 1, ["no column 0; the grid has columns 1 to 3"]),
         ("What object is directly above row 0, column 1?", 0, ["there is no row -1"]),
+        ("Read the whole grid as numbers with zebra = 0.", 0, ["is no question it knows"]),
     ],
 )
 def test_a_question_that_cannot_be_asked_is_one_line(bank, words, base, says):
@@ -82,6 +84,37 @@ def test_a_question_that_cannot_be_asked_is_one_line(bank, words, base, says):
         asked(drawn(bank, "lookup", base=base), [words], bank.class_names, ["lookup"])
     assert "\n" not in str(error.value)
     assert all(part in str(error.value) for part in says)
+
+
+@given(st.permutations(range(4)), st.permutations(range(4)))
+def test_a_numbering_is_read_in_any_order(bank, order, numbers):
+    """The words of the answer follow from it."""
+    samples = drawn(bank, "matrix")
+    names = [bank.class_names[label] for label in samples.palette[0]]
+    said = ", ".join(f"{names[i]} = {numbers[i]}" for i in order)
+    again = asked(samples, [f"Read the whole grid as numbers with {said}."], bank.class_names, [])
+    grid = [[numbers[names.index(bank.class_names[c])] for c in row] for row in samples.classes[0]]
+    said = "; ".join(" ".join(map(str, row)) for row in grid)
+    assert answers_of(again, bank) == [f" {said}\n"]
+
+
+@pytest.mark.parametrize("change", [(0, 4), (0, 1), ("again", 0), ("less", 0), ("another", 0)])
+def test_a_numbering_of_other_objects_or_numbers_is_one_line(bank, change):
+    samples = drawn(bank, "matrix")
+    names = [bank.class_names[label] for label in samples.palette[0]]
+    numbers = [[name, number] for number, name in enumerate(names)]
+    what, number = change
+    if what == 0:
+        numbers[0][1] = number
+    elif what == "again":
+        numbers.append(numbers[0])
+    elif what == "less":
+        del numbers[-1]
+    else:
+        numbers[0][0] = next(name for name in bank.class_names if name not in names)
+    said = ", ".join(f"{name} = {number}" for name, number in numbers)
+    with pytest.raises(UserError, match=r"must give the objects of the grid \(.*\) the numbers"):
+        asked(samples, [f"Read the whole grid as numbers with {said}."], bank.class_names, [])
 
 
 def test_the_forms_hold_the_paraphrases():

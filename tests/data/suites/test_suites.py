@@ -11,12 +11,13 @@ import pytest
 import helpers
 from gpt2v.cli.main import main
 from gpt2v.cli.measuring import eval_config
-from gpt2v.config.measuring import SuiteTilesConfig
+from gpt2v.config.load import read_mapping, validate
+from gpt2v.config.measuring import SuiteConfig, SuiteEvalConfig, SuiteTilesConfig
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.grids.baselines import baselines
 from gpt2v.data.grids.cells import content_split
 from gpt2v.data.grids.samples import draw_samples
-from gpt2v.data.suites.load import is_suite, load_suite, suite_names, with_tiles
+from gpt2v.data.suites.load import as_suited, is_suite, load_suite, suite_names, with_tiles
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import SPLITS, split_of
 from gpt2v.data.tiles.load import load_bank
@@ -27,6 +28,7 @@ from gpt2v.errors import UserError
 HASHES = {
     "corruptions-v1": "ca856c8b7a0c5ab6c5777a071775e8c8de82e744dcca475a1f17dd399070ff0a",
     "corruptions-v2": "1d28e32dcce658bed7f4d9940dea794473c7741c0981d98eddd33f46de18e5ca",
+    "grid2matrix-v1": "0872aed371249a013e16c132966c890548cb23f4bc212d7f35caca295c0f1fb7",
     "grid-3x3-v1": "2b13a83eaefc6392b19929b054e9c96a3d0b409fd5713d949ffb04205e6fae4b",
     "grid-3x3-v2": "bf1b723d39777e8c52dee6484508013cae7ed74a0544a1b746f3735e40e337f4",
     "grid-sizes-v1": "9cb64e06c9b9e6a0f2a95546a938129006f4658a27c4f29273aa9bb722a310e4",
@@ -41,10 +43,14 @@ HASHES = {
 }
 # With 1,000 sprites of each class for test, as it is measured.
 HASH_OF_MANY = "0726fc3b55ebce2a59335f76cea8ff77d1cd699909982a37ba8316f34c9d85a5"
+# With 1,000 colours of each class, of 32 pixels, as it is measured; and pictures of 16 pixels.
+HASH_OF_COLOURS = "2f5024052434caa0e341992a6ac2cbf755d69586fa5cb4768eb6c67826d03cf9"
+PICTURES_OF_COLOURS = "81794f3c18d46464"
 # The pixels of the pictures of the first grids of each part, which a hash need not draw.
 PICTURES = {
     "corruptions-v1": "3ac0d65fd4cb6fc3",
     "corruptions-v2": "3ac0d65fd4cb6fc3",
+    "grid2matrix-v1": "fc74260cda0b283a",
     "grid-3x3-v1": "9249fb7ee8e80b9a",
     "grid-3x3-v2": "9249fb7ee8e80b9a",
     "grid-sizes-v1": "d0ae0742e108e2c1",
@@ -94,13 +100,96 @@ def test_a_file_with_the_name_of_a_suite_is_not_passed_over_in_silence(
 def test_every_byte_of_a_suite_is_fixed(tiles, name):
     suite = load_suite(name)
     assert suite_hash(suite, tiles) == HASHES[name]
+    assert hash_of_pictures(suite, tiles) == PICTURES[name]
+
+
+def hash_of_pictures(suite, tiles):
     digest = hashlib.sha256()
     for part in suite.parts:
         for example in part_data(suite, part, tiles).examples(np.arange(5)):
             for pixels in example.pictures:
                 digest.update(np.array(pixels.shape, "<i8").tobytes())
                 digest.update(np.ascontiguousarray(pixels).tobytes())
-    assert digest.hexdigest()[:16] == PICTURES[name]
+    return digest.hexdigest()[:16]
+
+
+def suited(name, **tiles):
+    config = as_suited(SuiteTilesConfig(suite=name, tiles=TilesConfig.model_validate(tiles)))
+    return with_tiles(config, config.tiles.test_per_class).tiles
+
+
+def test_a_suite_with_a_tile_source_of_its_own_is_fixed_with_these_tiles():
+    suite = load_suite("grid2matrix-v1")
+    bank = load_bank(suited("grid2matrix-v1"))
+    assert (bank.name, bank.counts[SPLITS.index("test")].tolist()) == ("colours", [1000] * 10)
+    assert suite_hash(suite, bank) == HASH_OF_COLOURS
+    few = load_bank(suited("grid2matrix-v1", per_class=100, size=16, test_per_class=10))
+    assert hash_of_pictures(suite, few) == PICTURES_OF_COLOURS
+
+
+def test_what_a_suite_asks_for_is_taken_where_nothing_is_given():
+    assert suited("grid2matrix-v1").source == "colours"
+    assert suited("grid2matrix-v1", source="sprites").source == "sprites"
+    assert suited("grid2matrix-v1", source="folder", path="x").test_per_class is None
+    assert "source" not in suited("grid-3x3-v1").model_fields_set  # as the model was trained
+
+    def metrics(name, **given):
+        return as_suited(SuiteEvalConfig(suite=name, **given)).metrics
+
+    assert metrics("grid2matrix-v1") == ["accuracy", "cell-accuracy"]
+    assert metrics("grid2matrix-v1", metrics=["accuracy"]) == ["accuracy"]
+    assert metrics("grid-3x3-v2") == ["accuracy"]
+
+
+def test_a_suite_of_colours_is_measured_with_them_unless_others_are_given(mm_run, tmp_path, capsys):
+    argv = ["eval", mm_run, "--suite", "grid2matrix-v1", "--parts", "2x2-4", "--limit", "3"]
+    argv += ["--modalities", "[image]"]
+    line = helpers.refusal(capsys, *argv, "--out", tmp_path / "no")
+    assert "other-classes" in line
+    ways = {"colours": ["--allow", "[other-classes]"], "sprites": ["--tiles.source", "sprites"]}
+    hashes = set()
+    for source, more in ways.items():
+        out = tmp_path / source
+        assert main([str(word) for word in (*argv, *more, "--out", out)]) == 0
+        config = read_mapping(str(out / "config.yaml"))
+        assert config["tiles"]["source"] == source
+        assert config["metrics"] == ["accuracy", "cell-accuracy"]
+        results = json.loads((out / "results.json").read_text())
+        (row,) = results["results"]
+        assert (row["instruction"], row["n_cells"]) == ("matrix", 12)
+        assert results["patch_borders"][0]["part"] == "2x2-4"
+        hashes.add(results["suite_hash"])
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"n_images": 9}, "n_images"),
+        ({"grid": {"rows": 2}}, "grid.rows"),
+        ({"grid": {"palette": 3}}, "grid.palette"),
+        ({"grid": {"questions": 2}}, "grid.questions"),
+        ({"grid": {"instructions": {"count": 1.0}}}, "grid.instructions"),
+        ({"grid": {"augment": {"order": "raster"}}}, "grid.augment"),
+    ],
+)
+def test_renderings_of_other_grids_are_refused_when_the_suite_is_loaded(change, key):
+    first = {"name": "one", "n_images": 8}
+    shown = [
+        {"form": "csv"},
+        {"picture": {"gap": 2}},
+        {"augment": {"delimiters": [","], "index_bases": [1], "paraphrase": True}},
+    ]
+    others = [{**first, "name": str(i), "grid": grid} for i, grid in enumerate(shown)]
+    suite = {"description": "x", "renderings": True, "parts": [first, *others]}
+    SuiteConfig.model_validate(suite)
+    wrong = {**first, "name": "wrong", **change}
+    with pytest.raises(UserError) as error:
+        validate(SuiteConfig, {**suite, "parts": [first, *others, wrong]}, "mine")
+    assert "\n" not in str(error.value)
+    says = f"part wrong shows other grids or questions than one; make their {key} equal"
+    assert says in str(error.value)
+    SuiteConfig.model_validate({**suite, "renderings": False, "parts": [first, wrong]})
 
 
 def test_what_a_model_is_shown_changes_the_hash(tiles):

@@ -1,5 +1,6 @@
 """The README of an export: a description, an example, baselines, and the command that made it."""
 
+from gpt2v.config.pictures import DRAWN
 from gpt2v.config.yaml12 import dump_yaml
 from gpt2v.data.export.base import Gathered
 
@@ -17,7 +18,7 @@ def front_matter(gathered: Gathered, *paths: str) -> str:
         configs.append({"config_name": part.name or "default", "data_files": [files]})
     block = {
         "pretty_name": f"gpt2v {gathered.plan.title}",
-        "license": "mit" if gathered.plan.tiles.source == "sprites" else "other",
+        "license": "mit" if gathered.plan.tiles.source in DRAWN else "other",
         "language": ["en"],
         "task_categories": ["visual-question-answering", "question-answering"],
         "tags": ["synthetic", "grid", "modality-gap"],

@@ -7,7 +7,7 @@ from gpt2v.config.grids import DocumentGridConfig, HeldOutGridConfig
 from gpt2v.config.measuring import ExportConfig, SuiteExportConfig
 from gpt2v.config.pictures import TilesConfig
 from gpt2v.data.dataset import GridDataset
-from gpt2v.data.suites.load import load_suite, with_tiles
+from gpt2v.data.suites.load import as_suited, load_suite, with_tiles
 from gpt2v.data.suites.samples import check_bank
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import within
@@ -126,7 +126,7 @@ def plan_of(config: AnyExport) -> Plan:
         part = Part("", grid, config.split, config.seed, config.n_images)
         return Plan(grid.size, description, config, (part,))
     suite = load_suite(config.suite)
-    config = with_tiles(config, config.tiles.test_per_class)
+    config = with_tiles(as_suited(config), config.tiles.test_per_class)
     parts = tuple(
         Part(part.name, part.grid, suite.split, suite.seed, part.n_images, tuple(part.modalities))
         for part in suite.parts

@@ -44,6 +44,7 @@ class Samples(Grids):
     other_col: Ints = field(default_factory=_zeros)  # (B, Q)
     direction: Ints = field(default_factory=_zeros)  # (B, Q) index into instructions' DIRECTIONS
     object: Ints = field(default_factory=_zeros)  # (B, Q) class
+    numbering: Ints = field(default_factory=_zeros)  # (B, Q) of the palette, see `numbering`
     instruction: Ints = field(default_factory=_zeros)  # (B, Q) index into ALL, or NOT_ASKED
     base: Ints = field(default_factory=_zero)  # (B,) number of the first row and column in words
     delimiter: Ints = field(default_factory=_zero)  # (B,) index into paraphrases.DELIMITERS
@@ -145,6 +146,9 @@ def _draw_instructions(spec: SampleSpec, grids: Grids, dice: Dice) -> Ints:
                 f"rows, cols: `{ALL[number].name}` needs grids of at least "
                 f"{ALL[number].smallest()} cells"
             )
+        most = ALL[number].most_objects
+        if most is not None and bounds(spec.palette)[1] > most:
+            raise UserError(f"palette: `{ALL[number].name}` needs one of at most {most} objects")
     sizes = grids.rows, grids.cols, grids.n_objects
     # (B, n_instructions)
     different = np.stack([ALL[number].n_different(*sizes) for number in numbers], axis=1)

@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from gpt2v.config.grids import Mode, SampleSpec
-from gpt2v.data.grids.instructions import number_of
+from gpt2v.data.grids.instructions import ALL, number_of
 from gpt2v.data.grids.instructions.base import DIRECTIONS
+from gpt2v.data.grids.numbering import MOST, numbering_of
 from gpt2v.data.grids.paraphrases import longest_wording
 from gpt2v.data.grids.samples import Samples, draw_samples
 from gpt2v.data.render.batches import Renderer
@@ -29,15 +30,19 @@ def max_length(spec: SampleSpec, render: Renderer, view: View, mode: Mode) -> in
     first, second = np.sort(as_listed)[::-1][[0, min(1, len(names) - 1)]]
     listed = as_listed[word] + n_others * others.max()
     spare = max(0, int(first + n_others * second - listed))
+    # A numbering names the objects once more, as words.
+    other = int(others.argmax())
+    numbered = int(np.where(np.arange(len(names)) == word, 0, as_word).max() - as_word[other])
     lengths = [0]
     for name in spec.instructions:
-        worst = _worst(drawn, spec, render, word, int(others.argmax()), number_of(name))
+        worst = _worst(drawn, spec, render, word, other, number_of(name))
         said = table.lengths(answer_pieces(worst, names, table)).sum(-1) - len(table.tokens("\n"))
         choices = table.lengths(choice_pieces(worst, names, table)).max(-1, initial=0)
         more = np.maximum(choices - said, 0)  # if another answer is longer than this sample's
         more_tokens = int(more.sum() if mode == "chained" else more.max())
         batch = render(worst, view, mode)
-        lengths.append(int(batch.position_ids.max()) + 1 + spare + more_tokens)
+        named = n_others * numbered if "numbering" in ALL[number_of(name)].named else 0
+        lengths.append(int(batch.position_ids.max()) + 1 + spare + more_tokens + named)
     return max(lengths)
 
 
@@ -62,4 +67,9 @@ def _worst(
         **longest_wording(spec.augment, render.table, number),
     }
     filled = {name: np.full_like(getattr(drawn, name), value) for name, value in values.items()}
+    largest = np.arange(palette.shape[1])[::-1]  # the number of the object in every cell
+    if palette.shape[1] <= MOST:
+        filled["numbering"] = np.full_like(
+            drawn.numbering, numbering_of(largest[None], palette).item()
+        )
     return replace(drawn, palette=palette, **filled)

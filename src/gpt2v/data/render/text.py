@@ -10,7 +10,7 @@ import numpy as np
 
 from gpt2v.data import rng
 from gpt2v.data.grids.instructions import ALL
-from gpt2v.data.grids.instructions.base import DIRECTIONS, Asked, Vocabulary
+from gpt2v.data.grids.instructions.base import DIRECTIONS, Asked, Vocabulary, joined
 from gpt2v.data.grids.paraphrases import HELD_OUT_PROMPTS, PALETTE_ENDS, PROMPTS
 from gpt2v.data.grids.samples import Samples
 from gpt2v.data.render.forms import written_pieces
@@ -137,20 +137,25 @@ def documents(samples: Samples, view: View, names: tuple[str, ...], table: Strin
 
 def _worded(template: str, asked: Asked, v: Vocabulary) -> Ints:
     """A template with the fields of each question filled in, (J, K)."""
-    parts = _parts(template)
-    pieces = np.empty((len(asked.grid), len(parts)), np.int64)
-    for k, part in enumerate(parts):
-        pieces[:, k] = _field(part, asked, v) if k % 2 else v.table.id(part)
-    return pieces
+    pieces = [
+        _field(part, asked, v) if k % 2 else np.full((len(asked.grid), 1), v.table.id(part))
+        for k, part in enumerate(_parts(template))
+    ]
+    return np.concatenate(pieces, axis=1)
 
 
 def _field(name: str, asked: Asked, v: Vocabulary) -> Ints:
-    """The piece of one field of a template for each question, (J,)."""
+    """The pieces of one field of a template for each question, (J, K)."""
+    if name == "numbering":
+        palette, numbers = asked.grids.palette[asked.grid], asked.numbers
+        equals = np.full_like(palette, v.table.id(" ="))
+        numbered = np.stack([v.words[palette], equals, v.numbers(numbers)], axis=-1)
+        return joined(numbered, palette >= 0, v.table.id(","))
     if name == "object":
-        return v.words[asked.object]
+        return v.words[asked.object][:, None]
     if name == "direction":
-        return v.table.ids(list(DIRECTIONS))[asked.direction]
-    return v.numbers(getattr(asked, name) + asked.base)
+        return v.table.ids(list(DIRECTIONS))[asked.direction][:, None]
+    return v.numbers(getattr(asked, name) + asked.base)[:, None]
 
 
 def _parts(template: str) -> list[str]:

@@ -5,11 +5,12 @@ Each name contains a version. A suite never changes; a change makes a new versio
 
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gpt2v.config.effect import has_default
 from gpt2v.config.load import validate
 from gpt2v.config.measuring import PartConfig, SuiteConfig, SuiteEvalConfig, SuiteTilesConfig
+from gpt2v.config.pictures import DRAWN
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.errors import UserError
 from gpt2v.messages import say
@@ -45,8 +46,25 @@ def load_suite(name: str) -> SuiteConfig:
     return validate(SuiteConfig, read_yaml(text, name), name)
 
 
+def as_suited(config: S) -> S:
+    """A suite's configuration with the source of the tiles and the metrics that the suite asks for.
+
+    What the user gave stays. So does everything, if the suite asks for nothing.
+
+    Raises:
+        UserError: no such suite.
+    """
+    suite, tiles = load_suite(config.suite), config.tiles
+    changes: dict[str, Any] = {}
+    if suite.source is not None and "source" not in tiles.model_fields_set:
+        changes["tiles"] = tiles.model_copy(update={"source": suite.source})
+    if isinstance(config, SuiteEvalConfig) and "metrics" not in config.model_fields_set:
+        changes["metrics"] = suite.metrics
+    return config.model_copy(update=changes)
+
+
 def with_tiles(config: S, given: int | None) -> S:
-    """A suite's configuration with as many sprites as the suite asks for.
+    """A suite's configuration with as many drawn tiles as the suite asks for.
 
     Tiles of another source are those that are there.
 
@@ -57,7 +75,7 @@ def with_tiles(config: S, given: int | None) -> S:
         UserError: no such suite.
     """
     wanted, tiles = load_suite(config.suite).sprites_per_class, config.tiles
-    if wanted is None or tiles.source != "sprites" or given is not None:
+    if wanted is None or tiles.source not in DRAWN or given is not None:
         return config
     more = tiles.model_copy(update={"test_per_class": wanted})
     return config.model_copy(update={"tiles": more})

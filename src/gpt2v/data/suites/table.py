@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from gpt2v.config.measuring import SuiteTilesConfig
 from gpt2v.data.grids.baselines import pooled, tally
-from gpt2v.data.suites.load import load_suite, with_tiles
+from gpt2v.data.suites.load import as_suited, load_suite, with_tiles
 from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.messages import aligned
@@ -20,6 +20,7 @@ def suite_table(config: SuiteTilesConfig) -> Iterator[str]:
         UserError: no such suite, or too few tiles for it.
     """
     suite = load_suite(config.suite)
+    config = as_suited(config)
     bank = load_bank(with_tiles(config, config.tiles.test_per_class).tiles)
     check_bank(suite, config.suite, bank)
     rows = [_HEAD]

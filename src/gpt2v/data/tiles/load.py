@@ -1,8 +1,8 @@
-"""Load a tile bank as configured: sprites, CIFAR-10, CIFAR-100 or folders of image files.
+"""Load a tile bank as configured: sprites, colours, CIFAR-10, CIFAR-100 or folders of image files.
 
-Sprites are drawn by our own code, the others are read from files. A tile source is registered in
-`TILE_SOURCES`, the built-in ones by `config.tile_sources`, and called as `source(config)` with a
-`TilesConfig`; it returns a `TileBank`.
+Sprites and colours are drawn by our own code, the others are read from files. A tile source is
+registered in `TILE_SOURCES`, the built-in ones by `config.tile_sources`, and called as
+`source(config)` with a `TilesConfig`; it returns a `TileBank`.
 """
 
 from dataclasses import replace
@@ -68,16 +68,26 @@ def sprite_bank(config: TilesConfig) -> TileBank:
     Each split has its own range of variant numbers. So no held-out tile of one bank is in the
     training split of another bank, even if the banks have different numbers of tiles.
     """
+    numbers = drawn_numbers(config, len(sprites.CLASS_NAMES))
+    splits = {
+        split: _sprites(config, split, i * MAX_SPRITES + np.arange(n))
+        for i, (split, n) in enumerate(numbers.items())
+    }
+    return TileBank("sprites", sprites.CLASS_NAMES, config.size, splits)
+
+
+def drawn_numbers(config: TilesConfig, n_classes: int) -> dict[str, int]:
+    """How many tiles of a class are drawn for each split.
+
+    Raises:
+        UserError: they are too many for the memory.
+    """
     held_out = max(1, round(config.per_class * VAL_SHARE))
     numbers = (config.per_class, held_out, config.test_per_class or held_out)
     most, key = max((config.per_class, "per_class"), (numbers[2], "test_per_class"))
-    n_bytes = len(sprites.CLASS_NAMES) * most * config.size**2 * 3
-    check_fits(n_bytes, f"tiles.{key}: {most} sprites per class")
-    splits = {
-        split: _sprites(config, split, i * MAX_SPRITES + np.arange(n))
-        for i, (split, n) in enumerate(zip(SPLITS, numbers, strict=True))
-    }
-    return TileBank("sprites", sprites.CLASS_NAMES, config.size, splits)
+    n_bytes = n_classes * most * config.size**2 * 3
+    check_fits(n_bytes, f"tiles.{key}: {most} {config.source} per class")
+    return dict(zip(SPLITS, numbers, strict=True))
 
 
 def _sprites(config: TilesConfig, split: str, variants: Ints) -> SplitTiles:

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from gpt2v.config.hf import PREFIX, HFConfig
+from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.errors import UserError, first_line
 from gpt2v.hardware.device import chosen_device, has_right_attention
 from gpt2v.hardware.precision import DTYPES, has_bf16
@@ -47,6 +48,15 @@ class HFModel(Traceable):
         """The most tokens that it reads; None: it does not say."""
         found = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return found if isinstance(found, int) else None
+
+    @property
+    def geometry(self) -> PictureGeometry | None:
+        """Of the pictures that its vision tower takes; None: it does not say."""
+        vision = getattr(self.model.config, "vision_config", None)
+        side, patch = (getattr(vision, name, None) for name in ("image_size", "patch_size"))
+        if isinstance(side, int) and isinstance(patch, int) and 0 < patch <= side:
+            return PictureGeometry(side, patch)
+        return None
 
     @property
     def ends(self) -> list[int]:

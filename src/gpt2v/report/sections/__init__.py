@@ -11,6 +11,7 @@ from gpt2v.report.sections import (  # noqa: F401 (registers them)
     learning,
     lost,
     objects,
+    patch_borders,
     probe,
     samples,
 )

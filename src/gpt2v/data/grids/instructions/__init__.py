@@ -13,7 +13,7 @@ _NUMBERS: dict[Choice, int] = {}
 
 # The built-in ones. The drawn data depend on this order; others come after them, by name.
 NAMES = ("lookup", "count", "exists", "locate", "row", "column", "neighbour", "compare",
-         "majority", "transcribe")  # fmt: skip
+         "majority", "transcribe", "matrix")  # fmt: skip
 
 
 def number_of(instruction: str) -> int:

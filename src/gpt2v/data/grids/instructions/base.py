@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2v.data.grids.cells import Dice, Grids
+from gpt2v.data.grids.numbering import numbers_of
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY, Strings
 
 Floats = NDArray[np.float64]
 Fields = dict[str, Ints]
 
-FIELDS = ("row", "col", "other_row", "other_col", "direction", "object")
+FIELDS = ("row", "col", "other_row", "other_col", "direction", "object", "numbering")
 DIRECTIONS = (" left of", " right of", " above", " below")
 STEPS = ((0, -1), (0, 1), (-1, 0), (1, 0))  # row and column step to the cell in that direction
 
@@ -39,6 +40,7 @@ class Asked:
     other_col: Ints  # (J,)
     direction: Ints  # (J,) index into DIRECTIONS
     object: Ints  # (J,) class
+    numbering: Ints  # (J,) of the palette's objects, see `numbering`
 
     def at(self, row: Ints, col: Ints) -> Ints:
         """Class of the cell (row, col) of each question's grid, (J,)."""
@@ -55,6 +57,11 @@ class Asked:
         """Number of cells that hold each question's object, (J,)."""
         same = self.grids.palette[self.grid] == self.object[:, None]
         return np.asarray((self.grids.counts[self.grid] * same).max(1))
+
+    @property
+    def numbers(self) -> Ints:
+        """The number of each object of the palette, (J, max_objects); -1 past its end."""
+        return numbers_of(self.numbering, self.grids.palette[self.grid])
 
     @property
     def n_cells(self) -> Ints:
@@ -135,6 +142,7 @@ class Instruction(ABC):
     asks_blindly: ClassVar[bool] = (
         False  # whether what is asked never depends on the cells' objects
     )
+    most_objects: ClassVar[int | None] = None  # that a palette may have; None: any number
 
     @property
     def every_wording(self) -> tuple[str, ...]:
@@ -181,6 +189,13 @@ class Instruction(ABC):
     def read(self, asked: Asked) -> NDArray[np.bool_]:
         """The cells whose objects decide the answer, (J, R, C); by default the whole grid."""
         return asked.grids.inside[asked.grid]
+
+    def listed(self, answer: str) -> list[list[str]] | None:
+        """The cells that an answer lists, in rows: right ones as `read` has them in raster order.
+
+        None: answers are no lists of cells.
+        """
+        return None
 
     @abstractmethod
     def chance(self, asked: Asked) -> Floats:

@@ -1,7 +1,9 @@
-"""Instructions about many cells at once: `row`, `column`, `transcribe`.
+"""Instructions about many cells at once: `row`, `column`, `transcribe`, `matrix`.
 
-Shapes: R rows of a grid, C columns of a grid, J questions in a flat list.
+Shapes: R rows of a grid, C columns of a grid, J questions in a flat list, K text pieces in a row.
 """
+
+import re
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +19,22 @@ from gpt2v.data.grids.instructions.base import (
     Vocabulary,
     joined,
 )
+from gpt2v.data.grids.numbering import MOST, numbering_of
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY
 from gpt2v.registry import INSTRUCTIONS
+
+_LINE_END = r"[;\n]"  # in an answer
 
 
 class _ReadsCells(Instruction):
     """Shared by the questions whose answer is a list of objects."""
 
     asks_blindly = True
+
+    def listed(self, answer: str) -> list[list[str]]:
+        lines = re.split(_LINE_END, answer.casefold())
+        return [[cell.strip(" .") for cell in line.split(",")] for line in lines]
 
     def length(self, asked: Asked) -> Ints:
         """Number of cells that are read, (J,)."""
@@ -130,17 +139,60 @@ class Transcribe(AboutTheWhole, _ReadsCells):
     held_out = ("Read the whole grid from its first row to its last. A:",)
 
     def answer(self, asked: Asked, v: Vocabulary) -> Ints:
-        classes = asked.grids.classes[asked.grid]  # (J, R, C)
-        n, rows, cols = classes.shape
-        words = v.words[classes]
-        before = np.full((rows, cols), v.table.id(","))
-        before[:, 0] = v.table.id(";")
-        before[0, 0] = EMPTY
-        before = np.where(classes >= 0, before, EMPTY)
-        return np.stack([before, words], axis=-1).reshape(n, -1)
+        classes = asked.grids.classes[asked.grid]
+        return _in_lines(v.words[classes], classes >= 0, v.table.id(","), v.table.id(";"))
 
     def length(self, asked: Asked) -> Ints:
         return asked.n_cells
+
+
+@INSTRUCTIONS.register("matrix")
+class Matrix(AboutTheWhole, _ReadsCells):
+    """The whole grid as numbers, with a random number for each object of the palette.
+    `With bird = 0, frog = 2, cat = 1, what is the grid as numbers, row by row? A: 0 2 2; 1 0 0`
+    """
+
+    expected = "the number of each cell row by row, with ' ' between two, and '; ' between two rows"
+    wordings = (
+        "With {numbering}, what is the grid as numbers, row by row? A:",
+        "Write the grid as a matrix, where {numbering}. A:",
+        "Let {numbering}. Which numbers are in the grid, row by row? A:",
+    )
+    held_out = ("Read the whole grid as numbers with {numbering}. A:",)
+    most_objects = MOST
+
+    def listed(self, answer: str) -> list[list[str]]:
+        return [re.findall(r"\d+", line) for line in re.split(_LINE_END, answer)]
+
+    def ask(self, grids: Grids, dice: Dice, slots: Slots) -> Fields:
+        numbers = dice.order("matrix", grids.palette >= 0)
+        numbering = numbering_of(numbers, grids.palette)
+        return {"numbering": np.broadcast_to(numbering[:, None], slots.asked_here.shape)}
+
+    def answer(self, asked: Asked, v: Vocabulary) -> Ints:
+        classes = asked.grids.classes[asked.grid]  # (J, R, C)
+        palette = asked.grids.palette[asked.grid]
+        place = (classes[..., None] == palette[:, None, None]).argmax(-1)
+        number = asked.numbers[np.arange(len(place))[:, None, None], place]
+        return _in_lines(v.numbers(number), classes >= 0, EMPTY, v.table.id(";"))
+
+    def length(self, asked: Asked) -> Ints:
+        return asked.n_cells
+
+
+def _in_lines(words: Ints, inside: NDArray[np.bool_], between: int, after: int) -> Ints:
+    """The pieces of ` bird, frog; cat, bird`, (J, K), for one piece of each cell.
+
+    Args:
+        words: (J, R, C).
+        inside: (J, R, C) whether a cell is in its grid; the others are left out.
+        between, after: the pieces between two cells of a row, and between two rows.
+    """
+    before = np.full(words.shape[1:], between)
+    before[:, 0] = after
+    before[0, 0] = EMPTY
+    pieces = np.stack(np.broadcast_arrays(before, words), axis=-1)
+    return np.where(inside[..., None], pieces, EMPTY).reshape(len(words), -1)
 
 
 def _listed(classes: Ints, v: Vocabulary) -> Ints:
