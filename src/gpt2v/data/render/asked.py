@@ -12,7 +12,8 @@ from gpt2v.data.render.text import question_pieces
 from gpt2v.data.text_pieces import Strings
 
 PLACES = ("row", "col", "other_row", "other_col")
-_ALWAYS = ("sample", "content", "instruction", "question")
+SHAPE = ("rows", "cols", "slot")
+_ALWAYS = ("sample", "content", *SHAPE, "instruction", "question")
 
 
 def question_columns(
@@ -20,9 +21,9 @@ def question_columns(
 ) -> dict[str, list[Any]]:
     """A list for each column, with one entry for each question of all samples, in order.
 
-    The columns are sample, content (see `content_keys`), instruction, question (its words), row,
-    col, other_row, other_col (from 0, in all wordings), direction and object; None: the question
-    names none.
+    The columns are sample, content (see `content_keys`), rows, cols (of the grid), slot (number of
+    the question about its grid, from 0), instruction, question (its words), row, col, other_row,
+    other_col (from 0, in all wordings), direction and object; None: the question names none.
     """
     pieces = question_pieces(samples, names, table)
     columns: dict[str, list[Any]] = {
@@ -34,6 +35,9 @@ def question_columns(
         values: dict[str, Any] = {
             "sample": int(samples.index[b]),
             "content": content[b],
+            "rows": int(samples.rows[b]),
+            "cols": int(samples.cols[b]),
+            "slot": q,
             "instruction": instruction.name,
             "question": table.text(pieces[b, q]),
             **{name: int(getattr(samples, name)[b, q]) for name in PLACES},
