@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 import gpt2v
 from gpt2v import plot
-from gpt2v.ask.attention import Attention
+from gpt2v.model.attention import Attention
 from gpt2v.config.pictures import PictureConfig
 
 

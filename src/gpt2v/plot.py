@@ -30,7 +30,7 @@ from gpt2v.run_layout import METRICS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from gpt2v.ask.attention import Attention
+    from gpt2v.model.attention import Attention
 
 __all__ = ["accuracy_by_cell", "attention", "learning_curve", "sample"]
 

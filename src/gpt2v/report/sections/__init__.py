@@ -3,7 +3,9 @@
 from gpt2v.report.sections import (  # noqa: F401 (registers them)
     again,
     agreement,
+    attention,
     baselines,
+    breakdown,
     cells,
     compared,
     ladder,
@@ -11,5 +13,7 @@ from gpt2v.report.sections import (  # noqa: F401 (registers them)
     lost,
     objects,
     probe,
+    reliability,
+    renderings,
     samples,
 )
