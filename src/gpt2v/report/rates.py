@@ -70,7 +70,7 @@ def reliability_diagram(name: str, title: str, found: Reliability, colour: str) 
     edges = np.arange(len(found.n) + 1) / len(found.n)
     some = found.n > 0
     with style():
-        figure = Figure(figsize=(3.0, 3.3), layout="constrained")
+        figure = Figure(figsize=(3.1, 3.6), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         above.plot((0, 1), (0, 1), color=STAND_IN["muted"], **DOTS)
         width = 0.86 / len(found.n)
@@ -82,16 +82,17 @@ def reliability_diagram(name: str, title: str, found: Reliability, colour: str) 
             clip_on=False,
         )  # fmt: skip
         below.bar(middle, found.n / found.n_questions, **drawn)
-        above.set(ylim=(0, 1), ylabel="accuracy", aspect="equal")
+        above.set(ylim=(0, 1), ylabel="accuracy")
         below.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share")
-        for axes, ticks in ((above, 0.25), (below, 0.5)):
-            marks = np.arange(0, 1.01, ticks)
-            axes.set_yticks(marks, [f"{100 * mark:g}%" for mark in marks])
+        quarters = np.arange(0, 1.01, 0.25)
+        labels = [f"{100 * mark:g}%" for mark in quarters]
+        above.set_yticks(quarters, labels)
+        below.set_yticks((0.5, 1), ("50%", "100%"))
+        below.set_xticks(quarters, labels)
+        for axes in (above, below):
             axes.tick_params(length=0)
             axes.grid(axis="y")
             axes.set_axisbelow(True)
-        marks = np.arange(0, 1.01, 0.25)
-        below.set_xticks(marks, [f"{100 * mark:g}%" for mark in marks])
         alt = f"{title}, accuracy by confidence: expected calibration error {percent(found.ece)}"
         svg = to_svg(figure, name, alt, enlarged=1.2)
     table = [
