@@ -62,7 +62,9 @@ def test_rates_are_those_of_a_plain_count(seed, rate, key):
 def test_values_are_in_the_order_of_their_size():
     records = table()
     assert [group.value for group in accuracy_by(records, "size")] == ["2x3", "3x4", "10x11"]
-    assert [group.value for group in accuracy_by(records, "palette")] == list(map(str, range(3, 11)))
+    assert [group.value for group in accuracy_by(records, "palette")] == list(
+        map(str, range(3, 11))
+    )
 
 
 @pytest.mark.parametrize("modality", ["text", "image"])

@@ -20,14 +20,16 @@ from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.run_layout import ATTENTION
 from gpt2v.storage.files import write_parquet
 
-_ASKED = (
-    *("sample", "rows", "cols", "slot", "instruction", "question", "row", "col", "other_row"),
-    *("other_col", "object"),
-)
+_NUMBERS = ("sample", "rows", "cols", "slot", "row", "col", "other_row", "other_col")
+_WORDS = ("instruction", "question", "object")
 _SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("model", "modality", "part", "mode")),
-        *((name, pa.int64()) for name in _ASKED if name not in ("instruction", "question", "object")),
+        *(
+            (name, pa.int64())
+            for name in _ASKED
+            if name not in ("instruction", "question", "object")
+        ),
         *((name, pa.string()) for name in ("instruction", "question", "object")),
         ("layer", pa.int16()),
         ("patches_across", pa.int16()),
@@ -49,8 +51,8 @@ def shown(series: Sequence[Series]) -> list[Series]:
         raise UserError("attention: nothing is shown as a picture; leave it out")
     for one in pictured:
         scorer = one.model.scorer
-        is_packed = isinstance(scorer, PackedScorer)
-        if not (is_packed and isinstance(scorer.reader.source, ProjectedPatches)):
+        source = scorer.reader.source if isinstance(scorer, PackedScorer) else None
+        if not isinstance(source, ProjectedPatches):
             raise UserError("attention: this model was trained without pictures; leave it out")
     return pictured
 

@@ -62,4 +62,7 @@ def test_the_size_is_that_of_each_grid(bank):
     sizes = dict(zip(columns["sample"], zip(columns["rows"], columns["cols"], strict=True)))
     assert len(set(sizes.values())) > 4
     for b, index in enumerate(samples.index.tolist()):
-        assert sizes[index] == ((samples.classes[b] >= 0).any(1).sum(), (samples.classes[b] >= 0).any(0).sum())
+        assert sizes[index] == (
+            (samples.classes[b] >= 0).any(1).sum(),
+            (samples.classes[b] >= 0).any(0).sum(),
+        )

@@ -50,7 +50,7 @@ class Attention(Section):
 
 def _examples(rows: list[dict[str, Any]], pictured: list[int]) -> list[dict[str, Any]]:
     """A question about each of the first grids whose pictures are saved, each its own number."""
-    chosen = []
+    chosen: list[dict[str, Any]] = []
     for sample in pictured:
         own = [row for row in rows if row["sample"] == sample]
         if own and len(chosen) < EXAMPLES:
