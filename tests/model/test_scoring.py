@@ -21,17 +21,8 @@ from gpt2v.model.scoring import accuracy, score
 SPEC = GridConfig(rows=1, cols=2, palette=4)
 COLUMNS = {"sample", "instruction", "row", "col", "truth", "generated", "prediction", "exact"}
 COLUMNS |= {"palette", "tiles", "choices", "logprobs"}
-COLUMNS |= {
-    "rows",
-    "cols",
-    "slot",
-    "question",
-    "content",
-    "other_row",
-    "other_col",
-    "direction",
-    "object",
-}
+COLUMNS |= {"question", "content", "other_row", "other_col", "direction", "object"}
+COLUMNS |= {"rows", "cols", "slot"}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Where a model looks: the attention of each answer's position, kept in `attention.parquet`.
 
-Shapes: H attention heads, Q questions about a grid, T token positions.
+Shapes: Q questions about a grid.
 """
 
 from collections.abc import Sequence
@@ -25,12 +25,8 @@ _WORDS = ("instruction", "question", "object")
 _SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("model", "modality", "part", "mode")),
-        *(
-            (name, pa.int64())
-            for name in _ASKED
-            if name not in ("instruction", "question", "object")
-        ),
-        *((name, pa.string()) for name in ("instruction", "question", "object")),
+        *((name, pa.int64()) for name in _NUMBERS),
+        *((name, pa.string()) for name in _WORDS),
         ("layer", pa.int16()),
         ("patches_across", pa.int16()),
         ("patches", pa.list_(pa.float32())),
@@ -100,7 +96,7 @@ def _table(one: Series, index: Ints) -> pa.Table:
     rows = [
         {
             **names,
-            **{name: asked[name][number] for name in _ASKED},
+            **{name: asked[name][number] for name in (*_NUMBERS, *_WORDS)},
             "layer": layer,
             "patches_across": patches.cells.shape[1],
             "patches": on_patches[layer, slot].ravel(),

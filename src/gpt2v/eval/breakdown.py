@@ -61,8 +61,8 @@ class Key:
 
 
 def _sizes(records: "pa.Table") -> NDArray[Any]:
-    rows: NDArray[Any] = column(records, "rows").astype(np.int64)
-    return rows * _MANY + column(records, "cols")
+    sizes: NDArray[Any] = column(records, "rows").astype(np.int64) * _MANY + column(records, "cols")
+    return sizes
 
 
 KEYS = {

@@ -39,7 +39,7 @@ def cell_map(name: str, title: str, value: np.ndarray, low: float, colour: str) 
 
 
 def offset_map(name: str, title: str, value: np.ndarray, colour: str) -> Chart:
-    """A share by distance from a cell, (2 R - 1, 2 C - 1); from pale at 0 to full at the highest."""
+    """A share by distance from a cell, (2 R - 1, 2 C - 1); pale at 0, full at the highest."""
     rows, cols = ([f"{i - n // 2:+d}".replace("+0", "0") for i in range(n)] for n in value.shape)
     words = [[percent(float(v)) if np.isfinite(v) else "" for v in row] for row in value]
     with style():

@@ -1,4 +1,4 @@
-"""Draw accuracies with their intervals by value of a key, and by confidence, each as one `Chart`."""
+"""Draw accuracies by value of a key with their intervals, and by confidence."""
 
 from collections.abc import Mapping, Sequence
 
