@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 import gpt2v
 from gpt2v import plot
-from gpt2v.ask.attention import Attention
 from gpt2v.config.pictures import PictureConfig
+from gpt2v.model.attention import Attention
 
 
 def records(**columns):
@@ -77,6 +77,72 @@ def test_the_attention_of_layers_and_heads():
         _, heat = plot.attention(found, layer, head).axes[0].get_images()
         np.testing.assert_allclose(heat.get_array(), expected, rtol=1e-6)
         assert tuple(heat.get_extent()) == (-0.5, 31.5, 15.5, -0.5)
+
+
+def asked():
+    """Four grids of two sizes in two modalities, with two choices for each question."""
+    rows = []
+    for modality in ("text", "image"):
+        for sample in range(4):
+            side = 2 + sample % 2
+            sure = 0.9 if modality == "text" else 0.6
+            rows += [
+                {
+                    "model": "gpt2v",
+                    "modality": modality,
+                    "sample": sample,
+                    "content": sample,
+                    "rows": side,
+                    "cols": side,
+                    "slot": col,
+                    "palette": ["a", "b"],
+                    "instruction": "lookup",
+                    "row": 0,
+                    "col": col,
+                    "tiles": [2 * sample + col],
+                    "truth": "a",
+                    "exact": (modality, side, col) != ("image", 3, 1),
+                    "choices": ["a", "b"],
+                    "logprobs": np.log([sure, 1 - sure]).tolist(),
+                }
+                for col in range(2)
+            ]
+    return pa.Table.from_pylist(rows)
+
+
+def lines(figure):
+    """The points of each series, by its label."""
+    axes = figure.axes[0]
+    found = zip(*axes.get_legend_handles_labels(), strict=True)
+    return {
+        label: np.array((handle[0] if isinstance(handle, tuple) else handle).get_xydata())
+        for handle, label in found
+    }
+
+
+def test_the_accuracy_by_size_of_the_grid():
+    found = lines(plot.accuracy_by(asked(), "size"))
+    assert {label: points[:, 1].tolist() for label, points in found.items()} == {
+        "gpt2v, text": [1.0, 1.0],
+        "gpt2v, image": [1.0, 0.5],
+    }
+    figure = plot.accuracy_by(asked(), "question")
+    assert figure.axes[0].get_xlabel() == "earlier questions"
+    assert lines(figure)["gpt2v, image"][:, 1].tolist() == [1.0, 0.5]
+    with pytest.raises(gpt2v.UserError, match="by: hue: no such key; there are size, palette"):
+        plot.accuracy_by(asked(), "hue")
+    with pytest.raises(gpt2v.UserError, match="the records have no column 'model'"):
+        plot.accuracy_by(records(), "size")
+
+
+def test_the_reliability_of_each_modality():
+    found = lines(plot.reliability(asked()))
+    assert list(found) == ["gpt2v, text: ECE 10.0%", "gpt2v, image: ECE 40.0%"]
+    np.testing.assert_allclose(found["gpt2v, image: ECE 40.0%"], [[0.6, 1.0]])
+    none = asked().set_column(14, "choices", pa.array([[]] * 16, pa.list_(pa.string())))
+    assert none.column_names.count("choices") == 1
+    with pytest.raises(gpt2v.UserError, match="no question in the records has listed choices"):
+        plot.reliability(none)
 
 
 def test_the_learning_curve_has_loss_and_accuracy(lm_run):

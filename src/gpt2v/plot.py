@@ -21,6 +21,10 @@ from gpt2v.data.preview import montage
 from gpt2v.data.render.examples import Example
 from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.errors import UserError
+from gpt2v.eval import reliability as calibration
+from gpt2v.eval.breakdown import KEYS, NEEDED, series_in
+from gpt2v.eval.breakdown import accuracy_by as counted_by
+from gpt2v.eval.reliability import COLUMNS, N_BINS
 from gpt2v.report.analysis import cell_accuracy, series
 from gpt2v.report.read import read_lines
 from gpt2v.report.words import percent
@@ -30,9 +34,16 @@ from gpt2v.run_layout import METRICS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from gpt2v.ask.attention import Attention
+    from gpt2v.model.attention import Attention
 
-__all__ = ["accuracy_by_cell", "attention", "learning_curve", "sample"]
+__all__ = [
+    "accuracy_by",
+    "accuracy_by_cell",
+    "attention",
+    "learning_curve",
+    "reliability",
+    "sample",
+]
 
 
 def sample(sample: Example, ax: Axes | None = None) -> Figure:
@@ -48,6 +59,65 @@ def sample(sample: Example, ax: Axes | None = None) -> Figure:
     if sample.asked:
         first = sample.asked[0]
         axes.set_title(f"{first.question} {first.answer}", fontsize=9, parse_math=False)
+    return figure
+
+
+def accuracy_by(
+    records: "pa.Table | Measurement | RunPath", key: str, ax: Axes | None = None
+) -> Figure:
+    """Share of right answers for each value of a key, with 95% intervals; a line each modality.
+
+    Args:
+        records: a table of records, a measurement, or a finished run of an evaluation.
+        key: `size` of the grid, `palette` (number of listed objects), `instruction`, or `question`
+            (number of earlier questions about the grid).
+        ax: where to draw.
+
+    Raises:
+        UserError: no such key, or the records lack a column.
+    """
+    figure, axes = _axes(ax)
+    for (model, modality), table in _series(records, *NEEDED).items():
+        groups = counted_by(table, key)
+        rates = np.array([group.accuracy for group in groups])
+        low, high = np.array([group.ci for group in groups]).T
+        values, whiskers = [group.value for group in groups], np.stack([rates - low, high - rates])
+        axes.errorbar(values, rates, whiskers, fmt="o-", capsize=3, label=f"{model}, {modality}")
+    axes.set(ylim=(0, 1.03), xlabel=KEYS[key].title, ylabel="right answers")
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}%")
+    axes.legend()
+    return figure
+
+
+def reliability(
+    records: "pa.Table | Measurement | RunPath", n_bins: int = N_BINS, ax: Axes | None = None
+) -> Figure:
+    """Accuracy by confidence (the probability of the likeliest choice), a line each modality.
+
+    The legend tells the expected calibration error (Guo et al. 2017).
+
+    Args:
+        records: a table of records, a measurement, or a finished run of an evaluation.
+        n_bins: number of bins, of equal width.
+        ax: where to draw.
+
+    Raises:
+        UserError: no question has listed choices, or the records lack a column.
+    """
+    found = {
+        f"{model}, {modality}": calibration.reliability(table, n_bins)
+        for (model, modality), table in _series(records, *COLUMNS).items()
+    }
+    if not any(own.n_questions for own in found.values()):
+        raise UserError("no question in the records has listed choices")
+    figure, axes = _axes(ax)
+    axes.plot((0, 1), (0, 1), color="0.5", ls=":")
+    for label, own in found.items():
+        some = own.n > 0
+        label = f"{label}: ECE {percent(own.ece)}" if some.any() else f"{label}: no choices"
+        axes.plot(own.confidence[some], own.accuracy[some], "o-", label=label)
+    axes.set(xlim=(0, 1.03), ylim=(0, 1.03), xlabel="confidence", ylabel="right choices")
+    axes.legend()
     return figure
 
 
@@ -159,6 +229,17 @@ def _table(records: "pa.Table | Measurement | RunPath") -> "pa.Table":
             raise UserError(f"a {records.results['kind']} has no records")
         return records.records
     return records
+
+
+def _series(
+    records: "pa.Table | Measurement | RunPath", *needed: str
+) -> "dict[tuple[str, str], pa.Table]":
+    """The records of each model and modality, which must have some columns."""
+    table = _table(records)
+    for name in ("model", "modality", *needed):
+        if name not in table.column_names:
+            raise UserError(f"the records have no column '{name}'")
+    return series_in(table)
 
 
 def _by_cell(table: "pa.Table", modality: str | None) -> np.ndarray:

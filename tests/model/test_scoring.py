@@ -22,6 +22,7 @@ SPEC = GridConfig(rows=1, cols=2, palette=4)
 COLUMNS = {"sample", "instruction", "row", "col", "truth", "generated", "prediction", "exact"}
 COLUMNS |= {"palette", "tiles", "choices", "logprobs"}
 COLUMNS |= {"question", "content", "other_row", "other_col", "direction", "object"}
+COLUMNS |= {"rows", "cols", "slot"}
 
 
 @pytest.fixture(scope="module")

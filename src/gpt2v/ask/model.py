@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from gpt2v.ask.answers import Answer, answers_of
-from gpt2v.ask.attention import Attention, eager, on_patches
 from gpt2v.ask.grids import OneGrid, Shown
 from gpt2v.ask.inputs import Inputs, inputs_of
 from gpt2v.ask.shown import one_grid
@@ -29,6 +28,7 @@ from gpt2v.data.render.examples import Example, examples_of
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.errors import UserError
 from gpt2v.messages import say
+from gpt2v.model.attention import Attention, PatchGrid, attention_from, on_patches
 from gpt2v.model.files import quietly
 from gpt2v.model.load import LoadedModel
 from gpt2v.model.load import load_model as load
@@ -140,13 +140,14 @@ class Model(LoadedModel):
         if batch.images is None or batch.pixels is None or self.gpt2v is None:
             raise UserError("attention: needs a grid that is shown as a picture")
         inputs = inputs_of([batch], render, self.gpt2v, self.lm.device)
-        with torch.no_grad(), eager(self.lm):
-            maps = self(**inputs, output_attentions=True).attentions
-        last = torch.stack([layer[0, :, -1] for layer in maps])  # (n_layers, n_heads, T)
+        last = inputs["attention_mask"].sum(1, keepdim=True) - 1
+        with torch.no_grad(), attention_from(self.lm, last) as layers:
+            self(**inputs)
         is_image = inputs["input_ids"][0] == self.table.image_id
-        n_cols = int(grid.samples.cols[0])
+        weights = torch.stack([layer[0, :, 0, is_image] for layer in layers]).float().cpu().numpy()
         geometry = self.gpt2v.token_geometry
-        return on_patches(words, last, is_image, batch.images, batch.pixels, geometry, n_cols)
+        patches = PatchGrid.of(batch.images, geometry, int(grid.samples.cols[0]))
+        return on_patches(words, weights, patches, batch.pixels, geometry.patch_size)
 
     # ---- what is shown -----------------------------------------------------------------------
 

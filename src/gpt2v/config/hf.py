@@ -43,7 +43,7 @@ def check_asked(config: Config, model: str) -> None:
     try:
         if is_hf(model):
             why = f"{model} is measured as any Hugging Face model"
-            refuse_unused(config, ("allow", "features"), why)
+            refuse_unused(config, ("allow", "features", "attention"), why)
         else:
             why = f"only a model named {PREFIX}NAME is asked in such a way"
             refuse_unused(config, ("hf",), why)

@@ -137,10 +137,20 @@ class _ScoredConfig(_MeasuringConfig):
         le=10_000,
         description="number of pictures saved for the report, if some are shown",
     )
+    attention: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="number of grids, of those shown as pictures, whose attention is kept",
+    )
     hf: HFConfig = Field(HFConfig(), description="how a model named hf:NAME is asked")
 
     @model_validator(mode="after")
     def _shows_pictures(self) -> Self:
+        if self.attention and set(self.modalities) == {"text"}:
+            raise ValueError(
+                f"attention: {self.attention}, but modalities: [text] shows no pictures"
+            )
         if self.features.mode == "require" and set(self.modalities) == {"text"}:
             raise ValueError("features.mode: require, but modalities: [text] shows no pictures")
         return self

@@ -22,7 +22,7 @@ from gpt2v.data.suites.samples import check_bank, part_data, suite_hash
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError
-from gpt2v.eval import agreement, patch_borders
+from gpt2v.eval import agreement, attention, patch_borders
 from gpt2v.eval.facts import Facts
 from gpt2v.eval.gap import gap_of
 from gpt2v.eval.metrics import columns_read
@@ -158,6 +158,7 @@ def evaluate(
         for part in parts
         for modality in part.shown(model.modalities)
     ]
+    pictured = attention.shown(series) if config.attention else []
     job = EvaluationJob(series, run)
     if is_finished(run):  # it is resumed
         job.remove()
@@ -181,6 +182,8 @@ def evaluate(
     except UserError:  # of a user's own metric: with --resume it would be the same
         job.remove()
         raise
+    if pictured:
+        attention.write_attention(run, pictured, config.attention)
     job.write(run / RECORDS)
     if set(config.modalities) != {"text"}:
         save_examples(parts[0].data, config.examples, run / "examples")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gpt2v.data.render.asked import PLACES
 from gpt2v.data.rng import Ints
+from gpt2v.eval import reliability
 from gpt2v.eval.listed import ListedCells, listed_cells
 from gpt2v.registry import METRICS
 from gpt2v.stats.intervals import rate_interval
@@ -31,6 +32,7 @@ _BESIDES: dict[str, tuple[str, ...]] = {
     "choice-accuracy": ("prediction", "truth"),
     "cell-accuracy": ("truth", "generated"),
     "log-loss": ("truth", "choices", "logprobs"),
+    "calibration": reliability.COLUMNS,
 }
 
 
@@ -88,6 +90,21 @@ def log_loss(records: "pa.Table") -> dict[str, Any]:
             total = top + np.log(np.exp(values - top).sum())
             losses.append(total - values[choices.index(truth)])
     return {"log_loss": float(np.mean(losses)) if losses else None}
+
+
+@METRICS.register("calibration")
+def calibration(records: "pa.Table") -> dict[str, Any]:
+    """Expected calibration error in 15 bins of equal width (Guo et al. 2017), and Brier score.
+
+    Of the probabilities of the choices; null if no question has choices.
+    """
+    found = reliability.reliability(records)
+    known = found.n_questions > 0
+    return {
+        "ece": found.ece if known else None,
+        "brier": found.brier if known else None,
+        "n_scored": found.n_questions,
+    }
 
 
 def column(records: "pa.Table", name: str) -> NDArray[Any]:

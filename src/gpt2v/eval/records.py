@@ -4,6 +4,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gpt2v.data.render.asked import SHAPE
 from gpt2v.model.scoring import Records
 
 # Columns whose type their values may not show: those of a measurement can all be missing.
@@ -11,6 +12,7 @@ _TYPES = {
     **dict.fromkeys(("row", "col", "other_row", "other_col"), pa.int64()),
     **dict.fromkeys(("direction", "object", "truth", "generated", "prediction"), pa.string()),
     "content": pa.uint64(),
+    **dict.fromkeys(SHAPE, pa.int16()),
     "tiles": pa.list_(pa.int64()),
     "choices": pa.list_(pa.string()),
     "logprobs": pa.list_(pa.float64()),

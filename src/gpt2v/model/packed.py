@@ -254,12 +254,16 @@ class Reader:
 
         `keep` gets the keys and values of each block.
         """
+        packed, embeds = self.embedded(batch)
+        return read_hidden(self.lm, packed, embeds, keep), packed
+
+    def embedded(self, batch: Batch) -> tuple[Packed, Tensor]:
+        """The packed batch, and its input embeddings (B, T, D)."""
         words_VD = self.lm.get_input_embeddings().weight
         packed = pack(batch, self.device, self.image_id, computed_in(words_VD))
+        words: Tensor = self.lm.get_input_embeddings()(packed.input_ids)
         if packed.images is None:
-            return read_hidden(self.lm, packed, keep=keep), packed
+            return packed, words
         assert self.source is not None, "a batch has image positions, but this reader has no source"
-        words = self.lm.get_input_embeddings()(packed.input_ids)
         tokens = self.source(batch).to(words.dtype)
-        embeds = words.flatten(0, 1).index_copy(0, packed.images, tokens).view_as(words)
-        return read_hidden(self.lm, packed, embeds, keep), packed
+        return packed, words.flatten(0, 1).index_copy(0, packed.images, tokens).view_as(words)

@@ -35,7 +35,7 @@ from gpt2v.progress import progress
 
 Records = dict[str, list[Any]]
 COLUMNS = (  # of records
-    *("sample", "content", "instruction", "question"),
+    *("sample", "content", "rows", "cols", "slot", "instruction", "question"),
     *("row", "col", "other_row", "other_col", "direction", "object"),
     *("truth", "generated", "prediction", "exact", "palette", "tiles", "choices", "logprobs"),
 )

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
+from gpt2v.eval.breakdown import series_in
 from gpt2v.report.checked import Row
 from gpt2v.report.read import Run, Table
 from gpt2v.report.words import counted_range
@@ -54,6 +56,22 @@ def lookup_tables(run: Run) -> dict[tuple[str, str], Table]:
     """The look-ups of each (model, modality) of `series_of` that a run has measured."""
     tables = {key: lookups(run.records, *key) for key in series_of(run)}
     return {key: table for key, table in tables.items() if len(table["sample"])}
+
+
+def own_series(run: Run, *needed: str) -> dict[str, tuple[pa.Table, str]]:
+    """The records of the run's model in each modality that a page shows, with its colour, by name.
+
+    Args:
+        needed: columns; empty: the records lack one of them, as those of an older run may.
+    """
+    if run.table is None or not set(needed) <= set(run.table.column_names):
+        return {}
+    tables = series_in(run.table)
+    return {
+        name: (tables[key], colour)
+        for key, (name, colour) in series_of(run).items()
+        if key in tables and key[0] == run.model
+    }
 
 
 def _by_question(table: Table, column: str) -> dict[tuple[int, int, int], Any]:

@@ -41,7 +41,7 @@ def write_report(
     paths = [Path(folders)] if isinstance(folders, str | os.PathLike) else list(map(Path, folders))
     chosen = sections_of(sections)
     runs = [load_run(path) for path in paths]
-    page = render([part for run in runs for part in by_part(run)], chosen)
+    page = render(runs, chosen)
     if out is None:
         out = paths[0] / "report" if len(paths) == 1 else Path("runs") / "report"
     path = Path(out) / "index.html"
@@ -67,17 +67,22 @@ def render(runs: Sequence[Run], sections: Sequence[Section]) -> str:
     """The HTML of the page. Equal runs give equal text.
 
     Args:
-        runs: runs, or parts of runs.
+        runs: of a suite, each part is shown like a run, after what is about all its parts.
     """
-    several = len(runs) > 1
-    shown = [_shown(run, sections, f"r{i + 1}-" if several else "") for i, run in enumerate(runs)]
+    each = [(run, by_part(run)) for run in runs]
+    parts = [part for _, own in each for part in own]
+    several = len(parts) > 1
+    shown = [_shown(run, sections, f"r{i + 1}-" if several else "") for i, run in enumerate(parts)]
+    suites = [run for run, own in each if len(own) > 1]
+    wholes = [_whole(run, sections, f"s{i + 1}-") for i, run in enumerate(suites)]
     n = len({run.folder for run in runs})
     what = f"{n} runs" if n > 1 else shown[0]["results"]["kind"]
-    if any(run.part for run in runs):
+    if suites:
         what = f"{what}, in parts"
     if not several and (tiles := runs[0].results.get("tiles")):
         what = f"{what}, {tiles}"
-    return fill("page.html.j2", {"title": what, "runs": shown})
+    wholes = [whole for whole in wholes if whole["sections"]]
+    return fill("page.html.j2", {"title": what, "runs": shown, "suites": wholes})
 
 
 def sections_of(choices: Any = None) -> list[Section]:
@@ -101,7 +106,7 @@ def sections_of(choices: Any = None) -> list[Section]:
 def _shown(run: Run, sections: Sequence[Section], anchor: str) -> dict[str, Any]:
     """The values of one run for the page's template; all its ids begin with `anchor`."""
     head = headline(run)
-    shown = [(section, section.html(run)) for section in sections]
+    own = [section for section in sections if not (run.part and section.whole)]
     return {
         "name": f"{run.folder.name}: {run.part}" if run.part else run.folder.name,
         "anchor": anchor,
@@ -111,12 +116,24 @@ def _shown(run: Run, sections: Sequence[Section], anchor: str) -> dict[str, Any]
         "head": head,
         "verdict": sentence(head, run),
         "warnings": warnings(run, head),
-        "sections": [
-            {"name": section.name, "nav": section.nav, "html": _beside_others(html, anchor)}
-            for section, html in shown
-            if html is not None
-        ],
+        "sections": _sections(run, own, anchor),
     }
+
+
+def _whole(run: Run, sections: Sequence[Section], anchor: str) -> dict[str, Any]:
+    """What is about all parts of a suite, for the page's template."""
+    own = [section for section in sections if section.whole]
+    return {"name": run.folder.name, "anchor": anchor, "sections": _sections(run, own, anchor)}
+
+
+def _sections(run: Run, sections: Sequence[Section], anchor: str) -> list[dict[str, Any]]:
+    """The sections that are not left out."""
+    shown = [(section, section.html(run)) for section in sections]
+    return [
+        {"name": section.name, "nav": section.nav, "html": _beside_others(html, anchor)}
+        for section, html in shown
+        if html is not None
+    ]
 
 
 def _beside_others(html: Markup, anchor: str) -> Markup:

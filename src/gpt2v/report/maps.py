@@ -1,4 +1,4 @@
-"""Draw the report's maps, each as one `Chart`: accuracy by cell, and confusions.
+"""Draw the report's maps, each as one `Chart`: accuracy and attention by cell, and confusions.
 
 Shapes: R rows of a grid, C columns of a grid.
 """
@@ -80,6 +80,29 @@ def border_map(name: str, title: str, row: Row, vision: Row, low: float, colour:
     ]
     heads = ("", "right", "in pure patches")
     return Chart(title, svg, Values(f"{title}, by cell", heads, table))
+
+
+def offset_map(name: str, title: str, value: np.ndarray, colour: str) -> Chart:
+    """A share by distance from a cell, (2 R - 1, 2 C - 1); pale at 0, full at the highest."""
+    rows, cols = ([f"{i - n // 2:+d}".replace("+0", "0") for i in range(n)] for n in value.shape)
+    words = [[percent(float(v)) if np.isfinite(v) else "" for v in row] for row in value]
+    with style():
+        cell = max(3 / max(value.shape), 0.3)  # inches
+        width, height = 0.4 + cell * len(cols), 0.4 + cell * len(rows)
+        figure = Figure(figsize=(width, height), layout="constrained")
+        limits = {"xlim": (-0.5, len(cols) - 0.5), "ylim": (len(rows) - 0.5, -0.5)}
+        axes = figure.add_subplot(**limits)
+        for (row, col), share in np.ndenumerate(value):
+            if np.isfinite(share):
+                shade = share / max(float(np.nanmax(value)), 1e-9)
+                text = words[row][col] if cell >= 0.5 else ""
+                _shaded(axes, row, col, shade, colour, text, min(9.0, 15 * cell))
+        _plain_ticks(axes, rows, cols)
+        axes.set(xlabel="columns to the right", ylabel="rows down")
+        svg = to_svg(figure, name, f"{title}, {grid_in_words(words)}", enlarged=1.2)
+    heads = ("", *(f"column {col}" for col in cols))
+    table = [(f"row {row}", *cells) for row, cells in zip(rows, words, strict=True)]
+    return Chart(title, svg, Values(title, heads, table))
 
 
 def confusion_map(name: str, title: str, confusion: Confusion, colour: str, worst: float) -> Chart:

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
 from gpt2v.report.checked import Row, check_keys, is_number, one_line_of, read_checked
-from gpt2v.run_layout import FINISHED, METRICS, RECORDS, has_this_format
+from gpt2v.run_layout import ATTENTION, FINISHED, METRICS, RECORDS, has_this_format
 from gpt2v.runs import check_there
 from gpt2v.storage.files import reason
 
@@ -51,6 +52,10 @@ LANGUAGE_KEYS = {  # of rows that have the first of them
         *("bits_per_byte_ci95", "n_documents", "n_tokens", "n_bytes"),
     ),
 }
+ATTENTION_COLUMNS = (
+    "modality", "sample", "slot", "rows", "cols", "question", "row", "col", "layer", "patches",
+    "patches_across", "cells", "words",
+)  # fmt: skip
 PROBE_COLUMNS = ("sample", "row", "col", "truth", "prediction", "palette_prediction")
 
 
@@ -69,6 +74,8 @@ class Run:
     curves: dict[str, list[Row]]  # kind (`lm`, ...) -> lines of that training's metrics.jsonl
     pictures: dict[int, list[bytes]]  # sample index -> PNG files: one, or one of each cell
     missing: tuple[str, ...] = ()  # files of such a run that are not there, below the folder
+    table: pa.Table | None = None  # records.parquet of the evaluation, with all its columns
+    attention: pa.Table | None = None  # attention.parquet of the evaluation
     part: str = ""  # of a suite, if this is one of several, see `by_part`
 
     @property
@@ -125,14 +132,19 @@ def load_run(folder: Path) -> Run:
     if kind == "text-compare":
         check_keys(folder / FINISHED, results["results"], ("first", "other", "difference", "ci95"))
     records, probe_records = dict.fromkeys(EVAL_COLUMNS, np.empty(0, object)), None
+    table = attention = None
     if "eval" in folders:
         path = folders["eval"] / RECORDS
         in_parts = any("part" in row for row in results["results"])
-        records = _table(path, (*EVAL_COLUMNS, "part") if in_parts else EVAL_COLUMNS)
-        if not len(records["sample"]):
+        needed = (*EVAL_COLUMNS, "part") if in_parts else EVAL_COLUMNS
+        table = _read(path, needed)
+        records = _arrays(path, table, needed)
+        if not len(table):
             raise UserError(f"{path}: holds no questions")
+        if (path := folders["eval"] / ATTENTION).exists():
+            attention = _read(path, ATTENTION_COLUMNS)
     if "probe" in folders and (path := folders["probe"] / RECORDS).exists():
-        probe_records = _table(path, PROBE_COLUMNS)
+        probe_records = _arrays(path, _read(path, PROBE_COLUMNS), PROBE_COLUMNS)
     return Run(
         folder=folder,
         kinds=frozenset(folders),
@@ -149,6 +161,8 @@ def load_run(folder: Path) -> Run:
         },
         pictures=_pictures(folders["eval"] / "examples") if "eval" in folders else {},
         missing=tuple(_missing(folder, kind)),
+        table=table,
+        attention=attention,
     )
 
 
@@ -166,12 +180,18 @@ def by_part(run: Run) -> list[Run]:
     parts = []
     for name in names:
         here = run.records["part"] == name
+        table, attention = (
+            own if own is None else own.filter(pc.field("part") == name)
+            for own in (run.table, run.attention)
+        )
         parts.append(
             replace(
                 run,
                 part=name,
                 results={**whole, "results": [row for row in run.rows if row.get("part") == name]},
                 records={key: column[here] for key, column in run.records.items()},
+                table=table,
+                attention=attention,
                 pictures=run.pictures if name == names[0] else {},  # others are not saved
             )
         )
@@ -200,19 +220,22 @@ def _rows(folders: Mapping[str, Path], kind: str, keys: tuple[str, ...]) -> list
     return rows
 
 
-def _table(path: Path, columns: tuple[str, ...]) -> Table:
-    """The named columns of a parquet file; lists stay lists, and a missing row or column is -1."""
+def _read(path: Path, needed: tuple[str, ...]) -> pa.Table:
+    """A parquet file, which must have some columns."""
     try:
         with path.open("rb") as content:  # pyarrow takes only names in UTF-8
-            present = pq.read_schema(content).names
-            missing = [name for name in columns if name not in present]
-            if missing:
-                raise UserError(f"{path}: has no column '{missing[0]}'")
-            table = pq.read_table(content, columns=list(columns))
+            table = pq.read_table(content)
     except FileNotFoundError:
         raise UserError(f"{path}: not found; a report needs the evaluation's records") from None
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{path}: cannot be read as parquet ({one_line_of(error)})") from None
+    if missing := [name for name in needed if name not in table.column_names]:
+        raise UserError(f"{path}: has no column '{missing[0]}'")
+    return table
+
+
+def _arrays(path: Path, table: pa.Table, columns: tuple[str, ...]) -> Table:
+    """The named columns; lists stay lists, and a missing row or column is -1."""
     return {name: _column(path, name, table.column(name).to_pylist()) for name in columns}
 
 

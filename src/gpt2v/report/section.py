@@ -28,11 +28,13 @@ class Section(ABC):
         order: sections are sorted by this number; `again`, the last one, has 100.
         kinds: the section is shown for runs whose results have one of these kinds (`kind` in
             results.json). A demo also has the kinds of its sub-runs.
+        whole: of a suite, the section is shown once, about all parts, not in each of them.
     """
 
     nav: ClassVar[str]
     order: ClassVar[int] = 80
     kinds: ClassVar[tuple[str, ...]]
+    whole: ClassVar[bool] = False
     name: str = ""  # its name in `SECTIONS`
 
     def __init_subclass__(cls) -> None:

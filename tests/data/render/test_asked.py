@@ -47,8 +47,21 @@ def test_questions_come_in_the_order_of_samples_and_slots(bank):
     samples = draw_samples(spec, bank, 0, "train", np.arange(5) + 7)
     columns = question_columns(samples, bank.class_names, Strings())
     assert columns["sample"] == [i for i in range(7, 12) for _ in range(4)]
+    assert columns["slot"] == [0, 1, 2, 3] * 5
     kinds = [ALL[n].name for n in samples.instruction.ravel()]
     assert columns["instruction"] == kinds
     for kind, row, what in zip(kinds, columns["row"], columns["object"], strict=True):
         assert (row is None) == (kind == "count")
         assert (what is None) == (kind == "lookup")
+
+
+def test_the_size_is_that_of_each_grid(bank):
+    spec = GridConfig(rows=[1, 3], cols=[2, 4], palette=3, questions=2)
+    samples = draw_samples(spec, bank, 0, "train", np.arange(40))
+    columns = question_columns(samples, bank.class_names, Strings())
+    asked = zip(*(columns[name] for name in ("sample", "rows", "cols")), strict=True)
+    sizes = {sample: shape for sample, *shape in asked}
+    assert len({tuple(shape) for shape in sizes.values()}) > 4
+    for b, index in enumerate(samples.index.tolist()):
+        inside = samples.classes[b] >= 0
+        assert sizes[index] == [inside.any(1).sum(), inside.any(0).sum()]

@@ -17,6 +17,7 @@ from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import Strings
 
 PLACES = ("row", "col", "other_row", "other_col")
+SHAPE = ("rows", "cols", "slot")
 
 
 def question_columns(
@@ -24,15 +25,18 @@ def question_columns(
 ) -> dict[str, list[Any]]:
     """A list for each column, with one entry for each question of all samples, in order.
 
-    The columns are sample, content (see `content_keys`), instruction, question (its words), row,
-    col, other_row, other_col (from 0, in all wordings), direction and object; None: the question
-    names none.
+    The columns are sample, content (see `content_keys`), rows, cols (of the grid), slot (number of
+    the question about its grid, from 0), instruction, question (its words), row, col, other_row,
+    other_col (from 0, in all wordings), direction and object; None: the question names none.
     """
     where = np.nonzero(samples.instruction != NOT_ASKED)
     content = content_keys(samples.classes, samples.palette)
     columns = {
         "sample": samples.index[where[0]].tolist(),
         "content": content[where[0]].tolist(),
+        "rows": samples.rows[where[0]].tolist(),
+        "cols": samples.cols[where[0]].tolist(),
+        "slot": where[1].tolist(),
         "instruction": _chosen([one.name for one in ALL], samples.instruction[where]),
         "question": table.texts(question_pieces(samples, names, table)[where]),
     }

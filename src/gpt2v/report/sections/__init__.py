@@ -3,7 +3,9 @@
 from gpt2v.report.sections import (  # noqa: F401 (registers them)
     again,
     agreement,
+    attention,
     baselines,
+    breakdown,
     cells,
     compared,
     ladder,
@@ -13,5 +15,7 @@ from gpt2v.report.sections import (  # noqa: F401 (registers them)
     objects,
     patch_borders,
     probe,
+    reliability,
+    renderings,
     samples,
 )

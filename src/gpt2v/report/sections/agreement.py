@@ -16,7 +16,7 @@ from gpt2v.report.words import percent, points, points_between
 class Agreement(Section):
     """Whether one model answers the same in each modality, beyond what independent errors give."""
 
-    nav, order, kinds = "Agreement", 25, ("eval",)
+    nav, order, kinds, whole = "Agreement", 25, ("eval",), True
 
     def content(self, run: Run) -> dict[str, Any] | None:
         rows: list[Row] = run.results.get("agreement", [])
