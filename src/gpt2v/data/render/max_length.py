@@ -41,8 +41,8 @@ def max_length(spec: SampleSpec, render: Renderer, view: View, mode: Mode) -> in
         more = np.maximum(choices - said, 0)  # if another answer is longer than this sample's
         more_tokens = int(more.sum() if mode == "chained" else more.max())
         batch = render(worst, view, mode)
-        named = n_others * numbered if "numbering" in ALL[number_of(name)].named else 0
-        lengths.append(int(batch.position_ids.max()) + 1 + spare + more_tokens + named)
+        again = n_others * numbered if "numbering" in ALL[number_of(name)].named else 0
+        lengths.append(int(batch.position_ids.max()) + 1 + spare + more_tokens + again)
     return max(lengths)
 
 

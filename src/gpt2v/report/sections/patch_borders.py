@@ -43,7 +43,7 @@ class PatchBorders(Section):
             "has_text": any(row["modality"] == "text" for row in rows),
             "image_size": vision["image_size"],
             "patch_size": vision["patch_size"],
-            "sentences": [_sentence(row, rows) for row in rows],
+            "sentences": list(filter(None, (_sentence(row, rows) for row in rows))),
         }
 
 
@@ -62,9 +62,12 @@ def _label(one: Row) -> str:
 
 
 def _sentence(row: Row, rows: list[Row]) -> str:
-    """What the relation is, for one row."""
-    where = f"{_title(row, rows)[:1].upper()}{_title(row, rows)[1:]}: "
+    """What the relation is, for one row; empty: of text, which has no patches, if there is none."""
+    title = _title(row, rows)
+    where = f"{title[:1].upper()}{title[1:]}: "
     if len(row["by_pure"]) == 1:
+        if row["modality"] == "text":
+            return ""
         (only,) = row["by_pure"]
         how = "no border cuts a cell" if only["pure"] > 1 - 1e-6 else "borders cut all cells alike"
         return f"{where}{how} ({percent(only['pure'])} of each is in pure patches)."
