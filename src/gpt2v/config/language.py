@@ -98,7 +98,7 @@ class PairsEvalConfig(LanguageConfig):
         description="phenomena, or families of them (agreement, reference, story), or all",
     )
     n_pairs: int = Field(
-        200, ge=2, le=100_000, multiple_of=2, description="number of pairs of each phenomenon"
+        200, ge=2, le=100_000, multiple_of=2, description="even number of pairs of each phenomenon"
     )
     seed: int = Field(1, ge=0, description="seed of the pairs")
     batch_tokens: int = _BATCH_TOKENS

@@ -39,7 +39,12 @@ def compare_runs(names: Sequence[str], by: Sequence[str], run: Path) -> Row:
     started = time.monotonic()
     check_compared(names, by)
     if any(map(is_language, names)):
-        return compare_language(names, run)
+        if by and tuple(by) != BREAKDOWNS:
+            raise UserError(
+                f"--by: {','.join(by)} has no effect on language without grids; leave it out, or "
+                "choose none"
+            )
+        return compare_language(names, bool(by), run)
     first, *others = map(read_evaluation, names)
     rows = [row for other in others for row in _compared(first, other, by)]
     for breakdown in ("all", *by):

@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
+import gpt2v
 from gpt2v.cli.main import main
 from gpt2v.config.language import CorpusEvalConfig
 from gpt2v.data.text_pieces import SPECIAL_TOKENS
@@ -143,6 +144,8 @@ def test_the_command_writes_a_run_that_is_repeated_by_its_configuration(
     assert main(again) == 0
     assert read_results(tmp_path / "b")["results"] == results["results"]
     assert read_records(tmp_path / "b").equals(read_records(out))
+    called = gpt2v.evaluate(small, out / "config.yaml")
+    assert called.records.equals(read_records(out))
 
 
 def test_a_folder_has_splits(small, tmp_path, capsys):

@@ -151,6 +151,14 @@ def test_pairs_are_compared_one_by_one(runs, tmp_path, capsys):
     assert main(["report", str(tmp_path / "c")]) == 0
     page = (tmp_path / "c/report/index.html").read_text()
     assert "story-wish" in page
+    assert "95% intervals over new items of new words" in page
+
+
+def test_only_all_pairs_are_compared_by_none(runs, tmp_path, capsys):
+    argv = ("eval", "compare", runs / "pairs-one", runs / "pairs-two", "--out", tmp_path / "c")
+    assert "--by: cell has no effect on language" in refusal(capsys, *argv, "--by", "cell")
+    assert main([*map(str, argv), "--by", "none"]) == 0
+    assert [row["by"] for row in read_results(tmp_path / "c")["results"]] == ["all"]
 
 
 def test_texts_are_compared_document_by_document(runs, tmp_path, capsys):

@@ -40,11 +40,12 @@ class _Measured:
     records: pa.Table
 
 
-def compare_language(names: Sequence[str], run: Path) -> Row:
+def compare_language(names: Sequence[str], in_groups: bool, run: Path) -> Row:
     """Compare measurements of language with the first one; returns the content of results.json.
 
     Args:
         names: run directories.
+        in_groups: whether to compare pairs also by family and phenomenon.
         run: the run directory of the comparison.
 
     Raises:
@@ -58,7 +59,9 @@ def compare_language(names: Sequence[str], run: Path) -> Row:
         _check_same(first, other)
         compared = _texts if task == "corpus" else _pairs
         rows += [
-            {"first": first.name, "other": other.name, **row} for row in compared(first, other)
+            {"first": first.name, "other": other.name, **row}
+            for row in compared(first, other)
+            if in_groups or row["by"] == "all"
         ]
     for by in dict.fromkeys(row["by"] for row in rows):
         family = [row for row in rows if row["by"] == by]
@@ -69,7 +72,7 @@ def compare_language(names: Sequence[str], run: Path) -> Row:
         run,
         _KINDS[task],
         started,
-        seed=first.results["seed"],
+        seed=first.results.get("seed"),
         data_hash=first.results["data_hash"],
         compared=list(names),
         results=rows,

@@ -6,6 +6,7 @@ The harness asks our own loaded weights, through its class for models of Hugging
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib.util import find_spec
 from math import isfinite
@@ -54,13 +55,14 @@ def measure_tasks(model: "LanguageModel", config: HarnessConfig) -> Found:
         batch_size=config.batch_size,
         max_length=model.n_positions,
     )
-    measured = lm_eval.simple_evaluate(
-        model=lm,
-        tasks=config.lm_eval,
-        num_fewshot=config.num_fewshot,
-        limit=config.limit,
-        task_manager=manager,
-    )
+    with _without_git():
+        measured = lm_eval.simple_evaluate(
+            model=lm,
+            tasks=config.lm_eval,
+            num_fewshot=config.num_fewshot,
+            limit=config.limit,
+            task_manager=manager,
+        )
     rows = list(_rows(measured))
     if not rows:
         raise UserError(f"lm_eval: {', '.join(config.lm_eval)}: has no metric that is a number")
@@ -70,6 +72,19 @@ def measure_tasks(model: "LanguageModel", config: HarnessConfig) -> Found:
         hash_of({name: _asked(own) for name, own in measured["samples"].items()}),
         {"lm_eval": lm_eval.__version__},
     )
+
+
+@contextmanager
+def _without_git() -> Iterator[None]:
+    """The harness does not ask git for a commit, which says `fatal: ...` where there is none."""
+    from lm_eval import evaluator
+
+    plain = evaluator.get_git_commit_hash
+    evaluator.get_git_commit_hash = lambda: None
+    try:
+        yield
+    finally:
+        evaluator.get_git_commit_hash = plain
 
 
 def _tasks(config: HarnessConfig) -> Any:

@@ -44,7 +44,8 @@ def measure_pairs(model: LanguageModel, config: PairsEvalConfig) -> Found:
         }
     )
     content = "\n".join(texts).encode()
-    return Found(list(_rows(records)), records, sha256(content).hexdigest()[:16])
+    data_hash = sha256(content).hexdigest()[:16]
+    return Found(list(_rows(records)), records, data_hash, {"seed": config.seed})
 
 
 def _rows(records: pa.Table) -> Iterator[dict[str, Any]]:

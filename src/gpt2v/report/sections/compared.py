@@ -25,6 +25,7 @@ class Compared(Section):
         pairs = list(dict.fromkeys((str(row["other"]), str(row["modality"])) for row in run.rows))
         return {
             "first": run.rows[0]["first"],
+            "over": "items of new words" if "n_items" in run.rows[0] else "grids of new tiles",
             "pairs": [
                 {
                     "other": other,
