@@ -6,6 +6,7 @@ import shutil
 from functools import partial
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -217,6 +218,17 @@ def test_eval(mm_run, modality):
 
 def test_eval_of_a_gpt2(lm_run):
     measured(gpt2v.evaluate, lm_run, n_images=6, modalities=["text"], grid=GRID)
+
+
+def test_kept_attention(mm_run, tmp_path):
+    def kept():
+        out = tmp_path / str(len(list(tmp_path.iterdir())))
+        gpt2v.evaluate(mm_run, n_images=4, modalities=["image"], grid=GRID, attention=2, out=out)
+        return pq.read_table(out / "attention.parquet").to_pylist()
+
+    expected, found = on_both(kept)
+    assert len(expected) == 2 * 2 * 2  # grids, questions, layers
+    assert_near(found, expected, 1e-5)
 
 
 def test_eval_with_a_cache_of_features(mm_run, tmp_path):

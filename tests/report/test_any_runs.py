@@ -46,8 +46,8 @@ def runs(tmp_path_factory, lm_run, mm_run):
 
 
 SHOWN = {
-    "eval": {"baselines", "agreement", "samples", "cells", "objects", "again"},
-    "counted": {"again"},
+    "eval": {"baselines", "agreement", "samples", "cells", "objects", "reliability", "again"},
+    "counted": {"reliability", "again"},
     "probe": {"probe", "again"},
     "ladder": {"ladder", "again"},
     "corpus": {"language", "again"},

@@ -46,7 +46,6 @@ def rate_dots(
         axes.set_ylim(len(values) - 0.4, -0.6)
         low = max(np.floor(20 * lowest) / 20, 0)
         axes.set_xlim(min(low, 0.95) - 0.002, 1.002)
-        axes.set_ylabel(key)
         axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         axes.locator_params(axis="x", nbins=5)
         axes.grid(axis="x")
