@@ -45,7 +45,7 @@ COMPARE_KEYS = (
     "ci95", "p", "p_holm", "smallest_difference", "n_questions",
 )  # fmt: skip
 ATTENTION_COLUMNS = (
-    "modality", "sample", "slot", "rows", "cols", "question", "row", "col", "layer", "patches",
+    "modality", "sample", "rows", "cols", "question", "row", "col", "other_row", "layer", "patches",
     "patches_across", "cells", "words",
 )  # fmt: skip
 PROBE_COLUMNS = ("sample", "row", "col", "truth", "prediction", "palette_prediction")
