@@ -151,7 +151,6 @@ def evaluate(
         for part in parts:
             for modality in part.shown(model.modalities):
                 model.scorer.check(part.data, modality, part.mode)
-    runs.write_config(run, config)
     series = [
         Series(model, part, modality)
         for model in models
@@ -159,6 +158,7 @@ def evaluate(
         for modality in part.shown(model.modalities)
     ]
     pictured = attention.shown(series) if config.attention else []
+    runs.write_config(run, config)
     job = EvaluationJob(series, run)
     if is_finished(run):  # it is resumed
         job.remove()

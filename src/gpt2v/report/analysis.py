@@ -59,7 +59,7 @@ def lookup_tables(run: Run) -> dict[tuple[str, str], Table]:
 
 
 def own_series(run: Run, *needed: str) -> dict[str, tuple[pa.Table, str]]:
-    """The records of the run's model in each modality that a page shows, with its colour, by name.
+    """The records of the run's model in each modality, with its colour on the page, by name.
 
     Args:
         needed: columns; empty: the records lack one of them, as those of an older run may.
@@ -67,9 +67,10 @@ def own_series(run: Run, *needed: str) -> dict[str, tuple[pa.Table, str]]:
     if run.table is None or not set(needed) <= set(run.table.column_names):
         return {}
     tables = series_in(run.table)
+    both = {(run.model, "text+image"): (f"{run.model_name}, text and picture", "probe")}
     return {
         name: (tables[key], colour)
-        for key, (name, colour) in series_of(run).items()
+        for key, (name, colour) in {**series_of(run), **both}.items()
         if key in tables and key[0] == run.model
     }
 

@@ -32,9 +32,8 @@ PLACES = {  # where attention goes -> its colour
 
 def about_one_cell(table: pa.Table, modality: str) -> pa.Table:
     """The rows of questions that name one cell, in one modality."""
-    named = pc.field("row").is_valid() & pc.field("col").is_valid()
-    if "other_row" in table.column_names:
-        named &= pc.field("other_row").is_null()
+    row, col, other = (pc.field(name) for name in ("row", "col", "other_row"))
+    named = row.is_valid() & col.is_valid() & other.is_null()
     return table.filter((pc.field("modality") == modality) & named)
 
 

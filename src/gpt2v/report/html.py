@@ -81,8 +81,8 @@ def render(runs: Sequence[Run], sections: Sequence[Section]) -> str:
         what = f"{what}, in parts"
     if not several and (tiles := runs[0].results.get("tiles")):
         what = f"{what}, {tiles}"
-    wholes = [whole for whole in wholes if whole["sections"]]
-    return fill("page.html.j2", {"title": what, "runs": shown, "suites": wholes})
+    some = [whole for whole in wholes if whole["sections"]]
+    return fill("page.html.j2", {"title": what, "runs": shown, "suites": some})
 
 
 def sections_of(choices: Any = None) -> list[Section]:

@@ -53,7 +53,7 @@ LANGUAGE_KEYS = {  # of rows that have the first of them
     ),
 }
 ATTENTION_COLUMNS = (
-    "modality", "sample", "slot", "rows", "cols", "question", "row", "col", "layer", "patches",
+    "modality", "sample", "rows", "cols", "question", "row", "col", "other_row", "layer", "patches",
     "patches_across", "cells", "words",
 )  # fmt: skip
 PROBE_COLUMNS = ("sample", "row", "col", "truth", "prediction", "palette_prediction")
