@@ -47,7 +47,7 @@ def bash(tmp_path_factory):
         (["gpt2v", "mm", "train", "--train.compile", ""], {"true", "false"}),
         (["gpt2v", "mm", "train", "--projector", "p"], {"pixel-shuffle"}),
         (["gpt2v", "lm", "train", "--data.stages.0.mix.0.pict"], set()),
-        (["gpt2v", "data", "export", "--format", "l"], {"llava", "lm-eval"}),
+        (["gpt2v", "data", "export", "--format", "l"], {"llava", "lm-eval", "lmms-eval"}),
         (["gpt2v", "completion", "b"], {"bash"}),
     ],
 )  # fmt: skip
