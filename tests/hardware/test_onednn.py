@@ -5,10 +5,12 @@ import copy
 import pytest
 import torch
 from torch import nn
+from transformers import GPT2Config
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 from transformers.pytorch_utils import Conv1D
 
 from gpt2v.hardware import onednn as products
-from gpt2v.hardware.onednn import OneDnnConv1D, OneDnnLinear, affine, use_onednn
+from gpt2v.hardware.onednn import OneDnnConv1D, OneDnnLinear, OneDnnMLP, affine, use_onednn
 
 needs_onednn = pytest.mark.skipif(products._PRODUCT is None, reason="torch without oneDNN")
 
@@ -36,6 +38,22 @@ def test_a_layer_computes_the_same(i, shape):
     for a, b in zip(gradients(theirs, x), gradients(ours[i], x), strict=True):
         torch.testing.assert_close(b, a)
     assert isinstance(ours[i], OneDnnConv1D | OneDnnLinear)
+
+
+@needs_onednn
+@pytest.mark.parametrize("activation", ["gelu_new", "gelu_pytorch_tanh", "gelu", "relu"])
+@pytest.mark.parametrize("shape", [(3, 8), (2, 4, 8)])
+def test_an_mlp_computes_the_same_with_and_without_gradients(shape, activation):
+    torch.manual_seed(1)
+    theirs = GPT2MLP(32, GPT2Config(n_embd=8, activation_function=activation)).eval()
+    ours = copy.deepcopy(theirs)
+    use_onednn(ours)
+    assert type(ours) is OneDnnMLP
+    x = torch.randn(shape)
+    for a, b in zip(gradients(theirs, x), gradients(ours, x), strict=True):
+        torch.testing.assert_close(b, a)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x))
 
 
 @needs_onednn

@@ -15,9 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import Function, FunctionCtx
+from transformers.activations import GELUTanh, NewGELUActivation
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 from transformers.pytorch_utils import Conv1D
 
 SWITCH = "GPT2V_ONEDNN"
+_TANH = (GELUTanh, NewGELUActivation)  # approximated by tanh, `gelu_pytorch_tanh` and `gelu_new`
 
 
 def _find_product() -> Any:
@@ -95,6 +98,20 @@ class OneDnnLinear(nn.Linear):
         return affine(x, self.weight.mT, self.bias)
 
 
+class OneDnnMLP(GPT2MLP):  # type: ignore[misc]
+    """GPT-2's MLP; without gradients its GELU is computed with the first product."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = self.c_fc.weight
+        result: Tensor
+        if torch.is_grad_enabled() or not _applies(x, w) or not isinstance(self.act, _TANH):
+            result = super().forward(x)
+        else:
+            flat = _PRODUCT(x.reshape(-1, len(w)), w.mT, self.c_fc.bias, "gelu", [], "tanh")
+            result = self.dropout(self.c_proj(flat.view(*x.shape[:-1], w.shape[1])))
+        return result
+
+
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a (n_rows, n_inputs) @ b (n_inputs, n_outputs) without a gradient, by oneDNN if possible."""
     return _times(a, b) if _PRODUCT is not None and _applies(a, b) else a @ b
@@ -109,3 +126,5 @@ def use_onednn(model: nn.Module) -> None:
             module.__class__ = OneDnnConv1D
         elif type(module) is nn.Linear:
             module.__class__ = OneDnnLinear
+        elif type(module) is GPT2MLP:
+            module.__class__ = OneDnnMLP

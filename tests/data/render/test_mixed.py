@@ -12,9 +12,9 @@ from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.data.grids.instructions import ALL, NAMES
 from gpt2v.data.grids.samples import NOT_ASKED, draw_samples
-from gpt2v.data.render import batches
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.render.pictures import natural_pictures
+from gpt2v.data.render.question_tree import QuestionTree
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.text import grid_pieces, prompt_pieces, question_pieces
 from gpt2v.data.render.views import TextView, view_of
@@ -84,36 +84,38 @@ def test_scores_of_every_instruction_equal_plain_gpt2(lm, named, tokenizer, form
     assert len(seen) >= 4
 
 
-@pytest.mark.parametrize("asked", [{"lookup": 1.0}, dict.fromkeys(NAMES, 1.0)])
-def test_words_that_all_questions_begin_with_are_read_once(lm, bank, tokenizer, asked, monkeypatch):
+@pytest.mark.parametrize(
+    ("asked", "rows"),
+    [({"lookup": 1.0}, 2), ({"lookup": 1.0}, [1, 2]), (dict.fromkeys(NAMES, 1.0), 2)],
+)
+def test_words_that_questions_begin_with_alike_are_read_once(
+    lm, bank, tokenizer, asked, rows, monkeypatch
+):
     """The records are those of a batch in which each question has its own copy of them."""
     table = PieceTable(tokenizer)
     render, reader = Renderer(bank, table), Reader(lm, table.image_id)
-    spec = GridConfig(rows=[1, 2], cols=2, instructions=asked, questions=4)
+    spec = GridConfig(rows=rows, cols=2, instructions=asked, questions=4)
     samples = draw_samples(spec, bank, 3, "test", np.arange(N_SAMPLES))
     batch = render(samples, TextView(), "independent", with_choices=True)
     records = score(reader, batch, render)
-    monkeypatch.setattr(batches, "_shared_beginning", lambda questions: questions[0, :0])
+    monkeypatch.setattr(
+        QuestionTree, "of", lambda questions, asked: QuestionTree.apart(*asked.shape)
+    )
     other = render(samples, TextView(), "independent", with_choices=True)
     apart = score(reader, other, render)
-    n_words = len(table.tokens("What object is in row"))
-    n_saved = (len(asked) == 1) * n_words * (len(records["exact"]) - N_SAMPLES)
-    assert other.n_tokens - batch.n_tokens == n_saved
+    n_saved, n_questions = other.n_tokens - batch.n_tokens, len(records["exact"])
+    if rows == 2 and len(asked) == 1:  # of four cells, two in each row
+        in_row = len(table.tokens("What object is in row")), len(table.tokens(" 0, column"))
+        assert n_saved == N_SAMPLES * (3 * in_row[0] + 2 * in_row[1])
+    elif len(asked) == 1:
+        n_words = len(table.tokens("What object is in row"))
+        assert n_saved == n_words * (n_questions - N_SAMPLES)
     for name, column in records.items():
         if name == "logprobs":
             for one, alone in zip(column, apart[name], strict=True):
                 assert one == pytest.approx(alone, abs=2e-4)
         else:
             assert column == apart[name], name
-
-
-def test_questions_that_are_all_the_same_keep_a_word_of_their_own():
-    same = np.array([[3, 4, 5, 0], [3, 4, 5, 0]])
-    assert batches._shared_beginning(same).tolist() == [3, 4]
-    assert batches._shared_beginning(np.array([[3, 4, 5, 0], [3, 4, 6, 7]])).tolist() == [3, 4]
-    assert batches._shared_beginning(np.array([[3, 4, 0], [3, 4, 6]])).tolist() == [3]
-    assert batches._shared_beginning(np.array([[3, 4], [8, 4]])).tolist() == []
-    assert batches._shared_beginning(np.array([[3, 4]])).tolist() == []
 
 
 def read_alone(gpt2v, bank, table, spec, index, view):

@@ -7,14 +7,12 @@ question is a child of the root, so position ids restart after the prompt; a cha
 child of the answer before it. If any answer choice has several tokens, each choice is one more
 child of its question, so all choices are scored in the same pass. Where one choice begins another,
 the line break after an answer belongs to them. Questions and answers of different lengths are
-padded with empty pieces, which have no tokens. Where choices are scored, the words that all
-independent questions begin with are read once: they are a segment between the root and the
-questions.
+padded with empty pieces, which have no tokens. Where choices are scored, words that independent
+questions begin with alike are read once: they are segments between the root and the questions.
 
 Shapes: B samples of a batch, P pictures, M vision tokens, T token positions,
-Q questions about a grid, J questions in a flat list, A choices of a question,
-L tokens of a choice, K text pieces in a row, S side of a picture in pixels,
-G segments of a packed sequence.
+Q questions about a grid, A choices of a question, L tokens of a choice, K text pieces in a row,
+S side of a picture in pixels, G segments of a packed sequence.
 """
 
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from gpt2v.config.grids import ContentConfig, Mode
 from gpt2v.config.pictures import PictureConfig
 from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.render.pictures import Pictures
+from gpt2v.data.render.question_tree import QuestionTree
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.render.text import (
     answer_pieces,
@@ -37,7 +36,7 @@ from gpt2v.data.render.text import (
 )
 from gpt2v.data.render.views import ImageView, View, view_of
 from gpt2v.data.rng import Ints
-from gpt2v.data.text_pieces import EMPTY, PieceTable
+from gpt2v.data.text_pieces import PieceTable
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.data.tiles.image_files import Pixels
 
@@ -144,24 +143,32 @@ class Renderer:
         choices = choice_pieces(samples, names, table, scored=True) if with_choices else None
         scored = None if choices is None else ended_choices(choices, table)  # (B, Q, A, 2)
         branches = scored is not None and int(table.lengths(scored).sum(-1).max(initial=0)) > 1
-        beginning, n_shared = 0, 0
+        tree = QuestionTree.apart(*samples.instruction.shape)
         if with_choices and mode == "independent":
-            shared = _shared_beginning(questions[samples.instruction != NOT_ASKED])
-            n_shared = len(shared)
-        if n_shared:
-            beginning = layout.new_segment(parent=0)
-            layout.add(np.tile(shared, (len(questions), 1)), beginning)
+            tree = QuestionTree.of(questions, samples.instruction != NOT_ASKED)
+        asked, said = tree.placed(questions), tree.placed(answers)
+        branching = None if scored is None or not branches else tree.placed(scored)
         answer_segment = np.zeros(n_questions, np.int64)
         branch = np.zeros((n_questions, 0 if choices is None else choices.shape[2]), np.int64)
+        above = [(0, 0)]  # pieces that are read, and the segment of the last ones
         for q in range(n_questions):
-            before = int(answer_segment[q - 1]) if mode == "chained" and q else beginning
+            if mode == "chained" and q:
+                above = [(0, int(answer_segment[q - 1]))]
+            kept, depths = tree.branches(q)
+            while above[-1][0] > kept:
+                above.pop()
+            for depth in depths:
+                n_read, before = above[-1]
+                above.append((depth, layout.new_segment(parent=before)))
+                layout.add(asked[:, q, n_read:depth], above[-1][1])
+            n_read, before = above[-1]
             stem = layout.new_segment(parent=before)
-            layout.add(questions[:, q, n_shared:], stem)
+            layout.add(asked[:, q, n_read:], stem)
             answer_segment[q] = answer = layout.new_segment(parent=stem)
-            layout.add(answers[:, q], answer, answer_of=q)
-            for c in range(branch.shape[1] if branches else 0):
+            layout.add(said[:, q], answer, answer_of=q)
+            for c in range(0 if branching is None else branch.shape[1]):
                 branch[q, c] = layout.new_segment(parent=stem)
-                layout.add(scored[:, q, c], int(branch[q, c]))  # type: ignore[index]
+                layout.add(branching[:, q, c], int(branch[q, c]))  # type: ignore[index]
         packed = layout.assemble(table)
         input_ids = packed.input_ids
         hidden_ids = None
@@ -174,7 +181,9 @@ class Renderer:
             assert self.geometry is not None, "pictures need a vision tower"
             picture = view.picture or PictureConfig()
             pictures = Pictures(samples, self.bank, self.geometry.image_size, picture)
-        ends = packed.start[:, answer_segment] - 1
+        ends = tree.unplaced(packed.start[:, answer_segment] - 1)
+        place = packed.answer_of
+        number = np.take_along_axis(tree.order, np.maximum(place, 0), axis=1)
         position_ids = packed.position_ids
         if samples.position.any():
             position_ids = position_ids + samples.position[:, None] * (packed.segments >= 0)
@@ -185,13 +194,15 @@ class Renderer:
             position_ids=np.array(position_ids),
             segments=packed.segments,
             sees=layout.sees(),
-            answers=packed.answer_of,
+            answers=np.where(place >= 0, number, -1),
             ends=ends,
             hidden_ids=hidden_ids,
             truth=answers,
             images=_image_tokens(samples, view) if isinstance(view, ImageView) else None,
             pictures=pictures,
-            choices=None if scored is None else self._reads(scored, ends, packed.start[:, branch]),
+            choices=None
+            if scored is None
+            else self._reads(scored, ends, tree.unplaced(packed.start[:, branch])),
         )
 
     def _reads(self, scored: Ints, ends: Ints, branch: Ints) -> Choices:
@@ -215,16 +226,6 @@ class Renderer:
         inner = branch[..., None] + np.arange(longest - 1)
         position[..., 1:] = np.where(token[..., 1:] >= 0, inner, position[..., 1:])
         return Choices(choices, position, token)
-
-
-def _shared_beginning(questions: Ints) -> Ints:
-    """The pieces that all questions (J, K) begin with; each has at least one more."""
-    if len(questions) < 2:
-        return questions[:0].reshape(-1)
-    shortest = int((questions != EMPTY).sum(1).min())
-    same = (questions == questions[0]).all(0)[: shortest - 1]
-    n_same = len(same) if same.all() else int(np.argmin(same))
-    return questions[0, :n_same]
 
 
 def _image_tokens(samples: Samples, view: ImageView) -> ImageTokens:
