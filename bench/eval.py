@@ -6,11 +6,11 @@ The 3x3 suite is asked of a GPT-2 in words and of a GPT-2v in pictures. The peer
 lm-evaluation-harness on the exported tasks; plain transformers that share a grid's keys and values
 among its questions; lmms-eval's `llava_hf` and a stock LLaVA, both on the exported checkpoint. All
 answer in fp32 with as many threads. The clock runs from samples to records for ours, from the rows
-of the task to its scores for lm-evaluation-harness, from ready strings and pictures to answers for
-the others; of lmms-eval only `generate_until` counts. Models, tiles and data sets are loaded
-before. Rates are medians over interleaved repetitions. The floor is the products of our packed pass
-at the speed of a large product. Every answer of a peer is compared with ours. `commands` times the
-whole commands `gpt2v eval` and `lm_eval`.
+of the task to its scores for lm-evaluation-harness, from samples to answers for plain transformers,
+from ready strings and pictures to answers for LLaVA; of lmms-eval only `generate_until` counts.
+Models, tiles and data sets are loaded before. Rates are medians over interleaved repetitions. The
+floor is the products of our packed pass at the speed of a large product. Every answer of a peer is
+compared with ours. `commands` times the whole commands `gpt2v eval` and `lm_eval`.
 
 SITE is a folder made by `pip install --no-deps --target SITE lmms-eval==0.7.3 loguru tenacity
 decord` (with its dependencies it would replace torch); without it that peer is left out.
@@ -100,7 +100,6 @@ def text(setting: Setting, n: int) -> tuple[dict[str, tuple[SetUp, int]], float,
     scorer = loaded.scorer(setting.bank)
     checkpoint = find_checkpoint(setting.lm, "lm")
     harness = Harness(checkpoint, setting.work / "lm-eval", TASK.format("text"), 64)
-    examples = setting.examples(n // 9)
     words = harness.lm.tokenizer
     words.pad_token = words.pad_token or words.eos_token
     set_ups: dict[str, tuple[SetUp, int]] = {
@@ -109,7 +108,10 @@ def text(setting: Setting, n: int) -> tuple[dict[str, tuple[SetUp, int]], float,
     }
     for size in BATCHES:
         peer = SharedPrefix(harness.lm.model, words, size)
-        set_ups[f"transformers, shared prefix, {size} grids"] = (partial(peer, examples), n)
+        set_ups[f"transformers, shared prefix, {size} grids"] = (
+            partial(peer, setting.part.data, n // 9),
+            n,
+        )
     return set_ups, setting.floor(scorer, "text"), harness.answers(n)
 
 

@@ -20,7 +20,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoProcessor, LlavaForConditionalGeneration, PreTrainedTokenizerFast
 
-from gpt2v.data.render.examples import Example, Question
+from gpt2v.data.dataset import GridDataset
+from gpt2v.data.render.examples import Example, Question, examples_of
 from gpt2v.model.files import quiet_transformers
 
 Asked = tuple[Example, Question]
@@ -96,10 +97,13 @@ class SharedPrefix:
         self.lm, self.words, self.batch_size = lm, tokenizer, batch_size
 
     @torch.no_grad()
-    def __call__(self, examples: Sequence[Example]) -> Timed:
+    def __call__(self, data: GridDataset, n_grids: int) -> Timed:
+        """The first grids: from samples, which it gets in words, to answers."""
         started = time.perf_counter()
         answers: list[Answer] = []
-        for few in portions(examples, self.batch_size):
+        for at in range(0, n_grids, self.batch_size):
+            samples = data.samples(np.arange(at, min(at + self.batch_size, n_grids)))
+            few = examples_of(samples, data.spec, data.bank, pictured=False)
             each = {len(example.asked) for example in few}
             assert len(each) == 1, "as many questions about each grid"
             (n,) = each

@@ -44,6 +44,20 @@ def begins_another(strings: Iterable[str]) -> bool:
     return any(longer.startswith(one) for one, longer in pairwise(ordered))
 
 
+def different_rows(rows: Ints) -> tuple[Ints, Ints]:
+    """The different rows among (B, K) numbers from 0, sorted; and which of them each is, (B,).
+
+    As `numpy.unique(axis=0)`, but an order of magnitude faster where a row fits one number.
+    """
+    n_bits = 63 // max(1, rows.shape[1])
+    if not rows.size or int(rows.max()).bit_length() > n_bits:
+        different, which = np.unique(rows, axis=0, return_inverse=True)
+        return different, which.reshape(-1)
+    shifts = n_bits * np.arange(rows.shape[1])[::-1]
+    _, first, which = np.unique((rows << shifts).sum(1), return_index=True, return_inverse=True)
+    return rows[first], which.reshape(-1)
+
+
 EMPTY = 0  # number of the piece without text; rows of pieces are padded with it
 
 
@@ -71,9 +85,9 @@ class Strings:
 
     def texts(self, rows: Ints) -> list[str]:
         """The text of each row of pieces (B, K); rows that are the same are joined once."""
-        different, which = np.unique(rows, axis=0, return_inverse=True)
+        different, which = different_rows(rows)
         texts = [self.text(row) for row in different]
-        return [texts[number] for number in which.reshape(-1).tolist()]
+        return [texts[number] for number in which.tolist()]
 
 
 class PieceTable(Strings):

@@ -25,7 +25,7 @@ from gpt2v.data.render.asked import question_columns
 from gpt2v.data.render.batches import Batch, Choices, Renderer
 from gpt2v.data.render.views import View
 from gpt2v.data.rng import Ints
-from gpt2v.data.text_pieces import EMPTY, Strings
+from gpt2v.data.text_pieces import EMPTY, Strings, different_rows
 from gpt2v.errors import UserError, within
 from gpt2v.hardware.memory import enough_memory
 from gpt2v.model.continuing import Said, go_on
@@ -128,8 +128,8 @@ def _scored_choices(
     """
     token = choices.token
     scores_BQA = (logp.reshape(token.shape) * (token >= 0)).sum(-1)
-    different, which = np.unique(choices.pieces[where], axis=0, return_inverse=True)
-    numbers = which.reshape(-1).tolist()
+    different, which = different_rows(choices.pieces[where])
+    numbers = which.tolist()
     listed = [np.flatnonzero(row != EMPTY).tolist() for row in different]
     names = [
         [table.strings[row[k]].strip() for k in own]
@@ -172,14 +172,16 @@ def _wrong_answers(batch: Batch, likeliest: Ints, number_BT: Ints) -> list[Said]
     predicted = likeliest[number_BT[sample, position - 1]]
     question = batch.answers[sample, position]
     answer = sample * (batch.answers.max(initial=0) + 1) + question
-    _, first, n_tokens = np.unique(answer, return_index=True, return_counts=True)
+    _, first, which, n_tokens = np.unique(
+        answer, return_index=True, return_inverse=True, return_counts=True
+    )
+    n_wrong = np.bincount(which, right != predicted)
     said = []
-    for start, n in zip(first.tolist(), n_tokens.tolist(), strict=True):
-        wrong = np.flatnonzero(right[start : start + n] != predicted[start : start + n])
-        if len(wrong):
-            at = start + int(wrong[0])
-            tokens = [*right[start:at].tolist(), int(predicted[at])]
-            said.append(Said(int(sample[start]), int(question[start]), tokens, longest_answer(n)))
+    for k in np.flatnonzero(n_wrong).tolist():
+        start, n = int(first[k]), int(n_tokens[k])
+        at = start + int(np.argmax(right[start : start + n] != predicted[start : start + n]))
+        tokens = [*right[start:at].tolist(), int(predicted[at])]
+        said.append(Said(int(sample[start]), int(question[start]), tokens, longest_answer(n)))
     return said
 
 

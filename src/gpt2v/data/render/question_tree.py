@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2v.data.rng import Ints
-from gpt2v.data.text_pieces import EMPTY
+from gpt2v.data.text_pieces import EMPTY, different_rows
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class QuestionTree:
         apart = cls.apart(*asked.shape)
         if asked.shape[1] < 2 or not asked.any():
             return apart
-        words, number = np.unique(questions[asked], axis=0, return_inverse=True)
+        words, number = different_rows(questions[asked])
         if asked.all():
             order = np.argsort(number.reshape(asked.shape), axis=1, kind="stable")
             ordered = np.take_along_axis(questions, order[..., None], axis=1)

@@ -16,7 +16,7 @@ from gpt2v.data.grids.samples import Samples
 from gpt2v.data.render.forms import written_pieces
 from gpt2v.data.render.views import TextView, View
 from gpt2v.data.rng import Ints
-from gpt2v.data.text_pieces import EMPTY, IMAGE, Strings, begins_another
+from gpt2v.data.text_pieces import EMPTY, IMAGE, Strings, begins_another, different_rows
 
 
 def grid_pieces(samples: Samples, view: View, names: tuple[str, ...], table: Strings) -> Ints:
@@ -109,9 +109,9 @@ def ended_choices(choices: Ints, table: Strings) -> Ints:
     if not choices.size:
         return np.stack([choices, choices], axis=-1)
     flat = choices.reshape(-1, choices.shape[-1])
-    different, which = np.unique(flat, axis=0, return_inverse=True)
+    different, which = different_rows(flat)
     unclear = [begins_another(table.strings[p] for p in row if p != EMPTY) for row in different]
-    needed = np.array(unclear, bool)[which.reshape(-1)].reshape(*choices.shape[:2], 1)
+    needed = np.array(unclear, bool)[which].reshape(*choices.shape[:2], 1)
     after = np.where(needed & (choices != EMPTY), table.id("\n"), EMPTY)
     return np.stack([choices, after], axis=-1)
 
