@@ -19,12 +19,12 @@ from gpt2v.eval.records import record_table
 from gpt2v.eval.series import Series
 from gpt2v.execute.job import Job
 from gpt2v.hardware.device import hardware_facts
-from gpt2v.model.scoring import COLUMNS, score_all
+from gpt2v.model.scoring import COLUMNS, portions_of, score_all
 from gpt2v.run_layout import SHARDS
 from gpt2v.storage.files import write_parquet, writing
 from gpt2v.storage.folders import remove_directory
 
-_PORTIONS = 5  # in a shard, see `GridDataset.portions`
+_GRIDS = 250  # in a shard at most, in portions that are scored together
 _STAMP = b"gpt2v"  # key of a shard's metadata
 
 
@@ -130,5 +130,6 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 def _shards(one: Series) -> list[list[Ints]]:
     """The numbers of the samples in each shard, in portions that are scored together."""
-    portions = list(one.part.data.portions())
-    return [portions[at : at + _PORTIONS] for at in range(0, len(portions), _PORTIONS)]
+    portions = portions_of(one.part.data, one.modality)
+    several = _GRIDS // len(portions[0])
+    return [portions[at : at + several] for at in range(0, len(portions), several)]

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gpt2v.config.grids import ContentConfig, Mode
-from gpt2v.data.dataset import GridDataset
+from gpt2v.config.grids import ContentConfig, Mode, bounds
+from gpt2v.data.dataset import PORTION, GridDataset
 from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.render.asked import question_columns
 from gpt2v.data.render.batches import Batch, Choices, Renderer
-from gpt2v.data.render.views import View
+from gpt2v.data.render.views import View, picture_of
 from gpt2v.data.rng import Ints
 from gpt2v.data.text_pieces import EMPTY, Strings, different_rows
 from gpt2v.errors import UserError, within
@@ -34,6 +34,7 @@ from gpt2v.model.packed import Pairs, Reader
 from gpt2v.progress import progress
 
 Records = dict[str, list[Any]]
+_SMALL = 16  # cells of a grid
 COLUMNS = (  # of records
     *("sample", "content", "rows", "cols", "slot", "instruction", "question"),
     *("row", "col", "other_row", "other_col", "direction", "object"),
@@ -241,6 +242,17 @@ class PackedScorer:
         return score(self.reader, batch, self.render, self.generate)
 
 
+def portions_of(data: GridDataset, layout: str) -> list[Ints]:
+    """The numbers of the samples that are scored together; more of them if grids are small.
+
+    Args:
+        layout: in which they are shown.
+    """
+    n_cells = bounds(data.spec.rows)[1] * bounds(data.spec.cols)[1]
+    several = layout != "text" and picture_of(data.spec).layout == "multi"
+    return list(data.portions(PORTION if n_cells > _SMALL or several else 2 * PORTION))
+
+
 def score_all(
     scorer: Scorer,
     data: GridDataset,
@@ -254,10 +266,10 @@ def score_all(
     Args:
         label: name of the progress display; empty for no display.
         portions: numbers of the samples that are scored, in arrays of those that are scored
-            together; none: all.
+            together; none: all, see `portions_of`.
     """
     columns: Records = {column: [] for column in COLUMNS}
-    portions = list(data.portions()) if portions is None else portions
+    portions = portions_of(data, layout) if portions is None else portions
     with progress(label, len(portions)) if label else nullcontext() as report:
         for index in portions:
             where = f"{label or 'scoring'}: {len(index)} grids at once"
