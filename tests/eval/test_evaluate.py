@@ -97,7 +97,7 @@ def test_too_little_memory_is_one_line(lm, bank, table, monkeypatch):
     scorer = PackedScorer(Reader(lm, table.image_id), Renderer(bank, table))
     monkeypatch.setattr(Reader, "hidden", too_large)
     says = (
-        r"^eval: lm, text: 50 grids at once: out of memory \(CUDA out of memory. Tried to allocate "
+        r"^eval: lm, text: 70 grids at once: out of memory \(CUDA out of memory. Tried to allocate "
         r"9 GiB.\); use smaller grids, pictures or models$"
     )
     with pytest.raises(UserError, match=says):
