@@ -28,7 +28,7 @@ test: install
 e2e: install # with the gpt2v of a wheel, as users get it
 	rm -rf $(WHEEL)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --target $(WHEEL) .
-	PYTHONPATH=$(WHEEL) $(BIN)/python -m pytest -m e2e -n 0
+	PYTHONPATH=$(WHEEL) $(BIN)/python -m pytest -m e2e -n 2
 
 lint: install
 	$(BIN)/ruff check .
