@@ -140,4 +140,6 @@ def _difference(right: Bools, these: Bools, shared: Shared) -> dict[str, Any]:
         return {"difference": None, "difference_ci95": None}
     outcomes = np.column_stack([right & these, these, right & ~these, ~these]).astype(float)
     value, interval = of_rates(lambda m: m[0] / m[1] - m[2] / m[3], outcomes, shared)
+    if not np.isfinite(interval).all():  # of a single grid
+        return {"difference": None, "difference_ci95": None}
     return {"difference": float(value), "difference_ci95": list(interval)}
