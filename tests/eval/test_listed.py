@@ -97,3 +97,15 @@ def test_answers_that_are_no_lists_have_no_such_rate():
     records = table("lookup", ["cat", "dog"], ["cat", "cat"], tiles=[[1], [2]])
     assert METRICS["cell-accuracy"].load()(records) == {}
     assert {"truth", "generated"} <= set(columns_read(["accuracy", "cell-accuracy"]))
+
+
+def test_the_end_of_the_text_is_no_part_of_the_last_cell():
+    records = pa.table(
+        {
+            "instruction": ["row"],
+            "truth": ["cat, dog"],
+            "generated": ["cat, dog<|endoftext|>"],
+            "exact": [False],
+        }
+    )
+    assert listed_cells(records).right.tolist() == [True, True]

@@ -93,6 +93,22 @@ def test_the_interval_covers_what_is_planted():
     assert 1 <= missed <= 22
 
 
+def test_few_errors_anywhere_show_no_relation():
+    """Of readers who are nearly always right, no more intervals leave 0 out than should."""
+    named = 0
+    for seed in range(100):
+        right = planted(0.997, seed)[:60]
+        low, high = patch_borders(records_of(right, seed=seed), EDGES, GEOMETRY)["difference_ci95"]
+        named += not low <= 0 <= high
+    assert named <= 11
+
+
+def test_a_single_grid_has_a_finite_interval():
+    found = patch_borders(records_of(planted(0.8)[:1]), EDGES, GEOMETRY)
+    low, high = found["difference_ci95"]
+    assert -1 <= low < 0 < high <= 1
+
+
 def test_intervals_of_groups_know_that_cells_share_pictures():
     right = planted(0.9, pictures=0.3)
     records = records_of(right)

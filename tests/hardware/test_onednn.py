@@ -57,6 +57,18 @@ def test_an_mlp_computes_the_same_with_and_without_gradients(shape, activation):
 
 
 @needs_onednn
+@pytest.mark.parametrize("part", ["c_fc", "act"])
+def test_hooks_within_an_mlp_see_what_passes(part):
+    mlp = GPT2MLP(32, GPT2Config(n_embd=8)).eval()
+    use_onednn(mlp)
+    seen = []
+    getattr(mlp, part).register_forward_hook(lambda module, inputs, output: seen.append(output))
+    with torch.no_grad():
+        mlp(torch.randn(2, 8))
+    assert len(seen) == 1
+
+
+@needs_onednn
 def test_a_part_that_is_not_contiguous_computes_the_same():
     x = torch.randn(5, 3).T
     theirs, ours = layers(), layers()

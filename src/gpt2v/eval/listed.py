@@ -8,6 +8,7 @@ import numpy as np
 
 from gpt2v.data.grids.instructions import ALL, number_of
 from gpt2v.data.rng import Ints
+from gpt2v.data.text_pieces import END_OF_TEXT
 from gpt2v.stats.shared import Bools
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def listed_cells(records: "pa.Table") -> ListedCells | None:
         cells = kind.listed(truth)
         if cells is None:
             return None
-        found = kind.listed(said or "") or []
+        found = kind.listed((said or "").removesuffix(END_OF_TEXT)) or []
         right.append([exact or _at(found, r, c) == cell for r, c, cell in _placed(cells)])
     lengths = [len(own) for own in right]
     return ListedCells(

@@ -19,8 +19,7 @@ from gpt2v.data.render.views import picture_of
 from gpt2v.eval.listed import listed_cells
 from gpt2v.eval.metrics import shared_by_cells
 from gpt2v.eval.series import Series
-from gpt2v.stats.delta import of_rates
-from gpt2v.stats.intervals import rate_interval
+from gpt2v.stats.intervals import Difference, rate_interval
 from gpt2v.stats.shared import Bools, Shared
 
 COLUMNS = ("truth", "generated")  # that the records need besides those that are always read
@@ -138,8 +137,5 @@ def _difference(right: Bools, these: Bools, shared: Shared) -> dict[str, Any]:
     """Accuracy of some cells minus that of the others."""
     if these.all() or right.all() or not right.any():
         return {"difference": None, "difference_ci95": None}
-    outcomes = np.column_stack([right & these, these, right & ~these, ~these]).astype(float)
-    value, interval = of_rates(lambda m: m[0] / m[1] - m[2] / m[3], outcomes, shared)
-    if not np.isfinite(interval).all():  # of a single grid
-        return {"difference": None, "difference_ci95": None}
-    return {"difference": float(value), "difference_ci95": list(interval)}
+    found = Difference.of_groups(right, these, shared)
+    return {"difference": found.value, "difference_ci95": list(found.interval())}

@@ -104,7 +104,11 @@ class OneDnnMLP(GPT2MLP):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         w = self.c_fc.weight
         result: Tensor
-        if torch.is_grad_enabled() or not _applies(x, w) or not isinstance(self.act, _TANH):
+        watched = any(
+            part._forward_hooks or part._forward_pre_hooks for part in (self.c_fc, self.act)
+        )
+        is_plain = torch.is_grad_enabled() or watched or not isinstance(self.act, _TANH)
+        if is_plain or not _applies(x, w):
             result = super().forward(x)
         else:
             flat = _PRODUCT(x.reshape(-1, len(w)), w.mT, self.c_fc.bias, "gelu", [], "tanh")

@@ -68,7 +68,8 @@ class Difference:
     """The rate of one reader minus that of another, who answers the same questions.
 
     It is the share of the questions that only the first answers right, minus that of those which
-    only the other does. The two have intervals of their own, because one can be rare and clustered
+    only the other does. Or it is the rate of some questions minus that of others. The two have
+    intervals of their own, because one can be rare and clustered
     where the other is neither.
 
     Attributes:
@@ -88,13 +89,21 @@ class Difference:
             one, other: (J,) outcomes of the same questions in the same order.
         """
         first, second = (Share.of(way, shared) for way in (one & ~other, other & ~one))
-        product = first.variance * second.variance
-        correlation = 0.0
-        if 0 < product < np.inf:
-            of_gap = shared.variance(one.astype(np.float64) - other)
-            covariance = (first.variance + second.variance - of_gap) / 2
-            correlation = min(max(covariance / sqrt(product), -1.0), 1.0)
-        return cls(first, second, correlation)
+        of_gap = shared.variance(one.astype(np.float64) - other)
+        return cls(first, second, _correlation(first, second, of_gap))
+
+    @classmethod
+    def of_groups(cls, right: Bools, these: Bools, shared: Shared) -> "Difference":
+        """The rate of some questions minus that of all others, which share pictures or tiles.
+
+        Args:
+            right: (J,) outcomes.
+            these: (J,) the questions that come first; not all, and not none.
+        """
+        first, second = (Share.of(right[own], shared.of(own)) for own in (these, ~these))
+        errors = np.where(these, right - first.value, second.value - right)
+        of_gap = shared.variance(errors / np.where(these, these.mean(), (~these).mean()))
+        return cls(first, second, _correlation(first, second, of_gap))
 
     @property
     def value(self) -> float:
@@ -144,6 +153,15 @@ class Difference:
         """The difference that would be found in four of five repetitions (a power of 80%)."""
         low, high = self.interval()
         return (high - low) / (2 * Z) * (Z + Z_POWER)
+
+
+def _correlation(first: Share, second: Share, of_difference: float) -> float:
+    """The correlation of the errors of two shares, from the variance of their difference."""
+    product = first.variance * second.variance
+    if not 0 < product < np.inf:
+        return 0.0
+    covariance = (first.variance + second.variance - of_difference) / 2
+    return min(max(covariance / sqrt(product), -1.0), 1.0)
 
 
 def wilson_interval(rate: float, n: float, z: float = Z) -> tuple[float, float]:

@@ -56,3 +56,11 @@ def test_numberings_are_drawn_evenly_and_do_not_depend_on_the_cells(bank):
     place = (samples.palette == samples.classes[:, 0, 0, None]).argmax(1)
     said = np.bincount(numbers[np.arange(n), place], minlength=4)
     assert ((said - n / 4) ** 2 / (n / 4)).sum() < 16.3  # 3 degrees
+
+
+def test_few_objects_in_a_wide_palette():
+    palette = np.full((1, 30), -1)
+    palette[0, :2] = [4, 1]
+    numbers = np.full((1, 30), -1)
+    numbers[0, :2] = [1, 0]
+    np.testing.assert_array_equal(numbers_of(numbering_of(numbers, palette), palette), numbers)

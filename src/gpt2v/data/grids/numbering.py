@@ -28,7 +28,7 @@ def numbering_of(numbers: Ints, palette: Ints) -> Ints:
     in_order = np.take_along_axis(numbers, _by_class(palette), axis=1)
     size = (palette >= 0).sum(1)
     stored = np.zeros(len(palette), np.int64)
-    for i in range(palette.shape[1]):
+    for i in range(min(palette.shape[1], MOST)):
         larger = (in_order[:, :i] > in_order[:, i : i + 1]).sum(1)
         stored += np.where(i < size, larger, 0) * factorial(i)
     return stored
@@ -43,7 +43,9 @@ def numbers_of(numbering: Ints, palette: Ints) -> Ints:
     """
     size = (palette >= 0).sum(1)
     in_order = np.zeros(palette.shape, np.int64)
-    for i in range(palette.shape[1]):  # the numbers of the first objects, among themselves
+    for i in range(
+        min(palette.shape[1], MOST)
+    ):  # the numbers of the first objects, among themselves
         own = i - numbering // factorial(i) % (i + 1)
         in_order[:, :i] += (in_order[:, :i] >= own[:, None]) & (i < size)[:, None]
         in_order[:, i] = own
