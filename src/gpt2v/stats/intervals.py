@@ -136,8 +136,8 @@ class Difference:
         return max(self.value - below, -1.0), min(self.value + above, 1.0)
 
     @property
-    def p(self) -> float:
-        """Two-sided p-value of no difference: that of the widest interval that leaves 0 out."""
+    def errors(self) -> float:
+        """How many standard errors wide the widest interval is that leaves 0 out."""
         low, high = 0.0, _FARTHEST
         for _ in range(60):
             z = (low + high) / 2
@@ -146,13 +146,23 @@ class Difference:
                 high = z
             else:
                 low = z
-        return erfc(high / sqrt(2))
+        return high
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value of no difference: that of the widest interval that leaves 0 out."""
+        return erfc(self.errors / sqrt(2))
+
+    @property
+    def error(self) -> float:
+        """The standard error that the 95% interval has on average over its two sides."""
+        low, high = self.interval()
+        return (high - low) / (2 * Z)
 
     @property
     def smallest(self) -> float:
         """The difference that would be found in four of five repetitions (a power of 80%)."""
-        low, high = self.interval()
-        return (high - low) / (2 * Z) * (Z + Z_POWER)
+        return self.error * (Z + Z_POWER)
 
 
 def _correlation(first: Share, second: Share, of_difference: float) -> float:

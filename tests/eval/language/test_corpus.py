@@ -16,7 +16,7 @@ from gpt2v.config.language import CorpusEvalConfig
 from gpt2v.data.text_pieces import SPECIAL_TOKENS
 from gpt2v.eval.language.corpus import measure_corpus
 from gpt2v.eval.language.models import LanguageModel
-from gpt2v.eval.language.rates import ratio
+from gpt2v.eval.language.rates import Ratio
 from gpt2v.results import read_records, read_results
 from helpers import refusal
 
@@ -72,16 +72,31 @@ def test_four_tokens_of_two_bytes_are_one_bit_for_each_byte(text):
     assert row["bits_per_byte_ci95"] == pytest.approx([1, 1])
 
 
-def test_the_interval_of_a_ratio_is_that_of_its_residuals():
+def test_the_interval_of_a_ratio_is_the_jackknifes():
     rng = np.random.default_rng(0)
     size = rng.integers(5, 50, 40).astype(float)
     total = size * rng.uniform(1, 3, 40)
-    value, (low, high) = ratio(total, size)
-    assert value == pytest.approx(total.sum() / size.sum())
-    residual = (total - value * size) / size.mean()
-    error = residual.std(ddof=1) / math.sqrt(40)
-    assert [low, high] == pytest.approx(list(stats.norm.interval(0.95, value, error)), rel=1e-6)
-    assert ratio(total[:1], size[:1]) == (total[0] / size[0], None)
+    found = Ratio.of(total, size)
+    assert found.value == pytest.approx(total.sum() / size.sum())
+    kept = ~np.eye(40, dtype=bool)
+    without = np.array([total[k].sum() / size[k].sum() for k in kept])
+    assert found.error == pytest.approx(math.sqrt(np.square(without - found.value).sum() * 39 / 40))
+    t = stats.t(size.sum() ** 2 / (size**2).sum() - 1)
+    assert found.ci95 == pytest.approx(list(t.interval(0.95)) * np.array(found.error) + found.value)
+    one = Ratio.of(total[:1], size[:1])
+    assert (one.value, one.error, one.ci95) == (total[0] / size[0], None, None)
+
+
+@pytest.mark.parametrize("n", [3, 10])
+def test_few_documents_of_unequal_sizes_hold_the_truth(n):
+    """Long ones have a lower loss: the ratio of the expectations is not 1, but exp(-0.1)."""
+    rng = np.random.default_rng(n)
+    held = 0
+    for _ in range(2000):
+        size = np.exp(rng.standard_normal(n))
+        low, high = Ratio.of(size**0.9 * np.exp(0.3 * rng.standard_normal(n)), size).ci95
+        held += low <= math.exp((0.81 + 0.09 - 1) / 2) <= high
+    assert held > 0.93 * 2000
 
 
 @pytest.mark.skipif(

@@ -1,10 +1,12 @@
 """Accuracy on minimal pairs, and its intervals; comparisons of pairs and of text."""
 
 import math
+import shutil
 from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -14,8 +16,10 @@ from gpt2v.eval.language.minimal_pairs import measure_pairs
 from gpt2v.eval.language.models import LanguageModel
 from gpt2v.eval.language.pairs.base import draw
 from gpt2v.eval.language.rates import shared_by
+from gpt2v.eval.language.shared_words import SharedWords
 from gpt2v.results import read_records, read_results
 from gpt2v.stats.intervals import rate_interval
+from gpt2v.stats.student import width
 from helpers import forget_imports, refusal
 
 
@@ -76,12 +80,13 @@ def test_a_model_that_knows_a_family_is_right_there_only():
     assert all(row["chance"] == 0.5 for row in found.rows)
 
 
-def table(items, words, exact, phenomenon=None):
+def table(items, words, exact, phenomenon=None, slots=None):
     return pa.table(
         {
             "phenomenon": phenomenon or ["a"] * len(items),
             "item": items,
             "words": words,
+            "slots": slots or [["word"] * len(own) for own in words],
             "exact": exact,
         }
     )
@@ -91,7 +96,7 @@ def test_repeated_material_is_not_counted_as_independent():
     """Pairs of one item, and of one word, are clusters."""
     exact = np.tile([True, True, False, False], 25)
     apart = table(range(100), [[str(i)] for i in range(100)], exact)
-    together = table(range(100), [[str(i % 4 // 2), f"x{i}"] for i in range(100)], exact)
+    together = table(range(100), [[str(i % 4 // 2)] for i in range(100)], exact)
     twins = table([i // 2 for i in range(100)], [[f"{i // 2}"] for i in range(100)], exact)
     widths = [
         high - low
@@ -111,6 +116,72 @@ def test_items_of_two_phenomena_are_different_and_words_are_the_same():
     assert (np.unique(shared.picture, return_inverse=True)[1] == [0, 0, 1, 1]).all()
     assert shared.tiles.tolist() == [[0, -1], [0, -1], [0, 1], [1, -1]]
     assert shared.part.tolist() == [0, 0, 1, 1]
+
+
+def drawn_words(n_words, n_together, n_items, seed):
+    """Items of several words of one slot, each word with an effect on the pair's value."""
+    rng = np.random.default_rng(seed)
+    words = rng.permuted(np.tile(np.arange(n_words), (n_items, 1)), axis=1)[:, :n_together]
+    none = np.zeros(words.shape, int)
+    return SharedWords(np.arange(n_items), words, np.zeros(n_items, int), none), rng
+
+
+@pytest.mark.parametrize("n_together", [1, 2, 3])
+def test_the_variance_over_new_words_is_the_true_one(n_together):
+    """Words only, and no other noise; in one item stand several words of one slot."""
+    estimates, means = [], []
+    for seed in range(400):
+        shared, rng = drawn_words(8, n_together, 2000, seed)
+        value = rng.standard_normal(8)[shared.tiles].sum(1)
+        estimates.append(shared.variance(value))
+        means.append(value.mean())
+    assert np.mean(estimates) == pytest.approx(n_together**2 / 8, rel=0.1)
+    assert np.var(means) == pytest.approx(n_together**2 / 8, rel=0.2)
+
+
+@pytest.mark.parametrize("n_together", [1, 2, 3])
+def test_independent_pairs_are_not_called_dependent(n_together):
+    shared, rng = drawn_words(20, n_together, 500, 0)
+    found = [shared.variance(rng.standard_normal(500)) for _ in range(200)]
+    assert 0.95 / 500 < np.mean(found) < 2 / 500
+
+
+def test_the_variance_is_that_of_means_without_each_word():
+    """Two parts, one of which lacks some words; no pair shares an item."""
+    rng = np.random.default_rng(0)
+    part = np.repeat([0, 1], [60, 40])
+    words = np.where(part == 0, rng.integers(0, 10, 100), rng.integers(5, 15, 100))[:, None]
+    shared = SharedWords(np.arange(100), words, part, part[:, None])
+    value = rng.standard_normal(100) + 3 * rng.standard_normal(15)[words[:, 0]] + 5 * part
+
+    def mean(kept):
+        return sum((part == p).mean() * value[(part == p) & kept].mean() for p in (0, 1))
+
+    everything = mean(np.ones(100, bool))
+    left_out = [mean(words[:, 0] != word) - everything for word in range(15)]
+    assert shared.n_drawn == 10
+    assert shared.variance(value) == pytest.approx(np.square(left_out).sum() * 0.9)
+
+
+def test_words_that_are_always_together_are_one():
+    couples = [["Ann", "Bob"], ["Eve", "Tom"], ["Mia", "Max"]] * 4
+    assert shared_by(table(range(12), couples, [True] * 12)).n_drawn == 3
+    others = [["Ann", "Bob"], ["Ann", "Tom"], ["Mia", "Bob"], ["Mia", "Tom"], ["Eve", "Ann"]]
+    assert shared_by(table(range(5), others, [True] * 5)).n_drawn == 5
+    assert shared_by(table(range(4), [[]] * 4, [True] * 4)).n_drawn == 4
+
+
+def test_a_word_of_all_items_leaves_everything_open():
+    records = table(range(20), [["dog"]] * 20, [True, False] * 10)
+    low, high = rate_interval(records["exact"].to_numpy(), shared_by(records), width(1))
+    assert low < 0.01
+    assert high > 0.99
+
+
+def test_small_slots_belong_to_the_template():
+    (pair, *_) = draw("story-emotion", 1, 2)
+    assert set(pair.slots) == {"person", "events"}
+    assert len(pair.words) == len(pair.slots) == 3
 
 
 # ---- the command, and comparisons ----------------------------------------------------------------
@@ -170,17 +241,29 @@ def test_texts_are_compared_document_by_document(runs, tmp_path, capsys):
     one, two = (read_records(name).to_pandas() for name in names)
     more = (two["nll"] - one["nll"]).to_numpy() / math.log(2)
     size = one["n_bytes"].to_numpy()
-    residual = (more - row["difference"] * size) / size.mean()
-    error = residual.std(ddof=1) / math.sqrt(len(size))
+    without = [np.delete(more, i).sum() / (size.sum() - size[i]) for i in range(len(size))]
+    shrunk = (len(size) - 1) / len(size)
+    error = math.sqrt(np.square(np.array(without) - row["difference"]).sum() * shrunk)
+    t = stats.t(size.sum() ** 2 / np.square(size).sum() - 1)
+    half = error * t.ppf(0.975)
     assert row["ci95"] == pytest.approx(
-        list(stats.norm.interval(0.95, row["difference"], error)), rel=1e-5
+        [row["difference"] - half, row["difference"] + half], rel=1e-5
     )
-    assert row["p"] == pytest.approx(2 * stats.norm.sf(abs(row["difference"]) / error), rel=1e-4)
+    assert row["p"] == pytest.approx(2 * t.sf(abs(row["difference"]) / error), rel=1e-4)
+    assert row["smallest_difference"] == pytest.approx(half + error * t.ppf(0.8), rel=1e-5)
     assert row["p_holm"] == row["p"]
     assert f"{row['difference']:+.4f}" in capsys.readouterr().out
     assert main(["report", str(tmp_path / "c")]) == 0
     page = (tmp_path / "c/report/index.html").read_text()
     assert f"needs {row['difference']:+.3f} bits per byte" in page.replace("&#43;", "+")
+
+
+def test_pairs_of_an_older_version_are_refused(runs, tmp_path, capsys):
+    old = shutil.copytree(runs / "pairs-one", tmp_path / "old")
+    path = old / "records.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["slots"]), path)
+    argv = ("eval", "compare", runs / "pairs-two", old, "--out", tmp_path / "c")
+    assert "old: was measured by an older version; measure it again" in refusal(capsys, *argv)
 
 
 def test_what_is_not_the_same_is_refused(runs, small, lm_run, tmp_path, capsys):

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import erfc, log, sqrt
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from gpt2v import runs
 from gpt2v.errors import UserError
-from gpt2v.eval.language.rates import groups_of, ratio, shared_by
+from gpt2v.eval.language.rates import Ratio, groups_of, shared_by
 from gpt2v.results import read_records, read_results
-from gpt2v.stats.intervals import Z_POWER, Difference, Z, holm
+from gpt2v.stats.intervals import Difference, holm
+from gpt2v.stats.student import detectable, p_value, width
 
 Row = dict[str, Any]
 
@@ -87,7 +88,10 @@ def _read(name: str) -> _Measured:
         raise UserError(
             f"{name}: is of lm-evaluation-harness; only text and pairs of language are compared"
         )
-    return _Measured(name, results, read_records(name))
+    records = read_records(name)
+    if results["results"][0]["task"] == "pairs" and "slots" not in records.column_names:
+        raise UserError(f"{name}: was measured by an older version; measure it again")
+    return _Measured(name, results, records)
 
 
 def _check_same(first: _Measured, other: _Measured) -> None:
@@ -110,7 +114,7 @@ def _pairs(first: _Measured, other: _Measured) -> Iterator[Row]:
     mine, theirs = (one.records["exact"].to_numpy() for one in (first, other))
     for names, here in groups_of(first.records):
         own = shared.of(here)
-        found = Difference.between(theirs[here], mine[here], own)
+        n_drawn, found = own.n_drawn, Difference.between(theirs[here], mine[here], own)
         yield {
             "modality": "text",
             "by": names["by"],
@@ -118,10 +122,11 @@ def _pairs(first: _Measured, other: _Measured) -> Iterator[Row]:
             "first_accuracy": float(mine[here].mean()),
             "other_accuracy": float(theirs[here].mean()),
             "difference": found.value,
-            "ci95": list(found.interval()),
-            "p": found.p,
-            "smallest_difference": found.smallest,
+            "ci95": list(found.interval(width(n_drawn))),
+            "p": p_value(found.errors, n_drawn),
+            "smallest_difference": found.error * detectable(n_drawn),
             "n_items": own.n_pictures,
+            "n_drawn": n_drawn,
             "n_questions": own.n,
         }
 
@@ -130,17 +135,17 @@ def _texts(first: _Measured, other: _Measured) -> Iterator[Row]:
     """The difference in bits per byte, which does not depend on the tokenizers."""
     sizes = first.records["n_bytes"].to_numpy().astype(np.float64)
     mine, theirs = (one.records["nll"].to_numpy() / log(2) for one in (first, other))
-    value, ci = ratio(theirs - mine, sizes)
-    if ci is None:
+    found = Ratio.of(theirs - mine, sizes)
+    error, n = found.error, found.n_equal
+    if error is None:
         raise UserError(f"{first.name}: is one document; a difference needs several")
-    error = (ci[1] - ci[0]) / 2 / Z
     yield {
         "by": "all",
-        "first_bits_per_byte": ratio(mine, sizes)[0],
-        "other_bits_per_byte": ratio(theirs, sizes)[0],
-        "difference": value,
-        "ci95": ci,
-        "p": erfc(abs(value) / error / sqrt(2)) if error else float(value == 0),
-        "smallest_difference": (Z + Z_POWER) * error,
+        "first_bits_per_byte": Ratio.of(mine, sizes).value,
+        "other_bits_per_byte": Ratio.of(theirs, sizes).value,
+        "difference": found.value,
+        "ci95": found.ci95,
+        "p": p_value(abs(found.value) / error, n) if error else float(found.value == 0),
+        "smallest_difference": error * detectable(n),
         "n_documents": len(sizes),
     }

@@ -15,7 +15,7 @@ from gpt2v.data.corpus.cleaning import CleaningReport, content_key
 from gpt2v.errors import UserError
 from gpt2v.eval.language.measured import Found
 from gpt2v.eval.language.models import LanguageModel
-from gpt2v.eval.language.rates import ratio
+from gpt2v.eval.language.rates import Ratio
 from gpt2v.eval.language.scoring import logprobs_of
 from gpt2v.eval.language.texts import batches_of, check_text, documents_of, say_files
 from gpt2v.progress import alive
@@ -61,19 +61,18 @@ def _row(records: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
     nll, n_tokens, n_bytes = (
         np.array(records[key], np.float64) for key in ("nll", "n_tokens", "n_bytes")
     )
-    loss, ci = ratio(nll, n_tokens)
-    bits, bits_ci = ratio(nll / log(2), n_bytes)
+    loss, bits = Ratio.of(nll, n_tokens), Ratio.of(nll / log(2), n_bytes)
     try:
-        perplexity, perplexity_ci = exp(loss), ci and [exp(end) for end in ci]
+        perplexity, ends = exp(loss.value), loss.ci95 and [exp(end) for end in loss.ci95]
     except OverflowError:
-        raise UserError(f"corpus: a loss of {loss:.0f} nats per token is no result") from None
+        raise UserError(f"corpus: a loss of {loss.value:.0f} nats per token is no result") from None
     return {
-        "loss": loss,
-        "loss_ci95": ci,
+        "loss": loss.value,
+        "loss_ci95": loss.ci95,
         "perplexity": perplexity,
-        "perplexity_ci95": perplexity_ci,
-        "bits_per_byte": bits,
-        "bits_per_byte_ci95": bits_ci,
+        "perplexity_ci95": ends,
+        "bits_per_byte": bits.value,
+        "bits_per_byte_ci95": bits.ci95,
         "n_documents": len(nll),
         "n_tokens": int(n_tokens.sum()),
         "n_bytes": int(n_bytes.sum()),

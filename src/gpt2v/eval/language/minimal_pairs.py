@@ -13,6 +13,7 @@ from gpt2v.eval.language.pairs.base import draw
 from gpt2v.eval.language.rates import groups_of, shared_by
 from gpt2v.eval.language.scoring import logprobs_of
 from gpt2v.stats.intervals import rate_interval
+from gpt2v.stats.student import width
 
 CHANCE = 0.5
 
@@ -36,6 +37,7 @@ def measure_pairs(model: LanguageModel, config: PairsEvalConfig) -> Found:
             "pair": [*range(config.n_pairs)] * len(config.phenomena),
             "item": [pair.item for pair in pairs],
             "words": [list(pair.words) for pair in pairs],
+            "slots": [list(pair.slots) for pair in pairs],
             "good": [pair.good for pair in pairs],
             "bad": [pair.bad for pair in pairs],
             "logprob_good": good,
@@ -56,8 +58,9 @@ def _rows(records: pa.Table) -> Iterator[dict[str, Any]]:
             "task": "pairs",
             **names,
             "accuracy": float(exact[here].mean()),
-            "ci95": list(rate_interval(exact[here], own)),
+            "ci95": list(rate_interval(exact[here], own, width(own.n_drawn))),
             "chance": CHANCE,
             "n_pairs": own.n,
             "n_items": own.n_pictures,
+            "n_drawn": own.n_drawn,
         }

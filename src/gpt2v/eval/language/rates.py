@@ -1,42 +1,72 @@
 """Rates of text and of minimal pairs: which records belong together, and intervals.
 
-Shapes: J questions in a flat list.
+Shapes: J questions, or documents, in a flat list.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from math import sqrt
 
 import numpy as np
 import pyarrow as pa
 
 from gpt2v.data.rng import Ints
-from gpt2v.stats.delta import of_rates
-from gpt2v.stats.shared import Bools, Floats, Shared
+from gpt2v.eval.language.shared_words import SharedWords
+from gpt2v.stats.shared import Bools, Floats
+from gpt2v.stats.student import width
 
 
-def ratio(total: Floats, size: Floats) -> tuple[float, list[float] | None]:
-    """The sum of `total` over the sum of `size`, (J,) each, and its 95% interval.
+@dataclass(frozen=True)
+class Ratio:
+    """The ratio of two sums over documents, such as the loss of a token.
 
-    The interval is over new documents, by the delta method; None: one document tells nothing.
+    Attributes:
+        value: the ratio.
+        error: its standard error over new documents; None: one document tells nothing.
+        n_equal: number of documents of one size that tell as much (Kish 1965).
     """
-    outcomes = np.stack([total, size], axis=1)
-    shared = Shared(np.arange(len(total)))
-    value, ci = of_rates(lambda means: float(means[0] / means[1]), outcomes, shared)
-    return value, list(ci) if len(total) > 1 else None
+
+    value: float
+    error: float | None
+    n_equal: float
+
+    @classmethod
+    def of(cls, total: Floats, size: Floats) -> "Ratio":
+        """The sum of `total` over the sum of `size`, (J,) each, of J documents.
+
+        The error is the jackknife's (https://doi.org/10.1214/aos/1176345462): few documents of
+        unequal sizes have a linear part that varies too little.
+        """
+        n, value, left = len(total), float(total.sum() / size.sum()), size.sum() - size
+        n_equal = float(size.sum() ** 2 / np.square(size).sum())
+        if not left.all():
+            return cls(value, None, n_equal)
+        without = (total.sum() - total) / left
+        return cls(value, sqrt(np.square(without - value).sum() * (n - 1) / n), n_equal)
+
+    @property
+    def ci95(self) -> list[float] | None:
+        """Its 95% interval, or None."""
+        if self.error is None:
+            return None
+        half = width(self.n_equal) * self.error
+        return [self.value - half, self.value + half]
 
 
-def shared_by(records: pa.Table) -> Shared:
+def shared_by(records: pa.Table) -> SharedWords:
     """What J pairs share: the item that two are made of, and drawn words.
 
     Of several phenomena, each has a mean of its own.
     """
-    phenomenon = _numbered(records["phenomenon"])
-    lists = records["words"].to_pylist()
-    number = {word: i for i, word in enumerate(dict.fromkeys(w for own in lists for w in own))}
-    words = np.full((len(lists), max(map(len, lists))), -1)
-    for row, own in enumerate(lists):
-        words[row, : len(own)] = [number[word] for word in own]
-    items = records["item"].to_numpy()
-    return Shared(phenomenon * (int(items.max()) + 1) + items, words, phenomenon)
+    names, items = records["phenomenon"].to_pylist(), records["item"].to_numpy()
+    phenomenon = _numbers(names)
+    slots = [
+        [f"{name} {slot}" for slot in own]
+        for name, own in zip(names, records["slots"].to_pylist(), strict=True)
+    ]
+    words, of_slot = map(_padded, (records["words"].to_pylist(), slots))
+    return SharedWords(phenomenon * (int(items.max()) + 1) + items, words, phenomenon, of_slot)
 
 
 def groups_of(records: pa.Table) -> Iterator[tuple[dict[str, str | None], Bools]]:
@@ -50,5 +80,15 @@ def groups_of(records: pa.Table) -> Iterator[tuple[dict[str, str | None], Bools]
         yield {"by": "phenomenon", "family": families[here][0], "phenomenon": name}, here
 
 
-def _numbered(column: pa.ChunkedArray) -> Ints:
-    return np.unique(column.to_numpy(), return_inverse=True)[1].astype(np.int64)
+def _padded(lists: list[list[str]]) -> Ints:
+    """Words of each pair as numbers (J, W), padded with -1."""
+    lengths = np.array([len(own) for own in lists])
+    padded = np.full((len(lists), int(lengths.max())), -1)
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = _numbers([*chain(*lists)])
+    return padded
+
+
+def _numbers(words: list[str]) -> Ints:
+    """Equal words as equal numbers, in the order in which they come, (n,)."""
+    number = {word: i for i, word in enumerate(dict.fromkeys(words))}
+    return np.array([number[word] for word in words], np.int64)

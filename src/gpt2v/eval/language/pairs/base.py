@@ -18,6 +18,7 @@ from gpt2v.registry import PHENOMENA
 
 Slots = Mapping[str, Sequence[Any]]
 GAP = "_"  # in a context: where the word stands
+_OPEN = 8  # a slot that has fewer words, or fewer entries, belongs to the template
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Pair:
     Attributes:
         phenomenon, family: what it is about.
         item: number of the item; both of its pairs have it.
-        words: what was drawn for the item: words, and phrases, that other items share.
+        words: what was drawn for the item's open slots: words, and phrases, that others share.
+        slots: the slot of each of the words.
         good, bad: the sentences.
     """
 
@@ -43,6 +45,7 @@ class Pair:
     family: str
     item: int
     words: tuple[str, ...]
+    slots: tuple[str, ...]
     good: str
     bad: str
 
@@ -66,6 +69,15 @@ class Phenomenon:
     def n_items(self) -> int:
         """Number of different items."""
         return prod(map(len, self.slots.values()))
+
+    @property
+    def open_slots(self) -> list[str]:
+        """The slots that have so many words that these stand for others, which are not there."""
+        return [
+            slot
+            for slot, entries in self.slots.items()
+            if min(len(entries), len({w for entry in entries for w in _words_in(entry)})) >= _OPEN
+        ]
 
     def chosen(self, number: int) -> dict[str, Any]:
         """The entries of item number 0 to n_items - 1."""
@@ -106,14 +118,15 @@ def pairs_of(name: str, phenomenon: Phenomenon, number: int) -> Iterator[Pair]:
     """
     chosen = phenomenon.chosen(number)
     item = phenomenon.item(**chosen)
-    words = tuple(dict.fromkeys(word for entry in chosen.values() for word in _words_in(entry)))
+    # a word that stands in two slots is one
+    slots = {word: slot for slot in phenomenon.open_slots for word in _words_in(chosen[slot])}
     for context, good, bad in zip(item.contexts, item.words, item.words[::-1], strict=True):
         before, *rest = context.split(GAP)
         if len(rest) != 1:
             raise UserError(f"pairs: {name}: '{context}' must have one gap, {GAP}")
         (after,) = rest
         sentences = (f"{before}{word}{after}" for word in (good, bad))
-        yield Pair(name, phenomenon.family, number, words, *sentences)
+        yield Pair(name, phenomenon.family, number, (*slots,), (*slots.values(),), *sentences)
 
 
 def _words_in(entry: Any) -> Iterator[str]:

@@ -79,17 +79,14 @@ class ReflexiveNumber(_Reference):
     """A reflexive has the number of its subject. `The girls saw themselves/herself in bed.`"""
 
     slots: ClassVar[Slots] = {
-        "noun": tuple(
-            (noun, own) for own, nouns in (("herself", WOMEN), ("himself", MEN)) for noun in nouns
-        ),
+        "noun": WOMEN + MEN,
         "phrase": _REFLEXIVE,
         "time": _TIMES,
     }
 
-    def item(self, noun: tuple[Noun, str], phrase: str, time: str) -> Item:
-        word, own = noun
-        one, many = (first_upper(f"{time}the {form} {phrase}.") for form in (word.one, word.many))
-        return Item((one, many), (own, "themselves"))
+    def item(self, noun: Noun, phrase: str, time: str) -> Item:
+        one, many = (first_upper(f"{time}the {form} {phrase}.") for form in (noun.one, noun.many))
+        return Item((one, many), (noun.itself, "themselves"))
 
 
 class _Pronoun(_Reference):

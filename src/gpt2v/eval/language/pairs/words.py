@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Noun:
-    """A noun that can be counted."""
+    """A noun that can be counted, and the reflexive of one."""
 
     one: str
     many: str
+    itself: str
 
     def __str__(self) -> str:
         return self.one
@@ -47,10 +48,10 @@ def _male(name: str) -> Person:
     return Person(name, "he", "his", "himself")
 
 
-def _nouns(words: str) -> tuple[Noun, ...]:
+def _nouns(words: str, itself: str = "itself") -> tuple[Noun, ...]:
     """Nouns from `mouse/mice`; a plural that is not given ends with s."""
     parts = (word.partition("/") for word in words.split())
-    return tuple(Noun(one, many or f"{one}s") for one, _, many in parts)
+    return tuple(Noun(one, many or f"{one}s", itself) for one, _, many in parts)
 
 
 NOUNS = _nouns(
@@ -80,8 +81,8 @@ BOYS = tuple(map(_male, ("Tom", "Ben", "Max", "Tim", "Jack", "Bob", "John", "Leo
 NAMES = GIRLS + BOYS
 NAME_COUPLES = tuple(zip(GIRLS, BOYS, strict=True))
 
-WOMEN = _nouns("girl woman/women mother queen princess/princesses sister grandma mom")
-MEN = _nouns("boy man/men father king prince brother grandpa dad")
+WOMEN = _nouns("girl woman/women mother queen princess/princesses sister grandma mom", "herself")
+MEN = _nouns("boy man/men father king prince brother grandpa dad", "himself")
 NOUN_COUPLES = tuple(
     (_female(f"the {woman}"), _male(f"the {man}")) for woman, man in zip(WOMEN, MEN, strict=True)
 )
