@@ -122,7 +122,8 @@ def test_heat_and_frame_are_where_the_tower_sees_them(
     loaded, gpt2v, bank, tmp_path, monkeypatch, name
 ):
     table, data, scorer = kept(loaded, bank, tmp_path, **PICTURES[name])
-    picture = data.spec.picture
+    picture, figures = data.spec.picture, []
+    monkeypatch.setattr(attention, "to_svg", lambda figure, *_, **__: figures.append(figure))
     for row in table.filter(table["layer"].to_numpy() == 1).to_pylist():
         where = (row["sample"], "image", "independent", row["slot"])
         expected, is_image, image = plain_attention(gpt2v, scorer, data, *where)
@@ -157,10 +158,8 @@ def test_heat_and_frame_are_where_the_tower_sees_them(
         off = np.abs(own - resize(tile, *own.shape[:2])[0])[inner]
         assert off.max() <= (8 if picture.resize else 0)
 
-        figures = []
-        monkeypatch.setattr(attention, "to_svg", lambda figure, *_, **__: figures.append(figure))
         heat_map("map", row, data.examples(np.array([row["sample"]]))[0].pngs, heat.max())
-        (axes,) = figures[0].axes
+        (axes,) = figures.pop().axes
         under, over = axes.get_images()
         assert under.get_extent() == over.get_extent() == [0, heat.shape[1], heat.shape[0], 0]
         np.testing.assert_allclose(over.get_array()[..., 3], 0.75 * heat / heat.max(), atol=1e-4)

@@ -1,6 +1,6 @@
 """Where a model looks: the attention of each answer's position, kept in `attention.parquet`.
 
-Shapes: Q questions about a grid, R rows of a grid, C columns of a grid.
+Shapes: Q questions about a grid.
 """
 
 from collections.abc import Sequence
