@@ -11,11 +11,13 @@ from gpt2v.cli.main import main
 from gpt2v.config.grids import HeldOutGridConfig
 from gpt2v.config.pictures import PictureConfig
 from gpt2v.data.dataset import GridDataset
+from gpt2v.data.tiles.resizing import resize
 from gpt2v.errors import UserError
 from gpt2v.eval.attention import shown, write_attention
 from gpt2v.eval.series import Part, ScoredModel, Series
 from gpt2v.model.load import LoadedModel
-from gpt2v.report.attention import about_one_cell, around, by_place
+from gpt2v.report import attention
+from gpt2v.report.attention import about_one_cell, around, by_place, frame_of, heat_map, heat_of
 from gpt2v.report.read import ATTENTION_COLUMNS
 from helpers import refusal
 from llava_cases import CASES, build
@@ -98,6 +100,70 @@ def test_patches_are_in_the_order_of_the_picture(loaded, bank, tmp_path):
             np.testing.assert_allclose(
                 patches.reshape(shape).sum((1, 3)).ravel(), row["cells"], rtol=1e-5
             )
+
+
+PICTURES = {  # side of the tower's picture: 48 pixels, of a patch: 8
+    "filled": {"rows": 3, "cols": 3},
+    "no multiple of the patch": {"rows": 2, "cols": 1, "picture": PictureConfig(border=5, gap=2)},
+    "patches that reach over it": {"rows": 1, "cols": 2, "picture": PictureConfig(border=3)},
+    "scaled": {"rows": 1, "cols": 1, "picture": PictureConfig(border=4, resize=True)},
+    "scaled, not square": {"rows": 1, "cols": 2, "picture": PictureConfig(gap=16, resize=True)},
+    "multi": {"rows": 2, "cols": 2, "picture": PictureConfig(layout="multi", border=2)},
+    "multi, scaled": {
+        "rows": 1,
+        "cols": 2,
+        "picture": PictureConfig(layout="multi", border=4, resize=True),
+    },
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_heat_and_frame_are_where_the_tower_sees_them(
+    loaded, gpt2v, bank, tmp_path, monkeypatch, name
+):
+    table, data, scorer = kept(loaded, bank, tmp_path, **PICTURES[name])
+    picture, figures = data.spec.picture, []
+    monkeypatch.setattr(attention, "to_svg", lambda figure, *_, **__: figures.append(figure))
+    for row in table.filter(table["layer"].to_numpy() == 1).to_pylist():
+        where = (row["sample"], "image", "independent", row["slot"])
+        expected, is_image, image = plain_attention(gpt2v, scorer, data, *where)
+        samples = data.samples(np.array([row["sample"]]))
+        pixels = scorer.render(samples, scorer.view(data.spec, "image")).pixels
+        natural = data.examples(np.array([row["sample"]]))[0].pictures[0].shape[:2]
+        scale = 48 / max(natural) if picture.resize else 1
+        height, width = (round(side * scale) for side in natural)
+        canvases = np.zeros((len(pixels), 48, 48))
+        for patch, of, weight in zip(
+            image.patch, image.picture, expected[1][is_image], strict=True
+        ):
+            y, x = 8 * (patch // 6), 8 * (patch % 6)
+            canvases[of, y : y + 8, x : x + 8] = weight
+
+        across = row["cols"] if picture.layout == "multi" else 1
+        heat, seen = (
+            np.concatenate(
+                [
+                    np.concatenate(every[i : i + across, :height, :width], axis=1)
+                    for i in range(0, len(every), across)
+                ]
+            )
+            for every in (canvases, pixels)
+        )
+        np.testing.assert_allclose(heat_of(row), heat, atol=1e-5)
+
+        left, top, right, bottom = frame_of(row)
+        own = seen[round(top) : round(bottom), round(left) : round(right)].astype(int)
+        tile = bank.take(samples.tiles[:, row["row"], row["col"]])
+        inner = np.s_[4:-4, 4:-4] if picture.resize else np.s_[:]
+        off = np.abs(own - resize(tile, *own.shape[:2])[0])[inner]
+        assert off.max() <= (8 if picture.resize else 0)
+
+        heat_map("map", row, data.examples(np.array([row["sample"]]))[0].pngs, heat.max())
+        (axes,) = figures.pop().axes
+        under, over = axes.get_images()
+        assert under.get_extent() == over.get_extent() == [0, heat.shape[1], heat.shape[0], 0]
+        np.testing.assert_allclose(over.get_array()[..., 3], 0.75 * heat / heat.max(), atol=1e-4)
+        assert axes.patches[0].get_bbox().extents.tolist() == [left, top, right, bottom]
 
 
 def test_a_class_token_is_no_word_and_no_cell(lm, table, tokenizer, bank, tmp_path):

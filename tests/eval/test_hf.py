@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
@@ -21,6 +23,7 @@ from gpt2v.eval.hf.answering import Answering, Asked
 from gpt2v.eval.hf.load import load_hf
 from gpt2v.eval.hf.prompts import Brief, Document
 from gpt2v.eval.hf.scorer import HFScorer
+from gpt2v.eval.hf.whole import is_whole, pattern
 from gpt2v.eval.shards import EvaluationJob
 from gpt2v.registry import PROMPTS
 from helpers import refusal
@@ -231,6 +234,68 @@ def test_words_for_a_model_whose_processor_cannot_be_loaded(checkpoints, bank, t
     questions = asked._questions(grids(bank, 1), np.zeros(1, np.int64), "text", "independent")
     assert questions.prompts[0].text.startswith("user: | ")
     assert any(asked.score(grids(bank), np.arange(3), "text")["generated"])
+
+
+def test_borders_of_patches_only_where_the_whole_picture_fills_the_tower(checkpoints, tmp_path):
+    """A processor that also cuts it into parts shows other cells in the patches."""
+    for splits in (False, True):
+        model = shutil.copytree(checkpoints["idefics3"], tmp_path / f"model-{splits}")
+        file = model / "processor_config.json"
+        content = json.loads(file.read_text())
+        content["image_processor"] |= {"do_image_splitting": splits, "size": {"longest_edge": 64}}
+        file.write_text(json.dumps(content))
+        out = tmp_path / f"run-{splits}"
+        grid = "{rows: 2, cols: 2, instructions: {matrix: 1}}"
+        argv = ["eval", f"hf:{model}", "--n_images", "2", "--grid", grid, "--out", str(out)]
+        assert main(argv) == 0
+        results = json.loads((out / "results.json").read_text())
+        assert results["vision"] == {"image_size": 32, "patch_size": 16}
+        assert ("patch_borders" in results) == (not splits)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "whole"),
+    [
+        ("llava", {}, True),
+        ("llava", {"size": {"shortest_edge": 40}}, False),  # the edges are cut off
+        ("llava", {"size": {"shortest_edge": 32}, "do_center_crop": False}, True),
+        ("llava", {"size": {"shortest_edge": 64}, "do_center_crop": False}, False),
+        ("idefics3", {}, True),
+        ("idefics3", {"do_image_splitting": True}, True),  # it is too small to be split
+        ("idefics3", {"do_image_splitting": True, "size": {"longest_edge": 64}}, False),
+        ("paligemma", {}, True),
+    ],
+)
+def test_whether_a_processor_shows_pictures_as_they_are(
+    checkpoints, bank, monkeypatch, family, changes, whole
+):
+    hf = load_hf(f"hf:{checkpoints[family]}", HFConfig())
+    for name, value in changes.items():
+        monkeypatch.setattr(hf.processor.image_processor, name, value)
+    for side in (1, 2, 3):
+        data = grids(bank, 1, rows=side, cols=side, questions=1)
+        assert scorer(hf, prompt_for(family)).fills(data) == whole
+
+
+@given(st.integers(12, 300), st.integers(24, 240), st.integers(1, 3), st.floats(0.01, 3))
+def test_a_pattern_tells_whether_a_picture_is_whole(shown_side, side, filter_, contrast):
+    shown = pattern((shown_side, shown_side))
+
+    def given_as(picture):
+        return contrast * torch.tensor(np.asarray(picture)).movedim(-1, 0)[None].float() - 1
+
+    right = given_as(shown.resize((side, side), filter_))
+    assert is_whole(right, shown, side)
+    assert is_whole(right[None], shown, side)
+    assert not is_whole(right.flip(-1), shown, side)
+    assert not is_whole(right.mT, shown, side)
+    assert not is_whole(torch.stack([right, right], 1), shown, side)
+    assert not is_whole(right[..., :-1], shown, side)
+    assert not is_whole([right], shown, side)
+    rim = side // 8
+    larger = shown.resize((side + 2 * rim, side + 2 * rim), filter_)
+    cropped = larger.crop((rim, rim, rim + side, rim + side))
+    assert not is_whole(given_as(cropped), shown, side)
 
 
 # ---- results and prompts ---------------------------------------------------------------------

@@ -50,6 +50,13 @@ def right(instruction, truth, said, exact=False):
         ("transcribe", "cat, sea otter; cat, cat", "cat, otter; Cat, cat.", [1, 0, 1, 1]),
         ("row", "cat, dog, cat", "cat, cat, cat, dog", [1, 0, 1]),
         ("column", "cat, dog, cat", "cat dog, cat", [0, 0, 0]),
+        ("column", "cat, dog, cat", "cat, dog, cat…", [1, 1, 1]),  # said, and then cut
+        ("column", "cat, dog, cat", "cat, dog…", [1, 1, 0]),
+        ("column", "cat, dog, cat", "cat, do…", [1, 0, 0]),
+        ("column", "cat, dog, cat", "cat, dog, cat dog…", [1, 1, 0]),
+        ("column", "cat, dog, cat", "cat, dog, cat.  …", [1, 1, 1]),
+        ("transcribe", "cat, dog; cat, cat", "cat, dog, cat; cat, cat…", [1, 1, 1, 1]),
+        ("matrix", "2 0; 1 1", "2 0 1; 1 1…", [1, 1, 1, 1]),
     ],
 )  # fmt: skip
 def test_a_cell_is_right_where_it_stands(instruction, truth, said, expected):

@@ -136,7 +136,7 @@ def test_cells_that_are_cut_alike_have_one_group():
     assert found["difference"] is None
 
 
-def series_of(grid=GRID, modality="image", geometry=GEOMETRY, fills=False, part="p"):
+def series_of(grid=GRID, modality="image", geometry=GEOMETRY, fills=None, part="p"):
     data = SimpleNamespace(spec=grid, bank=SimpleNamespace(size=16))
     names = {"model": "gpt2v", "modality": modality, "part": part}
     model = SimpleNamespace(name="gpt2v", geometry=geometry, fills=fills)
@@ -154,7 +154,8 @@ def test_only_pictures_of_one_size_with_known_patches_have_rows():
         ("sizes", {"grid": GRID.model_copy(update={"rows": [2, 6]})}),
         ("multi", {"grid": GRID.model_copy(update={"picture": GRID.picture.model_copy(
             update={"layout": "multi"})})}),
-        ("not square", {"grid": GRID.model_copy(update={"rows": 5}), "fills": True}),
+        ("not square", {"grid": GRID.model_copy(update={"rows": 5}), "fills": lambda data: True}),
+        ("cut into tiles", {"fills": lambda data: False}),
     ):  # fmt: skip
         found = borders_of([series_of(**change)], [records])
         assert ("patch_borders" in found) == (text == "pictures"), text

@@ -19,6 +19,7 @@ from gpt2v.data.rng import Ints
 END_OF_TEXT = "<|endoftext|>"  # begins, ends and separates documents
 IMAGE = "<image>"  # placeholder of one vision token
 PAD = "<pad>"
+CUT = "…"  # no token: follows an answer that was cut before it ended
 SPECIAL_TOKENS = (END_OF_TEXT, IMAGE, PAD)
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 
 from gpt2v.data.render.asked import question_columns
+from gpt2v.data.render.edges import cell_edges, shown_size
+from gpt2v.data.render.views import picture_of
 from gpt2v.data.rng import Ints
 from gpt2v.errors import UserError
 from gpt2v.eval.series import Series
@@ -30,6 +32,8 @@ _SCHEMA = pa.schema(
         ("layer", pa.int16()),
         ("patches_across", pa.int16()),
         ("patches", pa.list_(pa.float32())),
+        *((name, pa.int32()) for name in ("patch_size", "height", "width")),
+        *((name, pa.list_(pa.list_(pa.float64()))) for name in ("row_edges", "col_edges")),
         ("cells", pa.list_(pa.float32())),
         ("words", pa.float32()),
     ]
@@ -93,12 +97,24 @@ def _table(one: Series, index: Ints) -> pa.Table:
     )
     on_words = weights[:, :, ~is_image].sum(-1)
     names: dict[str, Any] = {"part": None, **one.names, "mode": mode}
+    picture = picture_of(data.spec)
+    shape = (1, 1) if picture.layout == "multi" else (int(n_rows), int(n_cols))
+    drawn = (*shape, data.bank.size, picture, render.geometry)
+    (height, width), edges = shown_size(*drawn), cell_edges(*drawn)
+    where = {
+        "patches_across": patches.cells.shape[1],
+        "patch_size": render.geometry.patch_size,
+        "height": height,
+        "width": width,
+        "row_edges": edges.rows.tolist(),
+        "col_edges": edges.cols.tolist(),
+    }
     rows = [
         {
             **names,
             **{name: asked[name][number] for name in (*_NUMBERS, *_WORDS)},
             "layer": layer,
-            "patches_across": patches.cells.shape[1],
+            **where,
             "patches": on_patches[layer, slot].ravel(),
             "cells": on_cells[layer, slot],
             "words": on_words[layer, slot],

@@ -93,7 +93,7 @@ def _evaluate_hf(model: str, config: EvalConfig | SuiteEvalConfig, run: Path) ->
     parts = parts_of(config, load_bank(config.tiles))
     scorer = HFScorer(loaded, config.hf.prompt, config.hf.batch_size)
     modalities = list(config.modalities)
-    models = [ScoredModel("hf", scorer, modalities, loaded.identity, loaded.geometry, fills=True)]
+    models = [ScoredModel("hf", scorer, modalities, loaded.identity, loaded.geometry, scorer.fills)]
     prompt = scorer.try_out(parts, config.modalities)
     facts = {"checkpoint": loaded.identity, "prompt": prompt}
     return evaluate(models, parts, config, run, Comparison(results=facts))

@@ -8,7 +8,7 @@ import numpy as np
 
 from gpt2v.data.grids.instructions import ALL, number_of
 from gpt2v.data.rng import Ints
-from gpt2v.data.text_pieces import END_OF_TEXT
+from gpt2v.data.text_pieces import CUT, END_OF_TEXT
 from gpt2v.stats.shared import Bools
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def listed_cells(records: "pa.Table") -> ListedCells | None:
 
     A cell is right if the answer has it at the same place of the same line. So a missing cell is
     wrong, and moves those after it on its line; what is said besides the cells of the right answer
-    does not count.
+    does not count, nor that the answer was cut after them.
     """
     kind = ALL[number_of(records["instruction"][0].as_py())]
     right: list[list[bool]] = []
@@ -45,7 +45,7 @@ def listed_cells(records: "pa.Table") -> ListedCells | None:
         cells = kind.listed(truth)
         if cells is None:
             return None
-        found = kind.listed((said or "").removesuffix(END_OF_TEXT)) or []
+        found = kind.listed((said or "").removesuffix(CUT).removesuffix(END_OF_TEXT)) or []
         right.append([exact or _at(found, r, c) == cell for r, c, cell in _placed(cells)])
     lengths = [len(own) for own in right]
     return ListedCells(

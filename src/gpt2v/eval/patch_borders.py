@@ -67,14 +67,17 @@ def seen_parts(series: Sequence[Series]) -> set[tuple[str, str | None]]:
 
 
 def _edges_of(one: Series, geometry: PictureGeometry) -> Edges | None:
-    """The edges of the cells in its pictures; None: they are not the same in all of them."""
-    spec, fills = one.part.data.spec, one.model.fills
+    """The edges of the cells in its pictures; None: not the same in all of them, or not known."""
+    data, fills = one.part.data, one.model.fills
+    spec = data.spec
     picture = picture_of(spec)
     if not (isinstance(spec.rows, int) and isinstance(spec.cols, int)):
         return None
-    if picture.layout == "multi" or (fills and spec.rows != spec.cols):
-        return None  # processors may cut pictures that are not square, or change their shape
-    return cell_edges(spec.rows, spec.cols, one.part.data.bank.size, picture, geometry, fills)
+    if picture.layout == "multi":
+        return None
+    if fills and (spec.rows != spec.cols or not fills(data)):
+        return None  # processors may cut pictures, and those that are not square change their shape
+    return cell_edges(spec.rows, spec.cols, data.bank.size, picture, geometry, bool(fills))
 
 
 def patch_borders(

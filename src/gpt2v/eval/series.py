@@ -1,6 +1,6 @@
 """What an evaluation measures: models, and the grids that they are asked about in each modality."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,8 @@ class ScoredModel:
         modalities: in which it is shown grids.
         identity: which weights it has, see `model.identity`; empty: they are in no checkpoint.
         geometry: of the pictures that its vision tower takes; None: it has none, or it is unknown.
-        fills: whether each picture is scaled to the tower's size, as other models' processors do.
+        fills: whether the pictures of grids are scaled, as they are, to the tower's size, as the
+            processors of most other models do; None: they are shown as they are drawn.
     """
 
     name: str
@@ -27,7 +28,7 @@ class ScoredModel:
     modalities: Sequence[str]
     identity: Mapping[str, Any] = field(default_factory=dict)
     geometry: PictureGeometry | None = None
-    fills: bool = False
+    fills: Callable[[GridDataset], bool] | None = None
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,13 @@ import torch
 from torch import Tensor
 
 from gpt2v.data.render.batches import Batch
-from gpt2v.data.text_pieces import END_OF_TEXT, PieceTable, special_id
+from gpt2v.data.text_pieces import CUT, END_OF_TEXT, PieceTable, special_id
 from gpt2v.hardware.device import to_device
 from gpt2v.hardware.precision import computed_in
 from gpt2v.model.head import read_head
 from gpt2v.model.packed import Pairs, Reader
 
 _NEWLINE = "\n"
-_CUT = "…"  # after what has not ended
 
 
 @dataclass
@@ -48,7 +47,7 @@ class Said:
         written = str(table.tokenizer.decode(self.tokens, skip_special_tokens=False))
         line, newline, _ = written.partition(_NEWLINE)
         is_cut = not newline and self.tokens[-1] != special_id(table.tokenizer, END_OF_TEXT)
-        return line.lstrip() + (_CUT if is_cut else "")
+        return line.lstrip() + (CUT if is_cut else "")
 
 
 @torch.no_grad()

@@ -127,23 +127,22 @@ def heat_map(name: str, row: Mapping[str, Any], files: Sequence[bytes], full: fl
         files: PNG files: of the grid, or of each cell.
         full: attention of the fullest colour.
     """
-    picture = _joined(files, row["cols"])
-    weights = np.array(row["patches"]).reshape(-1, row["patches_across"])
-    height, width = picture.shape
+    picture, on_pixels = _joined(files, row["cols"]), heat_of(row)
+    height, width = on_pixels.shape
+    extent = (0, width, height, 0)
     title = row["question"].removesuffix(" A:")
     with style():
         figure = Figure(figsize=(2.2, 2.2 * height / width), layout="constrained")
         axes = figure.add_subplot()
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0))
-        heat = np.zeros((*weights.shape, 4))
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, extent=extent)
+        heat = np.zeros((height, width, 4))
         heat[..., 0], heat[..., 1] = 1.0, 0.25
-        heat[..., 3] = 0.75 * np.clip(weights / full, 0, 1)
-        axes.imshow(heat, extent=(0, width, height, 0), interpolation="nearest")
-        corner = row["col"] * width / row["cols"], row["row"] * height / row["rows"]
+        heat[..., 3] = 0.75 * np.clip(on_pixels / full, 0, 1)
+        axes.imshow(heat, extent=extent, interpolation="nearest")
+        left, top, right, bottom = frame_of(row)
         axes.add_patch(
             Rectangle(
-                corner, width / row["cols"], height / row["rows"], fill=False, lw=2,
-                color=STAND_IN["text"],
+                (left, top), right - left, bottom - top, fill=False, lw=2, color=STAND_IN["text"]
             )
         )  # fmt: skip
         axes.set_axis_off()
@@ -157,6 +156,41 @@ def heat_map(name: str, row: Mapping[str, Any], files: Sequence[bytes], full: fl
     ]
     caption = f"Grid {row['sample']}, {title} Attention on each cell, layer {row['layer']}"
     return Chart(title, svg, Values(caption, heads, table))
+
+
+def heat_of(row: Mapping[str, Any]) -> np.ndarray:
+    """Attention on the patch of each pixel of the picture, (height, width); 0: it is in no patch.
+
+    With one picture for each cell, these stand side by side as in the grid. Pixels are those of the
+    vision tower's picture.
+
+    Args:
+        row: of attention.parquet.
+    """
+    weights = np.array(row["patches"]).reshape(-1, row["patches_across"])
+    patch_of = []
+    for n, side, n_pictures in zip(
+        weights.shape, (row["height"], row["width"]), _pictures(row), strict=True
+    ):
+        own = n // n_pictures  # patches of one picture
+        patch = np.arange(side) // row["patch_size"]
+        number = np.arange(n_pictures)[:, None] * own + patch
+        patch_of.append(np.where(patch < own, number, n).ravel())
+    return np.pad(weights, (0, 1))[np.ix_(*patch_of)]
+
+
+def frame_of(row: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom edge of the cell that is asked about, in pixels of `heat_of`."""
+    picture_row, r = divmod(row["row"], len(row["row_edges"]))
+    picture_col, c = divmod(row["col"], len(row["col_edges"]))
+    top, bottom = (edge + picture_row * row["height"] for edge in row["row_edges"][r])
+    left, right = (edge + picture_col * row["width"] for edge in row["col_edges"][c])
+    return left, top, right, bottom
+
+
+def _pictures(row: Mapping[str, Any]) -> tuple[int, int]:
+    """How many pictures of a grid stand below each other, and side by side."""
+    return row["rows"] // len(row["row_edges"]), row["cols"] // len(row["col_edges"])
 
 
 def _joined(files: Sequence[bytes], n_cols: int) -> np.ndarray:

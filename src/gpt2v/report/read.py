@@ -54,7 +54,7 @@ LANGUAGE_KEYS = {  # of rows that have the first of them
 }
 ATTENTION_COLUMNS = (
     "modality", "sample", "rows", "cols", "question", "row", "col", "other_row", "layer", "patches",
-    "patches_across", "cells", "words",
+    "patches_across", "patch_size", "height", "width", "row_edges", "col_edges", "cells", "words",
 )  # fmt: skip
 PROBE_COLUMNS = ("sample", "row", "col", "truth", "prediction", "palette_prediction")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gpt2v.config.pictures import PictureConfig
 from gpt2v.data.grids.instructions.base import Floats
-from gpt2v.data.render.spans import PictureGeometry, natural_size
+from gpt2v.data.render.spans import PictureGeometry, filling_size, natural_size
 
 _NEAR = 1e-6  # of a patch: edges so near to a border lie on it
 
@@ -53,15 +53,29 @@ def cell_edges(
     """
     cell = picture.cell or cell_size
     sides = natural_size(rows, cols, cell, picture)
-    scaled: tuple[int, ...] = sides
-    if fills or picture.resize:
-        size, longer = geometry.image_size, max(sides)
-        scaled = tuple(max(1, (2 * side * size + longer) // (2 * longer)) for side in sides)
+    scaled = shown_size(rows, cols, cell_size, picture, geometry, fills)
     ends = []
     for n, before, after in zip((rows, cols), sides, scaled, strict=True):
         first = picture.border + np.arange(n) * (cell + picture.gap)
         ends.append(np.stack([first, first + cell], axis=1) * after / before)
     return Edges(*ends)
+
+
+def shown_size(
+    rows: int,
+    cols: int,
+    cell_size: int,
+    picture: PictureConfig,
+    geometry: PictureGeometry,
+    fills: bool = False,
+) -> tuple[int, int]:
+    """Height and width of a grid's one picture in the picture that the vision tower takes.
+
+    Args:
+        rows, cols, cell_size, picture, geometry, fills: see `cell_edges`.
+    """
+    sides = natural_size(rows, cols, picture.cell or cell_size, picture)
+    return filling_size(*sides, geometry.image_size) if fills or picture.resize else sides
 
 
 def _whole(ends: Floats, geometry: PictureGeometry) -> Floats:

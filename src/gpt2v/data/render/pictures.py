@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gpt2v.config.pictures import PictureConfig, TileAugmentConfig
 from gpt2v.data import rng
 from gpt2v.data.grids.cells import Grids
-from gpt2v.data.render.spans import natural_size
+from gpt2v.data.render.spans import filling_size, natural_size
 from gpt2v.data.rng import U64, Ints
 from gpt2v.data.tiles.augment import blur, noise
 from gpt2v.data.tiles.bank import SPLITS, TileBank
@@ -148,10 +148,7 @@ def on_canvas(sheet: Pixels, image_size: int, picture: PictureConfig) -> Pixels:
     canvas = np.empty((len(sheet), image_size, image_size, 3), np.uint8)
     canvas[:] = np.array(picture.background, np.uint8)
     if picture.resize:
-        longer = max(height, width)
-        height, width = (
-            max(1, (2 * side * image_size + longer) // (2 * longer)) for side in (height, width)
-        )
+        height, width = filling_size(height, width, image_size)
         sheet = resize(sheet, height, width)
     canvas[:, :height, :width] = sheet
     return canvas

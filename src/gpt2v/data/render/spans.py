@@ -110,6 +110,15 @@ def natural_size(rows: int, cols: int, cell: int, picture: PictureConfig) -> tup
     return height, width
 
 
+def filling_size(height: int, width: int, image_size: int) -> tuple[int, int]:
+    """Height and width of a picture that is scaled until its longer side is `image_size` pixels."""
+    longer = max(height, width)
+    height, width = (
+        max(1, (2 * side * image_size + longer) // (2 * longer)) for side in (height, width)
+    )
+    return height, width
+
+
 def cell_span(n_cells: int, repeat: int = 1) -> ImageSpan:
     """`repeat` placeholders for each cell, cell after cell, without pictures."""
     cell = np.repeat(np.arange(n_cells), repeat)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gpt2v.data.text_pieces import begins_another
+from gpt2v.data.text_pieces import CUT, begins_another
 from gpt2v.errors import UserError, first_line
 from gpt2v.eval.hf.decoding import FREE, Forced, LineEnds, greedy
 from gpt2v.eval.hf.load import HFModel
@@ -126,7 +126,7 @@ class Answering:
         line, broken = text, ""
         if self.ends != "turn":
             line, broken, _ = text.partition("\n")
-        return line.strip() + ("" if stops or broken else "…")
+        return line.strip() + ("" if stops or broken else CUT)
 
     def _generate(
         self, asked: Sequence[Asked], forced: Sequence[list[int]], n: int
@@ -138,7 +138,7 @@ class Answering:
             n: number of further tokens.
         """
         steps = max(map(len, forced)) + n
-        inputs = self._inputs(asked)
+        inputs = self.inputs(asked)
         self._check_length(asked, inputs, steps)
         taken, criteria = Forced(forced), []
         if self.ends != "turn" and n:
@@ -178,8 +178,12 @@ class Answering:
             )
         return tokens, taken.logits
 
-    def _inputs(self, asked: Sequence[Asked]) -> dict[str, Any]:
-        """The model's input for prompts, padded on the left."""
+    def inputs(self, asked: Sequence[Asked]) -> dict[str, Any]:
+        """The model's input for prompts, padded on the left.
+
+        Raises:
+            UserError: the processor cannot read them.
+        """
         hf, texts = self.hf, [one.text for one in asked]
         start = hf.tokenizer.bos_token
         options = {

@@ -1,7 +1,7 @@
 """A scorer for any Hugging Face model: every question is a prompt of its own."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
@@ -17,11 +17,12 @@ from gpt2v.data.grids.samples import NOT_ASKED, Samples
 from gpt2v.data.render.examples import Example, Question, examples_of
 from gpt2v.data.render.text import choice_pieces
 from gpt2v.data.rng import Ints
-from gpt2v.data.text_pieces import EMPTY, Strings
+from gpt2v.data.text_pieces import CUT, EMPTY, Strings
 from gpt2v.errors import UserError, first_line
 from gpt2v.eval.hf.answering import Answering, Asked
 from gpt2v.eval.hf.load import HFModel
 from gpt2v.eval.hf.prompts import Prompt
+from gpt2v.eval.hf.whole import is_whole, pattern
 from gpt2v.eval.series import Part
 from gpt2v.model.scoring import Records, likeliest_choices, longest_answer, records_of
 
@@ -106,7 +107,7 @@ class HFScorer:
                     f"{self.hf.name}: answers nothing to the first {len(said)} questions "
                     f"({modality}); choose another --hf.prompt"
                 )
-            if all("<think>" in words and words.endswith("…") for words in said):
+            if all("<think>" in words and words.endswith(CUT) for words in said):
                 raise UserError(
                     f"{self.hf.name}: thinks before it answers ({modality}), and is cut: such a "
                     "model cannot be measured so"
@@ -114,6 +115,22 @@ class HFScorer:
             digest = sha256("\0".join(texts).encode()).hexdigest()[:16]
             shown[modality] = {"example": texts[0], "hash": digest}
         return {"name": str(self.choice), **shown}
+
+    def fills(self, data: GridDataset) -> bool:
+        """Whether the processor scales a grid's picture, as it is, to the vision tower's size.
+
+        Others make several pictures of it, or one of another size, or cut its edges off. That is
+        tried with a picture of the same size as the first grid's, in the prompt of its question.
+
+        Raises:
+            UserError: the processor fails.
+        """
+        if self.hf.geometry is None:
+            return False
+        asked = self._questions(data, np.zeros(1, np.int64), "image", "independent").prompts[0]
+        shown = pattern(asked.pictures[0].size)
+        inputs = self._answering.inputs([replace(asked, pictures=[shown])])
+        return is_whole(inputs.get("pixel_values"), shown, self.hf.geometry.image_size)
 
     def _questions(self, data: GridDataset, index: Ints, layout: str, mode: Mode) -> _Questions:
         """The samples with these numbers, and the prompts of all their questions."""
