@@ -211,6 +211,8 @@ RUNGS = Registry(
 CONTROLS = Registry(
     "control", "gpt2v.probing.controls", "`controls` of `probe`", reserved=("none",)
 )
+DECODERS = Registry("decoder", "gpt2v.config.decoders", "`decoders` of `probe`")
+MEASURES = Registry("measure", "gpt2v.config.measures", "`measures` of `probe`")
 METRICS = Registry("metric", "gpt2v.eval.metrics", "`metrics` of `eval`")
 PROMPTS = Registry(
     "prompt", "gpt2v.eval.hf.prompts", "`hf.prompt` of `eval hf:NAME`", needs=("chat", "words")
@@ -258,7 +260,9 @@ REGISTRIES = (
     METRICS,
     PROMPTS,
     PHENOMENA,
+    DECODERS,
     CONTROLS,
+    MEASURES,
     RUNGS,
     SECTIONS,
     FORMATS,

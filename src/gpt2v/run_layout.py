@@ -20,10 +20,13 @@ MARK, CONFIG, FINISHED = "run.json", "config.yaml", "results.json"
 METRICS, RECORDS, CHECKPOINTS = "metrics.jsonl", "records.parquet", "checkpoints"
 ATTENTION = "attention.parquet"  # of an evaluation that was asked to keep it
 SHARDS = "shards"  # of the records of an evaluation that is not finished
+STATES = "states"  # hidden states of a probe that is not finished
+DECODERS = "decoders"  # of a probe
 _FORMAT = 3  # increase it when older runs can no longer be continued
 _OURS = re.compile(
     r"run\.json|config\.yaml|results\.json|metrics\.jsonl|(records|attention)\.parquet"
     rf"|{SHARDS}/\d{{6}}\.parquet"
+    rf"|{STATES}/[0-9a-f]{{16}}/([\w.-]+\.npy|state\.json)|{DECODERS}/[\w.-]+\.safetensors"
     r"|imports/(imports\.json|[0-9a-f]{12}-[^/]+\.py)"
     r"|examples/\d+(-\d+)?\.png|report/index\.html"
     r"|tensorboard/events\.out\.tfevents\.[^/]+"

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from gpt2v.config.base import Config
 from gpt2v.config.data import CorpusConfig
 from gpt2v.config.encoder import EncoderConfig
-from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.config.measuring import EvalConfig, LadderConfig, SuiteEvalConfig
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.option_values import choice_of, values_of
 from gpt2v.config.training import GenerateConfig, LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml

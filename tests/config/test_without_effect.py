@@ -6,13 +6,8 @@ import pytest
 
 from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.load import dump, merge, read_yaml, validate
-from gpt2v.config.measuring import (
-    EvalConfig,
-    ExportConfig,
-    LadderConfig,
-    ProbeConfig,
-    SuiteEvalConfig,
-)
+from gpt2v.config.measuring import EvalConfig, ExportConfig, LadderConfig, SuiteEvalConfig
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.training import GenerateConfig, LMConfig, MMConfig
 from gpt2v.demo.config import demo_config
 from gpt2v.errors import UserError

@@ -4,7 +4,8 @@ import pytest
 
 import helpers
 from gpt2v.ablate.ladder import climb_model
-from gpt2v.config.measuring import LadderConfig, ProbeConfig
+from gpt2v.config.measuring import LadderConfig
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.errors import UserError
 from gpt2v.probing import probe as probes
 

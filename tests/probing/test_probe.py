@@ -9,7 +9,7 @@ import torch
 
 import helpers
 from gpt2v.config.grids import SampleSpec
-from gpt2v.config.measuring import ProbeConfig
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.errors import UserError

@@ -13,7 +13,8 @@ from gpt2v.cli.main import main
 from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import HeldOutGridConfig, ProbeGridConfig
 from gpt2v.config.load import load, validate
-from gpt2v.config.measuring import EvalConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.config.measuring import EvalConfig, SuiteEvalConfig
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.data.grids.baselines import tally
 from gpt2v.data.tiles.load import load_bank
 from gpt2v.errors import UserError

@@ -12,7 +12,8 @@ from gpt2v.api.folders import Out, run_folder, temporary
 from gpt2v.config.base import Config
 from gpt2v.config.language import LanguageConfig, language_kind
 from gpt2v.config.load import read_mapping
-from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.config.measuring import EvalConfig, LadderConfig, SuiteEvalConfig
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.results import read_records, read_results
 from gpt2v.run_layout import RECORDS
 

@@ -8,9 +8,10 @@ from gpt2v.config.data import DataConfig
 from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.hf import PREFIX, check_asked
 from gpt2v.config.language import CorpusEvalConfig, HarnessConfig, LanguageConfig
-from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.config.measuring import EvalConfig, LadderConfig, SuiteEvalConfig
 from gpt2v.config.models import TokenizerConfig
 from gpt2v.config.pictures import FILES, TilesConfig
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.data.suites.load import as_suited, chosen_parts
 from gpt2v.demo.config import DemoConfig

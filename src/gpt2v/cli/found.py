@@ -185,7 +185,7 @@ def _probe(results: Row) -> list[str]:
     head = ["", "accuracy", "95% interval", "in palette", "95% interval"]
     rows = [
         [
-            "probe" if row["control"] == "none" else f"control {row['control']}",
+            _decoder(row),
             percent(row["accuracy"]),
             interval(row["ci95"]),
             percent(row["palette_accuracy"]),
@@ -195,6 +195,13 @@ def _probe(results: Row) -> list[str]:
         if row["cell"] == "all"
     ]
     return table([head, *rows], 1)
+
+
+def _decoder(row: Row) -> str:
+    """Where it reads, and what it is."""
+    site = row["site"] if row["layer"] is None else f"{row['site']}.{row['layer']}"
+    control = "" if row["control"] == "none" else f", control {row['control']}"
+    return f"{site}: {row['decoder']}{control}"
 
 
 def _ladder(results: Row) -> list[str]:

@@ -25,8 +25,9 @@ from gpt2v.cli.running import (
 )
 from gpt2v.config.base import Config
 from gpt2v.config.load import load, read_mapping
-from gpt2v.config.measuring import EvalConfig, LadderConfig, ProbeConfig, SuiteEvalConfig
+from gpt2v.config.measuring import EvalConfig, LadderConfig, SuiteEvalConfig
 from gpt2v.config.origins import told
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.data.suites.load import is_suite, suite_names
 from gpt2v.errors import UserError
@@ -62,10 +63,10 @@ def add_commands(commands: Any) -> None:
     evaluate.set_defaults(command=_eval)
 
     probe = config_command(
-        commands, "probe", ProbeConfig, _probe, "fit linear probes on the patch embeddings"
+        commands, "probe", ProbeConfig, _probe, "read the object of each cell from hidden states"
     )
     _say_defaults(probe)
-    run_options(probe, "runs/probe-MODEL-CONFIG, with a number if it exists")
+    run_options(probe, "runs/probe-MODEL-CONFIG, with a number if it exists", resume=True)
     hardware_options(probe)
     ablate = commands.add_parser(
         "ablate", help="replace parts of the input of a GPT-2v"

@@ -200,10 +200,8 @@ class ProbeGridConfig(PicturedConfig, ContentConfig):
 
     @model_validator(mode="after")
     def _has_the_same_cells(self) -> Self:
-        if not self.fixed or self.picture.layout != "composite":
-            raise ValueError(
-                "must have one size and the composite layout: each cell has its own probe"
-            )
+        if not self.fixed:
+            raise ValueError("must have one size: each cell has its own decoders")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Configurations of previews, exports, evaluations, probes, ladders and suites."""
+"""Configurations of previews, exports, evaluations, ladders and suites."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -14,20 +14,19 @@ from gpt2v.config.grids import (
     HeldOutGridConfig,
     LadderGridConfig,
     Mode,
-    ProbeGridConfig,
     SampleSpec,
 )
 from gpt2v.config.hf import HFConfig
 from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.pictures import MAX_SPRITES, TilesConfig, refuse_gap
-from gpt2v.registry import CONTROLS, METRICS, RUNGS, TILE_SOURCES
+from gpt2v.registry import METRICS, RUNGS, TILE_SOURCES
 
 WORDS = ("grid.form", "grid.patches", "grid.noise", "grid.augment.delimiters")  # of a text view
 MOST_SHARDS = 100_000  # their numbers have five digits
 N = TypeVar("N", bound=str)
 
 
-def _each_once(names: list[N]) -> list[N]:
+def each_once(names: list[N]) -> list[N]:
     if len({str(name) for name in names}) < len(names):
         raise ValueError("must name each once")
     return names
@@ -40,19 +39,18 @@ def _with_accuracy(metrics: list[Choice]) -> list[Choice]:
 
 
 Modalities = Annotated[
-    list[Literal["text", "image", "text+image"]], Field(min_length=1), AfterValidator(_each_once)
+    list[Literal["text", "image", "text+image"]], Field(min_length=1), AfterValidator(each_once)
 ]
 _Metrics = Annotated[
     list[Annotated[Choice, OneOf(METRICS)]],
-    AfterValidator(_each_once),
+    AfterValidator(each_once),
     AfterValidator(_with_accuracy),
 ]
-_Allowed = Annotated[list[Literal["other-classes", "trained-pictures"]], AfterValidator(_each_once)]
-_Rungs = Annotated[list[Annotated[Choice, OneOf(RUNGS)]], AfterValidator(_each_once)]
-_Controls = Annotated[list[Annotated[Choice, OneOf(CONTROLS)]], AfterValidator(_each_once)]
+_Allowed = Annotated[list[Literal["other-classes", "trained-pictures"]], AfterValidator(each_once)]
+_Rungs = Annotated[list[Annotated[Choice, OneOf(RUNGS)]], AfterValidator(each_once)]
 
 
-class _MeasuringConfig(EffectConfig):
+class MeasuringConfig(EffectConfig):
     """A measurement of a model, which takes what is not given from the run of the model."""
 
     filled_later: ClassVar[bool] = True
@@ -115,13 +113,13 @@ class ExportConfig(PreviewConfig):
         return self
 
 
-class _HeldOutConfig(_MeasuringConfig, _DrawnConfig):
+class _HeldOutConfig(MeasuringConfig, _DrawnConfig):
     """Held-out samples that a model is measured on."""
 
     n_images: int = Field(1000, ge=2, le=10_000_000, description="number of grids")
 
 
-class _ScoredConfig(_MeasuringConfig):
+class _ScoredConfig(MeasuringConfig):
     """How the grids of an evaluation are read, and what is computed from the answers."""
 
     modalities: Modalities = Field(
@@ -188,25 +186,6 @@ class LadderConfig(_HeldOutConfig):
         [Choice(name, RUNGS) for name in ("R0", "R1", "R2", "R3", "R4")],
         min_length=1,
         description="rungs of the ladder, each with other tokens at the image positions",
-    )
-
-
-class ProbeConfig(_MeasuringConfig):
-    """`gpt2v probe`: linear probes of the patch embeddings before the projector, one per cell."""
-
-    only_default: ClassVar[tuple[str, ...]] = ("grid.picture.layout",)
-
-    tiles: TilesConfig = TilesConfig()
-    model: str = Field(description="GPT-2v to measure: a run of `mm train`, or a checkpoint")
-    grid: ProbeGridConfig = ProbeGridConfig()
-    n_train: int = Field(4000, ge=10, le=10_000_000, description="number of training pictures")
-    n_test: int = Field(1000, ge=10, le=10_000_000, description="number of test pictures")
-    seed: int = Field(
-        1, ge=0, description="seed of the samples; `eval` with this seed has the same test grids"
-    )
-    controls: _Controls = Field(
-        [Choice("shuffled-labels", CONTROLS)],
-        description="wrong labels for control probes, which should find nothing",
     )
 
 

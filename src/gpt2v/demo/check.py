@@ -57,4 +57,4 @@ def check_demo(config: DemoConfig, ladder: LadderConfig, bank: TileBank, run: Pa
                 model.scorer(bank).check(data, modality)
         check_ladder(loaded, data, ladder)
     with within("probe."):
-        check_probe(mm.model, bank, config.probe)
+        check_probe(loaded, bank, config.probe)

@@ -11,9 +11,10 @@ from gpt2v.config.effect import has_default, refuse_unused
 from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.grids import bounds
 from gpt2v.config.load import merge, read_mapping, validate
-from gpt2v.config.measuring import EvalConfig, ProbeConfig
+from gpt2v.config.measuring import EvalConfig
 from gpt2v.config.origins import told
 from gpt2v.config.pictures import DRAWN, DRAWN_ONLY, TilesConfig
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.demo.tiles import tiles_of

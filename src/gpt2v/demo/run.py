@@ -109,7 +109,7 @@ def run_demo(config: DemoConfig, preset: str, run: Path) -> dict[str, Any]:
     measured = sub_run(
         "eval", lambda: evaluate(models, [Part(data)], config.eval, run / "eval", comparison)
     )
-    probed = sub_run("probe", lambda: probe(model, bank, config.probe, run / "probe", comparison))
+    probed = sub_run("probe", lambda: probe(loaded, bank, config.probe, run / "probe", comparison))
     sub_run(
         "ladder", lambda: climb(loaded, data, ladder_config(config), run / "ladder", comparison)
     )

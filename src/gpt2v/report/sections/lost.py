@@ -83,7 +83,7 @@ def probe_cells(run: Run) -> np.ndarray | None:
         return analysis.cell_accuracy(table, table["palette_prediction"] == table["truth"])
     if main is None:
         return None
-    same = ("site", "layer", "control")
+    same = ("site", "layer", "decoder", "control")
     cells = {
         (row["cell"][0], row["cell"][1]): row["palette_accuracy"]
         for row in run.probe

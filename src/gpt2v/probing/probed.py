@@ -1,0 +1,258 @@
+"""What every measure of a probe gets: hidden states, labels, and decoders that are fitted once.
+
+Shapes: G grids, C cells of a grid, K classes, N patches of a grid's pictures, D width of a hidden
+state, F features of a cell, S label sets.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpt2v.config.choice import Choice
+from gpt2v.config.probing import MAIN, ProbeConfig
+from gpt2v.config.sites import Site
+from gpt2v.data.grids.cells import Grids
+from gpt2v.data.rng import Ints
+from gpt2v.errors import UserError
+from gpt2v.probing.cells import CellMap, States
+from gpt2v.probing.decoders.base import Decoder, Fitted
+from gpt2v.stats.intervals import Difference, rate_interval
+from gpt2v.stats.shared import Bools, Shared
+
+Row = dict[str, Any]
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some grids, and the hidden states of their pictures at each site, (G, N, D)."""
+
+    grids: Grids
+    states: Mapping[Site, States]
+
+    def __len__(self) -> int:
+        return len(self.grids.index)
+
+    @cached_property
+    def labels(self) -> Ints:
+        """The class in each cell, (G, C)."""
+        return self.grids.classes.reshape(len(self), -1)
+
+    @cached_property
+    def tiles(self) -> Ints:
+        """The tile in each cell, (G, C)."""
+        return self.grids.tiles.reshape(len(self), -1)
+
+    def allowed(self, n_classes: int) -> Bools:
+        """Which classes each grid's palette has, (G, K)."""
+        found = np.zeros((len(self), n_classes + 1), bool)
+        np.put_along_axis(found, np.where(self.grids.palette < 0, n_classes, self.grids.palette),
+                          True, axis=1)  # fmt: skip
+        return found[:, :n_classes]
+
+    def part(self, rows: slice) -> "Split":
+        """Some of the grids."""
+        grids = {k: getattr(self.grids, k)[rows] for k in self.grids.__dataclass_fields__}
+        return Split(Grids(**grids), {site: x[rows] for site, x in self.states.items()})
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Predictions of test grids, (G, n_cells) each, for some of the cells.
+
+    Attributes:
+        predicted: the likeliest of all classes.
+        in_palette: the likeliest class of the grid's palette.
+        truth: the classes that are there.
+        index: (G,) sample numbers.
+        tiles: the tiles that are there.
+    """
+
+    predicted: Ints
+    in_palette: Ints
+    truth: Ints
+    index: Ints
+    tiles: Ints
+
+    @classmethod
+    def of(cls, scores: list[Scores], cells: list[int], test: Split) -> "Outcomes":
+        """The predictions by scores (G, K) of each of the cells."""
+        allowed = test.allowed(scores[0].shape[1])
+        return cls(
+            np.stack([one.argmax(1) for one in scores], axis=1),
+            np.stack([np.where(allowed, one, -np.inf).argmax(1) for one in scores], axis=1),
+            test.labels[:, cells],
+            test.grids.index,
+            test.tiles[:, cells],
+        )
+
+    @property
+    def right(self) -> Bools:
+        """Whether each prediction is right, flat."""
+        return np.asarray((self.predicted == self.truth).reshape(-1))
+
+    @property
+    def palette_right(self) -> Bools:
+        """Whether each prediction among the palette is right, flat."""
+        return np.asarray((self.in_palette == self.truth).reshape(-1))
+
+    @property
+    def shared(self) -> Shared:
+        """Which of the predictions share a picture or a tile."""
+        return Shared(np.repeat(self.index, self.truth.shape[1]), self.tiles.reshape(-1, 1))
+
+    def rates(self) -> Row:
+        """Both accuracies with their intervals over new grids of new tiles."""
+        shared = self.shared
+        return {
+            "accuracy": float(self.right.mean()),
+            "ci95": list(rate_interval(self.right, shared)),
+            "palette_accuracy": float(self.palette_right.mean()),
+            "palette_ci95": list(rate_interval(self.palette_right, shared)),
+            "n_images": len(self.index),
+            "n_tiles": len(np.unique(self.tiles)),
+        }
+
+
+def gain(one: Bools, other: Bools, shared: Shared, name: str = "difference") -> Row:
+    """The rate of `one` minus that of `other`, paired, as fields of a row."""
+    found = Difference.between(one, other, shared)
+    return {name: found.value, f"{name}_ci95": list(found.interval()), f"{name}_p": found.p}
+
+
+def site_of(site: Site) -> Row:
+    """A site as fields of a row."""
+    return {"site": site.name, "layer": site.layer}
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Hidden states of the pictures of a GPT-2v, their labels, and decoders.
+
+    Attributes:
+        config: of the probe.
+        names: of the classes.
+        n_cols: number of columns of the grids.
+        splits: `train`; `val`, which has tiles that the tower never trained on; `test`; and `new`,
+            training tiles in new grids.
+        maps: the patches of each cell, at each site.
+    """
+
+    config: ProbeConfig
+    names: tuple[str, ...]
+    n_cols: int
+    splits: Mapping[str, Split]
+    maps: Mapping[Site, CellMap]
+    _kept: dict[tuple[str, Site, int], Fitted] = field(default_factory=dict)
+
+    @property
+    def n_classes(self) -> int:
+        """K."""
+        return len(self.names)
+
+    @property
+    def n_cells(self) -> int:
+        """C."""
+        return self.splits["train"].labels.shape[1]
+
+    @property
+    def sites(self) -> list[Site]:
+        """All sites, the projector's input first."""
+        return [MAIN, *(site for site in self.maps if site != MAIN)]
+
+    @property
+    def measured_cells(self) -> list[int]:
+        """The cells that measures read, from the first to the last."""
+        n = min(self.config.measured_cells, self.n_cells)
+        return sorted(set(np.linspace(0, self.n_cells - 1, n).round().astype(int).tolist()))
+
+    @property
+    def measured_sites(self) -> list[Site]:
+        """The sites that measures read, those of the configuration."""
+        named = [site for site in self.maps if str(site) in self.config.measured_sites]
+        return named or [MAIN]
+
+    def at(self, cell: int) -> list[int]:
+        """Row and column of a cell."""
+        return [*divmod(cell, self.n_cols)]
+
+    def x(self, split: str, site: Site, cell: int) -> States:
+        """The features of a cell, (G, F)."""
+        return self.maps[site].x(self.splits[split].states[site], cell)
+
+    def labels(self, split: str) -> Ints:
+        """The class in each cell, (G, C)."""
+        return self.splits[split].labels
+
+    def check(self) -> None:
+        """Check that every class can be learnt in every cell, and is tested.
+
+        Raises:
+            UserError: a class is absent.
+        """
+        for name, split in self.splits.items():
+            counts = np.stack([(split.labels == k).sum(0) for k in range(self.n_classes)])
+            least = counts if name == "train" else counts.sum(1, keepdims=True)
+            if (least == 0).any():
+                k, cell = np.argwhere(least == 0)[0]
+                where = f" in row {cell // self.n_cols}, column {cell % self.n_cols}"
+                raise UserError(
+                    f"{_KEYS.get(name, 'n_test')}: {len(split):,} pictures of {name} show no "
+                    f"{self.names[k]}{where if name == 'train' else ''}; use more pictures"
+                )
+
+    # ---- decoders --------------------------------------------------------------------------------
+
+    def fitted(self, decoder: Choice, site: Site, cell: int) -> Fitted:
+        """The decoder of a cell, which is fitted once."""
+        key = (str(decoder.plain()), site, cell)
+        if key not in self._kept:
+            (self._kept[key],) = self.fit(decoder, site, cell)
+        return self._kept[key]
+
+    def keep(self, decoder: Choice, site: Site, cell: int, fitted: Fitted) -> None:
+        """Keep a decoder that is fitted already."""
+        self._kept[str(decoder.plain()), site, cell] = fitted
+
+    def fit(
+        self, decoder: Choice, site: Site, cell: int, n: int | None = None,
+        others: list[tuple[Ints, Ints]] | None = None,
+    ) -> list[Fitted]:  # fmt: skip
+        """A decoder of the true labels of a cell, and of other labels of the same pictures.
+
+        Args:
+            n: number of training pictures; None: all.
+            others: further label sets, of train (G,) and of val (G,).
+        """
+        made: Decoder = decoder.load()()
+        sets = [(self.labels("train")[:, cell], self.labels("val")[:, cell]), *(others or [])]
+        train, val = (np.stack(each) for each in zip(*sets, strict=True))
+        x, x_val = (self._seen(made, split, site, cell) for split in ("train", "val"))
+        return made.fit(x[:n], train[:, :n], x_val, val, self.n_classes)
+
+    def scores(self, fitted: Fitted, decoder: Choice, site: Site, cell: int) -> Scores:
+        """Scores of the test grids, (G, K)."""
+        return fitted.scores(self._seen(decoder.load()(), "test", site, cell))
+
+    def outcomes(self, decoder: Choice, site: Site, cells: list[int]) -> Outcomes:
+        """Predictions of some cells of the test grids."""
+        scores = [
+            self.scores(self.fitted(decoder, site, cell), decoder, site, cell) for cell in cells
+        ]
+        return Outcomes.of(scores, cells, self.splits["test"])
+
+    def _seen(self, decoder: Decoder, split: str, site: Site, cell: int) -> States:
+        if decoder.reads == "picture":
+            return np.asarray(self.splits[split].states[site])
+        return self.x(split, site, cell)
+
+    def each(self) -> Iterator[tuple[Site, int]]:
+        """Each site and each cell that measures read."""
+        return ((site, cell) for site in self.measured_sites for cell in self.measured_cells)
+
+
+_KEYS = {"train": "n_train", "val": "n_val", "test": "n_test"}
