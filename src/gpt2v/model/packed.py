@@ -12,6 +12,7 @@ vocabulary, Y positions that are read (whose next token is predicted), M vision 
 heads, E width of a head.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -145,8 +146,7 @@ def read_hidden(
         embeds_BTD: input embeddings; without them, those of the token ids.
         keep: gets the keys and values of each block.
     """
-    for hidden_BTD in block_inputs(lm, packed, embeds_BTD, keep):
-        pass
+    (hidden_BTD,) = deque(block_inputs(lm, packed, embeds_BTD, keep), maxlen=1)  # of the last block
     mask = packed.mask.expand(len(packed.input_ids), -1, -1, -1)
     read_YD = _read_block(lm.transformer.h[-1], hidden_BTD, mask, packed.reads, keep)
     hidden_YD: Tensor = lm.transformer.ln_f(read_YD)
