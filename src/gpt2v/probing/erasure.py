@@ -61,7 +61,7 @@ class Eraser:
     @property
     def rank(self) -> int:
         """Number of dimensions that it erases: at most the number of classes less one."""
-        return self.left.shape[1]
+        return len(self.right)
 
     @cached_property
     def basis(self) -> Floats:
@@ -118,7 +118,7 @@ class Mover:
         return moved
 
 
-def random_directions(n_features: int, rank: int, seed: int) -> Floats:
+def random_directions(n_features: int, rank: int, seed: int | tuple[int, ...]) -> Floats:
     """Orthonormal directions (n_features, rank), drawn uniformly."""
     drawn = np.random.default_rng(seed).standard_normal((n_features, rank))
     return np.asarray(np.linalg.qr(drawn)[0])
