@@ -1,6 +1,7 @@
 """Planted models: one that ignores what a probe reads, and one that answers from it."""
 
 import copy
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -8,18 +9,28 @@ import pytest
 import torch
 
 from gpt2v.config.grids import ProbeGridConfig
-from gpt2v.config.sites import Site
+from gpt2v.config.sites import Site, sites_of
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.asked import question_columns
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.text_pieces import Strings
+from gpt2v.data.tiles.bank import TileBank
 from gpt2v.model.changes import changed
+from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.projector import LinearProjector
 from gpt2v.model.scoring import PackedScorer
+from gpt2v.model.states import picture_states, text_states
 from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.probing.erasure import Eraser, Mover
-from gpt2v.probing.measures.causal import CHANGES, Asked, causal_rows, changes_of, in_cell
+from gpt2v.probing.measures.causal import (
+    CHANGES,
+    Asked,
+    CausalUse,
+    causal_rows,
+    changes_of,
+    in_cell,
+)
 
 SPEC = ProbeGridConfig(rows=1, cols=2)
 N_TRAIN, N_TEST, CLASSES = 400, 80, 10
@@ -176,3 +187,54 @@ def test_cells_are_moved_to_another_object_of_the_palette(bank):
     np.testing.assert_array_equal(one.tiles, grids.tiles[:, 0, 1])
     assert (one.target != one.own).all()
     assert (grids.palette == one.target[:, None]).any(1).all()
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A stand-in for what a probe knows."""
+
+    model: GPT2vModel
+    bank: TileBank
+    render: Renderer
+    sites: list[Site]
+    seed: int = 0
+
+    def data(self, split):
+        return GridDataset(SPEC, self.bank, 1, split, {"train": 60, "test": 8}[split])
+
+    def labels(self, split):
+        grids = self.data(split).grids(np.arange(60))
+        return grids.classes.reshape(60, -1)
+
+    def states(self, site, split):
+        batches = self.data(split).batches("image", self.render, with_choices=False)
+        if site.name == "lm":
+            reader, table = Reader.of(self.model), self.render.table
+            parts = [text_states(reader, batch, [site], table)[site] for batch in batches]
+        else:
+            parts = [picture_states(self.model, batch.pixels, [site])[site] for batch in batches]
+        return torch.cat(parts).numpy()
+
+    def patches(self, site, cell):
+        span = self.model.geometry.span(1, 2, 16)
+        own = np.flatnonzero(span.cell == cell)
+        return own if site.name == "lm" else span.patch[own]
+
+
+def test_every_site_that_answers_can_depend_on_is_changed(gpt2v, bank, table):
+    names = ("pixels", "random", "vision", "pre-projector", "post-projector", "lm", "answer")
+    render = Renderer(bank, table, gpt2v.token_geometry)
+    probed = Probed(gpt2v, bank, render, sites_of(names, 2, 2))
+    rows = CausalUse()(probed)
+    sites = dict.fromkeys((row["site"], row["layer"]) for row in rows)
+    # the projector reads vision.1; nothing after lm.1 reads image positions
+    vision, lm = ([(name, layer) for layer in range(2)] for name in ("vision", "lm"))
+    assert list(sites) == [*vision, ("pre-projector", None), ("post-projector", None), *lm]
+    by_site = {site: [row for row in rows if (row["site"], row["layer"]) == site] for site in sites}
+    for own in by_site.values():
+        assert len(own) == 3 * len(CHANGES)
+        assert own[0]["accuracy"] == rows[0]["accuracy"]  # without a change
+    # the same states at two sites
+    same = ("accuracy", "followed", "minus_none", "rank")
+    for one, other in zip(by_site["vision", 1], by_site["pre-projector", None], strict=True):
+        assert [one[key] for key in same] == [other[key] for key in same]

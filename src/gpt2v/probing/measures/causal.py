@@ -9,10 +9,10 @@ directions.
 Shapes: N patches of a picture, D width of a hidden state.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,14 @@ from torch import Tensor
 from gpt2v.config.sites import Site
 from gpt2v.data import rng
 from gpt2v.data.dataset import GridDataset
+from gpt2v.data.render.batches import Renderer
 from gpt2v.data.rng import Ints
 from gpt2v.hardware.device import to_device
 from gpt2v.model.changes import changed
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.model.scoring import Scorer, portions_of
+from gpt2v.model.packed import Reader
+from gpt2v.model.scoring import PackedScorer, Scorer, portions_of
+from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.probing.erasure import Eraser, Floats, Mover, random_directions, turned
 from gpt2v.progress import progress
 from gpt2v.stats.intervals import Difference, rate_interval
@@ -33,10 +36,79 @@ from gpt2v.stats.shared import Bools, Shared
 
 CHANGES = ("none", "erase", "move", "random-erase", "random-move")
 _LAYOUT = "image"
+_CELLS, _IMAGES = 3, 200  # that are asked about
 
 # From features (n_rows, n_features) of a cell, its patches concatenated, in the pictures with these
 # numbers (n_rows,), to those that take their place.
 Changed = Callable[[Floats, Ints], Floats]
+
+
+class Probed(Protocol):
+    """What this measure needs to know.
+
+    Attributes:
+        model: the model that is probed.
+        render: the renderer of its batches.
+        sites: where it is probed.
+        seed: of random draws.
+    """
+
+    model: GPT2vModel
+    render: Renderer
+    sites: Sequence[Site]
+    seed: int
+
+    def data(self, split: str) -> GridDataset:
+        """The grids of a split, all of one size, a picture for each."""
+
+    def labels(self, split: str) -> Ints:
+        """Classes of their cells, (n_images, n_cells)."""
+
+    def states(self, site: Site, split: str) -> NDArray[np.float32]:
+        """States of their pictures at a site, (n_images, N, D)."""
+
+    def patches(self, site: Site, cell: int) -> Ints:
+        """Which of these states belong to a cell."""
+
+
+class CausalUse:
+    """Whether answers follow when a cell's class is erased or moved. See `causal_rows`."""
+
+    def __call__(self, probed: Probed) -> list[dict[str, Any]]:
+        """Rows of each site that can be changed, about a few cells."""
+        model, test = probed.model, probed.data("test")
+        data = replace(test, n=min(len(test), _IMAGES))
+        source = ProjectedPatches(model)  # runs the vision tower, in which states are changed
+        scorer = PackedScorer(Reader.of(model, source), probed.render, generate=False)
+        labels = probed.labels("train")
+        n_cells = labels.shape[1]
+        chosen = sorted(set(np.linspace(0, n_cells - 1, _CELLS).round().astype(int).tolist()))
+        return [
+            row
+            for site in probed.sites
+            if _is_read(site, model)
+            for row in causal_rows(
+                model,
+                scorer,
+                data,
+                site,
+                probed.states(site, "train"),
+                labels,
+                {cell: probed.patches(site, cell) for cell in chosen},
+                probed.seed,
+            )
+        ]
+
+
+def _is_read(site: Site, model: GPT2vModel) -> bool:
+    """Whether answers can depend on the states of patches at a site."""
+    layer = -1 if site.layer is None else site.layer
+    if site.name == "lm":
+        return layer < len(model.language_model.transformer.h)  # no later layer attends to the last
+    if site.name == "vision":
+        n_layers = int(model.config.vision_config.num_hidden_layers) + 1
+        return layer <= int(model.config.vision_layer) % n_layers
+    return site.name in ("pre-projector", "post-projector")
 
 
 @dataclass(frozen=True)
