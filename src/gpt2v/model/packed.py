@@ -5,12 +5,16 @@ A `Reader` runs it with a GPT-2, or with a GPT-2v and the vision tokens for its 
 Attention follows the batch's segment tree, given as a 4-D additive float mask (with boolean masks
 transformers' eager attention is wrong without an error). The last block and the vocabulary head run
 only at positions that are read; from all other positions the last block needs only keys and values.
+States of all positions are in `states`; `changes` replaces those that a block gets.
 
 Shapes: B samples of a batch, T token positions, D width of a hidden state, V words of the
 vocabulary, Y positions that are read (whose next token is predicted), M vision tokens, H attention
 heads, E width of a head.
 """
 
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +26,7 @@ from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
 from gpt2v.data.corpus.windows import TextBatch
-from gpt2v.data.render.batches import IGNORE, Batch
+from gpt2v.data.render.batches import IGNORE, Batch, ImageTokens
 from gpt2v.hardware.device import to_device
 from gpt2v.hardware.onednn import affine
 from gpt2v.hardware.precision import computed_in
@@ -69,6 +73,7 @@ class Packed:
     targets: Tensor  # (n_supervised,) supervised tokens
     supervised: Tensor | None  # (n_supervised,) positions before them, indices into Y; None: all
     images: Tensor | None  # (M,) image positions: indices into the flattened (B, T); None: no image
+    shown: ImageTokens | None  # what these stand for
 
 
 def pack(
@@ -103,6 +108,7 @@ def pack(
         supervised=None if supervised.all() else to_device(np.flatnonzero(supervised), device),
         targets=to_device(target_Y[supervised], device),
         images=to_device(np.flatnonzero(is_image), device) if is_image.any() else None,
+        shown=batch.images,
     )
 
 
@@ -140,18 +146,64 @@ def read_hidden(
         embeds_BTD: input embeddings; without them, those of the token ids.
         keep: gets the keys and values of each block.
     """
+    (hidden_BTD,) = deque(block_inputs(lm, packed, embeds_BTD, keep), maxlen=1)  # of the last block
+    mask = packed.mask.expand(len(packed.input_ids), -1, -1, -1)
+    read_YD = _read_block(lm.transformer.h[-1], hidden_BTD, mask, packed.reads, keep)
+    hidden_YD: Tensor = lm.transformer.ln_f(read_YD)
+    return hidden_YD
+
+
+def block_inputs(
+    lm: GPT2LMHeadModel,
+    packed: Packed,
+    embeds_BTD: Tensor | None = None,
+    keep: list[Pairs] | None = None,
+) -> Iterator[Tensor]:
+    """What each block gets at all positions, (B, T, D), one block after the other.
+
+    Args:
+        embeds_BTD, keep: as in `read_hidden`; `keep` gets those of all blocks but the last.
+    """
     gpt2 = lm.transformer
     if embeds_BTD is None:
         embeds_BTD = gpt2.wte(packed.input_ids)
     hidden_BTD = gpt2.drop(embeds_BTD + gpt2.wpe(packed.position_ids))
     n_samples, length = packed.input_ids.shape
-    mask = packed.mask.expand(n_samples, -1, -1, -1)
-    *blocks, last = gpt2.h
+    mask = packed.mask.expand(n_samples, -1, -1, -1)[..., :length]
+    *blocks, _ = gpt2.h
     kept = None if keep is None else _Kept(keep)
-    for block in blocks:
-        hidden_BTD = block(hidden_BTD, kept, attention_mask=mask[..., :length])
-    hidden_YD: Tensor = gpt2.ln_f(_read_block(last, hidden_BTD, mask, packed.reads, keep))
-    return hidden_YD
+    for layer, block in enumerate(blocks):
+        hidden_BTD = as_changed(lm, layer, hidden_BTD, packed)
+        yield hidden_BTD
+        hidden_BTD = block(hidden_BTD, kept, attention_mask=mask)
+    yield as_changed(lm, len(blocks), hidden_BTD, packed)
+
+
+@dataclass(frozen=True)
+class LayerChange:
+    """A change of a language model's hidden states.
+
+    Attributes:
+        lm: the model; others are not changed.
+        layer: index into `hidden_states`.
+        change: from the states (B, T, D) of a packed batch to those that take their place.
+    """
+
+    lm: GPT2LMHeadModel
+    layer: int
+    change: Callable[[Tensor, Packed], Tensor]
+
+
+# Made by `changes.changed`, in the order in which they are applied.
+layer_changes: ContextVar[tuple[LayerChange, ...]] = ContextVar("layer_changes", default=())
+
+
+def as_changed(lm: GPT2LMHeadModel, layer: int, hidden_BTD: Tensor, packed: Packed) -> Tensor:
+    """Hidden states (B, T, D) of a layer with the changes that are in force."""
+    for own in layer_changes.get():
+        if own.lm is lm and own.layer == layer:
+            hidden_BTD = own.change(hidden_BTD, packed)
+    return hidden_BTD
 
 
 def _read_block(
