@@ -9,13 +9,13 @@ decoders name 97% of the cells. On top, with a probability of `size`, an answer 
 
 none: no fault. tiles: no fault, but all errors are about a few tiles, which are always misread.
 left: the object in the cell to the left; those in the first column are read.
-rows, columns: the object in a random cell of the same column (row).
+rows, columns: the object in a random cell of the same column (row). bag: of the grid.
 swap: two classes are taken for each other, where the prompt lists both.
 reading: a class is blurred, so any listed object is named, but decoders find it.
 encoder: the same, and decoders do not find it either.
 
-Written are a table and, line by line, all cells as JSON. `found`: the fault is named (for `none`:
-nothing is). `other`: anything else is named.
+Written are a table and, line by line, all cells as JSON. `found`: the fault is named (of a sound
+model: nothing is). `other`: anything else is named; of a blurred class, a wrong `where`.
 """
 
 import argparse
@@ -43,6 +43,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "left": {"diagnosis": "reads-neighbour", "down": 0, "right": -1},
     "rows": {"diagnosis": "ignores-rows"},
     "columns": {"diagnosis": "ignores-columns"},
+    "bag": {},
     "swap": {"diagnosis": "confuses-classes"},
     "reading": {"diagnosis": "blurs-class", "class": "0", "where": "reading"},
     "encoder": {"diagnosis": "blurs-class", "class": "0", "where": "encoder"},
@@ -95,6 +96,7 @@ def simulated(cell: Cell, seed: int) -> tuple[Answered, Family]:
         "left": (True, truth[:, row, np.maximum(col - 1, 0)]),
         "rows": (True, truth[grid, drawn, col]),
         "columns": (True, truth[grid, row, drawn]),
+        "bag": (True, truth[grid, drawn, rng.integers(0, SIDE, shape)]),
         "swap": ((truth < 2) & both[:, None, None], 1 - truth),
         "reading": (truth == 0, any_listed()),
         "encoder": (truth == 0, any_listed()),
@@ -118,7 +120,11 @@ def judged(cell: Cell, seed: int) -> tuple[bool, bool]:
     own = [row.items() >= expected for row in rows]
     if cell.fault == "swap":
         own = [row.get("classes") in (["0", "1"], ["1", "0"]) for row in rows]
-    return any(own), not all(own) and rows[0]["diagnosis"] != "none"
+    if cell.fault == "bag":
+        own = [row["diagnosis"] in ("ignores-rows", "ignores-columns") for row in rows]
+    open_rows = ("none", "not told")
+    named = [not {row["diagnosis"], row.get("where")} & set(open_rows) for row in rows]
+    return any(own), any(n and not o for n, o in zip(named, own, strict=True))
 
 
 def measured(cell: Cell, repetitions: int) -> Cell:

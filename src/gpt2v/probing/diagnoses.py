@@ -9,7 +9,7 @@ Shapes: J questions in a flat list.
 """
 
 from collections.abc import Sequence
-from math import log
+from math import log, sqrt
 
 import numpy as np
 
@@ -25,8 +25,8 @@ from gpt2v.probing.attribution import (
     told_apart,
 )
 from gpt2v.probing.excess import Excess, worse_p
-from gpt2v.stats.intervals import Difference, holm
-from gpt2v.stats.shared import Bools, Shared
+from gpt2v.stats.intervals import Difference, Z, holm
+from gpt2v.stats.shared import Bools, Floats, Shared
 
 NAMES = (
     "reads-neighbour", "ignores-rows", "ignores-columns", "confuses-classes", "blurs-class", "none",
@@ -53,8 +53,9 @@ def diagnose(answered: Answered, family: Family) -> list[Row]:
         such answers (of a blurred class, of its wrong answers) with `ci95` and `p_holm`; and:
         `down` and `right`: of the neighbour that is read; `classes`: of a pair, the first is taken
         for the second; `class` and `where`: of a blurred class, `encoder` if every decoder finds it
-        less frequently than the others, `reading` if none does, else `not told`. Without a fault
-        a single row, `none`, with the number of wrong answers.
+        less frequently than the others; `reading` if it is further behind the others for the model
+        than for every decoder; `both`, or `not told`. Without a fault a single row, `none`, with
+        the number of wrong answers.
     """
     rows = _places(answered) + _classes(answered, family)
     return rows or [{"diagnosis": "none", "n_questions": int((~answered.right).sum())}]
@@ -84,14 +85,13 @@ def _places(answered: Answered) -> list[Row]:
     of_line = dict(zip(pooled, p_holm, strict=False))
     of_place = dict(zip(each, p_holm[len(pooled) :], strict=True))
     rows, explained = [], set()
-    ignored = 0
     for name, excess in pooled.items():
-        if excess.value > 0 and of_line[name] < _EACH and _even(lines[name]):
-            rows.append(_row(name, excess, of_line[name]))
+        if excess.value > 0 and _even(lines[name]):
             explained |= set(lines[name])
-            ignored += 1
+            if of_line[name] < _EACH:
+                rows.append(_row(name, excess, of_line[name]))
     for place, excess in each.items():
-        known = place in explained or ignored == 2  # which leaves all cells alike
+        known = place in explained or len(rows) == len(lines) > 1  # no cells are told apart
         if excess.value > 0 and of_place[place] < _EACH and not known:
             where = {"down": place[0], "right": place[1]}
             rows.append({**_row("reads-neighbour", excess, of_place[place]), **where})
@@ -116,7 +116,8 @@ def _even(along: _Places) -> bool:
     """Whether one excess along a line describes its answers better than one of some places only.
 
     Both by their likelihood, less half the logarithm of the number of questions for each excess
-    (Schwarz 1978, https://doi.org/10.1214/aos/1176344136).
+    (Schwarz 1978, https://doi.org/10.1214/aos/1176344136), and that of the number of places where
+    it could be.
     """
     n = sum(e.n for e in along.values())
     cost = log(n) / 2
@@ -125,7 +126,7 @@ def _even(along: _Places) -> bool:
     some = 0.0
     for e in along.values():
         gain = _log_likelihood(e, e.share) - _log_likelihood(e, e.expected)
-        some += max(gain - cost, 0.0) if e.value > 0 else 0.0
+        some += max(gain - cost - log(len(along)), 0.0) if e.value > 0 else 0.0
     return even - cost > some
 
 
@@ -177,14 +178,13 @@ def _blurred(answered: Answered, family: Family, left: Bools, k: int, p_holm: fl
     these = (answered.truth.reshape(-1) == k)[left]
     shared = answered.shared.of(left)
     more = Difference.of_groups(~answered.right[left], these, shared)
-    missed = [(decoded != answered.truth).reshape(-1)[left] for decoded in family.values()]
-    worse = [
-        bool(wrong.any()) and Difference.of_groups(wrong, these, shared).interval()[0] > 0
-        for wrong in missed
-    ]
-    where = "not told"
-    if len(set(worse)) == 1:
-        where = "encoder" if worse[0] else "reading"
+    wrong = (~answered.right[left]).astype(np.float64)
+    missed = [(own != answered.truth).reshape(-1)[left].astype(float) for own in family.values()]
+    encoder = all(_is_more(own, these, shared) for own in missed)
+    reading = all(_is_more(wrong - own, these, shared) for own in missed)
+    where = {(1, 0): "encoder", (0, 1): "reading", (1, 1): "both"}.get(
+        (encoder, reading), "not told"
+    )
     return {
         "diagnosis": "blurs-class",
         "class": answered.names[k],
@@ -194,3 +194,14 @@ def _blurred(answered: Answered, family: Family, left: Bools, k: int, p_holm: fl
         "ci95": list(more.interval()),
         "p_holm": p_holm,
     }
+
+
+def _is_more(value: Floats, these: Bools, shared: Shared) -> bool:
+    """Whether the mean of values (J,) is larger for some questions than for the others.
+
+    It is if their difference is more than 1.96 standard errors above 0.
+    """
+    mean, other = value[these].mean(), value[~these].mean()
+    share = these.mean()
+    errors = np.where(these, (value - mean) / share, (other - value) / (1 - share))
+    return bool(mean - other > Z * sqrt(shared.variance(errors)))

@@ -85,7 +85,7 @@ def _binomial(n: int, p: float) -> Floats:
     """Probabilities of 0 to n successes."""
     k = np.arange(n + 1)
     if p >= 1:
-        return (k == n).astype(np.float64)
+        return np.asarray(k == n, np.float64)
     logs = _log_choose(n, k) + k * np.log(p) + (n - k) * np.log1p(-p)
     return np.asarray(np.exp(logs), np.float64)
 
