@@ -110,6 +110,10 @@ def simulated(cell: Cell, seed: int) -> tuple[Answered, Family]:
     return Answered(truth, said, said, text, listed, np.arange(n), tiles, names), decoders
 
 
+def _is_open(row: dict[str, Any]) -> bool:
+    return row["diagnosis"] == "none" or row.get("where") == "not told"
+
+
 def judged(cell: Cell, seed: int) -> tuple[bool, bool]:
     """Whether the fault is named, and whether anything else is."""
     rows = diagnose(*simulated(cell, seed))
@@ -123,8 +127,8 @@ def judged(cell: Cell, seed: int) -> tuple[bool, bool]:
     if cell.fault == "bag":
         own = [row["diagnosis"] in ("ignores-rows", "ignores-columns") for row in rows]
     open_rows = ("none", "not told")
-    named = [not {row["diagnosis"], row.get("where")} & set(open_rows) for row in rows]
-    return any(own), any(n and not o for n, o in zip(named, own, strict=True))
+    other = [r for r, is_own in zip(rows, own, strict=True) if not is_own and not _is_open(r)]
+    return any(own), bool(other)
 
 
 def measured(cell: Cell, repetitions: int) -> Cell:

@@ -180,8 +180,8 @@ def _blurred(answered: Answered, family: Family, left: Bools, k: int, p_holm: fl
     more = Difference.of_groups(~answered.right[left], these, shared)
     wrong = (~answered.right[left]).astype(np.float64)
     missed = [(own != answered.truth).reshape(-1)[left].astype(float) for own in family.values()]
-    encoder = all(_is_more(own, these, shared) for own in missed)
-    reading = all(_is_more(wrong - own, these, shared) for own in missed)
+    encoder = bool(missed) and all(_is_more(own, these, shared) for own in missed)
+    reading = bool(missed) and all(_is_more(wrong - own, these, shared) for own in missed)
     where = {(1, 0): "encoder", (0, 1): "reading", (1, 1): "both"}.get(
         (encoder, reading), "not told"
     )
