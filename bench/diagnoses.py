@@ -126,7 +126,6 @@ def judged(cell: Cell, seed: int) -> tuple[bool, bool]:
         own = [row.get("classes") in (["0", "1"], ["1", "0"]) for row in rows]
     if cell.fault == "bag":
         own = [row["diagnosis"] in ("ignores-rows", "ignores-columns") for row in rows]
-    open_rows = ("none", "not told")
     other = [r for r, is_own in zip(rows, own, strict=True) if not is_own and not _is_open(r)]
     return any(own), bool(other)
 
