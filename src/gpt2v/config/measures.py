@@ -34,3 +34,23 @@ def equal_dimension() -> None:
 @MEASURES.register("description-length", at=f"{_CLASSES}.description_length:DescriptionLength")
 def description_length() -> None:
     """Bits of the classes by a logistic decoder's online code."""
+
+
+@MEASURES.register("beside", at=f"{_CLASSES}.answers:Beside")
+def beside() -> None:
+    """Each decoder's accuracy minus the model's, among the listed objects, by site."""
+
+
+@MEASURES.register("attribution", at=f"{_CLASSES}.answers:Attribution")
+def attribution() -> None:
+    """What wrong answers about pictures are due to, and which faults they show."""
+
+
+@MEASURES.register("routing", at=f"{_CLASSES}.routing:Routing")
+def routing() -> None:
+    """Which cells' objects can be read where a question is read, in every layer."""
+
+
+@MEASURES.register("causal", at=f"{_CLASSES}.causal:CausalUse")
+def causal() -> None:
+    """Answers when the class of a cell is erased or moved: does the model use it?"""

@@ -16,7 +16,10 @@ from gpt2v.registry import CONTROLS, DECODERS, MEASURES
 
 MAIN = Site("pre-projector")  # where all decoders read
 ROWS_PER_FEATURE, FEWEST_ROWS = 6, 4000  # of training pictures, if n_train is not given
-MEASURED = ("selectivity", "learning-curve", "leakage", "transfer", "equal-dimension")
+MEASURED = (  # by default, in this order
+    *("beside", "attribution", "selectivity", "learning-curve", "leakage", "transfer"),
+    *("equal-dimension", "routing", "causal"),
+)
 
 
 def _known(names: list[str]) -> list[str]:

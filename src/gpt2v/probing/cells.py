@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from gpt2v.config.probing import CellsConfig
 from gpt2v.config.pictures import PictureConfig
+from gpt2v.config.probing import CellsConfig
 from gpt2v.data.render.edges import cell_edges
 from gpt2v.data.render.spans import PictureGeometry
 from gpt2v.data.rng import Ints

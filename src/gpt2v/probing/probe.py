@@ -23,7 +23,6 @@ from gpt2v.config.sites import Site
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.bank import TileBank
-from gpt2v.features.store import encoder_hash
 from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.load import LoadedModel, load_gpt2v
 from gpt2v.probing.collect import Collection
@@ -78,7 +77,8 @@ def probe(
     n_train = config.n_train or 0
     both = splits["train"]
     splits |= {"train": both.part(slice(n_train)), "new": both.part(slice(n_train, None))}
-    probed = Probed(config, bank.class_names, config.grid.largest_shape[1], splits, maps)
+    n_cols = config.grid.largest_shape[1]
+    probed = Probed(config, bank.class_names, n_cols, splits, maps, reader, sets)
     probed.check()
 
     rows = _ridge_rows(probed) + _other_rows(probed)
@@ -154,8 +154,8 @@ def _ridge_rows(probed: Probed) -> list[Row]:
             scores: dict[str, list[Any]] = {name: [] for name in ("none", *controls)}
             for cell in range(probed.n_cells):
                 others = [
-                    tuple(_controlled(control, probed, split, cell) for split in ("train", "val"))
-                    for control in controls.values()
+                    (_controlled(own, probed, "train", cell), _controlled(own, probed, "val", cell))
+                    for own in controls.values()
                 ]
                 found = probed.fit(ridge, site, cell, others=others)
                 probed.keep(ridge, site, cell, found[0])

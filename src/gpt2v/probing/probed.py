@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from gpt2v.config.choice import Choice
 from gpt2v.config.probing import MAIN, ProbeConfig
 from gpt2v.config.sites import Site
+from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.cells import Grids
 from gpt2v.data.rng import Ints
 from gpt2v.errors import UserError
+from gpt2v.probing.answered import Answered
+from gpt2v.probing.answering import answers_of
 from gpt2v.probing.cells import CellMap, States
 from gpt2v.probing.decoders.base import Decoder, Fitted
+from gpt2v.probing.reading import StatesReader
 from gpt2v.stats.intervals import Difference, rate_interval
 from gpt2v.stats.shared import Bools, Shared
 
@@ -140,6 +144,8 @@ class Probed:
         splits: `train`; `val`, which has tiles that the tower never trained on; `test`; and `new`,
             training tiles in new grids.
         maps: the patches of each cell, at each site.
+        model_reader: what reads the model; None: these states are of no model.
+        data: the data sets of `train`, `val` and `test`.
     """
 
     config: ProbeConfig
@@ -147,7 +153,21 @@ class Probed:
     n_cols: int
     splits: Mapping[str, Split]
     maps: Mapping[Site, CellMap]
+    model_reader: StatesReader | None = None
+    data: Mapping[str, GridDataset] = field(default_factory=dict)
     _kept: dict[tuple[str, Site, int], Fitted] = field(default_factory=dict)
+
+    @property
+    def reader(self) -> StatesReader:
+        """What reads the model."""
+        assert self.model_reader is not None
+        return self.model_reader
+
+    @cached_property
+    def answered(self) -> Answered:
+        """The model's own answers about the test grids, from text and from pictures."""
+        listed = self.splits["test"].allowed(self.n_classes)
+        return answers_of(self.reader, self.data["test"], listed)
 
     @property
     def n_classes(self) -> int:

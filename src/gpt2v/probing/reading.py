@@ -12,8 +12,8 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from gpt2v.config.probing import FEWEST_ROWS, MAIN, ROWS_PER_FEATURE, ProbeConfig
 from gpt2v.config.grids import LadderGridConfig
+from gpt2v.config.probing import FEWEST_ROWS, MAIN, ROWS_PER_FEATURE, ProbeConfig
 from gpt2v.config.sites import OF_PICTURES, Site, sites_of
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.pictures import Pictures
@@ -112,12 +112,15 @@ class StatesReader:
         source = _Seen(self.model)
         source.last = features
         scorer = self.loaded.scorer(self.bank, source)
-        grid = self.config.grid
-        shown = {name: getattr(grid, name) for name in type(grid).model_fields}
-        spec = LadderGridConfig(**shown, questions=1)  # no image position sees a question
-        asked = replace(data, spec=spec)
+        asked = replace(data, spec=self.asked(1))  # no image position sees a question
         batch = asked.batch(index, "image", scorer.render)
         return text_states(scorer.reader, batch, sites, scorer.render.table)
+
+    def asked(self, n_questions: int) -> LadderGridConfig:
+        """The grids of the probe, with so many look-ups of different cells."""
+        grid = self.config.grid
+        shown = {name: getattr(grid, name) for name in type(grid).model_fields}
+        return LadderGridConfig(**shown, questions=n_questions)
 
     @cached_property
     def _random(self) -> PreTrainedModel | None:

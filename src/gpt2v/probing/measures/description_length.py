@@ -3,6 +3,7 @@
 This is the online code of Voita & Titov 2020 (https://aclanthology.org/2020.emnlp-main.14).
 """
 
+from itertools import pairwise
 from math import log, log2
 
 import numpy as np
@@ -33,7 +34,7 @@ class DescriptionLength:
             x, x_val = (probed.x(split, site, cell) for split in ("train", "val"))
             y, y_val = (probed.labels(split)[:, cell] for split in ("train", "val"))
             bits = ends[0] * log2(n_classes)
-            for start, end in zip(ends, ends[1:], strict=False):
+            for start, end in pairwise(ends):
                 (fitted,) = made.fit(x[:start], y[None, :start], x_val, y_val[None], n_classes)
                 logprobs = fitted.logprobs(x[start:end])
                 bits -= float(np.take_along_axis(logprobs, y[start:end, None], 1).sum()) / log(2)

@@ -1,198 +1,41 @@
-"""What can be read where a question is read: the asked cell's object, or that of other cells.
+"""Routing: which cells' objects can be read where a question is read, layer by layer."""
 
-If the language model fetches the object of the cell that it is asked about, then a decoder finds
-it, layer by layer, at the end of the question's words and where the answer is predicted. Objects of
-other cells tell how precisely it fetches: those of the cell's row, of its column, and all others.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from dataclasses import replace
 
 from gpt2v.config.sites import OF_QUESTIONS, Site
-from gpt2v.data import rng
-from gpt2v.data.rng import Ints
-from gpt2v.stats.intervals import rate_interval
-from gpt2v.stats.shared import Bools, Floats, Shared
+from gpt2v.probing.probed import Probed, Row
+from gpt2v.probing.questions import read_questions
+from gpt2v.probing.routing import routing_rows
 
-TARGETS = ("asked", "row", "column", "other")
-_MOST = 2  # questions about a grid that are read
-
-Features = NDArray[np.float32]
-
-
-class Fitted(Protocol):
-    """A fitted decoder."""
-
-    def scores(self, x: Features) -> Floats:
-        """(n_rows, n_features) -> (n_rows, n_classes); the largest is the prediction."""
-
-
-class Decoder(Protocol):
-    """What is fitted."""
-
-    def fit(
-        self, x: Features, labels: Ints, x_val: Features, val_labels: Ints, n_classes: int
-    ) -> Sequence[Fitted]:
-        """One for each set of labels (n_sets, n_rows); the strength is chosen on `val`."""
-
-
-@dataclass(frozen=True)
-class Questions:
-    """Questions about single cells of grids of one size, and the grids.
-
-    Attributes:
-        index: (n_images,) numbers of the grids.
-        cell: (n_images, n_questions) the cell that each asks about, in raster order.
-        labels: (n_images, n_cells) classes of all cells.
-        tiles: (n_images, n_cells) their tiles.
-        allowed: (n_images, n_classes) the classes of each palette.
-        n_cols: number of columns of a grid.
-    """
-
-    index: Ints
-    cell: Ints
-    labels: Ints
-    tiles: Ints
-    allowed: Bools
-    n_cols: int
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some of the questions, and a cell of each kind for each of them.
-
-    Attributes:
-        image, slot: (n_rows,) which questions they are.
-        cells: for each kind in `TARGETS` a cell for each row, (n_rows,); kinds that grids of this
-            size do not have are left out.
-    """
-
-    image: Ints
-    slot: Ints
-    cells: dict[str, Ints]
-
-    @classmethod
-    def of(cls, questions: Questions, seed: int, most: int = _MOST) -> "Rows":
-        """At most so many questions about each grid, drawn with a seed as the cells are."""
-        n_images, n_questions = questions.cell.shape
-        drawn = rng.permutations(rng.keys(seed, "routing/questions", questions.index), n_questions)
-        slot = drawn[:, :most].reshape(-1)
-        image = np.repeat(np.arange(n_images), min(most, n_questions))
-        asked = questions.cell[image, slot]
-        every = np.arange(questions.labels.shape[1])
-        row, col = (
-            asked[:, None] // questions.n_cols == every // questions.n_cols,
-            asked[:, None] % questions.n_cols == every % questions.n_cols,
-        )
-        kinds = {"asked": row & col, "row": row & ~col, "column": col & ~row, "other": ~row & ~col}
-        keys = rng.keys(seed, "routing/cells", questions.index[image] * n_questions + slot)
-        dice = rng.unit(rng.bits(keys, len(every)))
-        return cls(
-            image,
-            slot,
-            {
-                kind: np.where(those, dice, -1).argmax(1)
-                for kind, those in kinds.items()
-                if those.any(1).all()
-            },
-        )
-
-
-class Probed(Protocol):
-    """What this measure needs to know.
-
-    Attributes:
-        sites: where the model is probed.
-        decoder: what is fitted.
-        seed: of random draws.
-    """
-
-    sites: Sequence[Site]
-    decoder: Decoder
-    seed: int
-
-    def questions(self, split: str) -> Questions:
-        """The questions of a split."""
-
-    def states(self, site: Site, split: str) -> Features:
-        """Their states at a site, (n_images, n_questions, n_features)."""
+_MOST_GRIDS = {"train": 4000, "val": 500, "test": 500}
+_QUESTIONS = 2  # about a grid
 
 
 class Routing:
-    """Which cells' objects stand where a question is read. See `routing_rows`."""
+    """Ridge decoders at the last word of a question and where its answer is predicted.
 
-    def __call__(self, probed: Probed) -> list[dict[str, Any]]:
-        """Rows of each site of questions."""
-        splits = ("train", "val", "test")
-        questions = [probed.questions(split) for split in splits]
+    They read the object of the cell that is asked about, of another one in its row, in its column,
+    and of any other, in every layer of the GPT-2.
+    """
+
+    def __call__(self, probed: Probed) -> list[Row]:
+        reader, n_layers = probed.reader, probed.reader.model.config.text_config.n_layer
+        sites = [Site(name, i) for name in OF_QUESTIONS for i in range(n_layers + 1)]
+        read = []
+        for name, most in _MOST_GRIDS.items():
+            data, split = probed.data[name], probed.splits[name]
+            some = replace(data, n=min(most, len(split)))
+            n_questions = min(_QUESTIONS, probed.n_cells)
+            read.append(read_questions(reader, some, split, sites, n_questions))
+        decoder = probed.config.decoders[0].load()()
         return [
             row
-            for site in probed.sites
-            if site.name in OF_QUESTIONS
+            for site in sites
             for row in routing_rows(
                 site,
-                [probed.states(site, split) for split in splits],
-                questions,
-                probed.decoder,
-                probed.seed,
+                [states[site] for _, states in read],
+                [questions for questions, _ in read],
+                decoder,
+                probed.config.seed,
             )
         ]
-
-
-def routing_rows(
-    site: Site,
-    states: Sequence[Features],
-    questions: Sequence[Questions],
-    decoder: Decoder,
-    seed: int = 0,
-) -> list[dict[str, Any]]:
-    """What a decoder reads at a site of questions.
-
-    Args:
-        site: `question.L` or `answer.L`.
-        states: (n_images, n_questions, n_features) at the site, of train, val and test.
-        questions: of the same.
-        decoder: what is fitted.
-        seed: of the questions and cells that are drawn.
-
-    Returns:
-        A row for each kind of cell: `target`; `accuracy` among all classes, and `palette_accuracy`
-        among those of the grid's palette, with their 95% intervals; `chance` of the latter.
-    """
-    drawn = [Rows.of(own, seed) for own in questions]
-    x = [part[rows.image, rows.slot] for part, rows in zip(states, drawn, strict=True)]
-    targets = list(drawn[0].cells)
-    labels = [
-        np.stack([own.labels[rows.image, rows.cells[target]] for target in targets])
-        for own, rows in zip(questions, drawn, strict=True)
-    ]
-    n_classes = questions[0].allowed.shape[1]
-    fitted = decoder.fit(x[0], labels[0], x[1], labels[1], n_classes)
-    test, rows = questions[2], drawn[2]
-    allowed = test.allowed[rows.image]
-    found = []
-    for target, own, truth in zip(targets, fitted, labels[2], strict=True):
-        scores = own.scores(x[2])
-        tiles = test.tiles[rows.image, rows.cells[target]]
-        shared = Shared(test.index[rows.image], tiles[:, None])
-        right = scores.argmax(1) == truth
-        in_palette = np.where(allowed, scores, -np.inf).argmax(1) == truth
-        found.append(
-            {
-                "position": site.name,
-                "layer": site.layer,
-                "target": target,
-                "accuracy": float(right.mean()),
-                "ci95": list(rate_interval(right, shared)),
-                "palette_accuracy": float(in_palette.mean()),
-                "palette_ci95": list(rate_interval(in_palette, shared)),
-                "chance": float((1 / allowed.sum(1)).mean()),
-                "n_train": len(x[0]),
-                "n_images": len(test.index),
-            }
-        )
-    return found
