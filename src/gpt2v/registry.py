@@ -211,6 +211,7 @@ RUNGS = Registry(
 CONTROLS = Registry(
     "control", "gpt2v.probing.controls", "`controls` of `probe`", reserved=("none",)
 )
+DECODERS = Registry("decoder", "gpt2v.config.decoders", "`decoders` of `probe`")
 METRICS = Registry("metric", "gpt2v.eval.metrics", "`metrics` of `eval`")
 PROMPTS = Registry(
     "prompt", "gpt2v.eval.hf.prompts", "`hf.prompt` of `eval hf:NAME`", needs=("chat", "words")
@@ -259,6 +260,7 @@ REGISTRIES = (
     PROMPTS,
     PHENOMENA,
     CONTROLS,
+    DECODERS,
     RUNGS,
     SECTIONS,
     FORMATS,
