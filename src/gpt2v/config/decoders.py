@@ -32,6 +32,9 @@ class LogisticOptions(RidgeOptions):
     strongest: float = Field(
         10.0, gt=0, description="largest penalty, relative to the mean variance of the features"
     )
+    weakest: float = Field(
+        1e-5, gt=0, description="smallest penalty, relative to the mean variance of the features"
+    )
     tolerance: float = Field(
         1e-5,
         gt=0,

@@ -111,7 +111,9 @@ class Primal(_Problem):
     def refitted(self, sets: Labels, strength: float) -> tuple[Tensor, Tensor]:
         """Weight (n_features, len(sets), n_classes) and bias, fitted on all rows."""
         products, y_val = self.products_of_both, self.y_val[:, sets]
-        moment = self.moment[:, sets] + (self.x_val.T @ y_val.flatten(1)).unflatten(1, y_val.shape[1:])
+        moment = self.moment[:, sets] + (self.x_val.T @ y_val.flatten(1)).unflatten(
+            1, y_val.shape[1:]
+        )
         bias = self.bias_of_both[sets]
         moment -= self.n_both * self.shift[:, None, None] * bias
         penalty = strength * products.trace() / len(products)

@@ -19,7 +19,7 @@ from torch import Tensor
 from gpt2v.errors import UserError
 from gpt2v.probing.decoders.base import times_transposed
 
-_MOST_STEPS = 1000
+_MOST_STEPS = 10_000
 _REMEMBERED = 10  # steps
 _FLAT = 0.25  # slope along a step where its length is right, relative to that where it starts
 _MOST_LENGTHS = 50
