@@ -1,0 +1,195 @@
+"""The minimum of a penalised softmax loss, to a given slope, for several sets of labels at once.
+
+Steps are those of L-BFGS (Nocedal & Wright 2006, algorithm 7.4) in coordinates in which the loss is
+nearly as curved in all directions. The curvature is at most the products of the features, times a
+constant (Boehning 1992, https://doi.org/10.1007/BF00048682); here the constant is the mean
+curvature where the search starts. The objective is unchanged. This takes 3 to 25 steps at each
+strength of a path, as the Cholesky factor of the products costs little beside them.
+
+Logits are linear along a step, so that its length is found by Newton's method without reading the
+features again. A step reads them twice: for the logits, and for the slope.
+
+All is in float64. Coefficients w are (n_coordinates, n_sets, n_classes); the last coordinate is the
+bias, and has no penalty.
+"""
+
+import torch
+from torch import Tensor
+
+from gpt2v.errors import UserError
+from gpt2v.probing.decoders.base import times_transposed
+
+_MOST_STEPS = 10_000
+_REMEMBERED = 10  # steps
+_FLAT = 0.25  # slope along a step where its length is right, relative to that where it starts
+_MOST_LENGTHS = 50
+
+
+class Problem:
+    """The mean loss of rows, without the penalty.
+
+    Args:
+        x: (n_rows, n_coordinates).
+        products: their mean products, (n_coordinates, n_coordinates).
+        labels: (n_rows, n_sets).
+    """
+
+    def __init__(self, x: Tensor, products: Tensor, labels: Tensor, n_classes: int) -> None:
+        self.x, self.products = x, products
+        truth = torch.nn.functional.one_hot(labels.long(), n_classes)
+        self.moment = self._mean_products(truth.to(x.dtype))
+
+    def logits(self, w: Tensor) -> Tensor:
+        """(n_rows, n_sets, n_classes)."""
+        return (self.x @ w.flatten(1)).unflatten(1, w.shape[1:])
+
+    def slope(self, p: Tensor) -> Tensor:
+        """That of the loss, of the shape of w, where p are the probabilities."""
+        return self._mean_products(p) - self.moment
+
+    def _mean_products(self, of_rows: Tensor) -> Tensor:
+        products = times_transposed(self.x, of_rows.flatten(1)) / len(self.x)
+        return products.unflatten(1, of_rows.shape[1:])
+
+    def some(self, sets: Tensor) -> "Problem":
+        """The same rows with some of the sets of labels."""
+        problem = object.__new__(Problem)
+        problem.x, problem.products = self.x, self.products
+        problem.moment = self.moment[:, sets]
+        return problem
+
+
+def solution(problem: Problem, w: Tensor, penalty: float, tolerance: float) -> Tensor:
+    """The coefficients with the least loss + penalty / 2 |w|^2.
+
+    Args:
+        w: where the search starts.
+        tolerance: largest slope in any coefficient.
+
+    Raises:
+        UserError: it is not reached.
+    """
+    found, open_sets = w.clone(), torch.arange(w.shape[1], device=w.device)
+    penalties = torch.full_like(w[:, :1, :1], penalty)
+    penalties[-1] = 0
+    z = problem.logits(w)
+    p = z.softmax(2)
+    slope = problem.slope(p) + penalties * w
+    memory = Memory(preconditioner(problem.products, p, penalties))
+    for _ in range(_MOST_STEPS):
+        steep = slope.abs().amax((0, 2)) > tolerance
+        if not bool(steep.all()):
+            found[:, open_sets[~steep]] = w[:, ~steep]
+            if not bool(steep.any()):
+                return found
+            open_sets, problem = open_sets[steep], problem.some(steep)
+            w, slope, z = w[:, steep], slope[:, steep], z[:, steep]
+            memory.keep(steep)
+        step = -memory.direction(slope)
+        along = problem.logits(step)
+        length, p = best_length(problem, w, z, step, along, slope, penalties)
+        step *= length[:, None]
+        w, z = w + step, z + length[:, None] * along
+        before, slope = slope, problem.slope(p) + penalties * w
+        memory.add(step, slope - before)
+    raise UserError(
+        f"its slope is above the tolerance {tolerance:g} after {_MOST_STEPS} steps; choose a larger "
+        "`tolerance` or `weakest`"
+    )
+
+
+def preconditioner(products: Tensor, p: Tensor, penalties: Tensor) -> Tensor:
+    """Cholesky factor of the curvature if it were alike for all rows, classes and sets."""
+    n_classes = p.shape[2]
+    curvature = products * ((1 - p.square().sum(2)).mean() / (n_classes - 1)).clamp(min=1e-12)
+    curvature.diagonal().add_(penalties.flatten())
+    factor, failed = torch.linalg.cholesky_ex(curvature)
+    if int(failed):  # a constant feature, and hardly a penalty
+        curvature.diagonal().add_(1e-12 * float(curvature.trace()))
+        factor = torch.linalg.cholesky(curvature)
+    return factor
+
+
+def best_length(
+    problem: Problem,
+    w: Tensor,
+    z: Tensor,
+    step: Tensor,
+    along: Tensor,
+    slope: Tensor,
+    penalties: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Where a step is nearly flat, as a multiple of it (n_sets,), and the probabilities there.
+
+    The loss along a step is convex, so Newton's method between bounds finds it.
+
+    Args:
+        z: logits of w.
+        along: logits of the step.
+        slope: at w.
+    """
+    n_rows, at_start = len(z), dot(slope, step)
+    fixed = dot(penalties * w, step) - dot(problem.moment, step)
+    squared = dot(penalties * step, step)
+    length, low = torch.ones_like(at_start), torch.zeros_like(at_start)
+    high = torch.full_like(at_start, torch.inf)
+    for _ in range(_MOST_LENGTHS):
+        p = torch.addcmul(z, along, length[:, None]).softmax(2)
+        weighted = p * along
+        mean = weighted.sum(2)
+        now = mean.sum(0) / n_rows + fixed + length * squared
+        right = now.abs() <= _FLAT * at_start.abs()
+        if bool(right.all()):
+            break
+        variance = torch.einsum("nsk,nsk->s", weighted, along) - mean.square().sum(0)
+        newton = length - now / (variance / n_rows + squared)
+        low, high = torch.where(now < 0, length, low), torch.where(now > 0, length, high)
+        between = torch.where(high.isinf(), 2 * length, (low + high) / 2)
+        inside = (newton > low) & (newton < high)
+        length = torch.where(right, length, torch.where(inside, newton, between))
+    return length, p
+
+
+class Memory:
+    """The last steps of L-BFGS, and how they changed the slope.
+
+    Args:
+        factor: Cholesky factor of the curvature that is supposed before any step.
+    """
+
+    def __init__(self, factor: Tensor) -> None:
+        self.factor = factor
+        self.steps: list[tuple[Tensor, Tensor, Tensor]] = []  # step, change, their product
+
+    def add(self, step: Tensor, change: Tensor) -> None:
+        """Remember a step and the change of the slope."""
+        self.steps = [*self.steps[1 - _REMEMBERED :], (step, change, dot(step, change))]
+
+    def keep(self, sets: Tensor) -> None:
+        """Forget the other sets of labels."""
+        self.steps = [
+            (step[:, sets], change[:, sets], product[sets]) for step, change, product in self.steps
+        ]
+
+    def direction(self, slope: Tensor) -> Tensor:
+        """The slope, divided by the curvature."""
+        parts = []
+        for step, change, product in reversed(self.steps):
+            part = dot(step, slope) / product
+            slope = slope - part[:, None] * change
+            parts.append(part)
+        direction = self._divided(slope)
+        if self.steps:
+            _, change, product = self.steps[-1]
+            direction *= (product / dot(change, self._divided(change)))[:, None]
+        for (step, change, product), part in zip(self.steps, reversed(parts), strict=True):
+            direction += (part - dot(change, direction) / product)[:, None] * step
+        return direction
+
+    def _divided(self, slope: Tensor) -> Tensor:
+        return torch.cholesky_solve(slope.flatten(1), self.factor).view_as(slope)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Products of coefficients for each set of labels, (n_sets,)."""
+    return torch.einsum("fsk,fsk->s", a, b)
