@@ -11,9 +11,17 @@ from gpt2v.cli.overrides import Parser
 from gpt2v.config.describe import Field, blocks_of
 from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.load import merge, validate
-from gpt2v.config.measuring import EvalConfig, ExportConfig, LadderConfig, PreviewConfig, SuiteEvalConfig, SuiteExportConfig, SuiteTilesConfig
-from gpt2v.config.probing import ProbeConfig
+from gpt2v.config.measuring import (
+    EvalConfig,
+    ExportConfig,
+    LadderConfig,
+    PreviewConfig,
+    SuiteEvalConfig,
+    SuiteExportConfig,
+    SuiteTilesConfig,
+)
 from gpt2v.config.option_values import values_of
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.training import GenerateConfig, LMConfig, MMConfig
 from gpt2v.demo.config import DemoConfig, demo_config
 from gpt2v.errors import UserError

@@ -7,8 +7,8 @@ from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.load import difference, dump, load, merge, validate
 from gpt2v.config.measuring import EvalConfig, ExportConfig, LadderConfig, PreviewConfig
-from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.pictures import TileAugmentConfig
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.demo.config import SUB_RUNS, demo_config, presets

@@ -18,7 +18,14 @@ from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.language import CorpusEvalConfig, HarnessConfig, LanguageConfig, PairsEvalConfig
 from gpt2v.config.load import load, merge, validate
-from gpt2v.config.measuring import EvalConfig, ExportConfig, LadderConfig, SuiteConfig, SuiteEvalConfig, SuiteExportConfig
+from gpt2v.config.measuring import (
+    EvalConfig,
+    ExportConfig,
+    LadderConfig,
+    SuiteConfig,
+    SuiteEvalConfig,
+    SuiteExportConfig,
+)
 from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.training import GenerateConfig, LMConfig, MMConfig
 from gpt2v.data.suites.load import suite_names

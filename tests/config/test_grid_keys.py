@@ -7,7 +7,13 @@ import pytest
 from gpt2v.config import grids
 from gpt2v.config.base import Config
 from gpt2v.config.load import merge, validate
-from gpt2v.config.measuring import EvalConfig, ExportConfig, LadderConfig, PreviewConfig, SuiteConfig
+from gpt2v.config.measuring import (
+    EvalConfig,
+    ExportConfig,
+    LadderConfig,
+    PreviewConfig,
+    SuiteConfig,
+)
 from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.demo.config import demo_config

@@ -10,8 +10,8 @@ from gpt2v.config.base import Config
 from gpt2v.config.data import CorpusConfig
 from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.measuring import EvalConfig, LadderConfig, SuiteEvalConfig
-from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.option_values import choice_of, values_of
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.training import GenerateConfig, LMConfig, MMConfig
 from gpt2v.config.yaml12 import read_yaml
 from gpt2v.demo.config import DemoConfig

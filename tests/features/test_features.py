@@ -14,9 +14,9 @@ import helpers
 from gpt2v.config.data import DataConfig
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.measuring import EvalConfig
-from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.pictures import TileAugmentConfig
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.stream import Stream

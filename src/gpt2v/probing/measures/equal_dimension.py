@@ -26,7 +26,9 @@ class EqualDimension:
             for cell in cells:
                 x, x_val, x_test = (probed.x(s, site, cell) for s in ("train", "val", "test"))
                 mean, components = principal(x, n_components)
-                x, x_val, x_test = ((part - mean) @ components for part in (x, x_val, x_test))
+                x, x_val, x_test = (
+                    np.asarray((part - mean) @ components) for part in (x, x_val, x_test)
+                )
                 labels = [probed.labels(s)[None, :, cell] for s in ("train", "val")]
                 (fitted,) = ridge.fit(x, labels[0], x_val, labels[1], probed.n_classes)
                 scores.append(fitted.scores(x_test))

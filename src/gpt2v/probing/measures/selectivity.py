@@ -7,7 +7,7 @@ import numpy as np
 
 from gpt2v.data import rng
 from gpt2v.data.rng import Ints
-from gpt2v.probing.probed import Outcomes, Probed, Row, gain, site_of
+from gpt2v.probing.probed import Outcomes, Probed, Row, Split, gain, site_of
 
 
 class Selectivity:
@@ -22,12 +22,15 @@ class Selectivity:
         train, new = probed.splits["train"], probed.splits["new"]
         ridge, half = probed.config.decoders[0], len(probed.splits["new"]) // 2
         chosen, tested = new.part(slice(None, half)), new.part(slice(half, None))
-        made = ridge.load()()
+        made, parts = ridge.load()(), (train, chosen, tested)
+        random_classes = _random_classes(probed, *parts)
         rows: list[Row] = []
         for site, cell in probed.each():
             x, x_new = probed.x("train", site, cell), probed.x("new", site, cell)
-            labels = [_both(split.tiles[:, cell], split.labels[:, cell], probed) for split in
-                      (train, chosen, tested)]  # fmt: skip
+            labels = [
+                np.stack([part.labels[:, cell], own[:, cell]])
+                for part, own in zip(parts, random_classes, strict=True)
+            ]
             fitted = made.fit(x, labels[0], x_new[:half], labels[1], probed.n_classes)
             real, random = (
                 Outcomes(
@@ -56,7 +59,14 @@ class Selectivity:
         return rows
 
 
-def _both(tiles: Ints, labels: Ints, probed: Probed) -> Ints:
-    """The true classes, and the random class of each tile, (2, G)."""
-    keys = rng.keys(probed.config.seed, "control task", tiles)
-    return np.stack([labels, rng.below(rng.bits(keys, 1)[:, 0], probed.n_classes)])
+def _random_classes(probed: Probed, *splits: Split) -> list[Ints]:
+    """A random class for each tile, the same in all splits, equally frequent: (G, C) of each."""
+    tiles, which = np.unique(
+        np.concatenate([split.tiles.reshape(-1) for split in splits]), return_inverse=True
+    )
+    order = np.argsort(rng.keys(probed.config.seed, "control task", tiles))
+    classes = np.empty(len(tiles), np.int64)
+    classes[order] = np.arange(len(tiles)) % probed.n_classes
+    ends = np.cumsum([split.tiles.size for split in splits])[:-1]
+    parts = np.split(classes[which], ends)
+    return [part.reshape(split.tiles.shape) for part, split in zip(parts, splits, strict=True)]
