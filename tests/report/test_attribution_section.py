@@ -114,6 +114,7 @@ def test_the_map_has_each_excess_at_its_place() -> None:
     assert np.array(rows).shape == (3, 5)
     assert rows[0] == ("40.0", "40.0", "", "\N{MINUS SIGN}2.0", "")
     assert len(content["bars"]) == 2
+    assert content["bars"][0].values.heads == ("", "share", "95% interval")
     only = section_of({"beside": MEASURES["beside"]})
     assert only["map"] is None
     assert only["bars"] == only["diagnoses"] == []
@@ -168,7 +169,8 @@ def test_the_decoders_are_those_of_the_probe_s_site() -> None:
     other = decoder("ridge", -0.5, site="pixels", layer=None)
     rows = [other, *MEASURES["beside"]]
     assert [row["decoder"] for row in at_site(rows, "pre-projector", -1)] == ["ridge", "knn"]
-    assert at_site(rows, "vision", 1) == [other]
+    assert at_site(rows, "pixels", None) == [other]
+    assert at_site(rows, "vision", 1) == []
     assert at_site([], "vision", 1) == []
 
 

@@ -8,15 +8,12 @@ from gpt2v.report.words import points
 
 
 def at_site(rows: Sequence[Row], site: str | None, layer: int | None) -> list[Row]:
-    """The rows of single decoders at a site, or, if there are none, at the first one.
+    """The rows of single decoders at a site.
 
     Args:
         rows: of `beside` in results.json.
     """
-    single = of_decoders(rows)
-    sites = [(row["site"], row["layer"]) for row in single]
-    here = (site, layer) if (site, layer) in sites else next(iter(sites), None)
-    return [row for row, where in zip(single, sites, strict=True) if where == here]
+    return [row for row in of_decoders(rows) if (row["site"], row["layer"]) == (site, layer)]
 
 
 def family_words(rows: Sequence[Row]) -> str:

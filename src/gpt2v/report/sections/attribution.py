@@ -19,7 +19,7 @@ _CATEGORIES = {
     "text-fails-too": ("text is answered wrong, too", "text"),
     "not-found": ("no decoder finds it", "bad"),
     "found-misread": ("a decoder finds it: misread", "image"),
-    "wrong-cell": ("an object that is read in excess from another cell", "image"),
+    "wrong-cell": ("the object of a cell that is read in excess", "image"),
     "wrong-object": ("another listed object", "probe"),
     "not-listed": ("not on the list", "bad"),
 }
@@ -105,7 +105,7 @@ def _bars(rows: Sequence[Row]) -> list[Chart]:
             bars.append(plots.Bar(label, Rate(row["share"], tuple(row["ci95"])), colour))
         if bars:
             name = f"{title}, {counted(int(own[0]['n_of']), 'question')}"
-            charts.append(plots.bars(f"attribution-{of}-{by}", name, bars, {}))
+            charts.append(plots.bars(f"attribution-{of}-{by}", name, bars, {}, "share"))
     return charts
 
 
