@@ -108,6 +108,16 @@ def test_without_measures_there_is_no_section_and_the_verdict_is_as_before(made:
     assert "in what a linear probe finds in the encoder" in sentence(head, run)
 
 
+def test_only_pairs_beyond_chance_are_shown() -> None:
+    tables = deepcopy(MEASURES["attribution"])
+    rows = tables["confusions"]
+    rows += [{**rows[0], "said": "bird", "p_holm": 0.06}, {**rows[0], "said": "ship", "excess": -1}]
+    shown = section_of({"attribution": tables})["confusions"].rows
+    assert [row[:2] for row in shown] == [("cat", "dog")]
+    tables["confusions"] = rows[1:]
+    assert section_of({"attribution": tables})["confusions"] is None
+
+
 def test_the_map_has_each_excess_at_its_place() -> None:
     content = section_of(MEASURES)
     rows = [line[1:] for line in content["map"].values.rows]
@@ -115,6 +125,8 @@ def test_the_map_has_each_excess_at_its_place() -> None:
     assert rows[0] == ("40.0", "40.0", "", "\N{MINUS SIGN}2.0", "")
     assert len(content["bars"]) == 2
     assert content["bars"][0].values.heads == ("", "share", "95% interval")
+    assert "1 row up and 1 column to the left" in content["beyond"]
+    assert len(content["beyond"]) == 6  # all to the left
     only = section_of({"beside": MEASURES["beside"]})
     assert only["map"] is None
     assert only["bars"] == only["diagnoses"] == []

@@ -37,7 +37,7 @@ _WHERE = {
     "the model",
     "not told": "the decoders do not tell where",
 }
-MOST_PAIRS = 8  # of classes, in the table of confusions
+LEVEL = 0.05  # of p-values after Holm
 
 
 @SECTIONS.register("attribution")
@@ -56,6 +56,7 @@ class Attribution(Section):
             "diagnoses": [diagnosis_sentence(row) for row in tables.get("diagnoses", [])],
             "bars": _bars(tables.get("shares", [])),
             "map": _map(found) if found else None,
+            "beyond": [_distance(row["down"], row["right"]) for row in found if _stands_out(row)],
             "confusions": _confusions(tables.get("confusions", [])),
             "beside": _beside(beside),
         }
@@ -95,6 +96,11 @@ def _distance(down: int, right: int) -> str:
     return " and ".join(parts)
 
 
+def _stands_out(row: Row) -> bool:
+    """Whether something is more frequent than by chance, after Holm."""
+    return bool(row["excess"] > 0 and row["p_holm"] < LEVEL)
+
+
 def _bars(rows: Sequence[Row]) -> list[Chart]:
     charts = []
     for (of, by), title in _TITLES.items():
@@ -120,8 +126,7 @@ def _map(rows: Sequence[Row]) -> Chart:
 
 
 def _confusions(rows: Sequence[Row]) -> Values | None:
-    """The pairs that stand out most."""
-    chosen = sorted((row for row in rows if row["excess"] > 0), key=lambda row: row["p_holm"])
+    """The pairs that stand out."""
     heads = ("object", "is taken for", "more than by chance", "95% interval", "p (Holm)", "asked")
     lines = [
         (
@@ -132,9 +137,14 @@ def _confusions(rows: Sequence[Row]) -> Values | None:
             p_value(row["p_holm"]),
             f"{int(row['n_questions']):,}",
         )
-        for row in chosen[:MOST_PAIRS]
+        for row in rows
+        if _stands_out(row)
     ]
-    return Values("Objects that are confused, in points", heads, lines, 2) if lines else None
+    return (
+        Values("Objects that are confused beyond chance, in points", heads, lines, 2)
+        if lines
+        else None
+    )
 
 
 def _beside(rows: Sequence[Row]) -> Values | None:
