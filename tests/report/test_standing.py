@@ -86,7 +86,7 @@ def head(text: Rate, image: Rate, probe: Rate | None = None, **more: Any) -> Hea
     )
 
 
-NAMED = {"model": "gpt2v", "model_name": "GPT-2v"}
+NAMED = {"model": "gpt2v", "model_name": "GPT-2v", "measures": {}}
 RUN: Any = SimpleNamespace(kinds={"eval"}, rows=[], records=None, **NAMED)
 SPLITS = ("missing from pictures", "lost in reading", "lost when the language model")
 GAPS = ("a gap of", "no measurable gap", "pictures are ahead")

@@ -90,9 +90,10 @@ def _places(answered: Answered) -> list[Row]:
             explained |= set(lines[name])
             if of_line[name] < _EACH:
                 rows.append(_row(name, excess, of_line[name]))
+    if len(rows) == 2:  # no cells are told apart
+        explained = set(each)
     for place, excess in each.items():
-        known = place in explained or len(rows) == len(lines) > 1  # no cells are told apart
-        if excess.value > 0 and of_place[place] < _EACH and not known:
+        if excess.value > 0 and of_place[place] < _EACH and place not in explained:
             where = {"down": place[0], "right": place[1]}
             rows.append({**_row("reads-neighbour", excess, of_place[place]), **where})
     return rows

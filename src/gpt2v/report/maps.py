@@ -3,6 +3,7 @@
 Shapes: R rows of a grid, C columns of a grid.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -82,10 +83,16 @@ def border_map(name: str, title: str, row: Row, vision: Row, low: float, colour:
     return Chart(title, svg, Values(f"{title}, by cell", heads, table))
 
 
-def offset_map(name: str, title: str, value: np.ndarray, colour: str) -> Chart:
+def offset_map(
+    name: str,
+    title: str,
+    value: np.ndarray,
+    colour: str,
+    in_words: Callable[[float], str] = percent,
+) -> Chart:
     """A share by distance from a cell, (2 R - 1, 2 C - 1); pale at 0, full at the highest."""
     rows, cols = ([f"{i - n // 2:+d}".replace("+0", "0") for i in range(n)] for n in value.shape)
-    words = [[percent(float(v)) if np.isfinite(v) else "" for v in row] for row in value]
+    words = [[in_words(float(v)) if np.isfinite(v) else "" for v in row] for row in value]
     with style():
         cell = max(3 / max(value.shape), 0.3)  # inches
         width, height = 0.4 + cell * len(cols), 0.4 + cell * len(rows)

@@ -34,8 +34,18 @@ class Bar:
     colour: str
 
 
-def bars(name: str, title: str, rows: Sequence[Bar], baselines: Mapping[str, float]) -> Chart:
-    """Bars from 0 to 100% with 95% intervals; dotted lines mark the baselines."""
+def bars(
+    name: str,
+    title: str,
+    rows: Sequence[Bar],
+    baselines: Mapping[str, float],
+    rate: str = "accuracy",
+) -> Chart:
+    """Bars from 0 to 100% with 95% intervals; dotted lines mark the baselines.
+
+    Args:
+        rate: what the bars are, as the head of the table.
+    """
     with style():
         figure = Figure(
             figsize=(WIDTH, (0.75 if baselines else 0.5) + 0.5 * len(rows)), layout="constrained"
@@ -62,7 +72,7 @@ def bars(name: str, title: str, rows: Sequence[Bar], baselines: Mapping[str, flo
         axes.spines["left"].set_visible(False)
         table = [(bar.label, percent(bar.rate.value), interval(bar.rate.ci)) for bar in rows]
         table += [(f"baseline: {key}", percent(value), "") for key, value in baselines.items()]
-        values = Values(title, ("", "accuracy", "95% interval"), table)
+        values = Values(title, ("", rate, "95% interval"), table)
         return _listed(figure, name, values)
 
 

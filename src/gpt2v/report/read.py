@@ -9,7 +9,7 @@ Shapes: J questions in a flat list.
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
 from gpt2v.report.checked import Row, check_keys, is_number, one_line_of, read_checked
+from gpt2v.report.measures import measures_of
 from gpt2v.run_layout import ATTENTION, FINISHED, METRICS, RECORDS, has_this_format
 from gpt2v.runs import check_there
 from gpt2v.storage.files import reason
@@ -76,6 +77,7 @@ class Run:
     missing: tuple[str, ...] = ()  # files of such a run that are not there, below the folder
     table: pa.Table | None = None  # records.parquet of the evaluation, with all its columns
     attention: pa.Table | None = None  # attention.parquet of the evaluation
+    measures: Row = field(default_factory=dict)  # of the probe: `attribution`, `beside`, ...
     part: str = ""  # of a suite, if this is one of several, see `by_part`
 
     @property
@@ -163,6 +165,7 @@ def load_run(folder: Path) -> Run:
         missing=tuple(_missing(folder, kind)),
         table=table,
         attention=attention,
+        measures=_measures(folders),
     )
 
 
@@ -218,6 +221,12 @@ def _rows(folders: Mapping[str, Path], kind: str, keys: tuple[str, ...]) -> list
     rows: list[Row] = read_checked(path)["results"]
     check_keys(path, rows, keys)
     return rows
+
+
+def _measures(folders: Mapping[str, Path]) -> Row:
+    """What a probe has measured besides its rows; empty without a probe."""
+    path = folders["probe"] / FINISHED if "probe" in folders else None
+    return {} if path is None or not path.exists() else measures_of(path, read_checked(path))
 
 
 def _read(path: Path, needed: tuple[str, ...]) -> pa.Table:

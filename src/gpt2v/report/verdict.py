@@ -1,10 +1,11 @@
 """The headline figures of a run, the verdict in one sentence, and warnings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gpt2v.report.analysis import Rate, lookups
 from gpt2v.report.checked import Row
+from gpt2v.report.family import at_site, family_words
 from gpt2v.report.read import Run
 from gpt2v.report.standing import Standing, is_blind, reads, remark, standing
 from gpt2v.report.words import difference_sentence, language_sentence, percent, points
@@ -23,6 +24,7 @@ class Headline:
     probe: Rate | None  # linear probe that chooses among the palette
     probe_ten_way: Rate | None  # linear probe that chooses among all classes
     baselines: dict[str, float] = field(default_factory=dict)
+    family: Sequence[Row] = ()  # the decoders at the site of the probe, beside the model
 
 
 def headline(run: Run) -> Headline:
@@ -43,6 +45,7 @@ def headline(run: Run) -> Headline:
         probe=probe,
         probe_ten_way=ten_way,
         baselines={name: float(value) for name, value in baselines.items() if value is not None},
+        family=at_site(run.measures.get("beside", []), *_site(run)),
     )
 
 
@@ -83,6 +86,12 @@ def probe_row(run: Run) -> Row | None:
         if row["cell"] == "all" and row.get("control", "none") in ("none", None):
             return row
     return None
+
+
+def _site(run: Run) -> tuple[str | None, int | None]:
+    """The site and the layer of the probe's main row."""
+    row = probe_row(run) or {}
+    return row.get("site"), row.get("layer")
 
 
 def _probe_rates(run: Run) -> tuple[Rate | None, Rate | None]:
@@ -238,6 +247,8 @@ def _loss_words(head: Headline) -> str:
             f"; a linear probe of the encoder ({percent(probe.value)}) is not clearly above the "
             "bag baseline, so it cannot tell where it is lost"
         )
+    if head.family:
+        return f"; {family_words(head.family)}"
     parts = split(image, probe)
     if _overlap(probe, image):
         return (

@@ -4,6 +4,7 @@ from gpt2v.report.sections import (  # noqa: F401 (registers them)
     again,
     agreement,
     attention,
+    attribution,
     baselines,
     breakdown,
     cells,

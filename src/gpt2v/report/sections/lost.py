@@ -10,6 +10,7 @@ import numpy as np
 from gpt2v.registry import SECTIONS
 from gpt2v.report import analysis, maps, plots
 from gpt2v.report.analysis import Rate
+from gpt2v.report.family import family_words
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
 from gpt2v.report.verdict import can_split, headline, probe_row, split
@@ -57,7 +58,8 @@ class Lost(Section):
             ]
             each = counted_range(analysis.questions_by_cell(image), "question")
             lost["each"] = f"{each} to GPT-2v at each cell"
-        return {"lost": lost, "head": head}
+        words = family_words(head.family) if head.family else ""
+        return {"lost": lost, "head": head, "family": f"{words[:1].upper()}{words[1:]}"}
 
 
 def _outcomes(counts: dict[tuple[bool, bool], int]) -> dict[str, Any]:
