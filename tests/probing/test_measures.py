@@ -72,8 +72,8 @@ def test_features_of_the_class_are_selective():
 def test_features_that_know_pictures_by_heart_are_not_selective():
     """One picture of each class: its class and a random class are the same to them."""
     for row in Selectivity()(probed(remembered, n_tiles=1)):
-        assert row["accuracy"] > 0.95
-        assert row["control_accuracy"] > 0.95
+        assert row["accuracy"] > 0.9
+        assert row["control_accuracy"] > 0.9
         assert row["n_tiles"] == K
 
 
