@@ -81,13 +81,13 @@ def test_two_classes_have_twice_the_c_of_scikit_learn():
 def test_the_primal_form_equals_the_dual_one(n, m, n_features, n_classes, strength, seed):
     generator = np.random.default_rng(seed)
     x, x_val = (exact(generator.normal(2, 1, (k, n_features)) + 1) for k in (n, m))
-    y, y_val = (
-        targets_of(generator.integers(0, n_classes, (2, k)), n_classes) for k in (n, m)
-    )
+    y, y_val = (targets_of(generator.integers(0, n_classes, (2, k)), n_classes) for k in (n, m))
     primal, dual = (form(x, x_val, y, y_val) for form in (Primal, Dual))
     np.testing.assert_allclose(primal.val_scores(strength), dual.val_scores(strength), atol=1e-6)
     for mine, other in zip(
-        primal.refitted(np.array([1]), strength), dual.refitted(np.array([1]), strength), strict=True
+        primal.refitted(np.array([1]), strength),
+        dual.refitted(np.array([1]), strength),
+        strict=True,
     ):
         np.testing.assert_allclose(mine, other, atol=1e-6)
 
