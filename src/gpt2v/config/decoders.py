@@ -1,5 +1,7 @@
 """The built-in decoders: names, descriptions, options. Their classes are in `probing.decoders`."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from gpt2v.config.base import Config
@@ -22,7 +24,9 @@ class RidgeOptions(Config):
         1e3, gt=0, description="largest penalty, relative to the mean variance of the features"
     )
     weakest: float = Field(
-        1e-6, gt=0, description="smallest penalty, relative to the mean variance of the features"
+        1e-6,
+        ge=1e-10,
+        description="smallest penalty, relative to the mean variance of the features",
     )
 
 
@@ -33,13 +37,63 @@ class LogisticOptions(RidgeOptions):
         10.0, gt=0, description="largest penalty, relative to the mean variance of the features"
     )
     weakest: float = Field(
-        1e-5, gt=0, description="smallest penalty, relative to the mean variance of the features"
+        1e-5,
+        ge=1e-10,
+        description="smallest penalty, relative to the mean variance of the features",
     )
     tolerance: float = Field(
         1e-5,
         gt=0,
         description="largest slope that a solution may have in any coefficient, in nats, where "
         "features have a mean variance of 1",
+    )
+
+
+class NetworkOptions(Config):
+    """Options of the decoders that are trained by AdamW."""
+
+    weight_decays: tuple[float, ...] = Field(
+        (0.01, 0.1, 1.0),
+        min_length=1,
+        description="weight decays of AdamW that are tried; the one with the best accuracy on "
+        "`val` is taken",
+    )
+    lr: float = Field(1e-3, gt=0, description="learning rate")
+    batch_size: int = Field(256, ge=1, description="training rows in a step")
+    epochs: int = Field(60, ge=1, description="most passes over the training rows")
+    patience: int = Field(
+        5, ge=1, description="passes without a lower loss on `val` after which a training ends"
+    )
+    seed: int = Field(0, ge=0, description="of the first weights and of the order of the rows")
+
+
+class ProjectorOptions(NetworkOptions):
+    """Options of the decoder with the architecture of a projector."""
+
+    hidden_size: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="width between the two layers; none: four times the features, at most 1024",
+    )
+
+
+class AttentiveOptions(NetworkOptions):
+    """Options of the decoder that attends over patches."""
+
+    n_heads: int = Field(4, ge=1, le=1000, description="how many queries attend over the patches")
+
+
+class NeighbourOptions(Config):
+    """Options of the nearest neighbours."""
+
+    distance: Literal["cosine", "euclidean"] = Field(
+        "cosine", description="which pictures are near, on centred features"
+    )
+    neighbours: tuple[int, ...] = Field(
+        (1, 5, 20, 50),
+        min_length=1,
+        description="how many may decide; the number with the best accuracy on `val` is taken",
     )
 
 
@@ -51,3 +105,18 @@ def ridge() -> None:
 @DECODERS.register("logistic", options=LogisticOptions, at=f"{_CLASSES}.logistic:Logistic")
 def logistic() -> None:
     """Multinomial logistic regression with an L2 penalty."""
+
+
+@DECODERS.register("projector", options=ProjectorOptions, at=f"{_CLASSES}.networks:ProjectorProbe")
+def projector() -> None:
+    """Two layers, as in the projector `mlp`, trained by AdamW with early stopping on `val`."""
+
+
+@DECODERS.register("attentive", options=AttentiveOptions, at=f"{_CLASSES}.networks:Attentive")
+def attentive() -> None:
+    """Learnt queries attend over all patches of the picture, and one layer reads what they find."""
+
+
+@DECODERS.register("knn", options=NeighbourOptions, at=f"{_CLASSES}.knn:Neighbours")
+def knn() -> None:
+    """The most frequent class among the nearest training pictures."""

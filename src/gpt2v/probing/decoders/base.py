@@ -24,13 +24,12 @@ Tensors = dict[str, NDArray[np.generic]]
 
 
 class Fitted(Protocol):
-    """A decoder that has been fitted to one set of labels.
+    """A decoder that has been fitted to one set of labels."""
 
-    Attributes:
-        strength: of the penalty, chosen on `val`.
-    """
-
-    strength: float
+    @property
+    def strength(self) -> float:
+        """What was chosen on `val`: the penalty, or the number of neighbours."""
+        ...
 
     def scores(self, x: Features) -> Floats:
         """(n_rows, n_features) -> (n_rows, n_classes); the highest is the prediction."""
@@ -114,6 +113,17 @@ def exact(array: NDArray[Any]) -> Tensor:
     return to_device(array, device).double()
 
 
+def moved(array: NDArray[Any]) -> Tensor:
+    """An array on the chosen device."""
+    return to_device(array, chosen_device())
+
+
+def blocks_of(rows: Tensor, size: int = 1024) -> tuple[Tensor, ...]:
+    """Rows, some at a time."""
+    blocks: tuple[Tensor, ...] = torch.split(rows, size)
+    return blocks
+
+
 def times_transposed(x: Tensor, y: Tensor) -> Tensor:
     """x' y of two tall matrices.
 
@@ -121,4 +131,5 @@ def times_transposed(x: Tensor, y: Tensor) -> Tensor:
     """
     if x.device.type == "cpu":
         return torch.from_numpy(x.numpy().T @ y.numpy())
-    return x.T @ y
+    product: Tensor = x.T @ y
+    return product

@@ -15,7 +15,7 @@ class LinearFitted:
     """Scores that are affine in the features.
 
     Attributes:
-        mean: (n_features,) of the rows that it was fitted on.
+        mean: (n_features,) where features are centred.
         weight: (n_features, n_classes).
         bias: (n_classes,) scores at the mean.
         strength: penalty relative to the mean variance of the features.

@@ -67,7 +67,7 @@ class Logistic:
         best, chosen = Best(val_labels), w.clone()
         for strength in self.strengths:
             w = self._solution(train, w, strength, rows.unit)
-            scores = (rows.all[n:] @ w.flatten(1)).unflatten(1, w.shape[1:])
+            scores = (rows.all[n:] @ w.flatten(1)).reshape(-1, *w.shape[1:])
             better = best.offer(strength, scores.argmax(2).T.cpu().numpy())
             chosen[:, better] = w[:, better]
         both = np.concatenate([labels, val_labels], 1).T
@@ -112,7 +112,9 @@ class Rows:
     def __init__(self, x: Tensor, x_val: Tensor) -> None:
         self.mean = x.mean(0)
         centred = torch.cat([x, x_val]) - self.mean
-        self.scale = centred[: len(x)].square().mean().sqrt().clamp(min=1e-150)
+        self.scale = centred[: len(x)].square().mean().sqrt()
+        if not self.scale:  # nothing varies
+            self.scale = torch.ones_like(self.scale)
         self.basis: Tensor | None = None
         if centred.shape[1] > len(centred):
             self.basis, triangle = torch.linalg.qr(centred.T)
@@ -123,7 +125,7 @@ class Rows:
         self.products = products / len(train)
         self.products_of_both = (products + val.T @ val) / len(self.all)
         self.unit, self.unit_of_both = (
-            float((m.trace() - m[-1].square().sum()) / x.shape[1])
+            max(float((m.trace() - m[-1].square().sum()) / x.shape[1]), 1e-12)
             for m in (self.products, self.products_of_both)
         )
 
@@ -132,5 +134,4 @@ class Rows:
         weight = w[:-1] / self.scale
         if self.basis is not None:
             weight = self.basis @ weight
-        mean, weight, bias = (part.cpu().numpy() for part in (self.mean, weight, w[-1]))
-        return mean, weight, bias
+        return self.mean.cpu().numpy(), weight.cpu().numpy(), w[-1].cpu().numpy()

@@ -92,7 +92,7 @@ class _Problem:
         self.bias_of_both = (y.sum(0) + y_val.sum(0)) / self.n_both
 
     def _scores(self, products: Tensor, y: Tensor) -> Tensor:
-        return (products @ y).unflatten(1, self.bias.shape) + self.bias
+        return (products @ y).reshape(-1, *self.bias.shape) + self.bias
 
 
 class Primal(_Problem):
@@ -101,7 +101,7 @@ class Primal(_Problem):
     def __init__(self, x: Tensor, x_val: Tensor, y: Tensor, y_val: Tensor) -> None:
         super().__init__(x, x_val, y, y_val)
         self.products = self.x.T @ self.x
-        self.moment = times_transposed(self.x, y.flatten(1)).unflatten(1, self.bias.shape)
+        self.moment = times_transposed(self.x, y.flatten(1)).reshape(-1, *self.bias.shape)
 
     def val_scores(self, strength: float) -> Tensor:
         """(n_val_rows, n_sets, n_classes), fitted on the training rows."""
@@ -111,10 +111,9 @@ class Primal(_Problem):
     def refitted(self, sets: Labels, strength: float) -> tuple[Tensor, Tensor]:
         """Weight (n_features, len(sets), n_classes) and bias, fitted on all rows."""
         products, y_val = self.products_of_both, self.y_val[:, sets]
-        moment = self.moment[:, sets] + (self.x_val.T @ y_val.flatten(1)).unflatten(
-            1, y_val.shape[1:]
-        )
         bias = self.bias_of_both[sets]
+        added = times_transposed(self.x_val, y_val.flatten(1)).reshape(-1, *bias.shape)
+        moment = self.moment[:, sets] + added
         moment -= self.n_both * self.shift[:, None, None] * bias
         penalty = strength * products.trace() / len(products)
         return solved(products, penalty, moment.flatten(1)).view_as(moment), bias
@@ -147,7 +146,7 @@ class Dual(_Problem):
         a = solved(products, penalty, y.flatten(1))
         # Its columns add up to zero, so it does not matter at which mean x is centred.
         weight = self.x.T @ a[: len(self.x)] + self.x_val.T @ a[len(self.x) :]
-        return weight.unflatten(1, bias.shape), bias
+        return weight.reshape(-1, *bias.shape), bias
 
     @cached_property
     def products_of_both(self) -> Tensor:
@@ -161,5 +160,6 @@ class Dual(_Problem):
 def solved(products: Tensor, penalty: Tensor, y: Tensor) -> Tensor:
     """The solution of (products + penalty * identity) w = y, of the shape of y."""
     penalised = products.clone()
-    penalised.diagonal().add_(penalty)
-    return torch.cholesky_solve(y, torch.linalg.cholesky(penalised))
+    penalised.diagonal().add_(penalty.clamp(min=1e-100))  # if nothing varies
+    solution: Tensor = torch.cholesky_solve(y, torch.linalg.cholesky(penalised))
+    return solution

@@ -41,7 +41,7 @@ class Problem:
 
     def logits(self, w: Tensor) -> Tensor:
         """(n_rows, n_sets, n_classes)."""
-        return (self.x @ w.flatten(1)).unflatten(1, w.shape[1:])
+        return (self.x @ w.flatten(1)).reshape(-1, *w.shape[1:])
 
     def slope(self, p: Tensor) -> Tensor:
         """That of the loss, of the shape of w, where p are the probabilities."""
@@ -49,7 +49,7 @@ class Problem:
 
     def _mean_products(self, of_rows: Tensor) -> Tensor:
         products = times_transposed(self.x, of_rows.flatten(1)) / len(self.x)
-        return products.unflatten(1, of_rows.shape[1:])
+        return products.reshape(-1, *of_rows.shape[1:])
 
     def some(self, sets: Tensor) -> "Problem":
         """The same rows with some of the sets of labels."""
@@ -93,20 +93,18 @@ def solution(problem: Problem, w: Tensor, penalty: float, tolerance: float) -> T
         before, slope = slope, problem.slope(p) + penalties * w
         memory.add(step, slope - before)
     raise UserError(
-        f"its slope is above the tolerance {tolerance:g} after {_MOST_STEPS} steps; choose a larger "
-        "`tolerance` or `weakest`"
+        f"its slope is above the tolerance {tolerance:g} after {_MOST_STEPS} steps; choose a "
+        "larger `tolerance` or `weakest`"
     )
 
 
 def preconditioner(products: Tensor, p: Tensor, penalties: Tensor) -> Tensor:
     """Cholesky factor of the curvature if it were alike for all rows, classes and sets."""
     n_classes = p.shape[2]
-    curvature = products * ((1 - p.square().sum(2)).mean() / (n_classes - 1)).clamp(min=1e-12)
+    mean = (1 - p.square().sum(2)).mean() / max(n_classes - 1, 1)
+    curvature = products * mean.clamp(min=1e-12)
     curvature.diagonal().add_(penalties.flatten())
-    factor, failed = torch.linalg.cholesky_ex(curvature)
-    if int(failed):  # a constant feature, and hardly a penalty
-        curvature.diagonal().add_(1e-12 * float(curvature.trace()))
-        factor = torch.linalg.cholesky(curvature)
+    factor: Tensor = torch.linalg.cholesky(curvature)
     return factor
 
 
