@@ -33,7 +33,7 @@ from gpt2v.probing.measures.causal import (
 )
 
 SPEC = ProbeGridConfig(rows=1, cols=2)
-N_TRAIN, N_TEST, CLASSES = 400, 80, 10
+N_TRAIN, N_TEST, CLASSES = 400, 120, 10  # scored in two portions
 PRE = Site("pre-projector")
 
 
