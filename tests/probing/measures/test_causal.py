@@ -13,6 +13,7 @@ from gpt2v.config.sites import Site, sites_of
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.asked import question_columns
 from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.pictures import Pictures
 from gpt2v.data.text_pieces import Strings
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.model.changes import changed
