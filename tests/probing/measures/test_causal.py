@@ -141,11 +141,9 @@ class Pointing:
         self.model, self.bank, self.source = model, bank, Planted(model)
 
     def score(self, data, index, layout, mode="independent"):
-        (pictures,) = GridDataset(SPEC, self.bank, data.seed, data.split, data.n).pictures(
-            48, data.n
-        )
+        pictures = Pictures(data.grids(index), self.bank, 48, SPEC.picture)
         with torch.no_grad():
-            tokens = self.model.project(self.source.features(pictures))[index]
+            tokens = self.model.project(self.source.features(pictures))
         samples = data.samples(index)
         records = question_columns(samples, self.bank.class_names, Strings())
         shown = [tokens[:, patches, :CLASSES].mean(1) for patches in cells(self.model).values()]
