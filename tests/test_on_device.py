@@ -16,13 +16,19 @@ import helpers
 import pretended_device
 from gpt2v.config.grids import GridConfig
 from gpt2v.config.models import FeaturesConfig
+from gpt2v.config.sites import sites_of
 from gpt2v.config.training import GenerateConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.features.store import open_features
 from gpt2v.features.stored import StoredPatches
 from gpt2v.hardware.device import hardware
 from gpt2v.lm_train.sample import generate
+from gpt2v.model.changes import changed
 from gpt2v.model.load import load_model
+from gpt2v.model.packed import Reader
+from gpt2v.model.scoring import PackedScorer
+from gpt2v.model.states import picture_states, random_tower, text_states
+from gpt2v.probing.measures.causal import in_cell
 from gpt2v.run_layout import checkpoints_of
 from pretended_device import NAME, pretended
 from training_syncs import Trainings, syncs_of
@@ -255,6 +261,36 @@ def test_the_ladder(mm_run):
 def test_the_probe(mm_run):
     _, records = measured(gpt2v.probe, mm_run, n_train=40, n_test=10, grid=GRID)
     assert len(records) == 20
+
+
+def test_states_and_changes_of_them(mm_run, bank):
+    data = GridDataset(GridConfig(**GRID, modality="image"), bank, 0, "test", 4)
+    names = ("pixels", "random", "vision", "pre-projector", "post-projector")
+    changes = {"vision.1": 3, "pre-projector": 4, "post-projector": 5, "lm.1": 6}
+
+    def states():
+        loaded = load_model(str(mm_run))
+        model, render = loaded.gpt2v, loaded.renderer(bank)
+        batch = data.batch(np.arange(4), "image", render)
+        of_pictures = sites_of(names, 2, 2)
+        found = picture_states(model, batch.pixels, of_pictures, random_tower(model, 0))
+        reader = Reader.of(model)
+        of_questions = sites_of(("lm", "question", "answer"), 2, 2)
+        found |= text_states(reader, batch, of_questions, render.table)
+        scorer = PackedScorer(reader, render)
+        logprobs = {}
+        for name, factor in changes.items():
+            (site,) = sites_of([name], 2, 2)
+            change = partial(
+                in_cell, np.array([1, 2]), lambda x, n, by=factor: by * x, np.arange(4)
+            )
+            with changed(model, site, change):
+                logprobs[name] = scorer.score(data, np.arange(4), "image")["logprobs"]
+        return {str(site): values.tolist() for site, values in found.items()}, logprobs
+
+    expected, found = on_both(states)
+    assert len(expected[0]) == 3 + 2 * 3 + 9
+    assert_near(found, expected, 1e-4)
 
 
 def test_pictures_in_the_cache_and_pictures_that_are_not(mm_run, bank, tmp_path):

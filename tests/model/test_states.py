@@ -85,8 +85,10 @@ def one_at_a_time(model, batch, bank, table, i, q):
 
 
 @pytest.mark.parametrize("layout", ["composite", "multi"])
-@pytest.mark.parametrize("attention", ["sdpa", "eager", WRITTEN_OUT])
-@pytest.mark.parametrize("with_choices", [False, True])
+@pytest.mark.parametrize(
+    ("attention", "with_choices"),
+    [("sdpa", False), ("sdpa", True), ("eager", True), (WRITTEN_OUT, False)],
+)
 @pytest.mark.parametrize("options", [{}, {"class_token": True}, POOLED])
 def test_states_of_the_language_model_are_those_of_a_plain_pass(
     lm, long_bank, table, layout, attention, with_choices, options

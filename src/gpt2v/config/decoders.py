@@ -47,6 +47,9 @@ class LogisticOptions(RidgeOptions):
         description="largest slope that a solution may have in any coefficient, in nats, where "
         "features have a mean variance of 1",
     )
+    chosen_by: Literal["accuracy", "likelihood"] = Field(
+        "accuracy", description="what the penalty that is taken is best in on `val`"
+    )
 
 
 class NetworkOptions(Config):

@@ -100,7 +100,7 @@ def _tower_hooks(tower: PreTrainedModel, layer: int, change: Change) -> list[Any
         hooks.append(tower.register_forward_pre_hook(maps.begin))
         change = maps
     else:
-        change = _TokenChange(family_of(tower.config).n_class_tokens, change)
+        change = partial(_of_patches, family_of(tower.config).n_class_tokens, change)
     at = _returned(blocks[layer - 1], change) if layer else _given(blocks[0], change)
     return [*hooks, at]
 
@@ -114,15 +114,9 @@ def _blocks(tower: PreTrainedModel) -> nn.ModuleList:
     raise ValueError(f"{type(tower).__name__} has no list of its {depth} blocks")
 
 
-class _TokenChange:
-    """Changes the patches among a transformer's tokens (P, n_class_tokens + N, D)."""
-
-    def __init__(self, n_class_tokens: int, change: Change) -> None:
-        self.n_class_tokens, self.change = n_class_tokens, change
-
-    def __call__(self, tokens: Tensor) -> Tensor:
-        patches = self.change(tokens[:, self.n_class_tokens :])
-        return torch.cat([tokens[:, : self.n_class_tokens], patches], dim=1)
+def _of_patches(n_class_tokens: int, change: Change, tokens: Tensor) -> Tensor:
+    """A transformer's tokens (P, n_class_tokens + N, D), changed at its patches."""
+    return torch.cat([tokens[:, :n_class_tokens], change(tokens[:, n_class_tokens:])], dim=1)
 
 
 class _MapChange:

@@ -13,6 +13,7 @@ from gpt2v.config.sites import Site, sites_of
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.asked import question_columns
 from gpt2v.data.render.batches import Renderer
+from gpt2v.data.render.pictures import Pictures
 from gpt2v.data.text_pieces import Strings
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.model.changes import changed
@@ -33,7 +34,7 @@ from gpt2v.probing.measures.causal import (
 )
 
 SPEC = ProbeGridConfig(rows=1, cols=2)
-N_TRAIN, N_TEST, CLASSES = 400, 80, 10
+N_TRAIN, N_TEST, CLASSES = 400, 120, 10  # scored in two portions
 PRE = Site("pre-projector")
 
 
@@ -140,11 +141,9 @@ class Pointing:
         self.model, self.bank, self.source = model, bank, Planted(model)
 
     def score(self, data, index, layout, mode="independent"):
-        (pictures,) = GridDataset(SPEC, self.bank, data.seed, data.split, data.n).pictures(
-            48, data.n
-        )
+        pictures = Pictures(data.grids(index), self.bank, 48, SPEC.picture)
         with torch.no_grad():
-            tokens = self.model.project(self.source.features(pictures))[index]
+            tokens = self.model.project(self.source.features(pictures))
         samples = data.samples(index)
         records = question_columns(samples, self.bank.class_names, Strings())
         shown = [tokens[:, patches, :CLASSES].mean(1) for patches in cells(self.model).values()]

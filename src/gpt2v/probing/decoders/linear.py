@@ -63,9 +63,9 @@ def strengths_of(options: RidgeOptions) -> list[float]:
 
 
 class Best:
-    """The strength with the highest accuracy on `val` so far, for each set of labels.
+    """The strength with the best value on `val` so far, for each set of labels.
 
-    Of equal ones it is the first that was offered, so the strongest.
+    Values are accuracies, if nothing else is offered. Of equal ones it is the first that was offered, so the strongest.
 
     Args:
         val_labels: (n_sets, n_val_rows).
@@ -73,12 +73,15 @@ class Best:
 
     def __init__(self, val_labels: Labels) -> None:
         self.labels = val_labels
-        self.accuracy = np.full(len(val_labels), -1.0)
+        self.value = np.full(len(val_labels), -np.inf)
         self.strength = np.full(len(val_labels), np.nan)
 
     def offer(self, strength: float, predicted: Labels) -> Labels:
         """Compare a strength's predictions (n_sets, n_val_rows); the sets that it is better for."""
-        accuracy = (predicted == self.labels).mean(1)
-        better = np.flatnonzero(accuracy > self.accuracy)
-        self.accuracy[better], self.strength[better] = accuracy[better], strength
+        return self.offer_value(strength, (predicted == self.labels).mean(1))
+
+    def offer_value(self, strength: float, value: Floats) -> Labels:
+        """Compare a strength's values (n_sets,); the sets that it is better for."""
+        better = np.flatnonzero(value > self.value)
+        self.value[better], self.strength[better] = value[better], strength
         return better

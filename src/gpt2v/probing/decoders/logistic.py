@@ -40,6 +40,7 @@ class Logistic:
     def __init__(self, options: LogisticOptions | None = None) -> None:
         options = options or LogisticOptions()
         self.strengths, self.tolerance = strengths_of(options), options.tolerance
+        self.by_likelihood = options.chosen_by == "likelihood"
 
     def fit(
         self, x: Features, labels: Labels, x_val: Features, val_labels: Labels, n_classes: int
@@ -68,7 +69,12 @@ class Logistic:
         for strength in self.strengths:
             w = self._solution(train, w, strength, rows.unit)
             scores = (rows.all[n:] @ w.flatten(1)).reshape(-1, *w.shape[1:])
-            better = best.offer(strength, scores.argmax(2).T.cpu().numpy())
+            if self.by_likelihood:
+                truth = exact(val_labels.T).long()[..., None]
+                logprobs = scores.log_softmax(2).gather(2, truth)[..., 0]
+                better = best.offer_value(strength, logprobs.mean(0).cpu().numpy())
+            else:
+                better = best.offer(strength, scores.argmax(2).T.cpu().numpy())
             chosen[:, better] = w[:, better]
         both = np.concatenate([labels, val_labels], 1).T
         fitted: dict[int, Fitted] = {}

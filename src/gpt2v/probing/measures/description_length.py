@@ -24,8 +24,7 @@ class DescriptionLength:
     """
 
     def __call__(self, probed: Probed) -> list[Row]:
-        named = [choice for choice in probed.config.decoders if choice == "logistic"]
-        logistic = named[0] if named else choose(DECODERS, "logistic")
+        logistic = choose(DECODERS, {"name": "logistic", "chosen_by": "likelihood"})
         made, n_classes, n = logistic.load()(), probed.n_classes, len(probed.splits["train"])
         ends = [n >> k for k in range(_HALVINGS, -1, -1)]
         ends = [end for end in ends if end >= 2 * n_classes]
