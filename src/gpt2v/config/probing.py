@@ -75,7 +75,7 @@ class ProbeConfig(MeasuringConfig):
     )
     cells: CellsConfig = Field(CellsConfig(), description="which patches belong to a cell")
     decoders: _Decoders = Field(
-        [choose(DECODERS, name) for name in ("ridge", "logistic")],
+        [choose(DECODERS, name) for name in ("ridge", "logistic", "projector")],
         description="decoders at the projector's input; ridge must be the first",
         min_length=1,
     )

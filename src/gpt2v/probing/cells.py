@@ -124,7 +124,8 @@ class CellMap:
         if self.config.rule != "mean":
             return np.asarray(states[:, patches].reshape(len(states), -1))
         weight = self.overlap[cell, patches].astype(np.float32)
-        return np.einsum("gnd,n->gd", states[:, patches], weight / weight.sum())
+        mean = np.einsum("gnd,n->gd", states[:, patches], weight / weight.sum())
+        return np.asarray(mean, np.float32)
 
     @cached_property
     def facts(self) -> dict[str, object]:
@@ -152,4 +153,4 @@ def _shares(ends: Floats, geometry: PictureGeometry) -> Floats:
 def _middle(ends: Floats, geometry: PictureGeometry) -> Ints:
     """The patch along one side in which the middle of each interval (n, 2) is, (n,)."""
     last = geometry.image_size // geometry.patch_size - 1
-    return np.minimum(ends.mean(1) // geometry.patch_size, last).astype(np.int64)
+    return np.asarray(np.minimum(ends.mean(1) // geometry.patch_size, last), np.int64)

@@ -177,7 +177,7 @@ class Probed:
     @property
     def n_cells(self) -> int:
         """C."""
-        return self.splits["train"].labels.shape[1]
+        return int(self.splits["train"].labels.shape[1])
 
     @property
     def sites(self) -> list[Site]:

@@ -65,7 +65,8 @@ def strengths_of(options: RidgeOptions) -> list[float]:
 class Best:
     """The strength with the best value on `val` so far, for each set of labels.
 
-    Values are accuracies, if nothing else is offered. Of equal ones it is the first that was offered, so the strongest.
+    Values are accuracies, if nothing else is offered. Of equal ones it is the
+    first that was offered, so the strongest.
 
     Args:
         val_labels: (n_sets, n_val_rows).

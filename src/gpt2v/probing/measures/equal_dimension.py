@@ -26,12 +26,10 @@ class EqualDimension:
             for cell in cells:
                 x, x_val, x_test = (probed.x(s, site, cell) for s in ("train", "val", "test"))
                 mean, components = principal(x, n_components)
-                x, x_val, x_test = (
-                    np.asarray((part - mean) @ components) for part in (x, x_val, x_test)
-                )
+                parts = [(part - mean) @ components for part in (x, x_val, x_test)]
                 labels = [probed.labels(s)[None, :, cell] for s in ("train", "val")]
-                (fitted,) = ridge.fit(x, labels[0], x_val, labels[1], probed.n_classes)
-                scores.append(fitted.scores(x_test))
+                (fitted,) = ridge.fit(parts[0], labels[0], parts[1], labels[1], probed.n_classes)
+                scores.append(fitted.scores(parts[2]))
             rates = Outcomes.of(scores, cells, probed.splits["test"]).rates()
             rows.append({**site_of(site), "n_components": n_components, **rates})
         return rows
