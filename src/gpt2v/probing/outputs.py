@@ -55,7 +55,7 @@ def ridge_rows(probed: Probed) -> list[Row]:
                     for own in controls.values()
                 ]
                 found = probed.fit(ridge, site, cell, others=others)
-                probed.keep(ridge, site, cell, found[0])
+                probed.kept[ridge, site, cell] = found[0]
                 for own, fitted in zip(scores.values(), found, strict=True):
                     own.append(probed.scores(fitted, ridge, site, cell))
                 report(str(site))

@@ -13,24 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from gpt2v import runs
 from gpt2v.config.base import hash_of
-from gpt2v.config.choice import Choice, choose
-from gpt2v.config.probing import MAIN, ProbeConfig
-from gpt2v.config.sites import Site
+from gpt2v.config.choice import Choice
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.data.dataset import GridDataset
-from gpt2v.data.rng import Ints
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.load import LoadedModel, load_gpt2v
 from gpt2v.probing.collect import Collection
-from gpt2v.probing.probed import Outcomes, Probed, Row, Split, site_of
+from gpt2v.probing.outputs import other_rows, records_of, ridge_rows, save_decoders
+from gpt2v.probing.probed import Probed, Split
 from gpt2v.probing.reading import reader_of
 from gpt2v.progress import progress
-from gpt2v.registry import CONTROLS
-from gpt2v.run_layout import RECORDS, STATES
+from gpt2v.run_layout import DECODERS, RECORDS, STATES
 from gpt2v.storage.cache import cache_folder
 from gpt2v.storage.files import write_parquet
 from gpt2v.storage.folders import remove_directory
@@ -62,9 +59,11 @@ def probe(
     runs.write_config(run, config)
     keeps = config.features.mode == "require"
     own = run / STATES
+    weights = loaded.identity["weights"]
+    origin = hash_of(weights, list(map(str, maps)), config.seed, runs.versions())
     collection = Collection(
         reader,
-        hash_of(loaded.identity["weights"], list(map(str, maps)), config.seed, runs.versions()),
+        origin,
         cache_folder("states") if keeps else own,
         config.features.max_gb,
     )
@@ -81,12 +80,13 @@ def probe(
     probed = Probed(config, bank.class_names, n_cols, splits, maps, reader, sets)
     probed.check()
 
-    rows = _ridge_rows(probed) + _other_rows(probed)
+    rows = ridge_rows(probed) + other_rows(probed)
     measures = {
         str(choice): choice.load()()(probed)
         for choice in progressing(config.measures, "probe: measures")
     }
-    write_parquet(run / RECORDS, [_records(probed)])
+    write_parquet(run / RECORDS, [records_of(probed)])
+    save_decoders(probed, origin, run / DECODERS)
     comparison.say()
     results = runs.write_results(
         run,
@@ -142,85 +142,3 @@ def progressing(choices: list[Choice], label: str) -> Iterator[Choice]:
         for choice in choices:
             yield choice
             report(str(choice))
-
-
-def _ridge_rows(probed: Probed) -> list[Row]:
-    """Rows of ridge decoders at every site, and of the controls."""
-    ridge = probed.config.decoders[0]
-    controls = {str(name): choose(CONTROLS, name).load() for name in probed.config.controls}
-    rows = []
-    with progress("probe: ridge decoders", len(probed.sites) * probed.n_cells) as report:
-        for site in probed.sites:
-            scores: dict[str, list[Any]] = {name: [] for name in ("none", *controls)}
-            for cell in range(probed.n_cells):
-                others = [
-                    (_controlled(own, probed, "train", cell), _controlled(own, probed, "val", cell))
-                    for own in controls.values()
-                ]
-                found = probed.fit(ridge, site, cell, others=others)
-                probed.keep(ridge, site, cell, found[0])
-                for own, fitted in zip(scores.values(), found, strict=True):
-                    own.append(probed.scores(fitted, ridge, site, cell))
-                report(str(site))
-            rows += _rows(probed, site, ridge, scores)
-    return rows
-
-
-def _controlled(control: Any, probed: Probed, split: str, cell: int) -> Ints:
-    generator = np.random.Generator(np.random.PCG64(probed.config.seed))
-    labels: Ints = control(probed.labels(split)[:, cell].copy(), generator)
-    return labels
-
-
-def _other_rows(probed: Probed) -> list[Row]:
-    """Rows of the other decoders, at the projector's input."""
-    others = probed.config.decoders[1:]
-    rows: list[Row] = []
-    with progress("probe: other decoders", len(others) * probed.n_cells) as report:
-        for decoder in others:
-            scores = []
-            for cell in range(probed.n_cells):
-                fitted = probed.fitted(decoder, MAIN, cell)
-                scores.append(probed.scores(fitted, decoder, MAIN, cell))
-                report(str(decoder))
-            rows += _rows(probed, MAIN, decoder, {"none": scores})
-    return rows
-
-
-def _rows(probed: Probed, site: Site, decoder: Choice, scores: dict[str, list[Any]]) -> list[Row]:
-    """A row for all cells and each control, and one for each cell."""
-    test, n = probed.splits["test"], len(probed.splits["train"])
-    cells = list(range(probed.n_cells))
-    strengths = [probed.fitted(decoder, site, cell).strength for cell in cells]
-    names = {**site_of(site), "decoder": str(decoder)}
-    facts = {"n_train": n, "n_features": probed.x("val", site, 0).shape[1]}
-    rows: list[Row] = []
-    for control, own in scores.items():
-        rates = Outcomes.of(own, cells, test).rates()
-        rows.append({**names, "cell": "all", "control": control, **rates, **facts})
-    for cell in cells:
-        rates = Outcomes.of([scores["none"][cell]], [cell], test).rates()
-        row = {**names, "cell": probed.at(cell), "control": "none", **rates, **facts}
-        rows.append({**row, "strength": strengths[cell]})
-    return rows
-
-
-def _records(probed: Probed) -> pa.Table:
-    """A row for each cell of each test grid, with the predictions at the projector's input."""
-    test, n_cells = probed.splits["test"], probed.n_cells
-    names = np.array(probed.names, dtype=object)
-    cells = list(range(n_cells))
-    found = {str(d): probed.outcomes(d, MAIN, cells) for d in probed.config.decoders}
-    ridge, *others = found.items()
-    columns = {
-        "sample": np.repeat(test.grids.index, n_cells),
-        "row": np.tile(np.arange(n_cells) // probed.n_cols, len(test)),
-        "col": np.tile(np.arange(n_cells) % probed.n_cols, len(test)),
-        "truth": names[test.labels.reshape(-1)].tolist(),
-        "prediction": names[ridge[1].predicted.reshape(-1)].tolist(),
-        "palette_prediction": names[ridge[1].in_palette.reshape(-1)].tolist(),
-    }
-    for name, outcomes in others:
-        columns[f"prediction_{name}"] = names[outcomes.predicted.reshape(-1)].tolist()
-        columns[f"palette_prediction_{name}"] = names[outcomes.in_palette.reshape(-1)].tolist()
-    return pa.table(columns)

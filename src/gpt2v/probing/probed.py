@@ -146,6 +146,7 @@ class Probed:
         maps: the patches of each cell, at each site.
         model_reader: what reads the model; None: these states are of no model.
         data: the data sets of `train`, `val` and `test`.
+        kept: decoders of each site and cell that are fitted already.
     """
 
     config: ProbeConfig
@@ -155,7 +156,7 @@ class Probed:
     maps: Mapping[Site, CellMap]
     model_reader: StatesReader | None = None
     data: Mapping[str, GridDataset] = field(default_factory=dict)
-    _kept: dict[tuple[str, Site, int], Fitted] = field(default_factory=dict)
+    kept: dict[tuple[Choice, Site, int], Fitted] = field(default_factory=dict)
 
     @property
     def reader(self) -> StatesReader:
@@ -229,14 +230,10 @@ class Probed:
 
     def fitted(self, decoder: Choice, site: Site, cell: int) -> Fitted:
         """The decoder of a cell, which is fitted once."""
-        key = (str(decoder.plain()), site, cell)
-        if key not in self._kept:
-            (self._kept[key],) = self.fit(decoder, site, cell)
-        return self._kept[key]
-
-    def keep(self, decoder: Choice, site: Site, cell: int, fitted: Fitted) -> None:
-        """Keep a decoder that is fitted already."""
-        self._kept[str(decoder.plain()), site, cell] = fitted
+        key = (decoder, site, cell)
+        if key not in self.kept:
+            (self.kept[key],) = self.fit(decoder, site, cell)
+        return self.kept[key]
 
     def fit(
         self, decoder: Choice, site: Site, cell: int, n: int | None = None,
