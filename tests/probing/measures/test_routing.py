@@ -94,6 +94,14 @@ def test_nothing_is_there():
         assert row["accuracy"] < 0.3  # chance among all is 1 in 6
 
 
+def test_what_is_in_the_grid_is_read_as_a_bag():
+    """The number of each object tells something of every cell, and no more than its bag."""
+    rows = measured(lambda asked: range(9))
+    for row in rows.values():
+        assert row["chance"] < row["palette_ci95"][0]
+        assert row["palette_ci95"][0] < row["bag"] < row["palette_ci95"][1]
+
+
 def test_a_grid_of_one_row_has_no_columns():
     splits = [questions(n, seed, 1, 4, 3) for seed, n in ((1, 200), (2, 50), (3, 100))]
     assert list(measured(lambda asked: [asked], splits)) == ["asked", "row"]

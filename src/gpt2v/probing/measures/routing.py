@@ -3,6 +3,7 @@
 If the language model fetches the object of the cell that it is asked about, then a decoder finds
 it, layer by layer, at the end of the question's words and where the answer is predicted. Objects of
 other cells tell how precisely it fetches: those of the cell's row, of its column, and all others.
+Where only the number of each object in the grid stands, any cell is read as well as by a bag.
 """
 
 from collections.abc import Sequence
@@ -161,7 +162,8 @@ def routing_rows(
 
     Returns:
         A row for each kind of cell: `target`; `accuracy` among all classes, and `palette_accuracy`
-        among those of the grid's palette, with their 95% intervals; `chance` of the latter.
+        among those of the grid's palette, with their 95% intervals; `chance` of the latter; and
+        `bag`, what it would be if only the number of each object in the grid could be read.
     """
     drawn = [Rows.of(own, seed) for own in questions]
     x = [part[rows.image, rows.slot] for part, rows in zip(states, drawn, strict=True)]
@@ -174,6 +176,8 @@ def routing_rows(
     fitted = decoder.fit(x[0], labels[0], x[1], labels[1], n_classes)
     test, rows = questions[2], drawn[2]
     allowed = test.allowed[rows.image]
+    counts = (test.labels[:, :, None] == np.arange(n_classes)).sum(1)  # (n_images, n_classes)
+    bag = (counts.max(1) / test.labels.shape[1])[rows.image]
     found = []
     for target, own, truth in zip(targets, fitted, labels[2], strict=True):
         scores = own.scores(x[2])
@@ -191,6 +195,7 @@ def routing_rows(
                 "palette_accuracy": float(in_palette.mean()),
                 "palette_ci95": list(rate_interval(in_palette, shared)),
                 "chance": float((1 / allowed.sum(1)).mean()),
+                "bag": float(bag.mean()),
                 "n_train": len(x[0]),
                 "n_images": len(test.index),
             }
