@@ -28,7 +28,7 @@ from gpt2v.model.load import load_model
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer
 from gpt2v.model.states import picture_states, random_tower, text_states
-from gpt2v.probing.measures.causal import in_cell
+from gpt2v.probing.causal import in_cell
 from gpt2v.run_layout import checkpoints_of
 from pretended_device import NAME, pretended
 from training_syncs import Trainings, syncs_of

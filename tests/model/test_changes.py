@@ -11,7 +11,8 @@ from test_states import CONV, N, built, one_at_a_time, rendered, spec
 from gpt2v.config.sites import Site
 from gpt2v.data.dataset import GridDataset
 from gpt2v.model.changes import changed
-from gpt2v.model.packed import Reader, layer_changes
+from gpt2v.model.layer_changes import layer_changes
+from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer
 from gpt2v.model.states import picture_states, text_states
 from gpt2v.model.vision_tokens import ProjectedPatches

@@ -80,7 +80,7 @@ def test_each_cell_is_read_from_its_own_patches(loaded, bank, tmp_path, monkeypa
 
 def test_with_a_picture_for_each_cell(loaded, bank, tmp_path, monkeypatch):
     grid = {**GRID, "picture": {"layout": "multi"}}
-    real = probe(loaded, bank, config(**ALONE, grid=grid, n_train=40), tmp_path / "a")
+    real = probe(loaded, bank, config(**ALONE, grid=grid, n_train=90), tmp_path / "a")
     n_patches = loaded.gpt2v.geometry.n_patches
     assert np.shape(real["cells"]["pre-projector"]["overlap"]) == (2, 2 * n_patches)
     monkeypatch.setattr(StatesReader, "__call__", planted())
@@ -114,7 +114,7 @@ def test_states_belong_to_the_samples(loaded, bank):
 
 def test_states_of_the_gpt2_at_image_positions_see_no_question(loaded, bank):
     """With one question as with all: what comes after a picture does not change it."""
-    reader, maps, _ = reader_of(loaded, bank, config(sites=["lm.1"]))
+    reader, *_ = reader_of(loaded, bank, config(sites=["lm.1"]))
     data = probe_data(reader.config, bank, "train")
     one = reader(data, np.arange(4))[Site("lm", 1)]
     reader.__class__.asked, before = (
@@ -207,7 +207,7 @@ def test_the_size_is_told_and_limited(bank, tmp_path, capsys):
     assert (
         "sites: 2,000 grids, 0.00 GB of hidden states (pixels 3x2, pre-" in capsys.readouterr().out
     )
-    with pytest.raises(UserError, match="is more than features.max_gb: 1e-05; name fewer sites"):
+    with pytest.raises(UserError, match=r"is more than features\.max_gb: 1e-05; name fewer sites"):
         collection(Counting(), tmp_path, max_gb=1e-5).sizes([data])
 
 

@@ -19,7 +19,8 @@ from transformers import PreTrainedModel
 from gpt2v.config.sites import Site
 from gpt2v.model.families import family_of, window_of
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.model.packed import LayerChange, Packed, layer_changes
+from gpt2v.model.layer_changes import LayerChange, layer_changes
+from gpt2v.model.packed import Packed
 from gpt2v.model.states import image_positions
 from gpt2v.model.windows import cut_windows, join_windows
 

@@ -5,7 +5,7 @@ A `Reader` runs it with a GPT-2, or with a GPT-2v and the vision tokens for its 
 Attention follows the batch's segment tree, given as a 4-D additive float mask (with boolean masks
 transformers' eager attention is wrong without an error). The last block and the vocabulary head run
 only at positions that are read; from all other positions the last block needs only keys and values.
-States of all positions are in `states`; `changes` replaces those that a block gets.
+States of all positions are in `states`; `layer_changes` replaces those that a block gets.
 
 Shapes: B samples of a batch, T token positions, D width of a hidden state, V words of the
 vocabulary, Y positions that are read (whose next token is predicted), M vision tokens, H attention
@@ -13,8 +13,7 @@ heads, E width of a head.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextvars import ContextVar
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +31,7 @@ from gpt2v.hardware.onednn import affine
 from gpt2v.hardware.precision import computed_in
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.head import head_loss
+from gpt2v.model.layer_changes import as_changed
 from gpt2v.model.vision_tokens import ProjectedPatches, VisionTokenSource
 
 Pairs = tuple[Tensor, Tensor]  # keys and values of a block at all positions, (B, H, T, E) each
@@ -177,33 +177,6 @@ def block_inputs(
         yield hidden_BTD
         hidden_BTD = block(hidden_BTD, kept, attention_mask=mask)
     yield as_changed(lm, len(blocks), hidden_BTD, packed)
-
-
-@dataclass(frozen=True)
-class LayerChange:
-    """A change of a language model's hidden states.
-
-    Attributes:
-        lm: the model; others are not changed.
-        layer: index into `hidden_states`.
-        change: from the states (B, T, D) of a packed batch to those that take their place.
-    """
-
-    lm: GPT2LMHeadModel
-    layer: int
-    change: Callable[[Tensor, Packed], Tensor]
-
-
-# Made by `changes.changed`, in the order in which they are applied.
-layer_changes: ContextVar[tuple[LayerChange, ...]] = ContextVar("layer_changes", default=())
-
-
-def as_changed(lm: GPT2LMHeadModel, layer: int, hidden_BTD: Tensor, packed: Packed) -> Tensor:
-    """Hidden states (B, T, D) of a layer with the changes that are in force."""
-    for own in layer_changes.get():
-        if own.lm is lm and own.layer == layer:
-            hidden_BTD = own.change(hidden_BTD, packed)
-    return hidden_BTD
 
 
 def _read_block(

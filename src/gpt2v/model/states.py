@@ -25,7 +25,8 @@ from gpt2v.data.tiles.image_files import Pixels
 from gpt2v.hardware.device import to_device
 from gpt2v.model.families import family_of
 from gpt2v.model.gpt2v import GPT2vModel
-from gpt2v.model.packed import Packed, Reader, as_changed, block_inputs
+from gpt2v.model.layer_changes import as_changed
+from gpt2v.model.packed import Packed, Reader, block_inputs
 
 _MOST_PIXELS = 8  # a patch's side, in pixels that are kept
 

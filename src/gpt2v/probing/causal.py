@@ -10,6 +10,7 @@ Shapes: N patches of a picture, D width of a hidden state.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -37,6 +38,7 @@ _LAYOUT = "image"
 # From features (n_rows, n_features) of a cell, its patches concatenated, in the pictures with these
 # numbers (n_rows,), to those that take their place.
 Changed = Callable[[Floats, Ints], Floats]
+_Inside = Callable[[Ints], AbstractContextManager[Any]]  # where some pictures are looked at
 
 
 def is_read(site: Site, model: GPT2vModel) -> bool:
@@ -56,31 +58,28 @@ class Asked:
 
     Attributes:
         cell: its number in raster order.
-        patches: numbers of the states that belong to it, along the second axis of a site's states.
         own: (n_images,) its classes.
         target: (n_images,) the classes that it is moved to, another of each grid's palette.
         tiles: (n_images,) its tiles.
     """
 
     cell: int
-    patches: Ints
     own: Ints
     target: Ints
     tiles: Ints
 
     @classmethod
-    def of(cls, data: GridDataset, cell: int, patches: Ints, seed: int) -> "Asked":
+    def of(cls, data: GridDataset, cell: int, seed: int) -> "Asked":
         """Of the data set's grids; targets are drawn with `seed`."""
         grids = data.grids(np.arange(len(data)))
         n = len(grids.index)
         own = grids.classes.reshape(n, -1)[:, cell]
-        dice = rng.unit(
-            rng.bits(rng.keys(seed, f"causal/{cell}", grids.index), grids.palette.shape[1])
-        )
+        keys = rng.keys(seed, f"causal/{cell}", grids.index)
+        dice = rng.unit(rng.bits(keys, grids.palette.shape[1]))
         is_other = (grids.palette >= 0) & (grids.palette != own[:, None])
         drawn = np.where(is_other, dice, -1.0).argmax(1)
         target = grids.palette[np.arange(n), drawn]
-        return cls(cell, patches, own, target, grids.tiles.reshape(n, -1)[:, cell])
+        return cls(cell, own, target, grids.tiles.reshape(n, -1)[:, cell])
 
 
 def causal_rows(
@@ -98,12 +97,12 @@ def causal_rows(
     Args:
         model: which is changed.
         scorer: of this model, with a token source that runs its vision tower.
-        data: test grids of one size, with at least two objects in each palette, all of whose cells
-            are looked up.
+        data: test grids of one size with at least two objects in each palette, one picture for
+            each grid; all cells are looked up.
         site: `vision.L`, `pre-projector`, `post-projector` or `lm.L`.
         train: (n_train, N, D) states at the site, of training pictures.
         labels: (n_train, n_cells) classes of their cells.
-        cells: the states of each cell that is changed, see `Asked.patches`.
+        cells: of each cell that is changed, the states that belong to it (along N).
         seed: of the classes that cells are moved to, and of the random directions.
 
     Returns:
@@ -116,16 +115,18 @@ def causal_rows(
     n_classes = len(data.bank.class_names)
     asked, answers, ranks = [], [], []
     label = f"causal use: {site}"
-    with progress(label, len(cells) * len(CHANGES)) as report:
+    with progress(label, 1 + len(cells) * (len(CHANGES) - 1)) as report:
+        unchanged = _answers(scorer, data)
+        report()
         for cell, patches in cells.items():
-            about = Asked.of(data, cell, patches, seed)
+            about = Asked.of(data, cell, seed)
             x = train[:, patches].reshape(len(train), -1).astype(np.float64)
             eraser = Eraser.fit(x, labels[:, cell], n_classes)
             mover = Mover.fit(x, labels[:, cell], n_classes)
-            changes = changes_of(about, eraser, mover, seed)
-            said = []
-            for name in CHANGES:
-                said.append(_answers(model, scorer, data, site, about, changes[name]))
+            said = [unchanged[:, cell]]
+            for change in changes_of(about, eraser, mover, seed):
+                inside = partial(_changed, model, site, patches, change)
+                said.append(_answers(scorer, data, inside)[:, cell])
                 report()
             asked.append(about)
             answers.append(np.stack(said))
@@ -140,8 +141,8 @@ def causal_rows(
     ]
 
 
-def changes_of(about: Asked, eraser: Eraser, mover: Mover, seed: int) -> dict[str, Changed | None]:
-    """What each of `CHANGES` does with the features of a cell; None: nothing."""
+def changes_of(about: Asked, eraser: Eraser, mover: Mover, seed: int) -> list[Changed]:
+    """What each of `CHANGES` but the first does with the features of a cell."""
     directions = random_directions(len(eraser.mean), eraser.rank, (seed, about.cell))
 
     def erase(x: Floats, number: Ints) -> Floats:
@@ -154,52 +155,41 @@ def changes_of(about: Asked, eraser: Eraser, mover: Mover, seed: int) -> dict[st
         other: Floats = x + turned(change(x, number) - x, eraser.basis, directions)
         return other
 
-    return {
-        "none": None,
-        "erase": erase,
-        "move": move,
-        "random-erase": partial(at_random, erase),
-        "random-move": partial(at_random, move),
-    }
+    return [erase, move, partial(at_random, erase), partial(at_random, move)]
 
 
-def _answers(
-    model: GPT2vModel,
-    scorer: Scorer,
-    data: GridDataset,
-    site: Site,
-    about: Asked,
-    change: Changed | None,
-) -> Ints:
-    """The class that the model says the cell of each test grid shows, (n_images,); -1: none."""
+def _answers(scorer: Scorer, data: GridDataset, inside: _Inside = nullcontext) -> Ints:
+    """The class that the model says each cell of each grid shows, (n_images, n_cells); -1: none.
+
+    Args:
+        inside: gives the context in which pictures with these numbers are looked at.
+    """
     number_of = {name: number for number, name in enumerate(data.bank.class_names)}
-    said: list[int] = []
-    row, col = divmod(about.cell, data.spec.largest_shape[1])
+    n_rows, n_cols = data.spec.largest_shape
+    said = np.full((len(data), n_rows * n_cols), -1)
     for number in portions_of(data, _LAYOUT):
-        if change is None:
+        with inside(number):
             records = scorer.score(data, number, _LAYOUT)
-        else:
-            with changed(model, site, partial(in_cell, about.patches, change, number)):
-                records = scorer.score(data, number, _LAYOUT)
-        said += [
-            number_of.get(prediction, -1)
-            for prediction, *place in zip(
-                *(records[column] for column in ("prediction", "instruction", "row", "col")),
-                strict=True,
-            )
-            if place == ["lookup", row, col]
-        ]
-    return np.array(said)
+        assert set(records["instruction"]) == {"lookup"}
+        cell = np.array(records["row"]) * n_cols + np.array(records["col"])
+        said[records["sample"], cell] = [number_of.get(name, -1) for name in records["prediction"]]
+    return said
+
+
+def _changed(
+    model: GPT2vModel, site: Site, patches: Ints, change: Changed, number: Ints
+) -> AbstractContextManager[None]:
+    """The context in which a cell of the pictures `number` is changed at a site."""
+    return changed(model, site, partial(in_cell, patches, change, number))
 
 
 def in_cell(patches: Ints, change: Changed, number: Ints, states: Tensor) -> Tensor:
     """States (n_images, N, D) of the pictures `number`, changed in the patches of one cell."""
     at = to_device(patches, states.device)
-    of_grids = states.reshape(len(number), -1, states.shape[-1])  # a grid can have many pictures
-    cell = of_grids[:, at]
-    x = cell.flatten(1).double().cpu().numpy()
+    cell = states[:, at]
+    x = cell.flatten(1).float().cpu().numpy().astype(np.float64)
     other = to_device(change(x, number).astype(np.float32), states.device)
-    return of_grids.index_copy(1, at, other.view_as(cell).to(states.dtype)).view_as(states)
+    return states.index_copy(1, at, other.view_as(cell).to(states.dtype))
 
 
 def _rows(asked: list[Asked], answers: list[Ints], ranks: list[int]) -> Iterator[dict[str, Any]]:

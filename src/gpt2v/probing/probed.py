@@ -226,6 +226,11 @@ class Probed:
                     f"{self.names[k]}{where if name == 'train' else ''}; use more pictures"
                 )
 
+    def fewest(self, cells: list[int]) -> int:
+        """Number of the first training pictures that show every class in each of these cells."""
+        labels = self.labels("train")[:, cells]
+        return 1 + max(int((labels == k).argmax(0).max()) for k in range(self.n_classes))
+
     # ---- decoders --------------------------------------------------------------------------------
 
     def fitted(self, decoder: Choice, site: Site, cell: int) -> Fitted:

@@ -3,6 +3,7 @@
 If the language model fetches the object of the cell that it is asked about, then a decoder finds
 it, layer by layer, at the end of the question's words and where the answer is predicted. Objects of
 other cells tell how precisely it fetches: those of the cell's row, of its column, and all others.
+Where only the number of each object in the grid stands, any cell is read as well as by a bag.
 """
 
 from collections.abc import Sequence
@@ -105,8 +106,8 @@ def routing_rows(
 
     Returns:
         A row for each kind of cell: `target`; `accuracy` among all classes, and `palette_accuracy`
-        among those of the grid's palette, with their 95% intervals; `chance` of the latter, and
-        `bag`, the accuracy of naming the object that the grid has most of.
+        among those of the grid's palette, with their 95% intervals; `chance` of the latter; and
+        `bag`, what it would be if only the number of each object in the grid could be read.
     """
     drawn = [Rows.of(own, seed) for own in questions]
     x = [part[rows.image, rows.slot] for part, rows in zip(states, drawn, strict=True)]
@@ -119,6 +120,8 @@ def routing_rows(
     fitted = decoder.fit(x[0], labels[0], x[1], labels[1], n_classes)
     test, rows = questions[2], drawn[2]
     allowed = test.allowed[rows.image]
+    counts = (test.labels[:, :, None] == np.arange(n_classes)).sum(1)  # (n_images, n_classes)
+    bag = (counts.max(1) / test.labels.shape[1])[rows.image]
     found = []
     for target, own, truth in zip(targets, fitted, labels[2], strict=True):
         scores = own.scores(x[2])
@@ -136,16 +139,9 @@ def routing_rows(
                 "palette_accuracy": float(in_palette.mean()),
                 "palette_ci95": list(rate_interval(in_palette, shared)),
                 "chance": float((1 / allowed.sum(1)).mean()),
-                "bag": float((_most_frequent(test)[rows.image] == truth).mean()),
+                "bag": float(bag.mean()),
                 "n_train": len(x[0]),
                 "n_images": len(test.index),
             }
         )
     return found
-
-
-def _most_frequent(questions: Questions) -> Ints:
-    """The class that most cells of each grid have, (n_images,)."""
-    n_classes = questions.allowed.shape[1]
-    counts = np.stack([(questions.labels == k).sum(1) for k in range(n_classes)], axis=1)
-    return np.asarray(counts.argmax(1), np.int64)

@@ -18,7 +18,7 @@ _HALVINGS = 6
 class DescriptionLength:
     """Bits of the classes of the training pictures, by a logistic decoder's online code.
 
-    The first 1/64 of the pictures take log2(K) bits each; each further part, up to the double
+    The first 1/64 of the pictures (or as many as show every class) take log2(K) bits each; each further part, up to the double
     number, takes the bits that the decoder of all before it gives. Compression is the length of
     the uniform code over this one: 1 for features that tell nothing.
     """
@@ -26,8 +26,8 @@ class DescriptionLength:
     def __call__(self, probed: Probed) -> list[Row]:
         logistic = choose(DECODERS, {"name": "logistic", "chosen_by": "likelihood"})
         made, n_classes, n = logistic.load()(), probed.n_classes, len(probed.splits["train"])
-        ends = [n >> k for k in range(_HALVINGS, -1, -1)]
-        ends = [end for end in ends if end >= 2 * n_classes]
+        fewest = max(2 * n_classes, probed.fewest(probed.measured_cells))
+        ends = [n >> k for k in range(_HALVINGS, -1, -1) if n >> k >= fewest]
         rows = []
         for site, cell in probed.each():
             x, x_val = (probed.x(split, site, cell) for split in ("train", "val"))

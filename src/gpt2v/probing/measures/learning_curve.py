@@ -16,9 +16,9 @@ class LearningCurve:
 
     def __call__(self, probed: Probed) -> list[Row]:
         n_train, test = len(probed.splits["train"]), probed.splits["test"]
-        sizes = [n_train >> k for k in range(_HALVINGS, 0, -1)]
-        sizes = [n for n in sizes if n >= 2 * probed.n_classes]
         cells, rows = probed.measured_cells, []
+        fewest = max(2 * probed.n_classes, probed.fewest(cells))
+        sizes = [n_train >> k for k in range(_HALVINGS, 0, -1) if n_train >> k >= fewest]
         for decoder in probed.config.decoders:
             before: Outcomes | None = None
             for n in (*sizes, n_train):

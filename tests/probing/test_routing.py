@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpt2v.config.sites import Site
-from gpt2v.probing.measures.routing import TARGETS, Questions, Routing, Rows, routing_rows
+from gpt2v.probing.routing import TARGETS, Questions, Routing, Rows, routing_rows
 
 CLASSES, PALETTE, SITE = 6, 3, Site("answer", 2)
 
@@ -92,6 +92,14 @@ def test_nothing_is_there():
     for row in measured(lambda asked: []).values():
         assert is_chance(row)
         assert row["accuracy"] < 0.3  # chance among all is 1 in 6
+
+
+def test_what_is_in_the_grid_is_read_as_a_bag():
+    """The number of each object tells something of every cell, and no more than its bag."""
+    rows = measured(lambda asked: range(9))
+    for row in rows.values():
+        assert row["chance"] < row["palette_ci95"][0]
+        assert row["palette_ci95"][0] < row["bag"] < row["palette_ci95"][1]
 
 
 def test_a_grid_of_one_row_has_no_columns():

@@ -23,8 +23,7 @@ from gpt2v.model.projector import LinearProjector
 from gpt2v.model.scoring import PackedScorer
 from gpt2v.model.states import picture_states, text_states
 from gpt2v.model.vision_tokens import ProjectedPatches
-from gpt2v.probing.erasure import Eraser, Mover
-from gpt2v.probing.measures.causal import (
+from gpt2v.probing.causal import (
     CHANGES,
     Asked,
     CausalUse,
@@ -32,6 +31,7 @@ from gpt2v.probing.measures.causal import (
     changes_of,
     in_cell,
 )
+from gpt2v.probing.erasure import Eraser, Mover
 
 SPEC = ProbeGridConfig(rows=1, cols=2)
 N_TRAIN, N_TEST, CLASSES = 400, 120, 10  # scored in two portions
@@ -122,14 +122,14 @@ def test_other_directions_of_the_same_model_are_used(gpt2v, bank, table):
     render = Renderer(bank, table, model.token_geometry)
     scorer = PackedScorer(Reader.of(model, Planted(model)), render, generate=False)
     train, labels = states(model, bank, "train", N_TRAIN)
-    about = Asked.of(data, 0, cells(model)[0], 0)
-    x = train[:, about.patches].reshape(N_TRAIN, -1)
+    about, patches = Asked.of(data, 0, 0), cells(model)[0]
+    x = train[:, patches].reshape(N_TRAIN, -1)
     fitted = [part.fit(x, labels[:, 0], CLASSES) for part in (Eraser, Mover)]
     changes = changes_of(about, *fitted, 0)
     number = np.arange(8)
     before = np.array(scorer.score(data, number, "image")["logprobs"])
-    for name in CHANGES[1:]:
-        with changed(model, PRE, partial(in_cell, about.patches, changes[name], number)):
+    for change in changes:
+        with changed(model, PRE, partial(in_cell, patches, change, number)):
             after = np.array(scorer.score(data, number, "image")["logprobs"])
         assert np.abs(after - before).max() > 1e-3
 
@@ -178,7 +178,7 @@ def test_a_direction_that_the_model_answers_from(gpt2v, bank, site):
 def test_cells_are_moved_to_another_object_of_the_palette(bank):
     data = GridDataset(SPEC, bank, 1, "test", N_TEST)
     grids = data.grids(np.arange(N_TEST))
-    drawn = partial(Asked.of, data, 1, np.arange(3))
+    drawn = partial(Asked.of, data, 1)
     one, same, other = (drawn(seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(one.target, same.target)
     assert (one.target != other.target).mean() > 0.4
