@@ -17,7 +17,7 @@ SITES = (MAIN, Site("vision", 0))
 def grids(n, seed, n_listed=K, n_tiles=10_000, first_tile=0):
     """Grids whose cells are drawn from palettes of `n_listed` classes."""
     rng = np.random.default_rng(seed)
-    palette = rng.permuted(np.tile(np.arange(n_classes), (n, 1)), axis=1)[:, :n_listed]
+    palette = rng.permuted(np.tile(np.arange(K), (n, 1)), axis=1)[:, :n_listed]
     chosen = rng.integers(n_listed, size=(n, N_CELLS))
     classes = np.take_along_axis(palette, chosen, 1)
     tiles = first_tile + K * rng.integers(n_tiles, size=classes.shape) + classes
@@ -36,8 +36,9 @@ def probed(plant, n=900, n_listed=K, n_tiles=10_000, **config):
     """A probe of states that `plant` makes.
 
     Args:
-        plant: called with the classes (n_grids, n_cells) and tiles (n_grids, n_cells) of grids and a generator; returns
-            states (G, C, WIDTH), of each cell's first patch; the second one has noise.
+        plant: called with the classes (n_grids, n_cells) and the tiles of grids, and a generator;
+            returns states (n_grids, n_cells, WIDTH) of each cell's first patch; the second one has
+            noise.
     """
     splits = {}
     sizes = {"train": n, "val": 300, "test": 500, "new": 600}

@@ -34,7 +34,7 @@ def answers_of(reader: StatesReader, data: GridDataset, listed: Bools) -> Answer
 
 
 def _placed(records: Records, truth: Ints, names: tuple[str, ...]) -> tuple[Ints, Ints]:
-    """What is said of each cell, and the likeliest class of each, (n_grids, n_rows, n_cols) each."""
+    """What is said of each cell, and its likeliest class, (n_grids, n_rows, n_cols) each."""
     table = pa.table({key: records[key] for key in ("sample", "row", "col", "exact")})
     where = tuple(table[key].to_numpy() for key in ("sample", "row", "col"))
     number = {name: i for i, name in enumerate(names)}

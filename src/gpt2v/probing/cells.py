@@ -23,8 +23,8 @@ class CellMap:
 
     Attributes:
         overlap: (n_cells, n_patches) share of each patch's area that lies in each cell.
-        centre: (n_cells, ) the patch that holds each cell's centre, or the nearest one; -1: it is not
-            there.
+        centre: (n_cells,) the patch that holds each cell's centre, or the nearest one; -1: it is
+            not there.
         config: the rule.
         n_cols: number of columns of the grid, for messages.
     """

@@ -29,7 +29,7 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Split:
-    """Some grids, and the hidden states of their pictures at each site, (n_grids, n_patches, width)."""
+    """Some grids, and the states of their pictures at each site, (n_grids, n_patches, width)."""
 
     grids: Grids
     states: Mapping[Site, States]
