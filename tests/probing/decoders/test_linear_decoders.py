@@ -116,7 +116,7 @@ def test_many_sets_are_fitted_in_portions(monkeypatch):
 def test_the_strength_is_the_best_on_val(decoder):
     """Compared with fits that have only one strength, whose training rows are the same."""
     x, labels, x_val, val_labels, n_classes = rows_of(60)
-    options = decoder().__class__ is Ridge and RidgeOptions or LogisticOptions
+    options = RidgeOptions if decoder is Ridge else LogisticOptions
     chosen = options(n_strengths=5, strongest=10.0, weakest=1e-3)
     (own, _) = decoder(chosen).fit(x, labels, x_val, val_labels, n_classes)
     rates = {}
