@@ -1,4 +1,4 @@
-"""Reads hidden states of a GPT-2v at the sites of a probe, and says which patches show which cell."""
+"""Reads hidden states of a GPT-2v at the sites of a probe; which patches show which cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
