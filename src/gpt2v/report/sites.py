@@ -1,39 +1,32 @@
-"""Sites of a probe on the page: their names, their order, and their places on an axis."""
+"""Sites of a probe on the page: their order, and their places on an axis."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from gpt2v.config.sites import OF_PATCHES, Site
 from gpt2v.report.analysis import Rate
 from gpt2v.report.checked import Row
 
-_BEFORE = ("pixels", "random")  # not on the way of a picture through the model
+_BESIDE = ("pixels", "random")  # not on the way of a picture through the model
 
 
-@dataclass(frozen=True)
-class Placed:
-    """Sites in the order of the page, and their places on an axis."""
+def in_order(rows: Iterable[Row]) -> list[Site]:
+    """The sites of rows: pixels and the random tower, then the way of a picture."""
+    sites = {site_of(row) for row in rows}
+    names = [*OF_PATCHES, *sorted({site.name for site in sites} - set(OF_PATCHES))]
+    return sorted(
+        sites, key=lambda site: (names.index(site.name), -1 if site.layer is None else site.layer)
+    )
 
-    sites: Sequence[Site]
 
-    @classmethod
-    def of(cls, rows: Iterable[Row]) -> "Placed":
-        """The sites of rows: pixels, the random tower, then the way of a picture."""
-        sites = {site_of(row) for row in rows}
-        names = [*OF_PATCHES, *sorted({site.name for site in sites} - set(OF_PATCHES))]
-        return cls(sorted(sites, key=lambda s: (names.index(s.name), -1 if s.layer is None
-                                                else s.layer)))  # fmt: skip
-
-    @property
-    def places(self) -> dict[Site, float]:
-        """Places 1 apart on the way of a picture, and farther apart elsewhere."""
-        places, at = {}, 0.0
-        for before, site in zip((None, *self.sites), self.sites, strict=False):
-            if before is not None:
-                apart = before.name in _BEFORE and before.name != site.name
-                at += 1.5 if apart else 1.0
-            places[site] = at
-        return places
+def places(sites: Sequence[Site]) -> dict[Site, float]:
+    """A place for each site: 1 apart on the way of a picture, farther apart elsewhere."""
+    found = {}
+    at = 0.0
+    for number, site in enumerate(sites):
+        before = sites[number - 1].name if number else site.name
+        at += 0 if not number else 1.5 if before in _BESIDE and before != site.name else 1
+        found[site] = at
+    return found
 
 
 def site_of(row: Row) -> Site:
