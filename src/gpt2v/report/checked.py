@@ -20,8 +20,12 @@ _NUMBERS = (
     "perplexity",
     "bits_per_byte",
     "stderr",
+    "layer",
 )
-_TEXTS = ("modality", "instruction", "questions", "part", "rung", "model", "split", "control")
+_TEXTS = (
+    *("modality", "instruction", "questions", "part", "rung", "model", "split"),
+    *("control", "site", "decoder"),
+)
 
 
 def read_checked(path: Path) -> Row:

@@ -3,7 +3,7 @@
 Shapes: R rows of a grid, C columns of a grid.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from gpt2v.report.analysis import Confusion
 from gpt2v.report.chart import Chart, Values
 from gpt2v.report.checked import Row
 from gpt2v.report.svg import STAND_IN, WIDTH, style, to_svg
-from gpt2v.report.words import counted, grid_in_words, percent, shorten
+from gpt2v.report.words import counted, grid_in_words, percent, points, shorten
 
 SHADES = (0.06, 0.48)  # alphas of the palest and the fullest shade; ink is readable on both
 MOST_NUMBERS = 18  # names in a row of confusions; numbers would be too small with more
@@ -110,6 +110,81 @@ def offset_map(
     heads = ("", *(f"column {col}" for col in cols))
     table = [(f"row {row}", *cells) for row, cells in zip(rows, words, strict=True)]
     return Chart(title, svg, Values(title, heads, table))
+
+
+def patch_map(
+    name: str, title: str, share: np.ndarray, cells: Sequence[Sequence[int]], n_cols: int
+) -> Chart:
+    """The patches of a picture: the colour is that of the cell, the shade the share that is in it.
+
+    Args:
+        share: of each patch that lies in each cell, (n_cells, n_down, n_across).
+        cells: numbers of the patches that are read for each cell; others are grey.
+        n_cols: number of columns of the grid.
+    """
+    n_cells, down, across = share.shape
+    flat = share.reshape(n_cells, -1)
+    used = np.zeros(flat.shape, bool)
+    for cell, patches in enumerate(cells):
+        used[cell, list(patches)] = True
+    with style():
+        figure = Figure(figsize=(0.62 * WIDTH, 0.62 * WIDTH * down / across), layout="constrained")
+        limits = {"xlim": (-0.5, across - 0.5), "ylim": (down - 0.5, -0.5)}
+        axes = figure.add_subplot(aspect="equal", **limits)
+        axes.set_axis_off()
+        for patch in range(flat.shape[1]):
+            row, col = divmod(patch, across)
+            cell = int((flat[:, patch] + used[:, patch]).argmax())
+            r, c = divmod(cell, n_cols)
+            colour = ("text", "image", "probe", "ink")[2 * (r % 2) + c % 2]
+            colour = colour if used[cell, patch] else "lm"
+            _shaded(axes, row, col, float(flat[cell, patch]), colour, "", 8)
+        size = min(10.0, 55 / max(n_cols, n_cells // n_cols))
+        for cell, patches in enumerate(cells):
+            rows, cols = np.divmod(np.array(patches, int), across)
+            middle, label = (cols.mean(), rows.mean()), "{}, {}".format(*divmod(cell, n_cols))
+            axes.text(*middle, label, ha="center", va="center", size=size)
+        svg = to_svg(figure, name, f"{title}: {down} by {across} patches, {n_cells} cells")
+    table = [
+        (
+            "row {}, column {}".format(*divmod(cell, n_cols)),
+            f"{len(patches):,}",
+            percent(float(flat[cell, list(patches)].mean())) if len(patches) else "",
+            percent(float(flat[cell, list(patches)].sum() / max(flat[cell].sum(), 1e-9))),
+        )
+        for cell, patches in enumerate(cells)
+    ]
+    heads = ("cell", "patches read", "of these in the cell", "of the cell in these")
+    return Chart(title, svg, Values(f"{title}, by cell", heads, table))
+
+
+def leakage_map(name: str, title: str, cells: Sequence[str], excess: np.ndarray) -> Chart:
+    """What is read of each cell (columns) from the patches of each cell (rows).
+
+    Args:
+        cells: their names.
+        excess: in excess of what the read cell's own object tells, and on the diagonal the
+            accuracy, (n_cells, n_cells); NaN where it is not known.
+    """
+    n = len(cells)
+    own = np.eye(n, dtype=bool)
+    words = [["" if np.isnan(value) else points(float(value)) for value in row] for row in excess]
+    worst = max(float(np.nanmax(excess[~own], initial=0.0)), 0.05)
+    with style():
+        figure = Figure(figsize=(WIDTH, WIDTH), layout="constrained")
+        limits = {"xlim": (-0.5, n - 0.5), "ylim": (n - 0.5, -0.5)}
+        axes = figure.add_subplot(aspect="equal", **limits)
+        for (row, col), value in np.ndenumerate(excess):
+            if np.isfinite(value):
+                shade, colour = (value, "probe") if row == col else (value / worst, "bad")
+                text = words[row][col] if n <= MOST_NUMBERS else ""
+                _shaded(axes, row, col, float(shade), colour, text, min(8.5, 85 / n))
+        _plain_ticks(axes, list(cells), list(cells), rotation=90, size=min(8.5, 150 / n))
+        axes.set(xlabel="object of the cell", ylabel="read from the patches of the cell")
+        svg = to_svg(figure, name, f"{title}: {n} cells in rows, {n} cells in columns")
+    heads = ("read from", *(f"of {cell}" for cell in cells))
+    table = [(cell, *row) for cell, row in zip(cells, words, strict=True)]
+    return Chart(title, svg, Values(f"{title}, in percentage points", heads, table))
 
 
 def confusion_map(name: str, title: str, confusion: Confusion, colour: str, worst: float) -> Chart:

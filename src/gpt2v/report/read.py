@@ -8,7 +8,7 @@ Shapes: J questions in a flat list.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from gpt2v.errors import UserError
 from gpt2v.extensions import check_imports
 from gpt2v.report.checked import Row, check_keys, is_number, one_line_of, read_checked
-from gpt2v.report.measures import measures_of
+from gpt2v.report.kinds import CELL_OR_ALL, NUMBER, check_row
+from gpt2v.report.measures import cell_maps_of, measures_of
 from gpt2v.run_layout import ATTENTION, FINISHED, METRICS, RECORDS, has_this_format
 from gpt2v.runs import check_there
 from gpt2v.storage.files import reason
@@ -78,6 +79,7 @@ class Run:
     table: pa.Table | None = None  # records.parquet of the evaluation, with all its columns
     attention: pa.Table | None = None  # attention.parquet of the evaluation
     measures: Row = field(default_factory=dict)  # of the probe: `attribution`, `beside`, ...
+    cell_maps: Row = field(default_factory=dict)  # of the probe: the patches of each cell, by site
     part: str = ""  # of a suite, if this is one of several, see `by_part`
 
     @property
@@ -165,7 +167,8 @@ def load_run(folder: Path) -> Run:
         missing=tuple(_missing(folder, kind)),
         table=table,
         attention=attention,
-        measures=_measures(folders),
+        measures=_of_probe(folders, measures_of),
+        cell_maps=_of_probe(folders, cell_maps_of),
     )
 
 
@@ -220,13 +223,15 @@ def _rows(folders: Mapping[str, Path], kind: str, keys: tuple[str, ...]) -> list
         return []
     rows: list[Row] = read_checked(path)["results"]
     check_keys(path, rows, keys)
+    for number, row in enumerate(rows if kind == "probe" else ()):
+        check_row(path, f"results[{number}]", row, {"cell": CELL_OR_ALL, "accuracy": NUMBER})
     return rows
 
 
-def _measures(folders: Mapping[str, Path]) -> Row:
-    """What a probe has measured besides its rows; empty without a probe."""
+def _of_probe(folders: Mapping[str, Path], read: Callable[[Path, Row], Row]) -> Row:
+    """What `read` finds in the results of the probe; empty without a probe."""
     path = folders["probe"] / FINISHED if "probe" in folders else None
-    return {} if path is None or not path.exists() else measures_of(path, read_checked(path))
+    return {} if path is None or not path.exists() else read(path, read_checked(path))
 
 
 def _read(path: Path, needed: tuple[str, ...]) -> pa.Table:

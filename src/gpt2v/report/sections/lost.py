@@ -16,6 +16,8 @@ from gpt2v.report.section import Section
 from gpt2v.report.verdict import can_split, headline, probe_row, split
 from gpt2v.report.words import MINUS, counted_range
 
+_ACCURACY = {True: "palette_accuracy", False: "accuracy"}  # by whether the palette is told
+
 
 @SECTIONS.register("lost")
 class Lost(Section):
@@ -75,23 +77,27 @@ def _outcomes(counts: dict[tuple[bool, bool], int]) -> dict[str, Any]:
     return {"chart": chart, "n": sum(counts.values())}
 
 
-def probe_cells(run: Run) -> np.ndarray | None:
-    """The probe's palette-restricted accuracy by cell (R, C), from its records or else its rows.
+def probe_cells(run: Run, palette: bool = True) -> np.ndarray | None:
+    """The probe's accuracy by cell (R, C), from its records or else its rows.
 
     None without either.
+
+    Args:
+        palette: whether it chooses among the objects of the palette; else among all classes.
     """
     table, main = run.probe_records, probe_row(run)
     if table is not None and len(table["sample"]):
-        return analysis.cell_accuracy(table, table["palette_prediction"] == table["truth"])
+        said = table["palette_prediction" if palette else "prediction"]
+        return analysis.cell_accuracy(table, said == table["truth"])
     if main is None:
         return None
-    same = ("site", "layer", "decoder", "control")
+    same, key = ("site", "layer", "decoder", "control"), _ACCURACY[palette]
     cells = {
-        (row["cell"][0], row["cell"][1]): row["palette_accuracy"]
+        (row["cell"][0], row["cell"][1]): row[key]
         for row in run.probe
         if isinstance(row["cell"], list)
-        and row.get("palette_accuracy") is not None
-        and all(row.get(key) == main.get(key) for key in same)
+        and row.get(key) is not None
+        and all(row.get(name) == main.get(name) for name in same)
     }
     if not cells:
         return None
