@@ -25,7 +25,6 @@ from gpt2v.probing.decoders.base import (
     Tensors,
     check_labels,
     exact,
-    times_transposed,
 )
 from gpt2v.probing.decoders.linear import Best, LinearFitted, strengths_of
 
@@ -101,7 +100,7 @@ class Primal(_Problem):
     def __init__(self, x: Tensor, x_val: Tensor, y: Tensor, y_val: Tensor) -> None:
         super().__init__(x, x_val, y, y_val)
         self.products = self.x.T @ self.x
-        self.moment = times_transposed(self.x, y.flatten(1)).reshape(-1, *self.bias.shape)
+        self.moment = (self.x.T @ y.flatten(1)).reshape(-1, *self.bias.shape)
         self.factorised = Factorised(self.products, self.moment.flatten(1))
 
     def val_scores(self, strength: float) -> Tensor:
@@ -113,7 +112,7 @@ class Primal(_Problem):
         """Weight (n_features, len(sets), n_classes) and bias, fitted on all rows."""
         products, y_val = self.products_of_both, self.y_val[:, sets]
         bias = self.bias_of_both[sets]
-        added = times_transposed(self.x_val, y_val.flatten(1)).reshape(-1, *bias.shape)
+        added = (self.x_val.T @ y_val.flatten(1)).reshape(-1, *bias.shape)
         moment = self.moment[:, sets] + added
         moment -= self.n_both * self.shift[:, None, None] * bias
         penalty = strength * products.trace() / len(products)
