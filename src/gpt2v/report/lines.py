@@ -67,14 +67,15 @@ def rate_lines(
             axes.axhline(value, color=STAND_IN["muted"], zorder=0.5, **DOTS)
             axes.annotate(
                 f"{label} {percent(value)}", (1, value), xycoords=("axes fraction", "data"),
-                xytext=(0, 2), textcoords="offset points", ha="right", size=8,
+                xytext=(0, -3), textcoords="offset points", ha="right", va="top", size=8,
                 color=STAND_IN["muted"],
             )  # fmt: skip
         axes.set_xticks(list(places), list(places.values()), rotation=90 if long else 0)
         axes.tick_params(axis="x", labelsize=8 if len(places) < 24 else 6.5)
         axes.minorticks_off()
         lowest = [min(rate.ci or (rate.value,)) for line in lines for rate in line.rates.values()]
-        low = max(float(np.floor(20 * min(*lowest, *baselines.values(), 0.9)) / 20) - 0.02, -0.02)
+        lowest += [value - 0.05 for value in baselines.values()]  # with room for a name below
+        low = max(float(np.floor(20 * min(*lowest, 0.9)) / 20) - 0.02, -0.05)
         axes.set(xlabel=axis, ylim=(low, 1.02))
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         axes.grid(axis="y")
@@ -100,7 +101,7 @@ def _draw(axes, number: int, n_lines: int, line: Line, joined: float, doubling: 
     at = np.array(sorted(line.rates), float)
     value = np.array([line.rates[place].value for place in at])
     ci = np.array([line.rates[place].ci or (np.nan, np.nan) for place in at])
-    aside = 0.0 if line.control else (number - (n_lines - 1) / 2) * 0.1
+    aside = 0.0 if line.control else (number - (n_lines - 1) / 2) * 0.06
     x = at * 2 ** (0.4 * aside) if doubling else at + aside
     ends = np.flatnonzero(np.diff(at) > joined) + 1
     gaps = [np.insert(values, ends, np.nan, axis=0) for values in (x, value, ci)]

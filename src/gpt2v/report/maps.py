@@ -136,7 +136,7 @@ def patch_map(
             row, col = divmod(patch, across)
             cell = int((flat[:, patch] + used[:, patch]).argmax())
             r, c = divmod(cell, n_cols)
-            colour = ("text", "image", "probe", "ink")[2 * (r % 2) + c % 2]
+            colour = ("text", "image", "probe", "bad")[2 * (r % 2) + c % 2]
             colour = colour if used[cell, patch] else "lm"
             _shaded(axes, row, col, float(flat[cell, patch]), colour, "", 8)
         size = min(10.0, 55 / max(n_cols, n_cells // n_cols))

@@ -39,7 +39,7 @@ class Routing(Section):
             return None
         return {
             "sentences": [arrival(own) for own in shown.values()],
-            "charts": [_chart(own) for own in shown.values()],
+            "charts": [_chart(number, own) for number, own in enumerate(shown.values())],
         }
 
 
@@ -64,13 +64,13 @@ def arrival(rows: Sequence[Row]) -> str:
     best = max(asked, key=lambda row: float(row["palette_accuracy"]))
     rest = f"; that of other cells is read to {percent(max(others))} at most" if others else ""
     return (
-        f"{_title(rows)}, the object of the asked cell is above chance from layer "
-        f"{above[0]['layer']} on, and read best in layer {best['layer']}, to "
-        f"{percent(best['palette_accuracy'])}{rest}."
+        f"{_title(rows)}, the object of the asked cell is read above chance in {len(above)} of "
+        f"{len(asked)} layers, first in layer {above[0]['layer']}, and best in layer "
+        f"{best['layer']}, to {percent(best['palette_accuracy'])}{rest}."
     )
 
 
-def _chart(rows: Sequence[Row]) -> Chart:
+def _chart(number: int, rows: Sequence[Row]) -> Chart:
     targets = dict.fromkeys([*_TARGETS, *(row["target"] for row in rows)])
     lines = []
     for target in targets:
@@ -83,6 +83,6 @@ def _chart(rows: Sequence[Row]) -> Chart:
         if rates:
             lines.append(Line(label, rates, colour))
     layers = {layer: f"{layer}" for layer in sorted({row["layer"] for row in rows})}
-    name = f"routing-{list(_POSITIONS).index(rows[0]['position'])}"
+    name = f"routing-{number}"
     chance = {"chance": float(rows[0]["chance"])}
     return rate_lines(name, _title(rows), "layer", lines, places=layers, baselines=chance)
