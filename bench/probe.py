@@ -17,6 +17,9 @@ validation rows together; the accuracy is that on test rows. A repetition measur
 features: how far a solution is from the minimum. Planted features are classes in noise whose
 variances fall by a power law. Everyone computes in float64; `--peers_in float32` has the peers
 compute in float32.
+
+Where others use the machine, one thread (OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1) and the time of
+processors are what can be compared.
 """
 
 import argparse
@@ -171,16 +174,17 @@ def slope_of(done: Done, data: Split) -> float:
 
 def measured(
     methods: dict[str, Callable[[Split], Done]], cells: list[Split], repetitions: int
-) -> tuple[dict[str, list[float]], dict[str, list[Done]]]:
-    """Seconds of each repetition over all cells, and what was found, by method."""
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
+) -> tuple[dict[str, list[tuple[float, float]]], dict[str, list[Done]]]:
+    """Wall and processor seconds of each repetition over all cells; what was found, by method."""
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
     found: dict[str, list[Done]] = {}
     for _ in range(repetitions):
         for name, method in methods.items():
-            started = time.perf_counter()
+            started = time.perf_counter(), time.process_time()
             found[name] = [method(cell) for cell in cells]
-            seconds[name].append(time.perf_counter() - started)
-            print(f"{name}: {seconds[name][-1]:.2f} s", file=sys.stderr, flush=True)
+            wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
+            seconds[name].append((wall, cpu))
+            print(f"{name}: {wall:.2f} s, {cpu:.2f} s of processors", file=sys.stderr, flush=True)
     return seconds, found
 
 
@@ -226,8 +230,8 @@ def main() -> None:
     with hardware(args.device):
         for group, some, n in ((methods, cells, args.strengths), (slow, cells[:1], None)):
             seconds, found = measured(group, some, args.repetitions)
-            for name, times in seconds.items():
-                done = found[name]
+            for name, pairs in seconds.items():
+                done, (times, cpu) = found[name], zip(*pairs, strict=True)
                 rows.append(
                     {
                         "method": name,
@@ -236,17 +240,19 @@ def main() -> None:
                         "seconds": statistics.median(times),
                         "seconds_per_cell": statistics.median(times) / len(some),
                         "range": [min(times), max(times)],
+                        "processor_seconds_per_cell": statistics.median(cpu) / len(some),
                         "accuracy": statistics.mean(one.accuracy for one in done),
                         "strength": [one.strength for one in done],
                         "slope": None if group is methods else slope_of(done[0], some[0]),
                     }
                 )
         facts = hardware_facts()
-    head = ["method", "cells", "strengths", "s per cell", "accuracy", "slope"]
+    head = ["method", "cells", "strengths", "s per cell", "of processors", "accuracy", "slope"]
     lines = [
         [
             *(row["method"], str(row["cells"]), str(row["strengths"])),
-            *(f"{row['seconds_per_cell']:.3f}", f"{row['accuracy']:.4f}"),
+            *(f"{row[name]:.3f}" for name in ("seconds_per_cell", "processor_seconds_per_cell")),
+            f"{row['accuracy']:.4f}",
             "" if row["slope"] is None else f"{row['slope']:.1e}",
         ]
         for row in rows

@@ -36,8 +36,9 @@ def probed(plant, n=900, n_listed=K, n_tiles=10_000, **config):
     """A probe of states that `plant` makes.
 
     Args:
-        plant: called with the classes (G, C) and tiles (G, C) of grids and a generator; returns
-            states (G, C, WIDTH), of each cell's first patch; the second one has noise.
+        plant: called with the classes (n_grids, n_cells) and the tiles of grids, and a generator;
+            returns states (n_grids, n_cells, WIDTH) of each cell's first patch; the second one has
+            noise.
     """
     splits = {}
     sizes = {"train": n, "val": 300, "test": 500, "new": 600}
@@ -57,7 +58,7 @@ def probed(plant, n=900, n_listed=K, n_tiles=10_000, **config):
 
 
 def one_hot(classes):
-    """(G, C) -> (G, C, WIDTH)."""
+    """(n_grids, n_cells) -> (G, C, WIDTH)."""
     return np.eye(WIDTH)[classes]
 
 

@@ -26,10 +26,10 @@ from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.probing.causal import (
     CHANGES,
     Asked,
-    CausalUse,
     causal_rows,
     changes_of,
     in_cell,
+    is_read,
 )
 from gpt2v.probing.erasure import Eraser, Mover
 
@@ -189,24 +189,15 @@ def test_cells_are_moved_to_another_object_of_the_palette(bank):
 
 
 @dataclass(frozen=True)
-class Probed:
-    """A stand-in for what a probe knows."""
+class States:
+    """States of a model, and which of them belong to a cell."""
 
     model: GPT2vModel
     bank: TileBank
     render: Renderer
-    sites: list[Site]
-    seed: int = 0
 
-    def data(self, split):
-        return GridDataset(SPEC, self.bank, 1, split, {"train": 60, "test": 8}[split])
-
-    def labels(self, split):
-        grids = self.data(split).grids(np.arange(60))
-        return grids.classes.reshape(60, -1)
-
-    def states(self, site, split):
-        batches = self.data(split).batches("image", self.render, with_choices=False)
+    def of(self, data, site):
+        batches = data.batches("image", self.render, with_choices=False)
         if site.name == "lm":
             reader, table = Reader.of(self.model), self.render.table
             parts = [text_states(reader, batch, [site], table)[site] for batch in batches]
@@ -223,8 +214,19 @@ class Probed:
 def test_every_site_that_answers_can_depend_on_is_changed(gpt2v, bank, table):
     names = ("pixels", "random", "vision", "pre-projector", "post-projector", "lm", "answer")
     render = Renderer(bank, table, gpt2v.token_geometry)
-    probed = Probed(gpt2v, bank, render, sites_of(names, 2, 2))
-    rows = CausalUse()(probed)
+    known = States(gpt2v, bank, render)
+    scorer = PackedScorer(Reader.of(gpt2v, ProjectedPatches(gpt2v)), render, generate=False)
+    data, train = (GridDataset(SPEC, bank, 1, s, n) for s, n in (("test", 8), ("train", 60)))
+    labels = train.grids(np.arange(60)).classes.reshape(60, -1)
+    rows = [
+        row
+        for site in sites_of(names, 2, 2)
+        if is_read(site, gpt2v)
+        for row in causal_rows(
+            gpt2v, scorer, data, site, known.of(train, site), labels,
+            {cell: known.patches(site, cell) for cell in range(2)},
+        )
+    ]  # fmt: skip
     sites = dict.fromkeys((row["site"], row["layer"]) for row in rows)
     # the projector reads vision.1; nothing after lm.1 reads image positions
     vision, lm = ([(name, layer) for layer in range(2)] for name in ("vision", "lm"))

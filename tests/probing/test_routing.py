@@ -1,12 +1,10 @@
 """Planted states: what they hold of the asked cell and of others is found, and nothing else."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 
 from gpt2v.config.sites import Site
-from gpt2v.probing.routing import TARGETS, Questions, Routing, Rows, routing_rows
+from gpt2v.probing.routing import TARGETS, Questions, Rows, routing_rows
 
 CLASSES, PALETTE, SITE = 6, 3, Site("answer", 2)
 
@@ -147,28 +145,10 @@ def test_a_grid_is_drawn_alone():
         np.testing.assert_array_equal(whole.cells[kind][20:40], cell)
 
 
-@dataclass(frozen=True)
-class Probed:
-    """A stand-in for what a probe knows: the object arrives after layer 0."""
-
-    splits: dict[str, Questions]
-    sites: tuple[Site, ...]
-    decoder: Ridge
-    seed: int = 0
-
-    def questions(self, split):
-        return self.splits[split]
-
-    def states(self, site, split):
-        arrived = site.layer > 0 and site.name == "answer"
-        return holding(self.splits[split], lambda asked: [asked] if arrived else [])
-
-
-def test_layers_and_positions_are_read_each_by_itself():
-    splits = {name: questions(200, seed) for seed, name in enumerate(("train", "val", "test"))}
-    layers = [Site(name, layer) for name in ("question", "answer") for layer in range(2)]
-    rows = Routing()(Probed(splits, (Site("lm", 0), *layers), Ridge()))
-    assert len(rows) == 4 * len(TARGETS)
-    for row in rows:
-        there = (row["position"], row["layer"], row["target"]) == ("answer", 1, "asked")
-        assert there == (not is_chance(row))
+def test_layers_are_read_each_by_itself():
+    splits = [questions(200, seed) for seed in range(3)]
+    for arrived in (True, False):
+        cells = (lambda asked: [asked]) if arrived else (lambda asked: [])
+        states = [holding(own, cells) for own in splits]
+        for row in routing_rows(SITE, states, splits, Ridge()):
+            assert (arrived and row["target"] == "asked") == (not is_chance(row))

@@ -1,7 +1,4 @@
-"""The model's own answers about every cell of the test grids, beside which decoders stand.
-
-Shapes: G grids, R rows of a grid, C columns of a grid.
-"""
+"""The model's own answers about every cell of the test grids, beside which decoders stand."""
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +17,7 @@ def answers_of(reader: StatesReader, data: GridDataset, listed: Bools) -> Answer
 
     Args:
         data: grids of one size; each cell is looked up.
-        listed: (G, n_classes) classes that the prompts list.
+        listed: (n_grids, n_classes) classes that the prompts list.
     """
     names = reader.bank.class_names
     scorer = reader.loaded.scorer(reader.bank, ProjectedPatches(reader.model))
@@ -37,7 +34,7 @@ def answers_of(reader: StatesReader, data: GridDataset, listed: Bools) -> Answer
 
 
 def _placed(records: Records, truth: Ints, names: tuple[str, ...]) -> tuple[Ints, Ints]:
-    """What is said of each cell, and the likeliest class of each, (G, R, C) each."""
+    """What is said of each cell, and its likeliest class, (n_grids, n_rows, n_cols) each."""
     table = pa.table({key: records[key] for key in ("sample", "row", "col", "exact")})
     where = tuple(table[key].to_numpy() for key in ("sample", "row", "col"))
     number = {name: i for i, name in enumerate(names)}

@@ -1,8 +1,4 @@
-"""Which patches belong to which cell, and the features of a cell that its patches give.
-
-Shapes: G grids, C cells of a grid, N patches of a grid's pictures, D width of a hidden state,
-F features of a cell.
-"""
+"""Which patches belong to which cell, and the features of a cell that its patches give."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,8 +22,9 @@ class CellMap:
     """The patches of each cell, by a rule.
 
     Attributes:
-        overlap: (C, N) share of each patch's area that lies in each cell.
-        centre: (C,) the patch that holds each cell's centre, or the nearest one.
+        overlap: (n_cells, n_patches) share of each patch's area that lies in each cell.
+        centre: (n_cells,) the patch that holds each cell's centre, or the nearest one; -1: it is
+            not there.
         config: the rule.
         n_cols: number of columns of the grid, for messages.
     """
@@ -71,22 +68,24 @@ class CellMap:
             overlap = np.kron(np.eye(n_cells), overlap)
             centre = np.arange(n_cells) * n * n + centre[0]
         found = cls(overlap, centre, config, shape[1])
-        for cell in range(len(overlap)):
-            found.patches(cell)
-        return found
+        return found.checked()
 
     def among(self, patches: Ints) -> "CellMap":
-        """The map for states of only some of the patches, by their numbers (N',).
+        """The map for states of only some of the patches, by their numbers (n_some, ).
 
         Raises:
             UserError: a cell has none of them.
         """
         number = np.full(self.overlap.shape[1], -1)
         number[patches] = np.arange(len(patches))
-        centre = number[self.centre]
-        if (centre < 0).any():
-            raise self._lacks(int(np.argmax(centre < 0)))
-        return CellMap(self.overlap[:, patches], centre, self.config, self.n_cols)
+        own = CellMap(self.overlap[:, patches], number[self.centre], self.config, self.n_cols)
+        return own.checked()
+
+    def checked(self) -> "CellMap":
+        """The map itself. Raises UserError if a cell has no patch."""
+        for cell in range(len(self.overlap)):
+            self.patches(cell)
+        return self
 
     def patches(self, cell: int) -> Ints:
         """The patches of a cell, in raster order.
@@ -94,8 +93,10 @@ class CellMap:
         Raises:
             UserError: there are none.
         """
-        if self.config.rule == "centre":
+        if self.config.rule == "centre" and self.centre[cell] >= 0:
             return self.centre[cell : cell + 1]
+        if self.config.rule == "centre":
+            raise self._lacks(cell)
         least = self.config.threshold if self.config.rule == "concat" else 0.0
         share = self.overlap[cell]
         found = np.flatnonzero((share > 0) & (share >= least - 1e-9))
@@ -112,14 +113,16 @@ class CellMap:
         )
 
     def n_features(self, width: int) -> int:
-        """The largest F, where a state has `width` numbers."""
+        """The largest n_features, where a state has `width` numbers."""
         if self.config.rule != "concat":
             return width
         return width * max(len(self.patches(cell)) for cell in range(len(self.overlap)))
 
     def x(self, states: States, cell: int) -> States:
-        """The features of a cell, (G, N, D) -> (G, F): its patches' states side by side, or their
-        mean, weighted with their areas in the cell."""
+        """The features of a cell, (n_grids, n_patches, width) -> (n_grids, n_features).
+
+        They are its patches' states side by side, or their mean, weighted with their areas in it.
+        """
         patches = self.patches(cell)
         if self.config.rule != "mean":
             return np.asarray(states[:, patches].reshape(len(states), -1))

@@ -2,8 +2,6 @@
 
 One pass through the model collects all sites. A stopped collection goes on with the grid where it
 was stopped: the files are kept by the content that they depend on.
-
-Shapes: G grids, N patches of a grid's pictures, D width of a hidden state.
 """
 
 import json
@@ -35,7 +33,7 @@ class Collection:
     """What is collected, and where.
 
     Attributes:
-        read: the hidden states of some grids at each site, (G, N, D) each.
+        read: the hidden states of some grids at each site, (n_grids, n_patches, width) each.
         origin: what the states depend on beside the data, such as a hash of the weights.
         folder: gets a folder for each data set.
         max_gb: the most that all data sets may take.

@@ -1,7 +1,4 @@
-"""What a probe writes: rows of its decoders, records, and the decoders themselves.
-
-Shapes: G grids, C cells of a grid.
-"""
+"""What a probe writes: rows of its decoders, records, and the decoders themselves."""
 
 from pathlib import Path
 from typing import Any

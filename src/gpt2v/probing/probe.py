@@ -3,8 +3,6 @@
 The ten-way accuracy measures what a decoder reads from the states alone. The palette-restricted
 accuracy can be compared with a model, which is given the palette. A decoder that is trained on a
 control's labels shows the accuracy without any information.
-
-Shapes: G grids, C cells of a grid.
 """
 
 import time

@@ -1,8 +1,4 @@
-"""What every measure of a probe gets: hidden states, labels, and decoders that are fitted once.
-
-Shapes: G grids, C cells of a grid, K classes, N patches of a grid's pictures, D width of a hidden
-state, F features of a cell, S label sets.
-"""
+"""What every measure of a probe gets: hidden states, labels, and decoders that are fitted once."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +29,7 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Split:
-    """Some grids, and the hidden states of their pictures at each site, (G, N, D)."""
+    """Some grids, and the states of their pictures at each site, (n_grids, n_patches, width)."""
 
     grids: Grids
     states: Mapping[Site, States]
@@ -43,16 +39,16 @@ class Split:
 
     @cached_property
     def labels(self) -> Ints:
-        """The class in each cell, (G, C)."""
+        """The class in each cell, (n_grids, n_cells)."""
         return self.grids.classes.reshape(len(self), -1)
 
     @cached_property
     def tiles(self) -> Ints:
-        """The tile in each cell, (G, C)."""
+        """The tile in each cell, (n_grids, n_cells)."""
         return self.grids.tiles.reshape(len(self), -1)
 
     def allowed(self, n_classes: int) -> Bools:
-        """Which classes each grid's palette has, (G, K)."""
+        """Which classes each grid's palette has, (n_grids, n_classes)."""
         found = np.zeros((len(self), n_classes + 1), bool)
         np.put_along_axis(found, np.where(self.grids.palette < 0, n_classes, self.grids.palette),
                           True, axis=1)  # fmt: skip
@@ -66,13 +62,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Predictions of test grids, (G, n_cells) each, for some of the cells.
+    """Predictions of test grids, (n_grids, n_cells) each, for some of the cells.
 
     Attributes:
         predicted: the likeliest of all classes.
         in_palette: the likeliest class of the grid's palette.
         truth: the classes that are there.
-        index: (G,) sample numbers.
+        index: (n_grids,) sample numbers.
         tiles: the tiles that are there.
     """
 
@@ -84,7 +80,7 @@ class Outcomes:
 
     @classmethod
     def of(cls, scores: list[Scores], cells: list[int], test: Split) -> "Outcomes":
-        """The predictions by scores (G, K) of each of the cells."""
+        """The predictions by scores (n_grids, n_classes) of each of the cells."""
         allowed = test.allowed(scores[0].shape[1])
         return cls(
             np.stack([one.argmax(1) for one in scores], axis=1),
@@ -172,12 +168,12 @@ class Probed:
 
     @property
     def n_classes(self) -> int:
-        """K."""
+        """Number of classes."""
         return len(self.names)
 
     @property
     def n_cells(self) -> int:
-        """C."""
+        """Number of cells of a grid."""
         return int(self.splits["train"].labels.shape[1])
 
     @property
@@ -202,11 +198,11 @@ class Probed:
         return [*divmod(cell, self.n_cols)]
 
     def x(self, split: str, site: Site, cell: int) -> States:
-        """The features of a cell, (G, F)."""
+        """The features of a cell, (n_grids, n_features)."""
         return self.maps[site].x(self.splits[split].states[site], cell)
 
     def labels(self, split: str) -> Ints:
-        """The class in each cell, (G, C)."""
+        """The class in each cell, (n_grids, n_cells)."""
         return self.splits[split].labels
 
     def check(self) -> None:
@@ -248,7 +244,7 @@ class Probed:
 
         Args:
             n: number of training pictures; None: all.
-            others: further label sets, of train (G,) and of val (G,).
+            others: further label sets, of train (n_grids,) and of val (n_grids,).
         """
         made: Decoder = decoder.load()()
         sets = [(self.labels("train")[:, cell], self.labels("val")[:, cell]), *(others or [])]
@@ -257,7 +253,7 @@ class Probed:
         return made.fit(x[:n], train[:, :n], x_val, val, self.n_classes)
 
     def scores(self, fitted: Fitted, decoder: Choice, site: Site, cell: int) -> Scores:
-        """Scores of the test grids, (G, K)."""
+        """Scores of the test grids, (n_grids, n_classes)."""
         return fitted.scores(self._seen(decoder.load()(), "test", site, cell))
 
     def outcomes(self, decoder: Choice, site: Site, cells: list[int]) -> Outcomes:

@@ -1,7 +1,4 @@
-"""States at the positions of questions, for some grids.
-
-Shapes: G grids, C cells of a grid, K classes, Q questions about a grid, D width of a hidden state.
-"""
+"""States at the positions of questions, for some grids."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,10 +26,10 @@ def read_questions(
         data: as many grids as are read.
         split: which has at least these grids.
         sites: `question.L` and `answer.L`.
-        n_questions: Q, about different cells.
+        n_questions: number, about different cells.
 
     Returns:
-        The questions, and their states at each site, (G, Q, D).
+        The questions, and their states at each site, (n_grids, n_questions, width).
     """
     asked = replace(data, spec=reader.asked(n_questions))
     scorer = reader.loaded.scorer(reader.bank, ProjectedPatches(reader.model))

@@ -1,8 +1,4 @@
-"""Reads hidden states of a GPT-2v at the sites of a probe, and says which patches show which cell.
-
-Shapes: G grids, P pictures, N patches of a picture, D width of a hidden state, Q questions about a
-grid.
-"""
+"""Reads hidden states of a GPT-2v at the sites of a probe; which patches show which cell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -51,7 +47,7 @@ class _Seen(ProjectedPatches):
     last: Tensor
 
     def features(self, pictures: Pictures) -> Tensor:
-        """(P, N, D)."""
+        """(n_pictures, n_patches, width)."""
         return self.last
 
 
@@ -81,9 +77,9 @@ class StatesReader:
         return self.loaded.gpt2v
 
     def __call__(self, data: GridDataset, index: Ints) -> dict[Site, States]:
-        """The states of the grids with these numbers (G,) at each site, (G, N, D).
+        """The states of the grids with these numbers at each site, (n_grids, n_patches, width).
 
-        With one picture for each cell, N counts the patches of all of them.
+        With one picture for each cell, n_patches counts those of all of them.
 
         Raises:
             UserError: a state is NaN or infinite.
@@ -108,7 +104,11 @@ class StatesReader:
     def _of_text(
         self, data: GridDataset, index: Ints, sites: Sequence[Site], features: Tensor
     ) -> dict[Site, Tensor]:
-        """The states of the GPT-2 at image positions, (G, N, D), from the projector's input."""
+        """The states of the GPT-2 at image positions, (n_grids, n_patches, width).
+
+        Args:
+            features: the projector's input.
+        """
         source = _Seen(self.model)
         source.last = features
         scorer = self.loaded.scorer(self.bank, source)

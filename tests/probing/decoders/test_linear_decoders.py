@@ -1,7 +1,10 @@
 """Ridge and logistic classifiers, compared with scikit-learn and with themselves in other forms."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
@@ -140,20 +143,25 @@ def test_of_equal_strengths_the_strongest_is_taken():
     assert best.strength.tolist() == [10.0, 1.0]
 
 
-def test_the_products_are_computed_once(monkeypatch):
-    """One set of strengths and two sets of labels; each different strength is solved once more."""
-    calls = []
-    solved = ridge.solved
+@SHAPES
+def test_one_factorisation_serves_all_strengths_and_labels(n_features, monkeypatch):
+    """Only the strengths that are chosen are solved once more, with the rows of val."""
+    calls = Counter()
 
-    def counted(products, penalty, y):
-        calls.append(products)
-        return solved(products, penalty, y)
+    def counted(owner, name):
+        function = getattr(owner, name)
 
-    monkeypatch.setattr(ridge, "solved", counted)
-    *rows, n_classes = rows_of(8)
+        def count(*args):
+            calls[name] += 1
+            return function(*args)
+
+        monkeypatch.setattr(owner, name, count)
+
+    counted(torch.linalg, "eigh")
+    counted(ridge, "solved")
+    *rows, n_classes = rows_of(n_features)
     fitted = Ridge(RidgeOptions(n_strengths=6)).fit(*rows, n_classes)
-    assert len({id(products) for products in calls[:6]}) == 1
-    assert len(calls) == 6 + len({own.strength for own in fitted})
+    assert calls == {"eigh": 1, "solved": len({own.strength for own in fitted})}
 
 
 def test_a_slope_that_is_not_reached_is_one_line(monkeypatch):

@@ -1,6 +1,6 @@
 """Rates of text and of minimal pairs: which records belong together, and intervals.
 
-Shapes: J questions, or documents, in a flat list.
+Shapes: J questions in a flat list.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class Ratio:
 
     @classmethod
     def of(cls, total: Floats, size: Floats) -> "Ratio":
-        """The sum of `total` over the sum of `size`, (J,) each, of J documents.
+        """The sum of `total` over the sum of `size`, (n_documents,) each.
 
         The error is the jackknife's (https://doi.org/10.1214/aos/1176345462): few documents of
         unequal sizes have a linear part that varies too little.
@@ -81,7 +81,7 @@ def groups_of(records: pa.Table) -> Iterator[tuple[dict[str, str | None], Bools]
 
 
 def _padded(lists: list[list[str]]) -> Ints:
-    """Words of each pair as numbers (J, W), padded with -1."""
+    """Words of each pair as numbers (J, n_words), padded with -1."""
     lengths = np.array([len(own) for own in lists])
     padded = np.full((len(lists), int(lengths.max())), -1)
     padded[np.arange(padded.shape[1]) < lengths[:, None]] = _numbers([*chain(*lists)])

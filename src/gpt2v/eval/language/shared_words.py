@@ -1,6 +1,6 @@
 """What minimal pairs share, and intervals over new items of new words.
 
-Shapes: J questions in a flat list, W words of a question's item.
+Shapes: J questions in a flat list.
 """
 
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class SharedWords(Shared):
     Words are few, so intervals have the width of Student's t.
 
     Attributes:
-        slot: (J, W) the slot of each word, padded as `tiles` are; slots of different phenomena
-            have different numbers.
+        slot: (J, n_words) the slot of each word, padded as `tiles` are; the number of a slot is of
+            one phenomenon only.
     """
 
     slot: Ints | None = None

@@ -3,8 +3,9 @@
 Steps are those of L-BFGS (Nocedal & Wright 2006, algorithm 7.4) in coordinates in which the loss is
 nearly as curved in all directions. The curvature is at most the products of the features, times a
 constant (Boehning 1992, https://doi.org/10.1007/BF00048682); here the constant is the mean
-curvature where the search starts. The objective is unchanged. This takes 3 to 25 steps at each
-strength of a path, as the Cholesky factor of the products costs little beside them.
+curvature where the search starts. The objective is unchanged. A path over 20,000 rows of 512
+features takes 3 to 25 steps at each strength; fewer rows that can be told apart without an error
+take more, up to hundreds where there is hardly a penalty.
 
 Logits are linear along a step, so that its length is found by Newton's method without reading the
 features again. A step reads them twice: for the logits, and for the slope.

@@ -18,8 +18,9 @@ _HALVINGS = 6
 class DescriptionLength:
     """Bits of the classes of the training pictures, by a logistic decoder's online code.
 
-    The first 1/64 of the pictures (or as many as show every class) take log2(K) bits each; each further part, up to the double
-    number, takes the bits that the decoder of all before it gives. Compression is the length of
+    The first 1/64 of the pictures (or as many as show every class) take the bits of the uniform
+    code; each further part, up to the double number, takes those that the decoder of all before it
+    gives. Compression is the length of
     the uniform code over this one: 1 for features that tell nothing.
     """
 

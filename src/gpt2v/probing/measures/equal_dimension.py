@@ -36,7 +36,7 @@ class EqualDimension:
 
 
 def principal(x: States, n: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The mean (F,) and the first n principal components (F, n) of features (G, F)."""
+    """The mean and the first n principal components (n_features, n) of features of some grids."""
     mean = x.mean(0, dtype=np.float64).astype(np.float32)
     centred = (x - mean).astype(np.float64)
     _, vectors = np.linalg.eigh(centred.T @ centred)

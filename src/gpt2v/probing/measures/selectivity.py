@@ -60,7 +60,10 @@ class Selectivity:
 
 
 def _random_classes(probed: Probed, *splits: Split) -> list[Ints]:
-    """A random class for each tile, the same in all splits, equally frequent: (G, C) of each."""
+    """A random class for each tile, the same in all splits, (n_grids, n_cells) of each split.
+
+    Classes are equally frequent.
+    """
     tiles, which = np.unique(
         np.concatenate([split.tiles.reshape(-1) for split in splits]), return_inverse=True
     )
