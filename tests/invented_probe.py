@@ -106,7 +106,8 @@ def measures(rng: np.random.Generator) -> dict[str, Any]:
     ]  # fmt: skip
     reached = {"asked": 0.95, "row": 0.4, "column": 0.37, "other": 0.26}
     routing = [
-        {"position": position, "layer": layer, "target": target, "chance": 0.25, "n_images": 500,
+        {"position": position, "layer": layer, "target": target, "chance": 0.25, "bag": 0.43,
+         "n_images": 500,
          **both(0.25 + (value - 0.25) * max(layer - (position == "question"), 0) / 4)}
         for position, layer, (target, value) in product(
             ("question", "answer"), range(5), reached.items()

@@ -185,10 +185,13 @@ def test_use_is_of_all_measured_cells_together(content: dict[str, Any]) -> None:
 
 def test_the_object_of_the_asked_cell_arrives(content: dict[str, Any]) -> None:
     question, answer = content["routing"]["sentences"]
-    assert "above chance in 3 of 5 layers, first in layer 2, and best in layer 4" in question
+    assert "above the bag in 2 of 5 layers, first in layer 3, and best in layer 4" in question
     assert "to 95.0%; that of other cells is read to 40.0% at most" in answer
     rows = [row for row in probe_results()["measures"]["routing"] if row["layer"] == 0]
-    assert "no layer clearly has" in arrival(rows)
+    assert "in no layer is the object of the asked cell read above the bag" in arrival(rows)
+    alone = [{k: v for k, v in row.items() if k != "bag"} for row in rows]
+    alone[0] |= {"palette_ci95": [0.3, 0.5]}
+    assert "above chance in 1 of 2 layers, first in layer 0" in arrival(alone)
     assert "was not read" in arrival([row for row in rows if row["target"] != "asked"])
     assert values(content["routing"]["charts"][1])["4"][0] == "95.0%"
 
@@ -225,7 +228,11 @@ def test_a_map_is_drawn_only_of_a_picture_of_the_whole_grid() -> None:
     }
     four = [[r, c] for r in range(2) for c in range(2)]
     assert map_of(several, four)["chart"] is None
-    assert map_of(cell_map() | {"patches_across": None})["chart"] is None
+    for across in (None, 0, -7, 6):
+        assert map_of(cell_map() | {"patches_across": across})["chart"] is None
+    empty = map_of(cell_map() | {"patches": [[], *cell_map()["patches"][1:]], "rule": "{own}"})
+    assert values(empty["chart"])["row 0, column 0"] == ("0", "", "0.0%")
+    assert empty["rule"] == "{own}"
     assert map_of(cell_map(33))["chart"] is None  # too many
     assert map_of(cell_map(32))["chart"] is not None
 
@@ -270,7 +277,11 @@ def test_charts_of_every_size_have_room(n: int, wide: int, across: int, ci: bool
         ("cells.pixels.patches_across", "7", "patches_across: must be a number, or null"),
         ("cells.pixels.overlap", [], "cells.pixels.overlap: must be a list for each cell"),
         ("cells.pixels.overlap.1", [0.5], "overlap: must have a share of each patch for each"),
-        ("cells.pixels.overlap.1.0", "x", "cells.pixels.overlap[1]: must be numbers, not [0.0,"),
+        (
+            "cells.pixels.overlap.1.0",
+            "x",
+            "overlap[1]: must be numbers, not ['x', 0.0",
+        ),
         ("cells.pixels.patches.0", [49], "cells.pixels.patches: there are only 49 patches"),
         ("cells.pixels.patches.0", [-1], "patches[0]: must be numbers of patches, not [-1]"),
         ("measures.leakage.1.of", [0], "leakage[1].of: must be a row and a column"),
@@ -282,6 +293,7 @@ def test_charts_of_every_size_have_room(n: int, wide: int, across: int, ci: bool
         ("measures.equal-dimension.0.n_components", {}, "[0].n_components: must be a number"),
         ("measures.description-length.0.compression", float("inf"), "compression: must be a num"),
         ("measures.routing.0.layer", None, "routing[0].layer: must be a number, not None"),
+        ("measures.routing.0.bag", None, "routing[0].bag: must be a number, not None"),
         ("measures.causal.0.cell", "none", "causal[0].cell: must be a row and a column, or 'all'"),
         ("measures.causal", {}, "measures.causal: must be a list of rows"),
     ],

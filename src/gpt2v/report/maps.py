@@ -141,6 +141,8 @@ def patch_map(
             _shaded(axes, row, col, float(flat[cell, patch]), colour, "", 8)
         size = min(10.0, 55 / max(n_cols, n_cells // n_cols))
         for cell, patches in enumerate(cells):
+            if not len(patches):
+                continue
             rows, cols = np.divmod(np.array(patches, int), across)
             middle, label = (cols.mean(), rows.mean()), "{}, {}".format(*divmod(cell, n_cols))
             axes.text(*middle, label, ha="center", va="center", size=size)

@@ -58,14 +58,15 @@ def arrival(rows: Sequence[Row]) -> str:
     others = [row["palette_accuracy"] for row in rows if row["target"] != "asked"]
     if not asked:
         return f"{_title(rows)}: the asked cell was not read."
-    above = [row for row in asked if row["palette_ci95"][0] > row["chance"]]
+    what = "the bag" if "bag" in asked[0] else "chance"
+    above = [row for row in asked if row["palette_ci95"][0] > row.get("bag", row["chance"])]
     if not above:
-        return f"{_title(rows)}, no layer clearly has the object of the asked cell."
+        return f"{_title(rows)}, in no layer is the object of the asked cell read above {what}."
     best = max(asked, key=lambda row: float(row["palette_accuracy"]))
     rest = f"; that of other cells is read to {percent(max(others))} at most" if others else ""
     return (
-        f"{_title(rows)}, the object of the asked cell is read above chance in {len(above)} of "
-        f"{len(asked)} layers, first in layer {above[0]['layer']}, and best in layer "
+        f"{_title(rows)}, the object of the asked cell is read above {what} in {len(above)} "
+        f"of {len(asked)} layers, first in layer {above[0]['layer']}, and best in layer "
         f"{best['layer']}, to {percent(best['palette_accuracy'])}{rest}."
     )
 
@@ -84,5 +85,6 @@ def _chart(number: int, rows: Sequence[Row]) -> Chart:
             lines.append(Line(label, rates, colour))
     layers = {layer: f"{layer}" for layer in sorted({row["layer"] for row in rows})}
     name = f"routing-{number}"
-    chance = {"chance": float(rows[0]["chance"])}
-    return rate_lines(name, _title(rows), "layer", lines, places=layers, baselines=chance)
+    known = ("chance", "bag")
+    baselines = {key: float(value) for key, value in rows[0].items() if key in known}
+    return rate_lines(name, _title(rows), "layer", lines, places=layers, baselines=baselines)
