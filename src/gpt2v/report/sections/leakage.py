@@ -1,7 +1,4 @@
-"""What can be read of a cell from the patches of another one.
-
-Shapes: C cells of a grid.
-"""
+"""What can be read of a cell from the patches of another one."""
 
 from collections.abc import Sequence
 from typing import Any
