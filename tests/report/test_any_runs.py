@@ -14,6 +14,11 @@ from gpt2v.run_layout import mark
 from helpers import TINY_TILES, forget_imports, refusal, write_yaml
 
 MEASURED = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
+COUNTS = {"n_train": 120, "n_val": 60, "n_test": 60, "decoders": ["ridge"]}  # of each class
+OF_PROBE = {
+    *("probe", "attribution", "cell-patches", "learning-curves", "leakage", "selectivity"),
+    *("routing", "use"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +29,7 @@ def runs(tmp_path_factory, lm_run, mm_run):
     counts = {**MEASURED, "n_images": 8, "modalities": ["text"]}
     counts["grid"] = {**counts["grid"], "instructions": {"count": 1.0}}
     counted = write_yaml(root / "counted.yaml", counts)
-    probe = write_yaml(
-        root / "probe.yaml", {**MEASURED, "model": str(mm_run), "n_train": 20, "n_test": 10}
-    )
+    probe = write_yaml(root / "probe.yaml", {**MEASURED, "model": str(mm_run), **COUNTS})
     ladder = write_yaml(root / "ladder.yaml", {**MEASURED, "model": str(mm_run), "n_images": 4})
     text = root / "text.txt"
     text.write_text("| bird | frog |<|endoftext|>| cat | dog |")
@@ -48,7 +51,7 @@ def runs(tmp_path_factory, lm_run, mm_run):
 SHOWN = {
     "eval": {"baselines", "agreement", "samples", "cells", "objects", "reliability", "again"},
     "counted": {"reliability", "again"},
-    "probe": {"probe", "again"},
+    "probe": {*OF_PROBE, "again"},
     "ladder": {"ladder", "again"},
     "corpus": {"language", "again"},
     "pairs": {"language", "again"},

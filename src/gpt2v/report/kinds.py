@@ -6,6 +6,7 @@ from typing import Any
 
 from gpt2v.errors import UserError
 from gpt2v.report.checked import Row, is_number
+from gpt2v.report.words import shorten
 
 _FARTHEST = 1000  # cells in a row
 NUMBER, WHOLE, TEXT, YES_OR_NO = "a number", "a whole number", "text", "true or false"
@@ -35,7 +36,8 @@ def check_row(path: Path, at: str, row: Row, kinds: Mapping[str, str]) -> None:
         if key not in row:
             raise UserError(f"{path}: {at}: has no key '{key}'")
         if not _fits(row[key], kind):
-            raise UserError(f"{path}: {at}.{key}: must be {kind}, not {row[key]!r}")
+            shown = shorten(repr(row[key]), 80)
+            raise UserError(f"{path}: {at}.{key}: must be {kind}, not {shown}")
 
 
 def _fits(value: Any, kind: str) -> bool:

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gpt2v.report.analysis import Rate
@@ -63,18 +65,19 @@ def rate_lines(
             axes.set_xscale("log", base=2)
         for number, line in enumerate(lines):
             _draw(axes, number, len(lines), line, joined, doubling)
-        for label, value in baselines.items():
+        for number, (label, value) in enumerate(sorted(baselines.items(), key=lambda b: b[1])):
             axes.axhline(value, color=STAND_IN["muted"], zorder=0.5, **DOTS)
             axes.annotate(
                 f"{label} {percent(value)}", (1, value), xycoords=("axes fraction", "data"),
-                xytext=(0, 2), textcoords="offset points", ha="right", size=8,
-                color=STAND_IN["muted"],
+                xytext=(0, 2 if number else -3), textcoords="offset points", ha="right", size=8,
+                va="bottom" if number else "top", color=STAND_IN["muted"],
             )  # fmt: skip
         axes.set_xticks(list(places), list(places.values()), rotation=90 if long else 0)
         axes.tick_params(axis="x", labelsize=8 if len(places) < 24 else 6.5)
         axes.minorticks_off()
         lowest = [min(rate.ci or (rate.value,)) for line in lines for rate in line.rates.values()]
-        low = max(float(np.floor(20 * min(*lowest, *baselines.values(), 0.9)) / 20) - 0.02, -0.02)
+        lowest += [value - 0.05 for value in baselines.values()]  # with room for a name below
+        low = max(float(np.floor(20 * min(*lowest, 0.9)) / 20) - 0.02, -0.05)
         axes.set(xlabel=axis, ylim=(low, 1.02))
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
         axes.grid(axis="y")
@@ -94,18 +97,23 @@ def rate_lines(
     return Chart(title, svg, Values(title, heads, rows))
 
 
-def _draw(axes, number: int, n_lines: int, line: Line, joined: float, doubling: bool) -> None:
+def _draw(axes: Axes, number: int, n_lines: int, line: Line, joined: float, doubling: bool) -> None:
     """One line; lines beside each other are moved a little, so that no whisker hides another."""
     colour = STAND_IN[line.colour or _COLOURS[number % len(_COLOURS)]]
     at = np.array(sorted(line.rates), float)
     value = np.array([line.rates[place].value for place in at])
     ci = np.array([line.rates[place].ci or (np.nan, np.nan) for place in at])
-    aside = 0.0 if line.control else (number - (n_lines - 1) / 2) * 0.1
+    aside = 0.0 if line.control else (number - (n_lines - 1) / 2) * 0.06
     x = at * 2 ** (0.4 * aside) if doubling else at + aside
     ends = np.flatnonzero(np.diff(at) > joined) + 1
     gaps = [np.insert(values, ends, np.nan, axis=0) for values in (x, value, ci)]
     dashes = DASHES[number % len(DASHES)]
-    shown = {"color": colour, "lw": 1.5, "ls": dashes, "label": shorten(line.label, 48)}
+    shown: dict[str, Any] = {
+        "color": colour,
+        "lw": 1.5,
+        "ls": dashes,
+        "label": shorten(line.label, 48),
+    }
     if line.control:
         axes.fill_between(gaps[0], *gaps[2].T, color=colour, alpha=0.25, lw=0)
         mark = "_" if np.isfinite(joined) else ""  # a place of its own has no line

@@ -136,11 +136,13 @@ def patch_map(
             row, col = divmod(patch, across)
             cell = int((flat[:, patch] + used[:, patch]).argmax())
             r, c = divmod(cell, n_cols)
-            colour = ("text", "image", "probe", "ink")[2 * (r % 2) + c % 2]
+            colour = ("text", "image", "probe", "bad")[2 * (r % 2) + c % 2]
             colour = colour if used[cell, patch] else "lm"
             _shaded(axes, row, col, float(flat[cell, patch]), colour, "", 8)
         size = min(10.0, 55 / max(n_cols, n_cells // n_cols))
         for cell, patches in enumerate(cells):
+            if not len(patches):
+                continue
             rows, cols = np.divmod(np.array(patches, int), across)
             middle, label = (cols.mean(), rows.mean()), "{}, {}".format(*divmod(cell, n_cols))
             axes.text(*middle, label, ha="center", va="center", size=size)

@@ -58,13 +58,18 @@ _MEASURES: dict[str, Mapping[str, str]] = {
         **_SITE,
         "cell": CELL,
         **_RATE,
-        **{"control_accuracy": NUMBER, "control_ci95": PAIR},
-        **{"selectivity": NUMBER, "selectivity_ci95": PAIR},
+        "control_accuracy": NUMBER,
+        "control_ci95": PAIR,
+        "selectivity": NUMBER,
+        "selectivity_ci95": PAIR,
     },
     "transfer": {
         **_SITE,
-        **{"trained": CELL, "tested": CELL, "accuracy": NUMBER},
-        **{"difference": NUMBER, "difference_ci95": PAIR},
+        "trained": CELL,
+        "tested": CELL,
+        "accuracy": NUMBER,
+        "difference": NUMBER,
+        "difference_ci95": PAIR,
     },
     "equal-dimension": {**_SITE, "n_components": NUMBER, **_RATE, **_IN_PALETTE},
     "description-length": {
@@ -73,18 +78,26 @@ _MEASURES: dict[str, Mapping[str, str]] = {
         **dict.fromkeys(("bits_per_label", "compression", "n_train"), NUMBER),
     },
     "routing": {
-        **{"position": TEXT, "layer": NUMBER, "target": TEXT, "chance": NUMBER, "n_images": NUMBER},
+        "position": TEXT,
+        "layer": NUMBER,
+        "target": TEXT,
+        "chance": NUMBER,
+        "n_images": NUMBER,
         **_IN_PALETTE,
     },
     "causal": {
         **_SITE,
-        **{"cell": CELL_OR_ALL, "change": TEXT, "n_images": NUMBER},
+        "cell": CELL_OR_ALL,
+        "change": TEXT,
+        "n_images": NUMBER,
         **_RATE,
-        **{"followed": NUMBER, "followed_ci95": PAIR},
+        "followed": NUMBER,
+        "followed_ci95": PAIR,
     },
 }
 _SOME: dict[str, Mapping[str, str]] = {  # of rows that have the first of them
     "learning-curve": {"gain": NUMBER, "gain_ci95": PAIR},
+    "routing": {"bag": NUMBER},
     "leakage": {"excess": NUMBER, "excess_ci95": PAIR, "p_holm": NUMBER},
 }
 _MAP = {"rule": TEXT, "threshold": NUMBER_OR_NULL, "patches_across": NUMBER_OR_NULL}

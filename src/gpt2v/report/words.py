@@ -50,7 +50,8 @@ def shorten(text: str, limit: int) -> str:
 
 def counted(number: int, noun: str) -> str:
     """`(9000, "question")` -> `9,000 questions`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    plural = "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}{'' if number == 1 else plural}"
 
 
 def counted_range(numbers: Collection[int], noun: str) -> str:

@@ -36,8 +36,9 @@ class CellPatches(Section):
         site = str((probe_row(run) or {}).get("site"))
         site = site if site in run.cell_maps else next(iter(run.cell_maps))
         own: Row = run.cell_maps[site]
-        threshold = own["threshold"]
-        rule = _RULES.get(own["rule"], own["rule"]).format(threshold=percent(threshold or 0))
+        rule: str = own["rule"]
+        if rule in _RULES:
+            rule = _RULES[rule].format(threshold=percent(own["threshold"] or 0))
         chart = _map(own, _n_cols(run))
         return {
             "site": site,
@@ -57,13 +58,13 @@ def _n_cols(run: Run) -> int:
 
 def _map(own: Row, n_cols: int) -> Chart | None:
     """The map of a picture; None if it is no picture of the whole grid, or has too many patches."""
-    overlap, across = np.array(own["overlap"], float), own["patches_across"]
+    overlap, across = np.array(own["overlap"], float), int(own["patches_across"] or 0)
     n_cells, n_patches = overlap.shape
-    if not across or n_patches > _MOST or n_patches % across or n_cells % n_cols:
+    if across < 1 or n_patches > _MOST or n_patches % across or n_cells % n_cols:
         return None
-    share = overlap.reshape(n_cells, -1, int(across))
+    share = overlap.reshape(n_cells, -1, across)
     in_grid = (share > 0).reshape(-1, n_cols, *share.shape[1:])  # (R, C, n_down, n_across)
-    rows, cols = in_grid.any(3), in_grid.any(2)
+    rows, cols = (np.asarray(in_grid.any(axis)) for axis in (3, 2))
     if (rows != rows[:, :1]).any() or (cols != cols[:1]).any():
         return None  # cells of a row are at other heights: these are patches of several pictures
     title = "Patches by the cell that they are read for"

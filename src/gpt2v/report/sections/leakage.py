@@ -1,7 +1,4 @@
-"""What can be read of a cell from the patches of another one.
-
-Shapes: C cells of a grid.
-"""
+"""What can be read of a cell from the patches of another one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +30,7 @@ class Leakage(Section):
         if not rows:
             return None
         by_site = {site: [r for r in rows if site_of(r) == site] for site in in_order(rows)}
-        charts = [_map(site, own) for site, own in by_site.items()]
+        charts = [_map(number, *one) for number, one in enumerate(by_site.items())]
         return {
             "sentences": [leak_sentence(site, own) for site, own in by_site.items()],
             "charts": [chart for chart in charts if chart is not None],
@@ -60,7 +57,7 @@ def leak_sentence(site: Site, rows: Sequence[Row]) -> str:
     )
 
 
-def _map(site: Site, rows: Sequence[Row]) -> Chart | None:
+def _map(number: int, site: Site, rows: Sequence[Row]) -> Chart | None:
     """The excess of each pair, and the accuracy of each cell; None if there are too many."""
     cells = sorted({tuple(row[key]) for row in rows for key in ("of", "read")})
     if len(cells) > _MOST:
@@ -70,4 +67,4 @@ def _map(site: Site, rows: Sequence[Row]) -> Chart | None:
         at = cells.index(tuple(row["read"])), cells.index(tuple(row["of"]))
         found[at] = row["accuracy"] if at[0] == at[1] else row.get("excess", np.nan)
     names = [f"{row}, {col}" for row, col in cells]
-    return maps.leakage_map(f"leakage-{site}".replace(".", "-"), str(site), names, found)
+    return maps.leakage_map(f"leakage-{number}", str(site), names, found)

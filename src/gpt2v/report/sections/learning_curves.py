@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gpt2v.registry import SECTIONS
+from gpt2v.report.analysis import Rate
 from gpt2v.report.checked import Row
 from gpt2v.report.lines import Line, rate_lines
 from gpt2v.report.read import Run
@@ -22,14 +23,11 @@ class LearningCurves(Section):
         rows: list[Row] = run.measures.get("learning-curve", [])
         if not rows:
             return None
-        by_decoder = {row["decoder"]: [] for row in rows}  # type: dict[str, list[Row]]
-        for row in rows:
-            by_decoder[row["decoder"]].append(row)
-        lines = [
-            Line(decoder, {r["n_train"]: rate_of(r, "palette_accuracy", "palette_ci95")
-                           for r in own})
-            for decoder, own in by_decoder.items()
-        ]  # fmt: skip
+        by_decoder = {
+            decoder: [row for row in rows if row["decoder"] == decoder]
+            for decoder in dict.fromkeys(row["decoder"] for row in rows)
+        }
+        lines = [Line(decoder, _rates(own)) for decoder, own in by_decoder.items()]
         sizes = {n: f"{n:,}" for n in sorted({row["n_train"] for row in rows})}
         title = "Accuracy among the listed objects by training pictures"
         return {
@@ -38,6 +36,10 @@ class LearningCurves(Section):
                 "learning-curves", title, "training pictures", lines, places=sizes, doubling=True
             ),
         }
+
+
+def _rates(rows: Sequence[Row]) -> dict[float, Rate]:
+    return {row["n_train"]: rate_of(row, "palette_accuracy", "palette_ci95") for row in rows}
 
 
 def growth(rows: Sequence[Row]) -> str:

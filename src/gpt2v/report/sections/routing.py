@@ -39,7 +39,7 @@ class Routing(Section):
             return None
         return {
             "sentences": [arrival(own) for own in shown.values()],
-            "charts": [_chart(own) for own in shown.values()],
+            "charts": [_chart(number, own) for number, own in enumerate(shown.values())],
         }
 
 
@@ -58,19 +58,20 @@ def arrival(rows: Sequence[Row]) -> str:
     others = [row["palette_accuracy"] for row in rows if row["target"] != "asked"]
     if not asked:
         return f"{_title(rows)}: the asked cell was not read."
-    above = [row for row in asked if row["palette_ci95"][0] > row["chance"]]
+    what = "the bag" if "bag" in asked[0] else "chance"
+    above = [row for row in asked if row["palette_ci95"][0] > row.get("bag", row["chance"])]
     if not above:
-        return f"{_title(rows)}, no layer clearly has the object of the asked cell."
+        return f"{_title(rows)}, in no layer is the object of the asked cell read above {what}."
     best = max(asked, key=lambda row: float(row["palette_accuracy"]))
     rest = f"; that of other cells is read to {percent(max(others))} at most" if others else ""
     return (
-        f"{_title(rows)}, the object of the asked cell is above chance from layer "
-        f"{above[0]['layer']} on, and read best in layer {best['layer']}, to "
-        f"{percent(best['palette_accuracy'])}{rest}."
+        f"{_title(rows)}, the object of the asked cell is read above {what} in {len(above)} "
+        f"of {len(asked)} layers, first in layer {above[0]['layer']}, and best in layer "
+        f"{best['layer']}, to {percent(best['palette_accuracy'])}{rest}."
     )
 
 
-def _chart(rows: Sequence[Row]) -> Chart:
+def _chart(number: int, rows: Sequence[Row]) -> Chart:
     targets = dict.fromkeys([*_TARGETS, *(row["target"] for row in rows)])
     lines = []
     for target in targets:
@@ -83,6 +84,7 @@ def _chart(rows: Sequence[Row]) -> Chart:
         if rates:
             lines.append(Line(label, rates, colour))
     layers = {layer: f"{layer}" for layer in sorted({row["layer"] for row in rows})}
-    name = f"routing-{list(_POSITIONS).index(rows[0]['position'])}"
-    chance = {"chance": float(rows[0]["chance"])}
-    return rate_lines(name, _title(rows), "layer", lines, places=layers, baselines=chance)
+    name = f"routing-{number}"
+    known = ("chance", "bag")
+    baselines = {key: float(value) for key, value in rows[0].items() if key in known}
+    return rate_lines(name, _title(rows), "layer", lines, places=layers, baselines=baselines)

@@ -83,7 +83,9 @@ def _moved(rows: Sequence[Row]) -> Values | None:
         for row in rows
         if site_of(row) == site and row["trained"] != row["tested"]
     ]
-    return Values("Decoders at cells where they were not trained", heads, lines, 3) if lines else None
+    return (
+        Values("Decoders at cells where they were not trained", heads, lines, 3) if lines else None
+    )
 
 
 def _bits(rows: Sequence[Row]) -> Values | None:

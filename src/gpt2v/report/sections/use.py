@@ -42,7 +42,7 @@ class Use(Section):
             return None
         return {
             "sentences": [use_sentence(site, own) for site, own in by_site.items()],
-            "charts": [_chart(site, own) for site, own in by_site.items()],
+            "charts": [_chart(number, *one) for number, one in enumerate(by_site.items())],
         }
 
 
@@ -88,7 +88,7 @@ def _more_than_random(rows: Mapping[str, Row], change: str, key: str, ci: str, s
     return bool(apart)
 
 
-def _chart(site: Site, rows: Mapping[str, Row]) -> Chart:
+def _chart(number: int, site: Site, rows: Mapping[str, Row]) -> Chart:
     groups = {
         _CHANGES.get(change, change): {
             name: rate_of(rows[change], key, ci) for name, (key, ci, _) in _RATES.items()
@@ -97,4 +97,4 @@ def _chart(site: Site, rows: Mapping[str, Row]) -> Chart:
         if change in rows
     }
     colours = {name: colour for name, (_, _, colour) in _RATES.items()}
-    return grouped_bars(f"use-{site}".replace(".", "-"), str(site), "change", groups, colours)
+    return grouped_bars(f"use-{number}", str(site), "change", groups, colours)
