@@ -84,6 +84,7 @@ def test_features_are_side_by_side_weighted_or_of_the_centre():
 def test_with_a_picture_for_each_cell_each_has_its_own_patches():
     found = cell_map((2, 2), 8, 8, 4, PictureConfig(layout="multi"))
     assert found.overlap.shape == (4, 16)
+    assert found.facts["patches_across"] is None
     assert [found.patches(cell).tolist() for cell in range(4)] == [
         [*range(4 * cell, 4 * cell + 4)] for cell in range(4)
     ]

@@ -1,6 +1,6 @@
 """Which patches belong to which cell, and the features of a cell that its patches give."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -27,12 +27,14 @@ class CellMap:
             not there.
         config: the rule.
         n_cols: number of columns of the grid, for messages.
+        alone: whether each cell has a picture of its own.
     """
 
     overlap: Floats
     centre: Ints
     config: CellsConfig
     n_cols: int
+    alone: bool = False
 
     @classmethod
     def of(
@@ -67,7 +69,7 @@ class CellMap:
             n_cells = shape[0] * shape[1]
             overlap = np.kron(np.eye(n_cells), overlap)
             centre = np.arange(n_cells) * n * n + centre[0]
-        found = cls(overlap, centre, config, shape[1])
+        found = cls(overlap, centre, config, shape[1], multi)
         return found.checked()
 
     def among(self, patches: Ints) -> "CellMap":
@@ -78,7 +80,7 @@ class CellMap:
         """
         number = np.full(self.overlap.shape[1], -1)
         number[patches] = np.arange(len(patches))
-        own = CellMap(self.overlap[:, patches], number[self.centre], self.config, self.n_cols)
+        own = replace(self, overlap=self.overlap[:, patches], centre=number[self.centre])
         return own.checked()
 
     def checked(self) -> "CellMap":
@@ -133,8 +135,9 @@ class CellMap:
     @cached_property
     def facts(self) -> dict[str, object]:
         """The rule and the map, for results.json."""
-        side = round(self.overlap.shape[1] ** 0.5)
-        whole = side**2 == self.overlap.shape[1]
+        n_patches = self.overlap.shape[1]
+        side = round(n_patches**0.5)
+        whole = side**2 == n_patches and not self.alone
         return {
             "rule": self.config.rule,
             "threshold": self.config.threshold if self.config.rule == "concat" else None,

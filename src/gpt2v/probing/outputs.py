@@ -61,7 +61,7 @@ def ridge_rows(probed: Probed) -> list[Row]:
 
 
 def _controlled(control: Any, probed: Probed, split: str, cell: int) -> Ints:
-    generator = np.random.Generator(np.random.PCG64(probed.config.seed))
+    generator = np.random.Generator(np.random.PCG64([probed.config.seed, cell]))
     labels: Ints = control(probed.labels(split)[:, cell].copy(), generator)
     return labels
 
