@@ -85,7 +85,7 @@ def probe(
     overwrite: bool = False,
     **fields: Any,
 ) -> Measurement:
-    """Fit linear probes on the patch embeddings of a GPT-2v, as `gpt2v probe` does.
+    """Read the object of each cell from hidden states of a GPT-2v, as `gpt2v probe` does.
 
     Args:
         model: a run of a GPT-2v, or a checkpoint; none: the one that `config` names.

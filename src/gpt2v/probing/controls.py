@@ -1,8 +1,8 @@
 """Controls of a probe: labels that the embeddings cannot predict. Each is registered in `CONTROLS`.
 
 A control is called as `control(labels, generator)`, with the training labels of one cell
-(n_train,), and a `numpy.random.Generator` with a seed of its own for every cell. It returns the labels
-that the probe is trained on instead. The probe is tested on the true labels.
+(n_train,), and a `numpy.random.Generator` with a seed of its own for every cell. It returns the
+labels that the probe is trained on instead. The probe is tested on the true labels.
 """
 
 import numpy as np
