@@ -74,6 +74,14 @@ LONG_NAMES = (
     "truck",
 )
 TINY_TILES = {"source": "sprites", "per_class": 20, "size": 16}
+QUICK_PROBE = {  # of grids with few cells: enough pictures for every class
+    "n_train": 120,
+    "n_val": 40,
+    "n_test": 40,
+    "sites": ["vision.0"],
+    "decoders": ["ridge"],
+    "measures": [],
+}
 TINY_VISION = {
     "image_size": 32,
     "patch_size": 8,

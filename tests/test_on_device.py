@@ -259,8 +259,8 @@ def test_the_ladder(mm_run):
 
 
 def test_the_probe(mm_run):
-    _, records = measured(gpt2v.probe, mm_run, n_train=40, n_test=10, grid=GRID)
-    assert len(records) == 20
+    _, records = measured(gpt2v.probe, mm_run, **helpers.QUICK_PROBE, grid=GRID)
+    assert len(records) == 80
 
 
 def test_states_and_changes_of_them(mm_run, bank):

@@ -120,10 +120,10 @@ CALLS = {  # module and patch that makes a call deaf
 
 @pytest.fixture
 def argv(lm_run, mm_run, tmp_path):
-    from helpers import TINY_LM, TINY_TILES, write_yaml
+    from helpers import QUICK_PROBE, TINY_LM, TINY_TILES, write_yaml
 
     lm = write_yaml(tmp_path / "lm.yaml", TINY_LM)
-    probe = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_train": 20, "n_test": 10}
+    probe = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, **QUICK_PROBE}
     config = write_yaml(tmp_path / "probe.yaml", {**probe, "model": str(mm_run)})
     for part in ("train", "test"):
         path = tmp_path / "cifar" / f"{part}-00000-of-00001.parquet"

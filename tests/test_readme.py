@@ -34,7 +34,10 @@ SMALL = {  # options that make each command small
     "eval": ["--tiles.per_class", "20", "--n_images", "4", "--examples", "2"],
     "eval compare": [],
     "eval plan": [],
-    "probe": ["--tiles.per_class", "20", "--n_train", "20", "--n_test", "10"],
+    "probe": [
+        *("--tiles.per_class", "20", "--n_train", "200", "--n_val", "60", "--n_test", "60"),
+        *("--decoders", "[ridge]", "--measures", "[beside, leakage]"),
+    ],
     "ablate tokens": ["--tiles.per_class", "20", "--n_images", "4"],
     "ask": [],
     "report": [],

@@ -15,7 +15,7 @@ from gpt2v.config.grids import HeldOutGridConfig
 from gpt2v.config.measuring import EvalConfig
 from gpt2v.config.training import LMConfig, MMConfig
 from gpt2v.runs import command_line
-from helpers import TINY_ENCODER, TINY_LM, TINY_MM, write_yaml
+from helpers import QUICK_PROBE, TINY_ENCODER, TINY_LM, TINY_MM, write_yaml
 
 
 @pytest.fixture
@@ -175,9 +175,9 @@ def test_an_evaluation_takes_a_file_or_a_suite(mm_run, tmp_path):
 
 
 def test_probe_and_ladder_take_a_model(mm_run):
-    probed = gpt2v.probe(mm_run, n_train=20, n_test=10)
-    assert probed.rows[0]["n_train"] == 20
-    assert probed.records.num_rows == 2 * 10
+    probed = gpt2v.probe(mm_run, **QUICK_PROBE)
+    assert probed.rows[0]["n_train"] == 120
+    assert probed.records.num_rows == 2 * 40
     climbed = gpt2v.ladder(mm_run, n_images=2, rungs=["R0", "R4"])
     assert [row["rung"] for row in climbed.rows] == ["R0", "R4"]
     assert climbed.records is None

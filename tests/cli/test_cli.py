@@ -13,7 +13,7 @@ import helpers
 from gpt2v.cli.main import main
 from gpt2v.errors import Stopped
 from gpt2v.stopping import TORCHRUN
-from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
+from helpers import QUICK_PROBE, TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
 
 EVAL = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}, "n_images": 10, "examples": 2}
 
@@ -86,7 +86,7 @@ def test_the_configuration_in_a_run_can_be_run_again(folder, mm_run, lm_run, cap
         "lm train": changed(short, "train.eval_grids", 2),
         "encoder train": TINY_ENCODER,
         "mm train": {**TINY_MM, "lm": str(lm_run)},
-        "probe": {**measured, "n_train": 20, "n_test": 10},
+        "probe": {**measured, **QUICK_PROBE},
         "ablate tokens": {**measured, "n_images": 4},
         f"eval {mm_run} --suite": EVAL,
     }

@@ -15,7 +15,16 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from gpt2v.cli.main import main
-from helpers import REPO, TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, is_progress, write_yaml
+from helpers import (
+    QUICK_PROBE,
+    REPO,
+    TINY_ENCODER,
+    TINY_LM,
+    TINY_MM,
+    TINY_TILES,
+    is_progress,
+    write_yaml,
+)
 
 GRID = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
 SHORT = {"batch_size": 4, "stages": [{"steps": 4, "mix": [{"rows": 1, "cols": 2}]}]}
@@ -45,7 +54,7 @@ def words(tmp_path, lm_run, mm_run, request):
         "encoder": TINY_ENCODER,
         "mm": {**TINY_MM, "lm": str(lm_run), "features": {"path": str(tmp_path / "cache")}},
         "eval": {**GRID, "n_images": 2, "examples": 1},
-        "probe": {**GRID, "model": str(mm_run), "n_train": 20, "n_test": 10},
+        "probe": {**GRID, "model": str(mm_run), **QUICK_PROBE},
         "ladder": {**GRID, "model": str(mm_run), "n_images": 2, "rungs": ["R0", "R4"]},
         "export": {**GRID, "n_images": 4, "shard_size": 2},
         "tokenize": {**TINY_LM, "data": {"stages": [{"steps": 2, "mix": [corpus]}]}},

@@ -11,7 +11,7 @@ from gpt2v.run_layout import mark
 from gpt2v.storage import ownership
 from gpt2v.storage.files import write_text
 from gpt2v.storage.ownership import owned
-from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
+from helpers import QUICK_PROBE, TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, refusal, write_yaml
 
 GRID = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
 
@@ -33,7 +33,7 @@ def commands(tmp_path, lm_run, mm_run):
         "encoder": TINY_ENCODER,
         "mm": {**TINY_MM, "lm": str(lm_run)},
         "eval": {**GRID, "n_images": 2},
-        "probe": {**GRID, "model": str(mm_run), "n_train": 20, "n_test": 10},
+        "probe": {**GRID, "model": str(mm_run), **QUICK_PROBE},
         "ladder": {**GRID, "model": str(mm_run), "n_images": 2, "rungs": ["R0", "R4"]},
         "export": {**GRID, "n_images": 4, "shard_size": 2},
         "text": text,

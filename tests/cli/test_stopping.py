@@ -11,7 +11,7 @@ import pytest
 
 from gpt2v.cli.main import main
 from gpt2v.stopping import SIGNALS
-from helpers import TINY_LM, TINY_TILES, is_progress, write_yaml
+from helpers import QUICK_PROBE, TINY_LM, TINY_TILES, is_progress, write_yaml
 
 WHERE = {  # a function that each command calls after it has begun its run
     "lm": "gpt2v.lm_train.train.load_bank",
@@ -27,7 +27,7 @@ def argv(tmp_path, mm_run):
     short = {"batch_size": 4, "stages": [{"steps": 12, "mix": [{"rows": 1, "cols": 2}]}]}
     lm = write_yaml(tmp_path / "lm.yaml", {**TINY_LM, "data": short})
     evaluate = write_yaml(tmp_path / "eval.yaml", {**grid, "n_images": 2})
-    probe = {**grid, "model": str(mm_run), "n_train": 20, "n_test": 10}
+    probe = {**grid, "model": str(mm_run), **QUICK_PROBE}
     export = write_yaml(tmp_path / "export.yaml", {**grid, "n_images": 4, "shard_size": 2})
     return {
         "lm": ["lm", "train", str(lm), "--out", "r"],

@@ -15,7 +15,7 @@ import pytest
 
 from gpt2v.storage.files import whole_file, write_text
 from gpt2v.storage.folders import whole_directory
-from helpers import TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, write_yaml
+from helpers import QUICK_PROBE, TINY_ENCODER, TINY_LM, TINY_MM, TINY_TILES, write_yaml
 
 GRID = {"tiles": TINY_TILES, "grid": {"rows": 1, "cols": 2}}
 STEPS = {"batch_size": 4, "stages": [{"steps": 4, "mix": [{"rows": 1, "cols": 2}]}]}
@@ -39,7 +39,7 @@ def commands(root: Path, lm_run: Path, mm_run: Path) -> list[list[str]]:
         "encoder": TINY_ENCODER,
         "mm": {**TINY_MM, "lm": str(lm_run), **cached},
         "eval": {**GRID, "n_images": 2, "examples": 1},
-        "probe": {**GRID, "model": str(mm_run), "n_train": 20, "n_test": 10, **cached},
+        "probe": {**GRID, "model": str(mm_run), **QUICK_PROBE, **cached},
         "ladder": {**GRID, "model": str(mm_run), "n_images": 2, "rungs": ["R0", "R4"]},
         "export": {**GRID, "n_images": 4, "shard_size": 2},
         "text": {**TINY_LM, "data": {"stages": [{"steps": 2, "mix": [corpus]}]}},

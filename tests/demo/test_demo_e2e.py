@@ -204,7 +204,7 @@ def test_probe_and_ladder_of_the_model(demos, tmp_path):
     config = tmp_path / "c.yaml"
     config.write_text(f"model: {demos[0] / 'mm'}\n")
     out = tmp_path / "probe"
-    gpt2v("probe", config, "--out", out, "--n_train", 100, "--n_test", 50, *TILES)
+    gpt2v("probe", config, "--out", out, "--n_train", 200, "--n_val", 50, "--n_test", 50, *TILES)
     assert {row["control"] for row in results(out)["results"]} == {"none", "shuffled-labels"}
     out = tmp_path / "ladder"
     gpt2v("ablate", "tokens", config, "--out", out, "--n_images", 40, *TILES)

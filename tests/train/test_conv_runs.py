@@ -219,7 +219,7 @@ def test_every_command_takes_the_tower(lm_run, tmp_path, monkeypatch, capsys):
     grid = {"rows": 1, "cols": 2}
     measured = {"tiles": helpers.TINY_TILES, "grid": grid}
     helpers.write_yaml(tmp_path / "eval.yaml", {**measured, "n_images": 20})
-    probe = {**measured, "model": "mm", "n_train": 40, "n_test": 20}
+    probe = {**measured, "model": "mm", **helpers.QUICK_PROBE}
     helpers.write_yaml(tmp_path / "probe.yaml", probe)
 
     def run(*argv):

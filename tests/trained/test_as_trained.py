@@ -95,7 +95,7 @@ def test_the_defaults_are_not_measured_even_if_they_fit(own, tmp_path, capsys, c
         file = helpers.write_yaml(tmp_path / "e.yaml", {"grid": fits, "tiles": {"size": 16}})
         argv = ["eval", own / "mm", "--suite", file, "--n_images", 6]
     else:
-        values = {"model": str(own / "mm"), "n_train": 20, "n_test": 10, "grid": fits}
+        values = {"model": str(own / "mm"), **helpers.QUICK_PROBE, "grid": fits}
         argv = ["probe", helpers.write_yaml(tmp_path / "p.yaml", {**values, "tiles": {"size": 16}})]
     run_ok(capsys, *argv, "--out", tmp_path / "out")
     records = pq.read_table(tmp_path / "out" / "records.parquet").to_pandas()
@@ -123,7 +123,7 @@ def test_its_configuration_is_complete_and_gives_the_same(own, tmp_path, capsys)
 
 
 def test_a_probe_and_a_ladder_take_it_too(own, tmp_path, capsys):
-    probe = {"model": str(own / "mm"), "n_train": 20, "n_test": 10}
+    probe = {"model": str(own / "mm"), **helpers.QUICK_PROBE}
     ladder = {"model": str(own / "mm"), "n_images": 5}
     for command, values in ((["probe"], probe), (["ablate", "tokens"], ladder)):
         file = helpers.write_yaml(tmp_path / "c.yaml", values)
