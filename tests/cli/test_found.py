@@ -86,13 +86,15 @@ def test_baselines_that_are_not_known_are_empty():
 
 def test_a_probe_shows_all_cells_together_and_its_controls():
     row = {**RATES, "palette_accuracy": 0.75, "palette_ci95": [0.7, 0.8]}
+    row |= {"site": "vision", "layer": 2, "decoder": "ridge"}
     rows = [
         {**row, "cell": "all", "control": "none"},
         {**row, "cell": "all", "control": "shuffled-labels"},
         {**row, "cell": [0, 0], "control": "none", "accuracy": 0.9},
     ]
     lines = found({"kind": "probe", "results": rows})
-    assert [line.split()[0] for line in lines[1:]] == ["probe", "control"]
+    names = [" ".join(line.split("  ")[1:2]) for line in lines[1:]]
+    assert names == ["vision.2: ridge", "vision.2: ridge, control shuffled-labels"]
     assert "75.0%  [70.0, 80.0]" in lines[1].replace("   ", "  ")
 
 

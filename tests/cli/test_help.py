@@ -25,6 +25,7 @@ from gpt2v.config.probing import ProbeConfig
 from gpt2v.config.training import GenerateConfig, LMConfig, MMConfig
 from gpt2v.demo.config import DemoConfig, demo_config
 from gpt2v.errors import UserError
+from gpt2v.registry import DECODERS
 from helpers import TINY_ENCODER, TINY_LM, TINY_MM, configs_in, refusal
 
 GROUPS = [{"name": "a", "pattern": ""}]
@@ -43,6 +44,7 @@ def with_stages(content, prefix=""):
 
 
 CONV = {"name": "conv"}
+DECODER_LISTS = [["ridge"], *([name, "ridge"] for name in DECODERS if name != "ridge")]
 
 
 def bases(kind, tmp_path):
@@ -50,12 +52,17 @@ def bases(kind, tmp_path):
     if kind is DemoConfig:
         content = demo_config("smoke", {}, tmp_path).model_dump()
         conv = merge(content, {"encoder.vision": CONV, "mm.vision": CONV}, "x")
-        return [conv, *(one for name in ("lm.", "mm.") for one in with_stages(content, name))]
+        decoders = (merge(content, {"probe.decoders": own}, "x") for own in DECODER_LISTS)
+        return [
+            conv,
+            *decoders,
+            *(one for name in ("lm.", "mm.") for one in with_stages(content, name)),
+        ]
     return {
         LMConfig: [*with_stages(TINY_LM)],
         MMConfig: [{**MM, "vision": CONV}, *with_stages(MM)],
         EncoderConfig: [{**TINY_ENCODER, "vision": CONV}, TINY_ENCODER],
-        ProbeConfig: [{"model": "x"}],
+        ProbeConfig: [{"model": "x", "decoders": own} for own in DECODER_LISTS],
         LadderConfig: [{"model": "x"}],
         SuiteEvalConfig: [SUITE],
         SuiteExportConfig: [SUITE],

@@ -9,14 +9,13 @@ import torch
 
 import helpers
 from gpt2v.config.grids import SampleSpec
-from gpt2v.config.probing import MAIN, ProbeConfig
+from gpt2v.config.probing import MAIN, MEASURED, ProbeConfig
 from gpt2v.config.sites import Site
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.pictures import Pictures
 from gpt2v.errors import UserError
 from gpt2v.model.load import load_gpt2v
-from gpt2v.probing import reading
 from gpt2v.probing.collect import Collection
 from gpt2v.probing.decoders.saved import load
 from gpt2v.probing.probe import probe, probe_data, probe_model
@@ -256,7 +255,7 @@ def test_records_results_and_decoders_of_a_saved_model(mm_run, bank, tmp_path):
 
 
 def test_all_measures_of_a_tiny_model(mm_run, tmp_path):
-    measures = list(reading.ProbeConfig.model_fields["measures"].get_default())
+    measures = list(MEASURED)
     few = [{"name": "logistic", "n_strengths": 2}]
     settings = config(mm_run, decoders=["ridge", *few], measures=["description-length", *measures])
     results = probe_model(settings, tmp_path)
@@ -289,7 +288,7 @@ def test_mistakes_in_words_are_found_before_anything_is_loaded(mm_run, tmp_path,
     for option, value, says in (
         ("--sites", "[patches]", "sites: no such site: 'patches'"),
         ("--sites", "[answer]", "sites: answer is of questions; the measure routing reads it"),
-        ("--decoders", "[logistic]", "ridge must be the first"),
+        ("--decoders", "[logistic]", "decoders must include ridge"),
         ("--measures", "[luck]", "no such measure: 'luck'"),
     ):
         assert says in refusal(capsys, *argv, option, value)

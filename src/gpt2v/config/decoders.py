@@ -1,6 +1,6 @@
 """The built-in decoders: names, descriptions, options. Their classes are in `probing.decoders`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -55,8 +55,8 @@ class LogisticOptions(RidgeOptions):
 class NetworkOptions(Config):
     """Options of the decoders that are trained by AdamW."""
 
-    weight_decays: tuple[float, ...] = Field(
-        (0.01, 0.1, 1.0),
+    weight_decays: list[Annotated[float, Field(ge=0)]] = Field(
+        [0.01, 0.1, 1.0],
         min_length=1,
         description="weight decays of AdamW that are tried; the one with the best accuracy on "
         "`val` is taken",
@@ -93,8 +93,8 @@ class NeighbourOptions(Config):
     distance: Literal["cosine", "euclidean"] = Field(
         "cosine", description="which pictures are near, on centred features"
     )
-    neighbours: tuple[int, ...] = Field(
-        (1, 5, 20, 50),
+    neighbours: list[Annotated[int, Field(ge=1)]] = Field(
+        [1, 5, 20, 50],
         min_length=1,
         description="how many may decide; the number with the best accuracy on `val` is taken",
     )

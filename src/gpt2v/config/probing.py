@@ -10,8 +10,7 @@ from gpt2v.config.effect import refuse_unused
 from gpt2v.config.grids import ProbeGridConfig
 from gpt2v.config.measuring import MeasuringConfig, each_once
 from gpt2v.config.pictures import TilesConfig
-from gpt2v.config.sites import OF_PATCHES, Site, sites_of
-from gpt2v.errors import UserError
+from gpt2v.config.sites import OF_PATCHES, Site, name_of
 from gpt2v.registry import CONTROLS, DECODERS, MEASURES
 
 MAIN = Site("pre-projector")  # where all decoders read
@@ -23,13 +22,9 @@ MEASURED = (  # by default, in this order
 
 
 def _known(names: list[str]) -> list[str]:
-    try:
-        found = sites_of(names, 10**6, 10**6, "sites")
-    except UserError as error:
-        raise ValueError(str(error).removeprefix("sites: ")) from None
-    for site in found:
-        if site.name not in OF_PATCHES:
-            raise ValueError(f"{site.name} is of questions; the measure routing reads it")
+    for name in map(name_of, names):
+        if name not in OF_PATCHES:
+            raise ValueError(f"{name} is of questions; the measure routing reads it")
     return names
 
 
@@ -76,7 +71,7 @@ class ProbeConfig(MeasuringConfig):
     cells: CellsConfig = Field(CellsConfig(), description="which patches belong to a cell")
     decoders: _Decoders = Field(
         [choose(DECODERS, name) for name in ("ridge", "logistic", "projector")],
-        description="decoders at the projector's input; ridge must be the first",
+        description="decoders at the projector's input, ridge among them",
         min_length=1,
     )
     n_train: int | None = Field(
@@ -97,9 +92,10 @@ class ProbeConfig(MeasuringConfig):
         [Choice("shuffled-labels", CONTROLS)],
         description="wrong labels for ridge decoders at every site, which should find nothing",
     )
-    measures: _Measures = Field(
-        [choose(MEASURES, name) for name in MEASURED],
-        description="what else is measured, with the same hidden states",
+    measures: _Measures | None = Field(
+        None,
+        description="what else is measured, with the same hidden states; none: all but "
+        "description-length",
     )
     measured_sites: _Sites = Field(
         ["vision.0", "pre-projector"],
@@ -111,7 +107,19 @@ class ProbeConfig(MeasuringConfig):
     )
 
     @model_validator(mode="after")
-    def _begins_with_ridge(self) -> Self:
-        if self.decoders[0] != "ridge":
-            raise ValueError("decoders: ridge must be the first, which all sites have in common")
+    def _has_ridge(self) -> Self:
+        if "ridge" not in self.decoders:
+            raise ValueError("decoders must include ridge, which reads every site")
         return self
+
+    @property
+    def ridge(self) -> Choice:
+        """The ridge decoder."""
+        return next(decoder for decoder in self.decoders if decoder == "ridge")
+
+    @property
+    def chosen_measures(self) -> list[Choice]:
+        """The measures, in their order."""
+        if self.measures is not None:
+            return self.measures
+        return [choose(MEASURES, name) for name in MEASURED]

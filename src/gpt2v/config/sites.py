@@ -49,12 +49,26 @@ def sites_of(names: Iterable[str], n_vision: int, n_lm: int, key: str = "sites")
     return list(dict.fromkeys(site for name in names for site in _named(name, n_vision, n_lm, key)))
 
 
+def name_of(text: str) -> str:
+    """The name of a site, without its layer.
+
+    Raises:
+        ValueError: no such site, whatever layers a model has.
+    """
+    name, dot, _ = text.partition(".")
+    if name not in (*OF_PATCHES, *OF_QUESTIONS) or (dot and name not in LAYERED):
+        known = ", ".join((*OF_PATCHES, *OF_QUESTIONS))
+        raise ValueError(f"no such site: '{text}'; choose from {known}")
+    return name
+
+
 def _named(text: str, n_vision: int, n_lm: int, key: str) -> Iterator[Site]:
-    name, dot, layer = text.partition(".")
+    try:
+        name = name_of(text)
+    except ValueError as error:
+        raise UserError(f"{key}: {error}") from None
+    _, dot, layer = text.partition(".")
     if name not in LAYERED:
-        if dot or name not in OF_PATCHES:
-            known = ", ".join((*OF_PATCHES, *OF_QUESTIONS))
-            raise UserError(f"{key}: no such site: '{text}'; choose from {known}")
         yield Site(name)
         return
     depth = n_vision if name in ("vision", "random") else n_lm

@@ -40,7 +40,7 @@ def save_decoders(probed: Probed, states: str, folder: Path) -> None:
 
 def ridge_rows(probed: Probed) -> list[Row]:
     """Rows of ridge decoders at every site, and of the controls."""
-    ridge = probed.config.decoders[0]
+    ridge = probed.config.ridge
     controls = {str(name): choose(CONTROLS, name).load() for name in probed.config.controls}
     rows = []
     with progress("probe: ridge decoders", len(probed.sites) * probed.n_cells) as report:
@@ -68,7 +68,7 @@ def _controlled(control: Any, probed: Probed, split: str, cell: int) -> Ints:
 
 def other_rows(probed: Probed) -> list[Row]:
     """Rows of the other decoders, at the projector's input."""
-    others = probed.config.decoders[1:]
+    others = [own for own in probed.config.decoders if own != probed.config.ridge]
     rows: list[Row] = []
     with progress("probe: other decoders", len(others) * probed.n_cells) as report:
         for decoder in others:
@@ -105,16 +105,16 @@ def records_of(probed: Probed) -> pa.Table:
     names = np.array(probed.names, dtype=object)
     cells = list(range(n_cells))
     found = {str(d): probed.outcomes(d, MAIN, cells) for d in probed.config.decoders}
-    ridge, *others = found.items()
+    ridge = found.pop(str(probed.config.ridge))
     columns = {
         "sample": np.repeat(test.grids.index, n_cells),
         "row": np.tile(np.arange(n_cells) // probed.n_cols, len(test)),
         "col": np.tile(np.arange(n_cells) % probed.n_cols, len(test)),
         "truth": names[test.labels.reshape(-1)].tolist(),
-        "prediction": names[ridge[1].predicted.reshape(-1)].tolist(),
-        "palette_prediction": names[ridge[1].in_palette.reshape(-1)].tolist(),
+        "prediction": names[ridge.predicted.reshape(-1)].tolist(),
+        "palette_prediction": names[ridge.in_palette.reshape(-1)].tolist(),
     }
-    for name, outcomes in others:
+    for name, outcomes in found.items():
         columns[f"prediction_{name}"] = names[outcomes.predicted.reshape(-1)].tolist()
         columns[f"palette_prediction_{name}"] = names[outcomes.in_palette.reshape(-1)].tolist()
     return pa.table(columns)

@@ -81,7 +81,7 @@ def probe(
     rows = ridge_rows(probed) + other_rows(probed)
     measures = {
         str(choice): choice.load()()(probed)
-        for choice in progressing(config.measures, "probe: measures")
+        for choice in progressing(config.chosen_measures, "probe: measures")
     }
     write_parquet(run / RECORDS, [records_of(probed)])
     save_decoders(probed, origin, run / DECODERS)

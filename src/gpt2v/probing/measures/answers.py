@@ -21,7 +21,7 @@ class Beside:
     """The palette-restricted accuracy of each decoder minus the model's, by site."""
 
     def __call__(self, probed: Probed) -> list[Row]:
-        ridge, cells = probed.config.decoders[0], list(range(probed.n_cells))
+        ridge, cells = probed.config.ridge, list(range(probed.n_cells))
         families: dict[Site, Family] = {MAIN: family_of(probed)}
         for site in probed.sites[1:]:
             families[site] = {str(ridge): _named(probed, probed.outcomes(ridge, site, cells))}

@@ -20,7 +20,7 @@ class EqualDimension:
         cells = probed.measured_cells
         widths = [probed.x("val", site, cell).shape[1] for site in probed.sites for cell in cells]
         n_components = min(_MOST, len(probed.splits["train"]) - 1, *widths)
-        ridge, rows = probed.config.decoders[0].load()(), []
+        ridge, rows = probed.config.ridge.load()(), []
         for site in probed.sites:
             scores = []
             for cell in cells:

@@ -31,7 +31,7 @@ def _read(probed: Probed, site: Site, seen: int) -> list[Row]:
     train, val, test = (probed.splits[name] for name in ("train", "val", "test"))
     cells = [seen, *(cell for cell in range(probed.n_cells) if cell != seen)]
     others = [(train.labels[:, cell], val.labels[:, cell]) for cell in cells[1:]]
-    ridge = probed.config.decoders[0]
+    ridge = probed.config.ridge
     found = probed.fit(ridge, site, seen, others=others)
     rows = []
     for cell, fitted in zip(cells, found, strict=True):

@@ -27,7 +27,7 @@ class Routing:
             some = replace(data, n=min(most, len(split)))
             n_questions = min(_QUESTIONS, probed.n_cells)
             read.append(read_questions(reader, some, split, sites, n_questions))
-        decoder = probed.config.decoders[0].load()()
+        decoder = probed.config.ridge.load()()
         return [
             row
             for site in sites

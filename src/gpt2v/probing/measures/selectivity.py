@@ -20,7 +20,7 @@ class Selectivity:
 
     def __call__(self, probed: Probed) -> list[Row]:
         train, new = probed.splits["train"], probed.splits["new"]
-        ridge, half = probed.config.decoders[0], len(probed.splits["new"]) // 2
+        ridge, half = probed.config.ridge, len(probed.splits["new"]) // 2
         chosen, tested = new.part(slice(None, half)), new.part(slice(half, None))
         made, parts = ridge.load()(), (train, chosen, tested)
         random_classes = _random_classes(probed, *parts)

@@ -11,7 +11,7 @@ class Transfer:
     """
 
     def __call__(self, probed: Probed) -> list[Row]:
-        ridge, test = probed.config.decoders[0], probed.splits["test"]
+        ridge, test = probed.config.ridge, probed.splits["test"]
         rows = []
         for site in probed.measured_sites:
             at = {cell: probed.x("test", site, cell) for cell in probed.measured_cells}
