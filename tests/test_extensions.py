@@ -21,6 +21,7 @@ from gpt2v.errors import UserError
 from gpt2v.packaged import EXAMPLES
 from gpt2v.registry import PROJECTORS, REGISTRIES
 from helpers import (
+    QUICK_PROBE,
     TINY_LM,
     TINY_MM,
     TINY_TILES,
@@ -243,7 +244,7 @@ def test_tiles_a_text_form_and_a_control(place, mm_run, capsys):
         for file in files:
             assert (Path("serial") / file).read_bytes() == (Path(executor) / file).read_bytes()
     probe = {"tiles": TINY_TILES, "model": str(mm_run), "grid": {"rows": 1, "cols": 2}}
-    probe |= {"n_train": 30, "n_test": 20, "controls": ["shuffled-labels", "first-class"]}
+    probe |= {**QUICK_PROBE, "controls": ["shuffled-labels", "first-class"]}
     run("probe", write_yaml(place / "probe.yaml", probe), "--out", "p", "--import", own)
     rows = json.loads(Path("p/results.json").read_text())["results"]
     assert [row["control"] for row in rows[:3]] == ["none", "shuffled-labels", "first-class"]
@@ -475,13 +476,14 @@ def test_a_source_that_extends_the_patches_is_itself(place, lm_run, mm_run, caps
 def test_a_control_cannot_spoil_another(place, mm_run):
     import_text(place, OWN_SOURCE)
     probe = {"tiles": TINY_TILES, "model": str(mm_run), "grid": {"rows": 1, "cols": 2}}
-    probe = write_yaml(place / "probe.yaml", {**probe, "n_train": 30, "n_test": 20})
+    probe = write_yaml(place / "probe.yaml", {**probe, **QUICK_PROBE})
     run("probe", probe, "--out", "one")
     run("probe", probe, "--out", "two", "--controls", "[in-place, shuffled-labels]")
 
     def accuracy(out, control):
         rows = json.loads(Path(out, "results.json").read_text())["results"]
-        return [r["accuracy"] for r in rows if r["cell"] == "all" and r["control"] == control]
+        rows = [r for r in rows if r["cell"] == "all" and r["site"] == "pre-projector"]
+        return [r["accuracy"] for r in rows if r["control"] == control]
 
     for control in ("none", "shuffled-labels"):
         assert accuracy("one", control) == accuracy("two", control)

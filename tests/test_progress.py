@@ -108,7 +108,7 @@ CALLS = {  # module and patch that makes a call deaf
         "module.Tokenizer = lambda model: type('T', (), {'train_from_iterator': deaf})()",
     ),
     "checksums": ("gpt2v.storage.manifest", "module.sha256 = deaf"),
-    "factorisation": ("gpt2v.probing.probe", "module.RidgeProblem = deaf"),
+    "factorisation": ("gpt2v.probing.decoders.ridge", "module.Primal = deaf"),
     "loading of a model": ("transformers", "module.GPT2LMHeadModel.from_pretrained = deaf"),
     "weights of an export": (
         "transformers",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from gpt2v.config.choice import choose
 from gpt2v.config.data import CorpusConfig, DataConfig
 from gpt2v.config.encoder import EncoderConfig
 from gpt2v.config.models import FeaturesConfig
+from gpt2v.config.probing import ProbeConfig
 from gpt2v.curriculum.validation import validate
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer
@@ -26,7 +28,7 @@ from gpt2v.model.files import load_weights
 from gpt2v.model.load import load_gpt2v, load_model
 from gpt2v.model.packed import Reader
 from gpt2v.model.scoring import PackedScorer, score_all
-from gpt2v.probing.probe import collect
+from gpt2v.probing.reading import reader_of
 from gpt2v.registry import METRICS
 from gpt2v.report import write_report
 from gpt2v.run_layout import checkpoints_of
@@ -157,11 +159,12 @@ def overflowing_gpt2v(mm_run):
     return overflowing(model, model.vision_tower.encoder.layers[-1])
 
 
-def test_probing_is_refused(overflowing_gpt2v, bank):
-    data = GridDataset(helpers.lm_config().data.stages[0].mix[0], bank, 1, "test", 3)
-    source = picture_source(overflowing_gpt2v, [data], FeaturesConfig(mode="off"))
-    with pytest.raises(UserError, match="patch embeddings holds NaN or infinity"):
-        collect(overflowing_gpt2v, source, data)
+def test_probing_is_refused(mm_run, overflowing_gpt2v, bank):
+    loaded, _ = load_gpt2v(str(mm_run))
+    grid = {"rows": 1, "cols": 2}
+    config = ProbeConfig.model_validate({"tiles": helpers.TINY_TILES, "model": "x", "grid": grid})
+    with pytest.raises(UserError, match=r"pre-projector holds NaN or infinity"):
+        reader_of(replace(loaded, gpt2v=overflowing_gpt2v), bank, config)
 
 
 def test_no_cache_of_features_is_made(overflowing_gpt2v, bank, tmp_path):

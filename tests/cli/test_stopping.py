@@ -16,7 +16,7 @@ from helpers import QUICK_PROBE, TINY_LM, TINY_TILES, is_progress, write_yaml
 WHERE = {  # a function that each command calls after it has begun its run
     "lm": "gpt2v.lm_train.train.load_bank",
     "eval": "gpt2v.eval.shards.score_all",
-    "probe": "gpt2v.probing.probe.collect",
+    "probe": "gpt2v.probing.probe.probe_data",
     "export": "gpt2v.data.export.run.bank_of",
 }
 

@@ -115,7 +115,10 @@ def known_strings(kind: type[Config]) -> set[str]:
     strings: set[str] = set()
     for field in kind.model_fields.values():
         strings |= literals(field.annotation)
-        strings = strings.union(*(registry.names() for registry in registries_of(field)))
+        for registry in registries_of(field):
+            strings = strings.union(registry.names())
+            for entry in registry.values():
+                strings |= known_strings(entry.options) if entry.options else set()
         for inner in helpers.configs_in(field.annotation):
             strings |= known_strings(inner)
     return strings
@@ -147,7 +150,8 @@ def others(value: Any, strings: list[str]) -> list[Any]:
         return [*strings, value + "x"]
     if isinstance(value, list):
         lists += [value[:-1], *([name] for name in strings), *([*value, name] for name in strings)]
-    return [*lists, True, 8, 0.5, *strings] if value is None else lists
+    named = [[name] for name in strings]
+    return [*lists, True, 8, 100, 0.5, *strings, *named] if value is None else lists
 
 
 @dataclass(frozen=True)

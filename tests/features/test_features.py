@@ -16,14 +16,13 @@ from gpt2v.config.grids import GridConfig
 from gpt2v.config.measuring import EvalConfig
 from gpt2v.config.models import FeaturesConfig
 from gpt2v.config.pictures import TileAugmentConfig
-from gpt2v.config.probing import ProbeConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.render.batches import Renderer
 from gpt2v.data.stream import Stream
 from gpt2v.errors import UserError
 from gpt2v.eval.evaluate import evaluate_model
 from gpt2v.features import store as store_module
-from gpt2v.features.sources import CachedPatches, picture_source, training_source
+from gpt2v.features.sources import CachedPatches, training_source
 from gpt2v.features.store import FEATURES, KEYS, META, open_features
 from gpt2v.features.stored import StoredPatches
 from gpt2v.mm_train.train import train_mm
@@ -33,7 +32,6 @@ from gpt2v.model.found import find_checkpoint
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.packed import Reader
 from gpt2v.model.vision_tokens import ProjectedPatches
-from gpt2v.probing.probe import collect
 from gpt2v.storage.cache import cache_folder
 
 SPEC = GridConfig(rows=[1, 2], cols=2, modality="image")
@@ -446,10 +444,10 @@ def test_gradients_reach_the_projector_and_not_the_tower(gpt2v, bank, tmp_path, 
     assert all(float(p.grad.abs().sum()) > 0 for p in model.projector.parameters())
 
 
-# ---- evaluations and probes ------------------------------------------------------------------
+# ---- evaluations ------------------------------------------------------------------
 
 
-def test_an_evaluation_and_a_probe_share_a_cache(mm_run, bank, tmp_path, monkeypatch):
+def test_evaluations_share_a_cache(mm_run, bank, tmp_path, monkeypatch):
     settings = {"path": str(tmp_path / "cache")}
     grid = {"rows": 1, "cols": 2}
     values = {"tiles": helpers.TINY_TILES, "seed": 3}
@@ -472,20 +470,6 @@ def test_an_evaluation_and_a_probe_share_a_cache(mm_run, bank, tmp_path, monkeyp
     watched.seen = watched.drawn = 0
     assert measured("auto", "found") == plain
     assert (watched.seen, watched.drawn) == (0, 0)
-
-    model = load_pretrained(GPT2vModel, find_checkpoint(str(mm_run), "mm"), "mm").eval()
-    probe = ProbeConfig.model_validate({**values, "model": "x", "grid": grid, "features": settings})
-
-    def collected(features, n):
-        data = GridDataset(probe.grid, bank, probe.seed, "test", n)
-        return collect(model, picture_source(model, [data], features), data)[0]
-
-    features = collected(probe.features, 60)
-    assert watched.seen == 0
-    expected = collected(FeaturesConfig(mode="off"), 60)
-    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-5)
-    collected(probe.features, 59)  # other pictures
-    assert watched.seen == 60 + 59
 
 
 def test_the_cache_is_in_the_user_s_cache_folder(gpt2v, bank, tmp_path, monkeypatch):

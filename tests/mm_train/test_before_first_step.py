@@ -120,7 +120,7 @@ def test_a_batch_of_scenes_that_cannot_be_cut(capsys, tmp_path):
 
 
 def test_a_probe_draws_nothing_before_it_is_checked(mm_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(probes, "collect", None)  # would fail with another error
+    monkeypatch.setattr(probes, "Collection", None)  # would fail with another error
     values = {"tiles": helpers.TINY_TILES, "model": str(mm_run), **helpers.QUICK_PROBE}
     for grid, says in (
         ({**GRID, "palette": 11}, "grid.palette: 11"),

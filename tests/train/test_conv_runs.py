@@ -233,8 +233,10 @@ def test_every_command_takes_the_tower(lm_run, tmp_path, monkeypatch, capsys):
     assert json.loads((tmp_path / "eval/results.json").read_text())["results"]
     run("ask", "mm", "--seed", "1")
     run("probe", "probe.yaml", "--out", "probe")
-    results = json.loads((tmp_path / "probe/results.json").read_text())["results"]
-    assert {result["layer"] for result in results} == {-1}
+    results = json.loads((tmp_path / "probe/results.json").read_text())
+    assert results["vision_layer"] == -1
+    sites = {(row["site"], row["layer"]) for row in results["results"]}
+    assert sites == {("pre-projector", None), ("vision", 0)}
 
 
 def test_layers_are_only_called():

@@ -93,6 +93,7 @@ def probe(
         hardware=hardware_facts(),
         seed=config.seed,
         data_hash=hash_of(*(data.hash for data in sets.values())),
+        vision_layer=reader.model.config.vision_layer,
         collected=collected,
         cells={str(site): cell_map.facts for site, cell_map in maps.items()},
         results=rows,

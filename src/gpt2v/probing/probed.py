@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from gpt2v.probing.answering import answers_of
 from gpt2v.probing.cells import CellMap, States
 from gpt2v.probing.decoders.base import Decoder, Fitted
 from gpt2v.probing.reading import StatesReader
+from gpt2v.progress import waited
 from gpt2v.stats.intervals import Difference, rate_interval
 from gpt2v.stats.shared import Bools, Shared
 
@@ -250,7 +251,8 @@ class Probed:
         sets = [(self.labels("train")[:, cell], self.labels("val")[:, cell]), *(others or [])]
         train, val = (np.stack(each) for each in zip(*sets, strict=True))
         x, x_val = (self._seen(made, split, site, cell) for split in ("train", "val"))
-        return made.fit(x[:n], train[:, :n], x_val, val, self.n_classes)
+        fit = partial(made.fit, x[:n], train[:, :n], x_val, val, self.n_classes)
+        return waited(f"probe: {decoder} at {site}", fit)
 
     def scores(self, fitted: Fitted, decoder: Choice, site: Site, cell: int) -> Scores:
         """Scores of the test grids, (n_grids, n_classes)."""

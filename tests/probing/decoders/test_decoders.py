@@ -17,8 +17,8 @@ from planted_features import drawn
 
 N_PATCHES, N_CLASSES = 4, 3
 QUICK = {
-    "projector": {"epochs": 30, "batch_size": 32, "weight_decays": (0.1,), "hidden_size": 16},
-    "attentive": {"epochs": 30, "batch_size": 32, "weight_decays": (0.1,), "lr": 1e-2},
+    "projector": {"epochs": 30, "batch_size": 32, "weight_decays": [0.1], "hidden_size": 16},
+    "attentive": {"epochs": 30, "batch_size": 32, "weight_decays": [0.1], "lr": 1e-2},
     "logistic": {"n_strengths": 5, "weakest": 1e-3},
 }
 EACH = pytest.mark.parametrize("name", list(DECODERS))
@@ -121,7 +121,7 @@ def test_probabilities_are_those_of_the_scores(name):
 def test_labels_that_cannot_be_learnt_are_refused(name):
     decoder = decoder_of(name)
     (x, labels), (x_val, val_labels) = features(decoder, 1), features(decoder, 2, n=60)
-    sets = np.stack([labels, np.where(labels == 1, 0, labels)])
+    sets = np.stack([np.where(labels == 1, 0, labels), labels])
     val_sets = np.stack([val_labels, val_labels])
     with pytest.raises(UserError, match=r"^class 1: no picture of train shows it"):
         decoder.fit(x, sets, x_val, val_sets, N_CLASSES)
@@ -148,7 +148,7 @@ def test_what_is_no_decoder_is_one_line(tmp_path):
 def test_neighbours_are_those_of_scikit_learn(distance):
     x, labels = drawn(90, 6, N_CLASSES, 1, distance=0.5)
     x_val, val_labels = drawn(60, 6, N_CLASSES, 2, distance=0.5)
-    decoder = Neighbours(NeighbourOptions(distance=distance, neighbours=(1, 7, 500)))
+    decoder = Neighbours(NeighbourOptions(distance=distance, neighbours=[1, 7, 500]))
     (own,) = decoder.fit(x, labels[None], x_val, val_labels[None], N_CLASSES)
 
     def expected(rows, truth, asked, k):
@@ -174,7 +174,7 @@ def test_the_nearest_neighbour_decides_a_tie_and_no_more():
 def test_neighbours_need_rows():
     x, labels = drawn(9, 6, N_CLASSES, 1)
     with pytest.raises(UserError, match="neighbours: one number must be from 1 to the 9"):
-        Neighbours(NeighbourOptions(neighbours=(10,))).fit(
+        Neighbours(NeighbourOptions(neighbours=[10])).fit(
             x, labels[None], x, labels[None], N_CLASSES
         )
 

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.skipif(
     bool(pretended_device.MISSING), reason=pretended_device.MISSING or "it is there"
 )
 QUICK = {
-    "projector": {"epochs": 3, "weight_decays": (0.1,), "hidden_size": 16},
-    "attentive": {"epochs": 3, "weight_decays": (0.1,)},
+    "projector": {"epochs": 3, "weight_decays": [0.1], "hidden_size": 16},
+    "attentive": {"epochs": 3, "weight_decays": [0.1]},
     "logistic": {"n_strengths": 3, "weakest": 1e-2},
 }
 

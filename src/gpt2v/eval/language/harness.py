@@ -31,10 +31,10 @@ _NO_METRICS = ("alias", "name", "sample_len", "sample_count")  # keys beside the
 
 def check_harness(config: HarnessConfig) -> None:
     """Raise UserError if the harness is not installed, or there is no folder of task files."""
-    if not all(map(find_spec, _NEEDS)):
-        raise UserError("lm_eval: needs lm-eval: pip install 'gpt2v[eval]'")
     if config.include_path is not None and not expanded(config.include_path).is_dir():
         raise UserError(f"include_path: {config.include_path}: no such folder")
+    if not all(map(find_spec, _NEEDS)):
+        raise UserError("lm_eval: needs lm-eval: pip install 'gpt2v[eval]'")
 
 
 def measure_tasks(model: "LanguageModel", config: HarnessConfig) -> Found:

@@ -83,12 +83,15 @@ class Decoder(Protocol):
         ...
 
 
-def check_labels(labels: Labels, val_labels: Labels, n_classes: int) -> None:
+def check_labels(
+    labels: Labels, val_labels: Labels, n_classes: int, only_first: bool = False
+) -> None:
     """Refuse labels from which not all classes can be learnt.
 
     Args:
         labels: (n_sets, n_rows).
         val_labels: (n_sets, n_val_rows).
+        only_first: whether only the first set must have all classes.
 
     Raises:
         UserError: there are fewer rows than classes, a class is in no row, or no row is left to
@@ -99,7 +102,7 @@ def check_labels(labels: Labels, val_labels: Labels, n_classes: int) -> None:
         raise UserError(f"{n_rows} training pictures are too few for {n_classes} classes")
     if val_labels.shape[1] == 0:
         raise UserError("no picture of val is left to choose the strength")
-    for own in labels:
+    for own in labels[:1] if only_first else labels:
         absent = np.flatnonzero(np.bincount(own, minlength=n_classes) == 0)
         if len(absent):
             raise UserError(f"class {absent[0]}: no picture of train shows it here")

@@ -40,8 +40,8 @@ class Ridge:
     def fit(
         self, x: Features, labels: Labels, x_val: Features, val_labels: Labels, n_classes: int
     ) -> list[Fitted]:
-        """See `Decoder.fit`."""
-        check_labels(labels, val_labels, n_classes)
+        """See `Decoder.fit`; further sets, such as those of controls, may lack classes."""
+        check_labels(labels, val_labels, n_classes, only_first=True)
         form = Dual if x.shape[1] > len(x) else Primal
         targets, val_targets = (targets_of(own, n_classes) for own in (labels, val_labels))
         problem = form(exact(x), exact(x_val), targets, val_targets)
