@@ -1,7 +1,7 @@
 """How long ridge and logistic probes take, beside himalaya's and scikit-learn's.
 
-    pip install --target /tmp/himalaya --no-deps himalaya
-    PYTHONPATH=/tmp/himalaya python bench/probe.py
+    pip install --target SITE --no-deps himalaya
+    PYTHONPATH=SITE python bench/probe.py
     python bench/probe.py --features x.npy --labels y.npy
 
 All have the same features and the same protocol: strengths on a grid, from the strongest to the

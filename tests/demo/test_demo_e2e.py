@@ -166,16 +166,21 @@ def test_a_finished_demo_that_is_resumed_stays_as_it_is(demos):
     assert "seed: 0 there, 5 now; --resume needs the same configuration" in done.stderr
 
 
+def written_at(run):
+    """When the weights of all checkpoints of a demo were written."""
+    return {p: p.stat().st_mtime_ns for p in run.rglob("checkpoints/*/*.safetensors")}
+
+
 def test_only_what_is_not_finished_is_done_again(demos):
     out = demos[1]
     before = results(out)
-    weights_before = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
+    weights_before = written_at(out)
     (out / "results.json").unlink()
     (out / "probe" / "results.json").unlink()
     printed = gpt2v("demo", "--preset", "smoke", "--out", out, "--resume").splitlines()
     kept = [line for line in printed if "kept as it is" in line]
     assert kept == [f"== {n}: kept as it is" for n in ("encoder", "lm", "mm", "eval", "ladder")]
-    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")} == weights_before
+    assert written_at(out) == weights_before
     after = results(out)
     for key in (*HEADLINE, "results"):
         assert after[key] == before[key]
