@@ -175,6 +175,7 @@ def test_only_what_is_not_finished_is_done_again(demos):
     out = demos[1]
     before = results(out)
     weights_before = written_at(out)
+    assert weights_before
     (out / "results.json").unlink()
     (out / "probe" / "results.json").unlink()
     printed = gpt2v("demo", "--preset", "smoke", "--out", out, "--resume").splitlines()
