@@ -31,6 +31,11 @@ class Site:
     name: str
     layer: int | None = None
 
+    @property
+    def fields(self) -> dict[str, str | int | None]:
+        """It, as fields of a row of results."""
+        return {"site": self.name, "layer": self.layer}
+
     def __str__(self) -> str:
         return self.name if self.layer is None else f"{self.name}.{self.layer}"
 

@@ -41,9 +41,7 @@ def beside(answered: Answered, families: Mapping[Site, Family]) -> list[Row]:
             voted = _majority(list(family.values())) == answered.truth
             named |= {ANY: np.any(list(named.values()), axis=0), MAJORITY: voted.reshape(-1)}
         for name, right in named.items():
-            rows.append(
-                {"site": site.name, "layer": site.layer, "decoder": name, **_row(answered, right)}
-            )
+            rows.append({**site.fields, "decoder": name, **_row(answered, right)})
     if rows:
         for row, p in zip(rows, holm(np.array([row["p"] for row in rows])).tolist(), strict=True):
             row["p_holm"] = p

@@ -135,7 +135,7 @@ def causal_rows(
     n_cols = data.spec.largest_shape[1]
     groups += [(list(divmod(about.cell, n_cols)), [i]) for i, about in enumerate(asked)]
     return [
-        {"site": site.name, "layer": site.layer, "cell": name, **row}
+        {**site.fields, "cell": name, **row}
         for name, of in groups
         for row in _rows([asked[i] for i in of], [answers[i] for i in of], [ranks[i] for i in of])
     ]

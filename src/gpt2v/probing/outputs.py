@@ -12,7 +12,7 @@ from gpt2v.config.probing import MAIN
 from gpt2v.config.sites import Site
 from gpt2v.data.rng import Ints
 from gpt2v.probing.decoders.saved import save
-from gpt2v.probing.probed import Outcomes, Probed, Row, site_of
+from gpt2v.probing.probed import Outcomes, Probed, Row
 from gpt2v.progress import progress
 from gpt2v.registry import CONTROLS
 from gpt2v.storage.files import writing
@@ -29,7 +29,7 @@ def save_decoders(probed: Probed, states: str, folder: Path) -> None:
     for (decoder, site, cell), fitted in probed.kept.items():
         row, col = probed.at(cell)
         about = {
-            **site_of(site),
+            **site.fields,
             "decoder": str(decoder),
             "cell": [row, col],
             "classes": list(probed.names),
@@ -53,8 +53,9 @@ def ridge_rows(probed: Probed) -> list[Row]:
                 ]
                 found = probed.fit(ridge, site, cell, others=others)
                 probed.kept[ridge, site, cell] = found[0]
-                for own, fitted in zip(scores.values(), found, strict=True):
-                    own.append(probed.scores(fitted, ridge, site, cell))
+                scores["none"].append(probed.own_scores(ridge, site, cell))
+                for name, fitted in zip(controls, found[1:], strict=True):
+                    scores[name].append(probed.scores(fitted, ridge, site, cell))
                 report(str(site))
             rows += _rows(probed, site, ridge, scores)
     return rows
@@ -74,8 +75,7 @@ def other_rows(probed: Probed) -> list[Row]:
         for decoder in others:
             scores = []
             for cell in range(probed.n_cells):
-                fitted = probed.fitted(decoder, MAIN, cell)
-                scores.append(probed.scores(fitted, decoder, MAIN, cell))
+                scores.append(probed.own_scores(decoder, MAIN, cell))
                 report(str(decoder))
             rows += _rows(probed, MAIN, decoder, {"none": scores})
     return rows
@@ -86,7 +86,7 @@ def _rows(probed: Probed, site: Site, decoder: Choice, scores: dict[str, list[An
     test, n = probed.splits["test"], len(probed.splits["train"])
     cells = list(range(probed.n_cells))
     strengths = [probed.fitted(decoder, site, cell).strength for cell in cells]
-    names = {**site_of(site), "decoder": str(decoder)}
+    names = {**site.fields, "decoder": str(decoder)}
     facts = {"n_train": n, "n_features": probed.x("val", site, 0).shape[1]}
     rows: list[Row] = []
     for control, own in scores.items():

@@ -6,7 +6,6 @@ control's labels shows the accuracy without any information.
 """
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import numpy as np
 
 from gpt2v import runs
 from gpt2v.config.base import hash_of
-from gpt2v.config.choice import Choice
 from gpt2v.config.probing import ProbeConfig
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.tiles.bank import TileBank
@@ -79,10 +77,11 @@ def probe(
     probed.check()
 
     rows = ridge_rows(probed) + other_rows(probed)
-    measures = {
-        str(choice): choice.load()()(probed)
-        for choice in progressing(config.chosen_measures, "probe: measures")
-    }
+    measures: dict[str, Any] = {}
+    with progress("probe: measures", len(config.chosen_measures)) as report:
+        for choice in config.chosen_measures:
+            measures[str(choice)] = choice.load()()(probed)
+            report(str(choice))
     write_parquet(run / RECORDS, [records_of(probed)])
     save_decoders(probed, origin, run / DECODERS)
     comparison.say()
@@ -133,11 +132,3 @@ def probe_data(config: ProbeConfig, bank: TileBank, split: str) -> GridDataset:
     """The pictures of a split; those of `train` that come last are for tests with its tiles."""
     n = getattr(config, f"n_{split}") + (config.n_val + config.n_test if split == "train" else 0)
     return GridDataset(config.grid, bank, config.seed, split, n)
-
-
-def progressing(choices: list[Choice], label: str) -> Iterator[Choice]:
-    """The choices, one after the other, with a progress display."""
-    with progress(label, len(choices)) as report:
-        for choice in choices:
-            yield choice
-            report(str(choice))

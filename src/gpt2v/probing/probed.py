@@ -125,11 +125,6 @@ def gain(one: Bools, other: Bools, shared: Shared, name: str = "difference") -> 
     return {name: found.value, f"{name}_ci95": list(found.interval()), f"{name}_p": found.p}
 
 
-def site_of(site: Site) -> Row:
-    """A site as fields of a row."""
-    return {"site": site.name, "layer": site.layer}
-
-
 @dataclass(frozen=True)
 class Probed:
     """Hidden states of the pictures of a GPT-2v, their labels, and decoders.
@@ -144,6 +139,7 @@ class Probed:
         model_reader: what reads the model; None: these states are of no model.
         data: the data sets of `train`, `val` and `test`.
         kept: decoders of each site and cell that are fitted already.
+        scored: their scores of the test grids, (n_grids, n_classes) each.
     """
 
     config: ProbeConfig
@@ -154,6 +150,7 @@ class Probed:
     model_reader: StatesReader | None = None
     data: Mapping[str, GridDataset] = field(default_factory=dict)
     kept: dict[tuple[Choice, Site, int], Fitted] = field(default_factory=dict)
+    scored: dict[tuple[Choice, Site, int], Scores] = field(default_factory=dict)
 
     @property
     def reader(self) -> StatesReader:
@@ -260,10 +257,15 @@ class Probed:
 
     def outcomes(self, decoder: Choice, site: Site, cells: list[int]) -> Outcomes:
         """Predictions of some cells of the test grids."""
-        scores = [
-            self.scores(self.fitted(decoder, site, cell), decoder, site, cell) for cell in cells
-        ]
+        scores = [self.own_scores(decoder, site, cell) for cell in cells]
         return Outcomes.of(scores, cells, self.splits["test"])
+
+    def own_scores(self, decoder: Choice, site: Site, cell: int) -> Scores:
+        """Scores of the decoder that is fitted once, which are computed once."""
+        key = (decoder, site, cell)
+        if key not in self.scored:
+            self.scored[key] = self.scores(self.fitted(*key), *key)
+        return self.scored[key]
 
     def _seen(self, decoder: Decoder, split: str, site: Site, cell: int) -> States:
         if decoder.reads == "picture":

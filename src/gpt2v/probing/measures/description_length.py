@@ -9,7 +9,7 @@ from math import log, log2
 import numpy as np
 
 from gpt2v.config.choice import choose
-from gpt2v.probing.probed import Probed, Row, site_of
+from gpt2v.probing.probed import Probed, Row
 from gpt2v.registry import DECODERS
 
 _HALVINGS = 6
@@ -41,7 +41,7 @@ class DescriptionLength:
             uniform = n * log2(n_classes)
             rows.append(
                 {
-                    **site_of(site),
+                    **site.fields,
                     "cell": probed.at(cell),
                     "bits": bits,
                     "bits_per_label": bits / n,

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpt2v.probing.cells import States
-from gpt2v.probing.probed import Outcomes, Probed, Row, site_of
+from gpt2v.probing.probed import Outcomes, Probed, Row
 
 _MOST = 64  # components
 
@@ -31,7 +31,7 @@ class EqualDimension:
                 (fitted,) = ridge.fit(parts[0], labels[0], parts[1], labels[1], probed.n_classes)
                 scores.append(fitted.scores(parts[2]))
             rates = Outcomes.of(scores, cells, probed.splits["test"]).rates()
-            rows.append({**site_of(site), "n_components": n_components, **rates})
+            rows.append({**site.fields, "n_components": n_components, **rates})
         return rows
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gpt2v.config.sites import Site
-from gpt2v.probing.probed import Outcomes, Probed, Row, gain, site_of
+from gpt2v.probing.probed import Outcomes, Probed, Row, gain
 from gpt2v.stats.intervals import holm
 
 
@@ -22,7 +22,7 @@ class Leakage:
             adjusted = holm(np.array([row["excess_p"] for row in others])).tolist()
             for row, p in zip(others, adjusted, strict=True):
                 row["p_holm"] = p
-            rows += [{**site_of(site), **row} for row in own]
+            rows += [{**site.fields, **row} for row in own]
         return rows
 
 

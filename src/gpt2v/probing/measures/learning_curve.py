@@ -1,7 +1,7 @@
 """Learning curves: how the accuracy of decoders grows with their training pictures."""
 
 from gpt2v.config.probing import MAIN
-from gpt2v.probing.probed import Outcomes, Probed, Row, gain, site_of
+from gpt2v.probing.probed import Outcomes, Probed, Row, gain
 
 _HALVINGS = 4
 _LITTLE = 0.01  # a gain of accuracy
@@ -30,7 +30,7 @@ class LearningCurve:
                         for cell in cells
                     ]
                     now = Outcomes.of(scores, cells, test)
-                row = {**site_of(MAIN), "decoder": str(decoder), "n_train": n, **now.rates()}
+                row = {**MAIN.fields, "decoder": str(decoder), "n_train": n, **now.rates()}
                 if before is not None:
                     row |= gain(now.palette_right, before.palette_right, now.shared, "gain")
                 rows.append(row)

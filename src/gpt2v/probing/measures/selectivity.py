@@ -7,7 +7,7 @@ import numpy as np
 
 from gpt2v.data import rng
 from gpt2v.data.rng import Ints
-from gpt2v.probing.probed import Outcomes, Probed, Row, Split, gain, site_of
+from gpt2v.probing.probed import Outcomes, Probed, Row, Split, gain
 
 
 class Selectivity:
@@ -45,7 +45,7 @@ class Selectivity:
             rates = random.rates()
             rows.append(
                 {
-                    **site_of(site),
+                    **site.fields,
                     "cell": probed.at(cell),
                     "accuracy": float(real.right.mean()),
                     "ci95": real.rates()["ci95"],

@@ -1,6 +1,6 @@
 """Transfer: a decoder that is trained at one cell, and tested at another one."""
 
-from gpt2v.probing.probed import Outcomes, Probed, Row, gain, site_of
+from gpt2v.probing.probed import Outcomes, Probed, Row, gain
 
 
 class Transfer:
@@ -24,7 +24,7 @@ class Transfer:
                     own = probed.outcomes(ridge, site, [tested])
                     rows.append(
                         {
-                            **site_of(site),
+                            **site.fields,
                             "trained": probed.at(trained),
                             "tested": probed.at(tested),
                             **moved.rates(),
