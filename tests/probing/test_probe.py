@@ -19,6 +19,7 @@ from gpt2v.model.load import load_gpt2v
 from gpt2v.probing.collect import Collection
 from gpt2v.probing.decoders.saved import load
 from gpt2v.probing.probe import probe, probe_data, probe_model
+from gpt2v.probing.probed import Probed
 from gpt2v.probing.reading import StatesReader, reader_of, sites_of_probe
 from helpers import refusal
 
@@ -138,13 +139,26 @@ def test_a_cells_patches_at_image_positions_are_those_of_the_picture(loaded, ban
 
 
 def test_the_projectors_input_stands_for_its_layer(loaded):
-    sites = sites_of_probe(config(sites=["vision"]), loaded.gpt2v)
+    sites = sites_of_probe(config(sites=["vision"]), loaded.gpt2v, "sites")
     layer = loaded.gpt2v.config.vision_layer % (
         loaded.gpt2v.config.vision_config.num_hidden_layers + 1
     )
-    assert sites[0] == MAIN
+    assert MAIN in sites
     assert Site("vision", layer) not in sites
     assert Site("vision", 0) in sites
+
+
+def test_measured_sites_are_found_by_any_of_their_names(loaded, bank):
+    """Layers counted from the end, all layers, and the projector's input by its layer."""
+    for names, expected in (
+        (["lm.-1"], ["lm.2"]),
+        (["vision"], ["vision.0", "vision.1", "pre-projector"]),
+        (["vision.-1", "pre-projector"], ["pre-projector"]),
+    ):
+        _, maps, settings = reader_of(loaded, bank, config(measured_sites=names))
+        assert settings.measured_sites == expected
+        known = Probed(settings, bank.class_names, 2, {}, maps)
+        assert sorted(map(str, known.measured_sites)) == sorted(expected)
 
 
 # ---- collected once ------------------------------------------------------------------------------

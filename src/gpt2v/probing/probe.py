@@ -56,7 +56,8 @@ def probe(
     keeps = config.features.mode == "require"
     own = run / STATES
     weights = loaded.identity["weights"]
-    origin = hash_of(weights, list(map(str, maps)), config.seed, runs.versions())
+    sites = {str(site): reader.pools.get(site, 1) for site in maps}
+    origin = hash_of(weights, sites, config.seed, runs.versions())
     collection = Collection(
         reader,
         origin,

@@ -188,8 +188,7 @@ class Probed:
     @property
     def measured_sites(self) -> list[Site]:
         """The sites that measures read, those of the configuration."""
-        named = [site for site in self.maps if str(site) in self.config.measured_sites]
-        return named or [MAIN]
+        return [site for site in self.maps if str(site) in self.config.measured_sites]
 
     def at(self, cell: int) -> list[int]:
         """Row and column of a cell."""

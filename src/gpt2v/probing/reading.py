@@ -26,19 +26,20 @@ from gpt2v.probing.cells import CellMap, States
 from gpt2v.train.finite import OVERFLOW, check_finite
 
 
-def sites_of_probe(config: ProbeConfig, model: GPT2vModel) -> list[Site]:
-    """The sites of patches, the projector's input first, which stands for its own layer.
+def sites_of_probe(config: ProbeConfig, model: GPT2vModel, key: str) -> list[Site]:
+    """The sites that a key of the configuration names; the projector's input stands for its layer.
+
+    Args:
+        key: `sites` or `measured_sites`.
 
     Raises:
         UserError: a layer is not there.
     """
     vision, lm = model.config.vision_config, model.config.text_config
-    n_vision = vision.num_hidden_layers
-    found: list[Site] = []
-    for key, names in (("sites", config.sites), ("measured_sites", config.measured_sites)):
-        found += sites_of(names, n_vision, lm.n_layer, key)
-    main = Site("vision", model.config.vision_layer % (n_vision + 1))
-    return list(dict.fromkeys([MAIN, *(site for site in found if site != main)]))
+    depth = vision.num_hidden_layers
+    main = Site("vision", model.config.vision_layer % (depth + 1))
+    found = sites_of(getattr(config, key), depth, lm.n_layer, key)
+    return list(dict.fromkeys(MAIN if site == main else site for site in found))
 
 
 class _Seen(ProjectedPatches):
@@ -167,7 +168,9 @@ class StatesReader:
 def reader_of(
     loaded: LoadedModel, bank: TileBank, config: ProbeConfig
 ) -> tuple[StatesReader, dict[Site, CellMap], ProbeConfig]:
-    """What reads the sites of a probe, the patches of cells, and the probe with its `n_train`.
+    """What reads the sites of a probe, the patches of cells, and the probe's configuration.
+
+    In it, `n_train` is given, and `measured_sites` names each site by its layer, counted from 0.
 
     Raises:
         UserError: a layer is not there, a cell has no patch, a grid does not fit the pictures, or
@@ -177,7 +180,10 @@ def reader_of(
     first = GridDataset(config.grid, bank, config.seed, n=1)
     with within("grid."):
         first.first()
-    reader = StatesReader(loaded, bank, config, sites_of_probe(config, loaded.gpt2v))
+    measured = sites_of_probe(config, loaded.gpt2v, "measured_sites")
+    config = config.model_copy(update={"measured_sites": list(map(str, measured))})
+    sites = [MAIN, *sites_of_probe(config, loaded.gpt2v, "sites"), *measured]
+    reader = StatesReader(loaded, bank, config, list(dict.fromkeys(sites)))
     maps = reader.maps()
     states = reader(first, np.zeros(1, np.int64))
     n_features = {site: maps[site].n_features(states[site].shape[2]) for site in reader.sites}
