@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from gpt2v.data.render.asked import question_columns
-from gpt2v.data.render.edges import cell_edges, shown_size
+from gpt2v.data.render.edges import cell_edges
 from gpt2v.data.render.views import picture_of
 from gpt2v.data.rng import Ints
 from gpt2v.errors import UserError
@@ -100,7 +100,8 @@ def _table(one: Series, index: Ints) -> pa.Table:
     picture = picture_of(data.spec)
     shape = (1, 1) if picture.layout == "multi" else (int(n_rows), int(n_cols))
     drawn = (*shape, data.bank.size, picture, render.geometry)
-    (height, width), edges = shown_size(*drawn), cell_edges(*drawn)
+    edges = cell_edges(*drawn)
+    height, width = edges.size
     where = {
         "patches_across": patches.cells.shape[1],
         "patch_size": render.geometry.patch_size,

@@ -103,5 +103,5 @@ def test_an_aligned_cell_is_all_pure(n, image_size, patch_size, first):
 
 
 def test_pixels_past_the_last_patch_are_in_none():
-    edges = Edges(np.array([[0.0, 10.0]]), np.array([[0.0, 10.0]]))
+    edges = Edges(np.array([[0.0, 10.0]]), np.array([[0.0, 10.0]]), (10, 10))
     assert edges.pure(PictureGeometry(10, 4))[0, 0] == pytest.approx(0.64)

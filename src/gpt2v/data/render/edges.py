@@ -21,10 +21,12 @@ class Edges:
     Attributes:
         rows: (R, 2), from the top.
         cols: (C, 2), from the left.
+        size: height and width of what shows the grid, borders included, in the same pixels.
     """
 
     rows: Floats
     cols: Floats
+    size: tuple[int, int]
 
     def pure(self, geometry: PictureGeometry) -> Floats:
         """Share of the area of each cell that is in patches which lie wholly within it, (R, C).
@@ -53,29 +55,13 @@ def cell_edges(
     """
     cell = picture.cell or cell_size
     sides = natural_size(rows, cols, cell, picture)
-    scaled = shown_size(rows, cols, cell_size, picture, geometry, fills)
+    scaled = filling_size(*sides, geometry.image_size) if fills or picture.resize else sides
     ends = []
     for n, before, after in zip((rows, cols), sides, scaled, strict=True):
         first = picture.border + np.arange(n) * (cell + picture.gap)
         ends.append(np.stack([first, first + cell], axis=1) * after / before)
-    return Edges(*ends)
-
-
-def shown_size(
-    rows: int,
-    cols: int,
-    cell_size: int,
-    picture: PictureConfig,
-    geometry: PictureGeometry,
-    fills: bool = False,
-) -> tuple[int, int]:
-    """Height and width of a grid's one picture in the picture that the vision tower takes.
-
-    Args:
-        rows, cols, cell_size, picture, geometry, fills: see `cell_edges`.
-    """
-    sides = natural_size(rows, cols, picture.cell or cell_size, picture)
-    return filling_size(*sides, geometry.image_size) if fills or picture.resize else sides
+    down, across = ends
+    return Edges(down, across, scaled)
 
 
 def _whole(ends: Floats, geometry: PictureGeometry) -> Floats:
