@@ -117,10 +117,16 @@ def measures(rng: np.random.Generator) -> dict[str, Any]:
         "none": (0.96, 0.01), "erase": (0.3, 0.22), "move": (0.1, 0.85),
         "random-erase": (0.94, 0.02), "random-move": (0.9, 0.03),
     }  # fmt: skip
+    beyond = {
+        "minus_random": -0.64, "minus_random_ci95": [-0.7, -0.5],
+        "followed_minus_random": 0.82, "followed_minus_random_ci95": [0.7, 0.9],
+    }  # fmt: skip
+    none = {name: [-0.1, 0.1] if "ci95" in name else 0.0 for name in beyond}
     causal = [
-        {**at(site), "cell": cell, "change": change, "rank": 9, "n_images": 200, "p": 0.01,
+        {**at(site), "cell": cell, "change": change, "rank": 9, "n_images": 200,
          **rate(right if site == SITES[0] else 0.9), **rate(
-             follows if site == SITES[0] else 0.05, "followed", "followed_ci95")}
+             follows if site == SITES[0] else 0.05, "followed", "followed_ci95"),
+         **((beyond if site == SITES[0] else none) if change in ("erase", "move") else {})}
         for site, cell, (change, (right, follows)) in product(
             some, ["all", *measured], changes.items()
         )

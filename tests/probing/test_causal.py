@@ -110,9 +110,10 @@ def test_a_direction_that_the_model_ignores(gpt2v, bank, table):
             for key in ("accuracy", "ci95", "followed", "followed_ci95"):
                 assert own[change][key] == none[key]
             assert own[change]["minus_none"] == 0
-            assert own[change]["p"] == 1
+            assert own[change]["minus_none_p"] == 1
+            assert own[change]["minus_random_ci95"][0] >= 0  # a random change may do harm
             assert own[change]["rank"] == CLASSES - 1
-        assert none["minus_none"] is None
+        assert "minus_none" not in none
 
 
 def test_other_directions_of_the_same_model_are_used(gpt2v, bank, table):
@@ -166,13 +167,34 @@ def test_a_direction_that_the_model_answers_from(gpt2v, bank, site):
         assert own["move"]["followed"] > 0.95
         assert own["move"]["accuracy"] < 0.05
         assert own["move"]["minus_none"] == own["move"]["accuracy"] - own["none"]["accuracy"]
+        assert own["move"]["followed_minus_random_ci95"][0] > 0.8
         assert own["erase"]["accuracy"] < 0.4
         assert own["erase"]["followed"] < 0.4
         for change in ("move", "erase"):
             assert own[change]["minus_none_ci95"][1] < 0
-            assert own[change]["p"] < 0.001
+            assert own[change]["minus_none_p"] < 0.001
+            random = own[f"random-{change}"]
+            assert own[change]["minus_random"] == own[change]["accuracy"] - random["accuracy"]
+            assert own[change]["minus_random_ci95"][1] < 0
+            assert "minus_random" not in random
             assert own[f"random-{change}"]["accuracy"] > 0.8
             assert own[f"random-{change}"]["followed"] < 0.1
+
+
+def test_only_the_patches_of_the_cell_are_changed_in_one_picture_or_in_one_of_each_cell():
+    """Three grids of two cells with four patches: in one picture, or in a picture for each cell."""
+    states = torch.arange(3 * 8 * 5.0).reshape(3, 8, 5)
+    patches, number = np.array([4, 5, 6, 7]), np.array([1, 4, 6])
+
+    def change(x, number):
+        assert x.shape == (3, 20)
+        return -x - number[:, None]
+
+    one = in_cell(patches, change, number, states)
+    torch.testing.assert_close(one[:, :4], states[:, :4])
+    torch.testing.assert_close(one[:, 4:], -states[:, 4:] - torch.tensor([1.0, 4, 6])[:, None, None])
+    each = in_cell(patches, change, number, states.reshape(6, 4, 5))
+    assert torch.equal(each, one.reshape(6, 4, 5))
 
 
 def test_cells_are_moved_to_another_object_of_the_palette(bank):
@@ -238,4 +260,4 @@ def test_every_site_that_answers_can_depend_on_is_changed(gpt2v, bank, table):
     # the same states at two sites
     same = ("accuracy", "followed", "minus_none", "rank")
     for one, other in zip(by_site["vision", 1], by_site["pre-projector", None], strict=True):
-        assert [one[key] for key in same] == [other[key] for key in same]
+        assert [one.get(key) for key in same] == [other.get(key) for key in same]

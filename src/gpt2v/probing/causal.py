@@ -6,7 +6,7 @@ because what is erased can stand elsewhere too (Canby et al. 2024,
 https://arxiv.org/abs/2408.15510). Each change has a control of the same rank and size in random
 directions.
 
-Shapes: N patches of a picture, D width of a hidden state.
+Shapes: P pictures, N patches of a picture, D width of a hidden state.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,8 +28,9 @@ from gpt2v.model.changes import changed
 from gpt2v.model.gpt2v import GPT2vModel
 from gpt2v.model.scoring import Scorer, portions_of
 from gpt2v.probing.erasure import Eraser, Floats, Mover, random_directions, turned
+from gpt2v.probing.probed import gain
 from gpt2v.progress import progress
-from gpt2v.stats.intervals import Difference, rate_interval
+from gpt2v.stats.intervals import rate_interval
 from gpt2v.stats.shared import Bools, Shared
 
 CHANGES = ("none", "erase", "move", "random-erase", "random-move")
@@ -97,20 +98,21 @@ def causal_rows(
     Args:
         model: which is changed.
         scorer: of this model, with a token source that runs its vision tower.
-        data: test grids of one size with at least two objects in each palette, one picture for
-            each grid; all cells are looked up.
+        data: test grids of one size with at least two objects in each palette; all cells are
+            looked up.
         site: `vision.L`, `pre-projector`, `post-projector` or `lm.L`.
-        train: (n_train, N, D) states at the site, of training pictures.
+        train: (n_train, n_patches, D) states at the site, of training grids: all patches of a grid.
         labels: (n_train, n_cells) classes of their cells.
-        cells: of each cell that is changed, the states that belong to it (along N).
+        cells: of each cell that is changed, the patches that belong to it.
         seed: of the classes that cells are moved to, and of the random directions.
 
     Returns:
         For all these cells together and for each, a row for each of `CHANGES`: `accuracy`, the
         share of answers (likeliest choices) that are what the cell shows; `followed`, the share
         that is the class it would be moved to; both with 95% intervals; `minus_none`, accuracy
-        minus that of the same questions without a change, with its interval and p; `rank`, the
-        number of dimensions that are changed.
+        minus that without a change; `minus_random` and `followed_minus_random`, both shares minus
+        those with the random control; all differences are of the same questions, paired, with
+        their intervals and p; `rank`, the number of dimensions that are changed.
     """
     n_classes = len(data.bank.class_names)
     asked, answers, ranks = [], [], []
@@ -184,12 +186,18 @@ def _changed(
 
 
 def in_cell(patches: Ints, change: Changed, number: Ints, states: Tensor) -> Tensor:
-    """States (n_images, N, D) of the pictures `number`, changed in the patches of one cell."""
+    """States (P, N, D) of the pictures of the grids `number`, changed in the patches of one cell.
+
+    Args:
+        patches: their numbers among the patches of a grid, those of its pictures one after another.
+        number: (n_images,) a grid has P / n_images pictures.
+    """
     at = to_device(patches, states.device)
-    cell = states[:, at]
+    of_grids = states.reshape(len(number), -1, states.shape[-1])
+    cell = of_grids[:, at]
     x = cell.flatten(1).float().cpu().numpy().astype(np.float64)
     other = to_device(change(x, number).astype(np.float32), states.device)
-    return states.index_copy(1, at, other.view_as(cell).to(states.dtype))
+    return of_grids.index_copy(1, at, other.view_as(cell).to(states.dtype)).view_as(states)
 
 
 def _rows(asked: list[Asked], answers: list[Ints], ranks: list[int]) -> Iterator[dict[str, Any]]:
@@ -206,24 +214,21 @@ def _rows(asked: list[Asked], answers: list[Ints], ranks: list[int]) -> Iterator
     own = np.concatenate([about.own for about in asked])
     target = np.concatenate([about.target for about in asked])
     said = np.concatenate(answers, axis=1)
-    unchanged: Bools = said[0] == own
-    for name, these in zip(CHANGES, said, strict=True):
-        right: Bools = these == own
+    right = {name: these == own for name, these in zip(CHANGES, said, strict=True)}
+    followed = {name: these == target for name, these in zip(CHANGES, said, strict=True)}
+    for name in CHANGES:
         row = {
             "change": name,
-            **_rate("accuracy", "ci95", right, shared),
-            **_rate("followed", "followed_ci95", these == target, shared),
-            "minus_none": None,
-            "minus_none_ci95": None,
-            "p": None,
+            **_rate("accuracy", "ci95", right[name], shared),
+            **_rate("followed", "followed_ci95", followed[name], shared),
             "rank": max(ranks) if name != "none" else 0,
             "n_images": n_images,
         }
         if name != "none":
-            difference = Difference.between(right, unchanged, shared)
-            row["minus_none"] = difference.value
-            row["minus_none_ci95"] = list(difference.interval())
-            row["p"] = difference.p
+            row |= gain(right[name], right["none"], shared, "minus_none")
+        if (control := f"random-{name}") in CHANGES:
+            row |= gain(right[name], right[control], shared, "minus_random")
+            row |= gain(followed[name], followed[control], shared, "followed_minus_random")
         yield row
 
 

@@ -99,6 +99,12 @@ _SOME: dict[str, Mapping[str, str]] = {  # of rows that have the first of them
     "learning-curve": {"gain": NUMBER, "gain_ci95": PAIR},
     "routing": {"bag": NUMBER},
     "leakage": {"excess": NUMBER, "excess_ci95": PAIR, "p_holm": NUMBER},
+    "causal": {
+        "minus_random": NUMBER,
+        "minus_random_ci95": PAIR,
+        "followed_minus_random": NUMBER,
+        "followed_minus_random_ci95": PAIR,
+    },
 }
 _MAP = {"rule": TEXT, "threshold": NUMBER_OR_NULL, "patches_across": NUMBER_OR_NULL}
 

@@ -49,18 +49,18 @@ class Use(Section):
 def use_sentence(site: Site, rows: Mapping[str, Row]) -> str:
     """Whether the model uses what stands at a site, in a sentence.
 
-    It is said only if the intervals of a change and of its random control do not meet.
+    It is said only if the interval of a change minus its random control is on that side of 0.
 
     Args:
         rows: by change.
     """
-    if not rows.keys() >= set(_CHANGES):
-        return f"{site}: some of the changes were not made, so no use can be told."
-    erased, moved = (_more_than_random(rows, *one) for one in (
-        ("erase", "accuracy", "ci95", -1), ("move", "followed", "followed_ci95", 1),
-    ))  # fmt: skip
-    harm = points(rows["random-erase"]["accuracy"] - rows["erase"]["accuracy"])
-    said, by_chance = (percent(rows[name]["followed"]) for name in ("move", "random-move"))
+    if any("minus_random" not in rows.get(change, {}) for change in ("erase", "move")):
+        return f"{site}: a class was not both erased and moved, so no use can be told."
+    harm = points(-rows["erase"]["minus_random"])
+    erased = rows["erase"]["minus_random_ci95"][1] < 0
+    moved = rows["move"]["followed_minus_random_ci95"][0] > 0
+    said = percent(rows["move"]["followed"])
+    by_chance = percent(rows["move"]["followed"] - rows["move"]["followed_minus_random"])
     follow = f"{said} of the answers are the class that the cell is moved to ({by_chance} with a "
     follow += "random change of the same size)"
     if erased and moved:
@@ -79,13 +79,6 @@ def use_sentence(site: Site, rows: Mapping[str, Row]) -> str:
             f"answers do not clearly follow a move: {follow}."
         )
     return f"{site}: nothing shows that the model uses what the decoder finds: {follow}."
-
-
-def _more_than_random(rows: Mapping[str, Row], change: str, key: str, ci: str, sign: int) -> bool:
-    """Whether a rate is higher (`sign` 1) or lower (-1) than with the change at random."""
-    own, random = rows[change], rows[f"random-{change}"]
-    apart = own[ci][0] > random[ci][1] if sign > 0 else own[ci][1] < random[ci][0]
-    return bool(apart)
 
 
 def _chart(number: int, site: Site, rows: Mapping[str, Row]) -> Chart:
