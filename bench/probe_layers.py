@@ -32,8 +32,8 @@ from gpt2v.probing.decoders.linear import strengths_of
 from gpt2v.probing.decoders.logistic import Logistic
 from gpt2v.probing.probe import probe_data
 from gpt2v.probing.probed import Outcomes, Probed, gain
-from gpt2v.probing.probed import Split as Pictures
 from gpt2v.probing.reading import reader_of
+from gpt2v.probing.splits import splits_of
 from gpt2v.registry import DECODERS
 from gpt2v.trained.defaults import as_trained
 from probe_peers import (
@@ -57,11 +57,9 @@ def collected(config: ProbeConfig, folder: Path) -> tuple[Probed, dict[str, Any]
     collection = Collection(reader, "bench", folder, config.features.max_gb)
     sizes = collection.sizes(list(sets.values()))
     started = time.perf_counter()
-    splits = {
-        name: Pictures(data.grids(np.arange(len(data))), collection.states(data))
-        for name, data in sets.items()
-    }
+    states = {name: collection.states(data) for name, data in sets.items()}
     seconds = time.perf_counter() - started
+    splits = splits_of(sets, config, states)
     n_cols = config.grid.largest_shape[1]
     probed = Probed(config, bank.class_names, n_cols, splits, maps, reader, sets)
     return probed, {**sizes, "seconds": seconds}

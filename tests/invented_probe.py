@@ -85,6 +85,7 @@ def measures(rng: np.random.Generator) -> dict[str, Any]:
             leaks = 0.12 + 0.01 * of[1] if beside and site == SITES[0] else float(rng.normal()) / 99
             row |= rate(leaks, "excess", "excess_ci95")
             row["p_holm"] = 0.001 if leaks > 0.1 else 1.0
+            row |= {"beyond_bag": leaks - 0.1, "beyond_bag_p_holm": 0.01 if leaks > 0.13 else 1.0}
         leakage.append(row)
     selectivity = [
         {

@@ -92,7 +92,7 @@ def test_the_demo_s_probe_is_tested_on_the_evaluation_s_grids(tmp_path):
         ("lm.tiles.size", 16, "lm.tiles: set tiles"),
         ("eval.modalities", ["text"], "eval.modalities must be"),
         ("eval.grid.form", "patch-tiled", "eval.grid.form must be"),
-        ("probe.grid.mode", "chained", r"probe\.grid\.mode: has no meaning here: a probe reads"),
+        ("probe.grid.mode", "chained", r"probe\.grid\.mode: has no meaning here: each question"),
         ("tiles.seed", 20240101120000, "tiles.seed"),
     ],
 )

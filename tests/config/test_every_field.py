@@ -56,7 +56,8 @@ CONV = {"name": "conv", "image_size": 32, "widths": [8, 8]}
 SMALL = {"vision": CONV, "small_start": 1, "small_scale": 0.5}
 MEASURED = {"tiles": TILES, "grid": GRID}
 SEEN = {"tiles": MOVED, "grid": GRID, "split": "train"}
-PROBE = {"tiles": TILES, "grid": {"picture": PICTURE}, "model": "x"}
+PROBE = {"tiles": TILES, "grid": GRID, "model": "x"}
+TILED = {**PROBE, "grid": {"form": "patch-tiled"}}
 PARTS = [{"name": "a", "n_images": 9, "grid": grid} for grid in (GRID, IN_PATCHES)]
 BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
     (LMConfig, [LM, {**LM, "tiles": MOVED}]),
@@ -69,7 +70,7 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
     (PairsEvalConfig, [{"pairs": ["story", "reference"]}]),
     (HarnessConfig, [{"lm_eval": ["x"], "include_path": "tasks"}]),
     (LadderConfig, [{**MEASURED, "model": "x"}, {**SEEN, "model": "x"}]),
-    (ProbeConfig, [PROBE, {**PROBE, "tiles": MOVED}]),
+    (ProbeConfig, [PROBE, {**PROBE, "tiles": MOVED}, TILED]),
     (ExportConfig, [MEASURED, SEEN, {"grid": IN_PATCHES}]),
     (SuiteExportConfig, [{"tiles": tiles, "suite": "grid-3x3-v1"} for tiles in (TILES, FILES)]),
     (SuiteConfig, [{"description": "x", "parts": parts} for parts in (PARTS, PARTS[:1])]),
@@ -82,7 +83,7 @@ BASES: list[tuple[type[Config], list[dict[str, Any]]]] = [
                 "lm": {**LM, "tiles": tiles},
                 "mm": {**MM, "tiles": tiles, "encoder": encoder},
                 "eval": {**MEASURED, "tiles": {**tiles, "augment": {}}, "split": split},
-                "probe": {**PROBE, "tiles": tiles},
+                "probe": {**(TILED if encoder else PROBE), "tiles": tiles},
             }
             for tiles, split, encoder in ((TILES, "test", None), (MOVED, "val", "x"))
         ],

@@ -27,7 +27,7 @@ STAGES = {"data": {"stages": [{"steps": 1, "mix": [{}]}]}, "train": TRAIN}
 PARTS = {"description": "x", "parts": [{"name": "a", "n_images": 9}]}
 
 A_PROBE, ONE_MODE = (
-    "a probe reads every cell of a picture",
+    "a probe reads every cell, and looks each up",
     r"each question is asked by itself \(independent\)",
 )
 ITS_MODE = "the evaluation has a mode of its own"
@@ -105,17 +105,18 @@ COMMANDS = {
         ProbeConfig,
         {"model": "x"},
         "grid",
-        [*CONTENT, "picture"],
+        [*CONTENT, "augment", "form", "patches", "noise", "picture"],
         {
-            **dict.fromkeys([*QUESTIONS, "mode", "form", "patches", "noise"], A_PROBE),
-            "modality": "a probe reads pictures only",
+            **dict.fromkeys(["instructions", "questions"], A_PROBE),
+            "mode": ONE_MODE,
+            "modality": "decoders read pictures, and the model is asked about both",
             "n_images": TRAINS,
             "weight": TRAINS,
         },
     ),
 }
 VALUES = {"instructions": {"count": 1.0}, "augment": {"order": "raster"}, "picture": {"gap": 0},
-          "mode": "chained", "modality": "text", "form": "csv", "noise": 0.0}  # fmt: skip
+          "mode": "chained", "questions": 2, "modality": "text", "form": "csv", "noise": 0.0}  # fmt: skip
 EVERY = COMMANDS["lm train"][3]
 
 
@@ -166,6 +167,6 @@ def test_every_class_of_grids_with_hints_belongs_to_a_command():
 
 
 def test_the_demo_refuses_what_its_parts_refuse(tmp_path):
-    for key, hint in (("eval.grid.mode", ITS_MODE), ("probe.grid.form", A_PROBE)):
+    for key, hint in (("eval.grid.mode", ITS_MODE), ("probe.grid.questions", A_PROBE)):
         with pytest.raises(UserError, match=rf"{key}: has no meaning here: {hint}; the keys here"):
             demo_config("smoke", {key: VALUES[key.split(".")[-1]]}, tmp_path)

@@ -6,7 +6,8 @@ from gpt2v.config.probing import MAIN, CellsConfig, ProbeConfig
 from gpt2v.config.sites import Site
 from gpt2v.data.grids.cells import Grids
 from gpt2v.probing.cells import CellMap
-from gpt2v.probing.probed import Probed, Split
+from gpt2v.probing.probed import Probed
+from gpt2v.probing.splits import Split
 
 NAMES = tuple("abcdef")
 K = len(NAMES)

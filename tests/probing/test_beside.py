@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gpt2v.config.sites import Site
 from gpt2v.probing.answered import Answered
-from gpt2v.probing.beside import agreed, beside, conclusions, of_decoders
+from gpt2v.probing.beside import agreed, at_site, beside
 
 K, SITE = 4, Site("vision", 2)
 
@@ -73,19 +73,20 @@ def test_a_majority_and_a_tie():
         ((0.97, 0.9), 0, 1),
     ],
 )
-def test_a_conclusion_needs_every_decoder(shares, reading, encoder):
+def test_a_sign_needs_every_decoder(shares, reading, encoder):
     answered = answers(text=0.97) if encoder == 0 else answers(text=0.999)
     rows = beside(
         answered, {SITE: family(answered, *shares), Site("pixels"): family(answered, 0.3)}
     )
-    found = {(row["site"], row["conclusion"]): row for row in conclusions(rows)}
-    assert len(found) == 4
-    own = found["vision", "lost-in-reading"]
-    each = [row["difference"] for row in of_decoders(rows) if row["site"] == "vision"]
-    assert (own["low"], own["high"], own["sign"]) == (min(each), max(each), reading)
-    assert found["vision", "lost-in-encoder"]["sign"] == encoder
-    assert found["pixels", "lost-in-encoder"]["sign"] == 1
-    assert found["pixels", "lost-in-reading"]["sign"] == -1
+    own = at_site(rows, SITE.name, SITE.layer)
+    assert [row["decoder"] for row in own] == list(family(answered, *shares))
+    each = [row["difference"] for row in own]
+    after = agreed(each, [row["ci95"] for row in own])
+    assert after == (min(each), max(each), reading)
+    before = agreed([row["below_text"] for row in own], [row["below_text_ci95"] for row in own])
+    assert before[2] == encoder
+    assert len(at_site(rows, "pixels", None)) == 1
+    assert at_site(rows, "vision", 99) == []
 
 
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 0.5)), min_size=1, max_size=5))

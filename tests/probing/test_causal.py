@@ -111,7 +111,8 @@ def test_a_direction_that_the_model_ignores(gpt2v, bank, table):
                 assert own[change][key] == none[key]
             assert own[change]["minus_none"] == 0
             assert own[change]["minus_none_p"] == 1
-            assert own[change]["minus_random_ci95"][0] >= 0  # a random change may do harm
+            random = own[f"random-{change}"]["accuracy"]  # may be changed
+            assert own[change]["minus_random"] == pytest.approx(none["accuracy"] - random)
             assert own[change]["rank"] == CLASSES - 1
         assert "minus_none" not in none
 
@@ -167,14 +168,16 @@ def test_a_direction_that_the_model_answers_from(gpt2v, bank, site):
         assert own["move"]["followed"] > 0.95
         assert own["move"]["accuracy"] < 0.05
         assert own["move"]["minus_none"] == own["move"]["accuracy"] - own["none"]["accuracy"]
-        assert own["move"]["followed_minus_random_ci95"][0] > 0.8
+        assert own["move"]["followed_minus_random_ci95"][0] > 0.7
         assert own["erase"]["accuracy"] < 0.4
         assert own["erase"]["followed"] < 0.4
         for change in ("move", "erase"):
             assert own[change]["minus_none_ci95"][1] < 0
             assert own[change]["minus_none_p"] < 0.001
             random = own[f"random-{change}"]
-            assert own[change]["minus_random"] == own[change]["accuracy"] - random["accuracy"]
+            assert own[change]["minus_random"] == pytest.approx(
+                own[change]["accuracy"] - random["accuracy"]
+            )
             assert own[change]["minus_random_ci95"][1] < 0
             assert "minus_random" not in random
             assert own[f"random-{change}"]["accuracy"] > 0.8
@@ -192,7 +195,9 @@ def test_only_the_patches_of_the_cell_are_changed_in_one_picture_or_in_one_of_ea
 
     one = in_cell(patches, change, number, states)
     torch.testing.assert_close(one[:, :4], states[:, :4])
-    torch.testing.assert_close(one[:, 4:], -states[:, 4:] - torch.tensor([1.0, 4, 6])[:, None, None])
+    torch.testing.assert_close(
+        one[:, 4:], -states[:, 4:] - torch.tensor([1.0, 4, 6])[:, None, None]
+    )
     each = in_cell(patches, change, number, states.reshape(6, 4, 5))
     assert torch.equal(each, one.reshape(6, 4, 5))
 

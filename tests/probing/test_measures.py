@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from planted import N_CELLS, WIDTH, K, noise, one_hot, probed, seen
+from planted import N_CELLS, N_COLS, NAMES, WIDTH, K, noise, one_hot, probed, seen
 
 from gpt2v.errors import UserError
 from gpt2v.probing.measures.description_length import DescriptionLength
@@ -11,6 +11,7 @@ from gpt2v.probing.measures.leakage import Leakage
 from gpt2v.probing.measures.learning_curve import LearningCurve
 from gpt2v.probing.measures.selectivity import Selectivity
 from gpt2v.probing.measures.transfer import Transfer
+from gpt2v.probing.splits import check_classes
 
 # ---- leakage ----------------------------------------------------------------------------------
 
@@ -46,6 +47,22 @@ def test_what_a_palette_tells_is_no_leakage(n_listed):
     assert min(own) > 0.98
 
 
+def held(labels, tiles, rng):
+    """Each patch holds how many of each object the grid has, and not where."""
+    counts = one_hot(labels).sum(1, keepdims=True)
+    return np.repeat(counts, N_CELLS, 1) + 0.1 * noise(labels, tiles, rng)
+
+
+def test_which_objects_a_grid_holds_is_an_excess_but_not_beyond_the_bag():
+    for plant, placed in ((held, False), (moved, True)):
+        rows = Leakage()(probed(plant, n_listed=3, measured_sites=["pre-projector"]))
+        others = [row for row in rows if row["of"] != row["read"]]
+        beyond = [row["beyond_bag"] > 0 and row["beyond_bag_p_holm"] < 0.05 for row in others]
+        assert sum(beyond) == (N_CELLS if placed else 0)
+        if not placed:
+            assert all(row["excess"] > 0 and row["p_holm"] < 0.05 for row in others)
+
+
 # ---- selectivity ------------------------------------------------------------------------------
 
 
@@ -55,15 +72,21 @@ def remembered(labels, tiles, rng):
     return codes[tiles % (40 * K)]
 
 
+def known(labels, tiles, rng):
+    """Each of 12 pictures has a code of its own, so any classes of them can be learnt."""
+    return one_hot(tiles % WIDTH) + 0.01 * noise(labels, tiles, rng)
+
+
 def test_random_features_are_at_chance_and_have_no_selectivity():
-    rows = Selectivity()(probed(noise))
+    rows = Selectivity()(probed(noise, n_tiles=50))
+    assert len(rows) == 6
     for row in rows:
         assert row["selectivity_p"] > 0.05 / 6
         assert row["accuracy"] == pytest.approx(1 / K, abs=0.1)
 
 
 def test_features_of_the_class_are_selective():
-    for row in Selectivity()(probed(seen)):
+    for row in Selectivity()(probed(seen, n_tiles=50)):
         assert row["accuracy"] > 0.98
         assert row["control_accuracy"] < 0.35
         assert row["selectivity_ci95"][0] > 0.5
@@ -75,6 +98,16 @@ def test_features_that_know_pictures_by_heart_are_not_selective():
         assert row["accuracy"] > 0.9
         assert row["control_accuracy"] > 0.9
         assert row["n_tiles"] == K
+
+
+def test_only_pictures_that_the_cell_showed_in_training_are_asked():
+    """Of 3,000 pictures of a class a cell shows few again, and never one that it did not show."""
+    for row in Selectivity()(probed(seen, n_tiles=3000)):
+        assert 3 <= row["n_images"] < 60
+    assert Selectivity()(probed(seen, n_tiles=10**6)) == []  # no cell shows a picture again
+    for row in Selectivity()(probed(known, n_tiles=2)):
+        assert row["n_images"] == 300
+        assert row["control_accuracy"] > 0.98
 
 
 # ---- transfer ---------------------------------------------------------------------------------
@@ -102,6 +135,8 @@ def test_a_cell_with_another_code_is_found_by_transfer():
 def test_a_curve_has_levelled_off_or_not():
     steady = LearningCurve()(probed(seen))
     assert [row["n_train"] for row in steady] == [56, 112, 225, 450, 900]
+    assert [row["n_val"] for row in steady] == [18, 37, 75, 150, 300]
+    assert steady[0]["cells"] == [[0, 0], [1, 0], [1, 1]]
     assert steady[-1]["levelled"]
     assert "gain" not in steady[0]
 
@@ -135,17 +170,29 @@ def test_the_code_of_noise_is_no_shorter_than_the_uniform_one():
 # ---- input ------------------------------------------------------------------------------------
 
 
-def test_an_absent_class_is_one_line():
-    def no_f(labels, tiles, rng):
-        return seen(labels, tiles, rng)
+def test_pictures_that_tell_little_give_a_longer_code_before_they_are_many():
+    """A code knows nothing that is not told: the first part takes the bits of the uniform one."""
 
-    whole = probed(no_f)
-    whole.check()
-    split = whole.splits["train"]
+    def faint(labels, tiles, rng):
+        return 0.2 * one_hot(labels) + 0.1 * noise(labels, tiles, rng)
+
+    few, many = (
+        DescriptionLength()(probed(faint, n=n, measured_cells=1))[0]["compression"]
+        for n in (100, 3000)
+    )
+    assert 0.8 < few < many - 0.5
+    (row, _) = DescriptionLength()(probed(seen, n=12, measured_cells=1))
+    assert row["compression"] == 1
+
+
+def test_an_absent_class_is_one_line():
+    splits = probed(seen).splits
+    check_classes(splits, NAMES, N_COLS)
+    split = splits["train"]
     split.grids.classes[split.grids.classes == K - 1] = 0
     del split.__dict__["labels"]
     with pytest.raises(UserError, match="n_train: 900 pictures of train show no f in row 0, col"):
-        whole.check()
+        check_classes(splits, NAMES, N_COLS)
 
 
 def test_measured_cells_are_spread():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import helpers
-from gpt2v.config.grids import SampleSpec
+from gpt2v.config.grids import ProbeGridConfig, SampleSpec
 from gpt2v.config.probing import MAIN, MEASURED, ProbeConfig
 from gpt2v.config.sites import Site
 from gpt2v.data.dataset import GridDataset
@@ -112,19 +112,14 @@ def test_states_belong_to_the_samples(loaded, bank):
         assert maps[site].overlap.shape[1] == x.shape[1]
 
 
-def test_states_of_the_gpt2_at_image_positions_see_no_question(loaded, bank):
+def test_states_of_the_gpt2_at_image_positions_see_no_question(loaded, bank, monkeypatch):
     """With one question as with all: what comes after a picture does not change it."""
     reader, *_ = reader_of(loaded, bank, config(sites=["lm.1"]))
     data = probe_data(reader.config, bank, "train")
     one = reader(data, np.arange(4))[Site("lm", 1)]
-    reader.__class__.asked, before = (
-        lambda self, n: before(self, None),
-        reader.__class__.asked,
-    )
-    try:
-        every = reader(data, np.arange(4))[Site("lm", 1)]
-    finally:
-        reader.__class__.asked = before
+    before = ProbeGridConfig.asked
+    monkeypatch.setattr(ProbeGridConfig, "asked", lambda self, n: before(self))
+    every = reader(data, np.arange(4))[Site("lm", 1)]
     np.testing.assert_allclose(one, every, atol=1e-5)
 
 

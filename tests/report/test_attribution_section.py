@@ -1,5 +1,6 @@
 """The section on wrong answers, and a verdict that says no more than every decoder does."""
 
+import html
 import json
 import shutil
 from copy import deepcopy
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 from gpt2v.errors import UserError
+from gpt2v.probing.beside import at_site
 from gpt2v.report import write_report
-from gpt2v.report.family import at_site, family_words
+from gpt2v.report.family import family_words
 from gpt2v.report.read import load_run
 from gpt2v.report.sections.attribution import Attribution, diagnosis_sentence
 from gpt2v.report.verdict import headline, sentence
@@ -86,10 +88,14 @@ def test_a_demo_shows_what_its_probe_has_measured(demo: Path) -> None:
         assert shown in section
     for shown in ("40.0", "\N{MINUS SIGN}2.0", "cat", "dog", "knn", "majority", "pre-projector.-1"):
         assert shown in section
-    words = "2 decoders of the encoder name 1.2 to 1.5 points more than is said"
-    assert f"; {words}: that is lost in reading; they miss 1.9 to 2.2 points" in page
-    assert f"<p>{words}" in page.split('<section id="lost">')[1]
-    assert "are lost when the language model reads it" not in page
+    words = "2 decoders at the projector's input name 1.2 to 1.5 points more than the model says"
+    after = f"{words}: lost in the projector or the language model"
+    page = html.unescape(page)
+    assert f"; {after}; they miss 1.9 to 2.2 points of what is answered from text, because" in page
+    lost = page.split('<section id="lost">')[1].split("</section>")[0]
+    assert f"<p>{words}" in lost
+    for shown in ("text \N{MINUS SIGN} ridge", "knn \N{MINUS SIGN} pictures"):
+        assert shown in lost
 
 
 def test_a_run_of_a_probe_shows_its_own(demo: Path, tmp_path: Path) -> None:
@@ -105,7 +111,7 @@ def test_without_measures_there_is_no_section_and_the_verdict_is_as_before(made:
     assert section_of({}) is None
     head = headline(run)
     assert list(head.family) == []
-    assert "in what a linear probe finds in the encoder" in sentence(head, run)
+    assert sentence(head, run).endswith("a gap of 2.8 points.")
 
 
 def test_only_pairs_beyond_chance_are_shown() -> None:
@@ -141,8 +147,12 @@ def test_the_map_has_each_excess_at_its_place() -> None:
         ("ignores-rows", {}, "Does not tell rows apart: it says objects of the same column"),
         ("ignores-columns", {}, "columns apart: it says objects of the same row 25.0"),
         ("confuses-classes", {"classes": ["a", "b"]}, "Takes a for b in place of other"),
-        ("blurs-class", {"class": "a", "where": "encoder"}, "blurred in the encoder"),
-        ("blurs-class", {"class": "a", "where": "reading"}, "blurred after the site"),
+        ("blurs-class", {"class": "a", "where": "encoder"}, "it is behind already there"),
+        (
+            "blurs-class",
+            {"class": "a", "where": "reading"},
+            "in the projector or the language model",
+        ),
         ("blurs-class", {"class": "a", "where": "not told"}, "do not tell where"),
     ],
 )
@@ -155,24 +165,27 @@ def test_each_fault_has_its_sentence(name: str, row: dict[str, Any], says: str) 
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ([decoder("a", 0.02), decoder("b", 0.03)], "name 2.0 to 3.0 points more than is said"),
-        ([decoder("a", 0.02), decoder("b", 0.005)], "no loss in reading can be told: 2 decoders"),
-        ([decoder("a", 0.02), decoder("b", -0.02)], "no loss in reading can be told"),
-        ([decoder("a", -0.03), decoder("b", -0.02)], "none is lost in reading, as far as 2"),
-        ([decoder("a", -0.03)], "tells: the model is 3.0 points ahead of it; it misses 6.4"),
+        ([decoder("a", 0.02), decoder("b", 0.03)], "name 2.0 to 3.0 points more than the model"),
+        ([decoder("a", 0.02), decoder("b", 0.005)], "no loss after the projector's input can be"),
+        ([decoder("a", 0.02), decoder("b", -0.02)], "2 decoders at the projector's input differ"),
+        (
+            [decoder("a", -0.03), decoder("b", -0.02)],
+            "the model is 2.0 to 3.0 points ahead of 2",
+        ),
+        ([decoder("a", -0.03)], "ahead of one decoder at the projector's input; it misses 6.4"),
     ],
 )
 def test_reading_is_said_only_where_every_decoder_agrees(rows: list[Any], says: str) -> None:
     said = family_words(rows)
     assert says in said
-    assert ("that is lost in reading" in said) == all(row["ci95"][0] > 0 for row in rows)
+    assert ("lost in the projector or the language model" in said) == all(
+        row["ci95"][0] > 0 for row in rows
+    )
 
 
 def test_a_loss_in_the_encoder_needs_every_decoder() -> None:
-    assert "no loss in the encoder can be told" in family_words(
-        [decoder("a", 0.02), decoder("b", 0.03)]
-    )
-    assert "they miss 1.4 to 5.4 points of what is read from text" in family_words(
+    assert "no loss before can be told" in family_words([decoder("a", 0.02), decoder("b", 0.03)])
+    assert "they miss 1.4 to 5.4 points of what is answered from text" in family_words(
         [decoder("a", 0.02), decoder("b", -0.02)]
     )
 

@@ -12,8 +12,7 @@ import gpt2v.report
 from elements import Element, elements
 from gpt2v.report import analysis, maps, write_report
 from gpt2v.report.read import load_run
-from gpt2v.report.verdict import headline, sentence, split
-from gpt2v.report.words import grid_in_words, points
+from gpt2v.report.words import grid_in_words
 
 FOLDER = Path(gpt2v.report.__file__).parent
 
@@ -124,26 +123,6 @@ def test_rows_of_confusions_add_up_to_what_the_caption_says(made: Path, single: 
     drawn = [float(t.text) for t in figure.all("svg")[0].all("text") if t.text[0].isdigit()]
     assert len(drawn) == (shares >= 0.0005).sum()
     assert sum(drawn) == pytest.approx(100 * len(rows), abs=0.05 * len(drawn))
-
-
-@pytest.mark.parametrize("image", [0.9623, 0.9649, 0.5, 0.99])
-@pytest.mark.parametrize("probe", [0.9798, 0.9751, 0.7, 0.4])
-def test_what_is_lost_adds_up_as_it_is_shown(image: float, probe: float) -> None:
-    parts = split(analysis.Rate(image), analysis.Rate(probe))
-    shown = [
-        float(points(x).replace("\N{MINUS SIGN}", "-")) for x in (parts.encoder, parts.reading)
-    ]
-    assert round(sum(shown), 1) == float(points(parts.missing))
-    assert parts.reading == pytest.approx(probe - image, abs=0.0011)
-
-
-def test_the_sentence_and_the_bars_say_the_same(made: Path, single: Element) -> None:
-    figure = next(f for f in single.all("figure") if "points that are missing" in f.text)
-    encoder, reading, _ = [row.all("td")[0].text for row in figure.all("tr")[1:]]
-    run = load_run(made)
-    words = sentence(headline(run), run)
-    assert f"{encoder} are missing in what a linear probe finds" in words
-    assert f"{reading} are lost when the language model reads it" in words
 
 
 def test_captions_count_the_questions(single: Element) -> None:

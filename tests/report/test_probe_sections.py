@@ -128,10 +128,14 @@ def test_each_pair_of_cells_is_at_its_place(content: dict[str, Any]) -> None:
 
 def test_a_leak_must_be_beyond_chance() -> None:
     row = {"of": [0, 1], "read": [1, 0], "excess": 0.2, "excess_ci95": [0.1, 0.3], "p_holm": 0.01}
+    row |= {"beyond_bag": 0.1, "beyond_bag_p_holm": 0.06}
     less = [{**row, "p_holm": 0.2, "excess": 0.3}, {**row, "excess": -0.4}, {"accuracy": 1.0}]
     assert "in none of 2 pairs" in leak_sentence(Site("pixels"), less)
     said = leak_sentence(Site("pixels"), [*less, row])
-    assert "in 1 of 3 pairs" in said
+    assert "in 1 of 3 pairs of cells" in said
+    assert "beyond what is expected, in 0 beyond the bag;" in said
+    placed = leak_sentence(Site("pixels"), [*less, {**row, "beyond_bag_p_holm": 0.04}])
+    assert "in 1 beyond the bag" in placed
     assert "by 20.0 points" in said
     assert "that of row 0, column 1 from the patches of row 1, column 0" in said
     assert "only one cell" in leak_sentence(Site("pixels"), less[2:])
@@ -165,7 +169,7 @@ def use_rows(erased: float, moved: float, half: float = 0.05) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        (use_rows(0.3, 0.9), "uses what the decoder finds. 90.0% of the answers"),
+        (use_rows(0.3, 0.9), "uses the class that stands there. 90.0% of the"),
         (use_rows(0.3, 0.9), "costs 60.0 points more than random"),
         (use_rows(0.88, 0.9), "may stand elsewhere too"),
         (use_rows(0.3, 0.1), "do not clearly follow a move"),
@@ -187,20 +191,23 @@ def test_use_is_of_all_measured_cells_together(content: dict[str, Any]) -> None:
 
 def test_the_object_of_the_asked_cell_arrives(content: dict[str, Any]) -> None:
     question, answer = content["routing"]["sentences"]
-    assert "above the bag in 2 of 5 layers, first in layer 3, and best in layer 4" in question
+    assert (
+        "above the bag in 2 of 5 layers, the first being layer 3, and best in layer 4" in question
+    )
     assert "to 95.0%; that of other cells is read to 40.0% at most" in answer
     rows = [row for row in probe_results()["measures"]["routing"] if row["layer"] == 0]
     assert "in no layer is the object of the asked cell read above the bag" in arrival(rows)
     alone = [{k: v for k, v in row.items() if k != "bag"} for row in rows]
     alone[0] |= {"palette_ci95": [0.3, 0.5]}
-    assert "above chance in 1 of 2 layers, first in layer 0" in arrival(alone)
+    assert "above chance in 1 of 2 layers, the first being layer 0" in arrival(alone)
     assert "was not read" in arrival([row for row in rows if row["target"] != "asked"])
     assert values(content["routing"]["charts"][1])["4"][0] == "95.0%"
 
 
 def test_random_classes_other_cells_and_bits(content: dict[str, Any]) -> None:
     own = content["selectivity"]
-    assert values(own["bars"])["vision.0: 1, 1: selectivity"] == ("67.0%", "65.0% to 69.0%")
+    assert values(own["bars"])["vision.0: 1, 1: random classes"][0] == "30.0%"
+    assert own["selectivity"] == "vision.0 67.0; pre-projector 67.0"
     assert len(own["equal"].values.rows) == 2 * len(SITES)
     assert len(own["moved"].rows) == 12  # none at the cell where it was trained
     assert own["bits"].rows[0][2:] == ("0.750", "4.43", "4,000")

@@ -182,10 +182,7 @@ def test_verdict_follows_the_numbers(made: Path) -> None:
     head = headline(run)
     level = analysis.Rate(0.001, (-0.01, 0.012))
     assert "no measurable gap (0.1 points)" in sentence(replace(head, gap=level), run)
-    seen = replace(head, image=analysis.Rate(0.9), probe=analysis.Rate(0.97))
-    assert "of the 10.0 points missing from pictures, 3.0 are missing" in sentence(seen, run)
-    assert "7.0 are lost when the language model reads it" in sentence(seen, run)
-    assert "none is lost in reading" in sentence(replace(seen, probe=analysis.Rate(0.8)), run)
+    assert "lost" not in sentence(head, run)  # without the decoders beside the model
 
 
 def test_same_input_same_bytes_without_torch(run: Path, page: str) -> None:

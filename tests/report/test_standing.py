@@ -10,7 +10,7 @@ from gpt2v.report.analysis import Rate
 from gpt2v.report.sections.ladder import _meaning
 from gpt2v.report.sections.lost import Lost
 from gpt2v.report.standing import Standing, is_blind, reads, remark, standing
-from gpt2v.report.verdict import Headline, can_split, headline, sentence, warnings
+from gpt2v.report.verdict import Headline, can_locate, headline, sentence, warnings
 
 CHANCE, BLIND, BAG = 0.1, 0.25, 0.43
 BASELINES = {"chance": CHANCE, "blind": BLIND, "bag": BAG}
@@ -81,14 +81,18 @@ def test_what_is_read_and_what_is_blind() -> None:
 
 
 def head(text: Rate, image: Rate, probe: Rate | None = None, **more: Any) -> Headline:
-    return Headline(
-        text, image, None, rate(text.value - image.value, 0.02), probe, None, BASELINES, **more
-    )
+    gap = rate(text.value - image.value, 0.02)
+    return Headline(text, image, None, gap, probe, None, BASELINES, FAMILY, **more)
 
 
 NAMED = {"model": "gpt2v", "model_name": "GPT-2v", "measures": {}}
 RUN: Any = SimpleNamespace(kinds={"eval"}, rows=[], records=None, **NAMED)
-SPLITS = ("missing from pictures", "lost in reading", "lost when the language model")
+SPLITS = ("lost in the projector", "no loss after", "they miss", "no loss before")
+FAMILY = [
+    {"decoder": name, "site": "pre-projector", "layer": None, "difference": 0.05 + more,
+     "ci95": [0.03, 0.1], "below_text": 0.04 - more, "below_text_ci95": [0.01, 0.06]}
+    for name, more in (("ridge", 0.0), ("knn", 0.01))
+]  # fmt: skip
 GAPS = ("a gap of", "no measurable gap", "pictures are ahead")
 
 
@@ -102,7 +106,7 @@ def test_where_text_is_not_read_nothing_is_attributed(text: str, image: str) -> 
     one = head(REGIMES[text][0], REGIMES[image][0], rate(0.95))
     said = sentence(one, RUN)
     assert not holds(said, *SPLITS, *GAPS)
-    assert not can_split(one)
+    assert not can_locate(one)
     blind = [is_blind(REGIMES[name][0], BASELINES) for name in (text, image)]
     assert ("neither is clearly above the blind baseline (25.0%)" in said) == all(blind)
     assert ("too few questions" in said) == (REGIMES[text][1] is Standing.UNCLEAR)
@@ -121,8 +125,9 @@ def test_where_only_pictures_fail_the_probe_says_where(image: str) -> None:
     one = head(rate(0.99), REGIMES[image][0], rate(0.95))
     said = sentence(one, RUN)
     assert "a gap of" in said
-    assert "5.0 are missing in what a linear probe finds in the encoder" in said
-    assert can_split(one)
+    assert "name 5.0 to 6.0 points more than the model says: lost in the projector or" in said
+    assert "they miss 3.0 to 4.0 points of what is answered from text" in said
+    assert can_locate(one)
 
 
 @pytest.mark.parametrize("probe", [name for name in REGIMES if name != "above"])
@@ -131,25 +136,19 @@ def test_a_probe_that_finds_nothing_splits_nothing(probe: str) -> None:
     said = sentence(one, RUN)
     assert "it cannot tell where it is lost" in said
     assert not holds(said, *SPLITS)
-    assert not can_split(one)
+    assert not can_locate(one)
 
 
-def test_probe_below_near_and_above_the_picture() -> None:
-    text, image = rate(0.99), rate(0.9)
-    below = sentence(head(text, image, rate(0.8)), RUN)
-    near = sentence(head(text, image, rate(0.91)), RUN)
-    above = sentence(head(text, image, rate(0.97)), RUN)
-    assert "none is lost in reading" in below
-    assert "cannot be told apart" in near
-    assert "7.0 are lost when the language model reads it" in above
-    for said, words in ((below, SPLITS[2:]), (near, SPLITS), (above, ("none is",))):
-        assert not holds(said, *words)
+def test_without_decoders_beside_the_model_nothing_is_said_of_where() -> None:
+    said = sentence(replace(head(rate(0.99), rate(0.9), rate(0.97)), family=()), RUN)
+    assert "a gap of 9.0 points." in said
+    assert not holds(said, *SPLITS)
 
 
 def test_too_few_pictures_split_nothing() -> None:
     one = head(rate(0.99), REGIMES["few questions"][0], rate(0.95))
     assert "too few questions were asked to tell where it is lost" in sentence(one, RUN)
-    assert not can_split(one)
+    assert not can_locate(one)
 
 
 def test_gaps() -> None:
@@ -228,7 +227,18 @@ def test_where_it_is_lost_is_left_out_if_text_is_not_read() -> None:
     assert Lost().content(run(0.183)) is None
     shown = Lost().content(run(0.99))
     assert shown is not None
-    assert "In the encoder" in str(shown["lost"]["points"])
+    assert shown["lost"]["points"] is None
+    beside = {**NAMED, "measures": {"beside": FAMILY}}
+    sited = [{**probe[0], "site": "pre-projector", "layer": None}]
+    shown = Lost().content(SimpleNamespace(**{**vars(run(0.99)), **beside, "probe": sited}))
+    assert shown is not None
+    rows = shown["lost"]["points"].values.rows
+    assert [tuple(row) for row in rows][1] == (
+        "ridge \N{MINUS SIGN} pictures",
+        "5.0",
+        "3.0 to 10.0",
+    )
+    assert shown["family"].startswith("2 decoders at the projector's input name 5.0 to 6.0")
 
 
 def test_a_gpt2_alone_is_warned_of_too() -> None:

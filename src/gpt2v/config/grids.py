@@ -128,6 +128,9 @@ class AugmentConfig(Config):
         return self
 
 
+AUGMENT = Field(AugmentConfig(), description="random changes of the wording")
+
+
 class QuestionsConfig(Config):
     """The questions about a grid and their wording."""
 
@@ -149,7 +152,7 @@ class QuestionsConfig(Config):
         description="number of questions per grid; none: all different ones of the instruction "
         "that has the most",
     )
-    augment: AugmentConfig = Field(AugmentConfig(), description="random changes of the wording")
+    augment: AugmentConfig = AUGMENT
 
 
 class PicturedConfig(Config):
@@ -176,6 +179,25 @@ class ViewConfig(PicturedConfig):
     )
 
 
+class WordedConfig(ViewConfig):
+    """How a grid is shown, and the wording of its text and of questions about it."""
+
+    augment: AugmentConfig = AUGMENT
+
+    @model_validator(mode="after")
+    def _parts_fit(self, info: ValidationInfo) -> Self:
+        if self._awaits("form", info):
+            return self
+        in_words = getattr(self, "modality", "text") != "image"
+        if self.form != "patch-tiled":
+            refuse_unused(self, ("patches",), f"form: {self.form} has no patches")
+        if self.noise and not (in_words and self.form == "patch-tiled"):
+            raise ValueError("noise needs form: patch-tiled")
+        if self.augment.delimiters != ["|"] and not (in_words and self.form == "markdown"):
+            raise ValueError("augment.delimiters needs a grid shown as text and form: markdown")
+        return self
+
+
 # ---- grids of commands --------------------------------------------------------------------------
 
 _TRAINS = "it is for training only"
@@ -185,15 +207,15 @@ class SampleSpec(QuestionsConfig, ContentConfig):
     """Grids and the questions about them, without a view."""
 
 
-class ProbeGridConfig(PicturedConfig, ContentConfig):
-    """The grids of a probe. It reads every cell of a picture, so there are no questions."""
+class ProbeGridConfig(WordedConfig, ContentConfig):
+    """The grids of a probe. It reads every cell of a picture, and asks the model about each."""
 
     elsewhere: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(
-            ("instructions", "questions", "mode", "form", "patches", "noise", "augment"),
-            "a probe reads every cell of a picture",
+            ("instructions", "questions"), "a probe reads every cell, and looks each up"
         ),
-        "modality": "a probe reads pictures only",
+        "mode": "each question is asked by itself (independent)",
+        "modality": "decoders read pictures, and the model is asked about both",
         "n_images": _TRAINS,
         "weight": _TRAINS,
     }
@@ -203,6 +225,11 @@ class ProbeGridConfig(PicturedConfig, ContentConfig):
         if not self.fixed:
             raise ValueError("must have one size: each cell has its own decoders")
         return self
+
+    def asked(self, n_questions: int | None = None) -> "HeldOutGridConfig":
+        """These grids with look-ups of so many different cells; None: of all."""
+        shown = {name: getattr(self, name) for name in type(self).model_fields}
+        return HeldOutGridConfig(**shown, questions=n_questions)
 
 
 class LadderGridConfig(PicturedConfig, SampleSpec):
@@ -217,7 +244,7 @@ class LadderGridConfig(PicturedConfig, SampleSpec):
     }
 
 
-class HeldOutGridConfig(ViewConfig, SampleSpec):
+class HeldOutGridConfig(WordedConfig, SampleSpec):
     """The grids of an evaluation or a suite."""
 
     elsewhere: ClassVar[Mapping[str, str]] = {
@@ -235,19 +262,6 @@ class HeldOutGridConfig(ViewConfig, SampleSpec):
         if self.noise:
             shown += f" (noise {self.noise:g})"
         return shown + (" (augmented)" if self.augment != AugmentConfig() else "")
-
-    @model_validator(mode="after")
-    def _parts_fit(self, info: ValidationInfo) -> Self:
-        if self._awaits("form", info):
-            return self
-        in_words = getattr(self, "modality", "text") != "image"
-        if self.form != "patch-tiled":
-            refuse_unused(self, ("patches",), f"form: {self.form} has no patches")
-        if self.noise and not (in_words and self.form == "patch-tiled"):
-            raise ValueError("noise needs form: patch-tiled")
-        if self.augment.delimiters != ["|"] and not (in_words and self.form == "markdown"):
-            raise ValueError("augment.delimiters needs a grid shown as text and form: markdown")
-        return self
 
 
 class DocumentGridConfig(HeldOutGridConfig):

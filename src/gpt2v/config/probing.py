@@ -21,6 +21,12 @@ MEASURED = (  # by default, in this order
 )
 
 
+_ASKING = {  # measures that ask the model, and about what
+    **dict.fromkeys(("beside", "attribution"), ("image", "text")),
+    **dict.fromkeys(("routing", "causal"), ("image",)),
+}
+
+
 def _known(names: list[str]) -> list[str]:
     for name in map(name_of, names):
         if name not in OF_PATCHES:
@@ -111,6 +117,14 @@ class ProbeConfig(MeasuringConfig):
         if "ridge" not in self.decoders:
             raise ValueError("decoders must include ridge, which reads every site")
         return self
+
+    @property
+    def modalities(self) -> list[str]:
+        """In which the model reads grids, as the sites and measures need it: `image`, `text`."""
+        found = {m for measure in self.chosen_measures for m in _ASKING.get(str(measure), ())}
+        if any(name_of(site) == "lm" for site in (*self.sites, *self.measured_sites)):
+            found.add("image")
+        return sorted(found)
 
     @property
     def ridge(self) -> Choice:

@@ -8,6 +8,7 @@ of its answer. `random.0` ... are `vision.0` ... of a tower with random weights.
 into `hidden_states`, as everywhere.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -62,8 +63,7 @@ def name_of(text: str) -> str:
     """
     name, dot, _ = text.partition(".")
     if name not in (*OF_PATCHES, *OF_QUESTIONS) or (dot and name not in LAYERED):
-        known = ", ".join((*OF_PATCHES, *OF_QUESTIONS))
-        raise ValueError(f"no such site: '{text}'; choose from {known}")
+        raise ValueError(f"no such site: '{text}'; choose from {', '.join(OF_PATCHES)}")
     return name
 
 
@@ -80,6 +80,6 @@ def _named(text: str, n_vision: int, n_lm: int, key: str) -> Iterator[Site]:
     if not dot:
         yield from (Site(name, i) for i in range(depth + 1))
         return
-    if not layer.lstrip("-").isdecimal() or not -depth - 1 <= int(layer) <= depth:
+    if not re.fullmatch("-?[0-9]{1,9}", layer) or not -depth - 1 <= int(layer) <= depth:
         raise UserError(f"{key}: {text}: the layer must lie in {-depth - 1}..{depth}")
     yield Site(name, int(layer) % (depth + 1))

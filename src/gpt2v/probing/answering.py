@@ -1,5 +1,7 @@
 """The model's own answers about every cell of the test grids, beside which decoders stand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
@@ -21,6 +23,7 @@ def answers_of(reader: StatesReader, data: GridDataset, listed: Bools) -> Answer
     """
     names = reader.bank.class_names
     scorer = reader.loaded.scorer(reader.bank, ProjectedPatches(reader.model))
+    data = replace(data, spec=reader.config.grid.asked())
     grids = data.grids(np.arange(len(data)))
     truth = grids.classes
     said = {}

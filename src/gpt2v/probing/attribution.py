@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from gpt2v.probing.answered import NO_CLASS, Answered, Displacement, Family
-from gpt2v.probing.excess import Excess
+from gpt2v.probing.excess import Excess, stands_out
 from gpt2v.stats.intervals import holm, rate_interval
 from gpt2v.stats.shared import Bools
 
 Row = dict[str, Any]
 WHY = ("text-fails-too", "not-found", "found-misread")
 WHAT = ("wrong-cell", "wrong-object", "not-listed")
-LEVEL = 0.05
 
 
 def attribute(answered: Answered, family: Family) -> dict[str, list[Row]]:
@@ -35,7 +34,7 @@ def attribute(answered: Answered, family: Family) -> dict[str, list[Row]]:
     displaced = displacements(answered)
     excesses = [e for _, e in displaced]
     moved = _rows(({"down": d, "right": r} for (d, r), _ in displaced), excesses, len(displaced))
-    found = [place for (place, _), row in zip(displaced, moved, strict=True) if _in_excess(row)]
+    found = [place for (place, _), row in zip(displaced, moved, strict=True) if stands_out(row)]
     confused = confusions(answered)
     pairs = [(answered.names[truth], answered.names[said]) for (truth, said), _ in confused]
     return {
@@ -120,10 +119,6 @@ def _rows(names: Iterable[Row], excesses: list[Excess], n_tests: int) -> list[Ro
         }
         for name, e, p_holm in zip(names, excesses, adjusted(excesses, n_tests), strict=True)
     ]
-
-
-def _in_excess(row: Row) -> bool:
-    return bool(row["excess"] > 0 and row["p_holm"] < LEVEL)
 
 
 def why(answered: Answered, family: Family) -> np.ndarray:

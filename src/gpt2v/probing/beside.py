@@ -74,30 +74,13 @@ def _majority(decoded: Sequence[np.ndarray]) -> np.ndarray:
     return most
 
 
-def conclusions(rows: Sequence[Row]) -> list[Row]:
-    """What the whole family says of each site, from the rows of `beside`.
-
-    Returns:
-        Rows with `conclusion`, `site`, `layer`, `low`, `high` (the range over the decoders) and
-        `sign`: 1 or -1 if the intervals of all decoders lie on that side of 0, else 0: then nothing
-        can be told. `lost-in-encoder` is text minus decoder, `lost-in-reading` decoder minus model.
-    """
-    found = []
-    sites = dict.fromkeys((row["site"], row["layer"]) for row in rows)
-    keys = {"lost-in-encoder": ("below_text", "below_text_ci95"),
-            "lost-in-reading": ("difference", "ci95")}  # fmt: skip
-    for site, layer in sites:
-        own = [row for row in of_decoders(rows) if (row["site"], row["layer"]) == (site, layer)]
-        for name, (value, ci95) in keys.items():
-            low, high, sign = agreed([row[value] for row in own], [row[ci95] for row in own])
-            where = {"conclusion": name, "site": site, "layer": layer}
-            found.append({**where, "low": low, "high": high, "sign": sign})
-    return found
-
-
-def of_decoders(rows: Sequence[Row]) -> list[Row]:
-    """The rows of single decoders."""
-    return [row for row in rows if row["decoder"] not in (ANY, MAJORITY)]
+def at_site(rows: Sequence[Row], site: str | None, layer: int | None) -> list[Row]:
+    """The rows of single decoders at a site, of the rows of `beside`."""
+    return [
+        row
+        for row in rows
+        if (row["site"], row["layer"]) == (site, layer) and row["decoder"] not in (ANY, MAJORITY)
+    ]
 
 
 def agreed(

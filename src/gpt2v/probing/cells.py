@@ -109,16 +109,20 @@ class CellMap:
     def _lacks(self, cell: int) -> UserError:
         row, col = divmod(cell, self.n_cols)
         share = self.overlap[cell].max(initial=0)
+        where = f"the cell of row {row}, column {col}"
+        if self.config.rule == "centre":
+            return UserError(f"cells: no patch holds the centre of {where}; use cells.rule: mean")
         return UserError(
-            f"cells: no patch lies to {self.config.threshold:.0%} in the cell of row {row}, column "
-            f"{col} ({share:.0%} at most); use a lower cells.threshold, or cells.rule: mean"
+            f"cells: no patch lies to {self.config.threshold:.0%} in {where} ({share:.0%} at "
+            "most); use a lower cells.threshold, or cells.rule: mean"
         )
 
-    def n_features(self, width: int) -> int:
-        """The largest n_features, where a state has `width` numbers."""
+    def n_features(self, width: int, cell: int | None = None) -> int:
+        """The n_features of a cell, where a state has `width` numbers; None: the largest."""
         if self.config.rule != "concat":
             return width
-        return width * max(len(self.patches(cell)) for cell in range(len(self.overlap)))
+        cells = range(len(self.overlap)) if cell is None else [cell]
+        return width * max(len(self.patches(cell)) for cell in cells)
 
     def x(self, states: States, cell: int) -> States:
         """The features of a cell, (n_grids, n_patches, width) -> (n_grids, n_features).

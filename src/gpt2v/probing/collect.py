@@ -7,6 +7,7 @@ was stopped: the files are kept by the content that they depend on.
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from gpt2v.errors import UserError
 from gpt2v.probing.cells import States
 from gpt2v.progress import progress
 from gpt2v.storage.files import write_json, writing
+from gpt2v.storage.ownership import owned
 
 Read = Callable[[GridDataset, Ints], Mapping[Site, States]]  # of the grids with these numbers
 
@@ -37,12 +39,15 @@ class Collection:
         origin: what the states depend on beside the data, such as a hash of the weights.
         folder: gets a folder for each data set.
         max_gb: the most that all data sets may take.
+        is_shared: whether other processes use the folder, too: then one of them collects a data
+            set, and the others wait.
     """
 
     read: Read
     origin: str
     folder: Path
     max_gb: float
+    is_shared: bool = False
 
     def sizes(self, sets: Sequence[GridDataset]) -> dict[str, object]:
         """Check and say how much the states of these data sets take, before they are collected.
@@ -67,7 +72,8 @@ class Collection:
         while not there.exists():
             there = there.parent
         free = shutil.disk_usage(there).free
-        if n_bytes > free:
+        begun = sum(_on_disk(self._entry(data)) for data in sets)
+        if n_bytes - begun > free:
             raise UserError(f"{what}, but {self.folder} has only {free / 1e9:,.2f} GB of space")
         print(f"{what} ({each})", flush=True)
         return {"n_bytes": n_bytes, "shapes": {str(site): list(at) for site, at in shapes.items()}}
@@ -82,14 +88,14 @@ class Collection:
         Raises:
             UserError: a state is not finite, or a file cannot be written.
         """
-        folder = self.folder / hash_of(self.origin, data.hash, len(data))
-        shapes = self._shapes(data)
-        with writing(folder):
+        folder, shapes = self._entry(data), self._shapes(data)
+        with writing(folder), owned(folder, wait=True) if self.is_shared else nullcontext():
             folder.mkdir(parents=True, exist_ok=True)
-            done = _done(folder, [str(site) for site in shapes])
+            n_bytes = {str(site): 4 * len(data) * n * d for site, (n, d) in shapes.items()}
+            done = _done(folder, n_bytes)
             files = {
                 site: open_memmap(
-                    folder / f"{site}.npy",
+                    _file(folder, str(site)),
                     mode="r+" if done else "w+",
                     dtype=np.float32,
                     shape=(len(data), *shape),
@@ -98,9 +104,13 @@ class Collection:
             }
             self._fill(data, files, done, folder)
         return {
-            site: np.load(folder / f"{site}.npy", mmap_mode="r", allow_pickle=False)
+            site: np.load(_file(folder, str(site)), mmap_mode="r", allow_pickle=False)
             for site in shapes
         }
+
+    def _entry(self, data: GridDataset) -> Path:
+        """The folder of a data set."""
+        return self.folder / hash_of(self.origin, data.hash, len(data))
 
     def _fill(
         self, data: GridDataset, files: dict[Site, np.memmap], done: int, folder: Path
@@ -119,11 +129,28 @@ class Collection:
                 report()
 
 
-def _done(folder: Path, sites: list[str]) -> int:
-    """Number of grids whose states are in a folder at these sites."""
+def _done(folder: Path, n_bytes: Mapping[str, int]) -> int:
+    """Number of grids whose states are in a folder.
+
+    Args:
+        n_bytes: of the states of all grids, by site.
+    """
     try:
         state = json.loads((folder / _STATE).read_text("utf-8"))
-        known = state["sites"] == sites and all((folder / f"{s}.npy").exists() for s in sites)
+        whole = (_file(folder, site).stat().st_size > n for site, n in n_bytes.items())
+        known = state["sites"] == list(n_bytes) and all(whole)
         return int(state["done"]) if known else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0
+
+
+def _file(folder: Path, site: str) -> Path:
+    return folder / f"{site}.npy"
+
+
+def _on_disk(folder: Path) -> int:
+    """Bytes that a folder's files take of the disk: while they are filled, not their sizes."""
+    if not folder.is_dir():
+        return 0
+    found = (file.stat() for file in folder.iterdir())
+    return sum(512 * one.st_blocks if hasattr(one, "st_blocks") else one.st_size for one in found)

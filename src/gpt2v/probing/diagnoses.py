@@ -15,7 +15,6 @@ import numpy as np
 
 from gpt2v.probing.answered import Answered, Displacement, Family
 from gpt2v.probing.attribution import (
-    LEVEL,
     Row,
     adjusted,
     attribute,
@@ -24,7 +23,7 @@ from gpt2v.probing.attribution import (
     n_confusions,
     told_apart,
 )
-from gpt2v.probing.excess import Excess, worse_p
+from gpt2v.probing.excess import LEVEL, Excess, worse_p
 from gpt2v.stats.intervals import Difference, Z, holm
 from gpt2v.stats.shared import Bools, Floats, Shared
 
@@ -151,10 +150,8 @@ def _classes(answered: Answered, family: Family) -> list[Row]:
     for a, b in pairs:
         left &= ~((truth == a) & (said == b))
     classes = [k for k in np.unique(truth[left]).tolist() if not (truth[left] == k).all()]
-    wrong, shared = ~answered.right[left], answered.shared.of(left)
-    p_class = np.array([worse_p(wrong, truth[left] == k, shared) for k in classes])
     blurred = []
-    for k, p in zip(classes, holm(p_class).tolist(), strict=True):
+    for k, p in zip(classes, _worse(answered, left, classes), strict=True):
         if p >= _EACH:
             continue
         own = {pair: e for pair, e in confused.items() if pair[0] == k and pair not in pairs}
@@ -172,6 +169,18 @@ def _classes(answered: Answered, family: Family) -> list[Row]:
         for pair in sorted(pairs)
     ]
     return rows + blurred
+
+
+def _worse(answered: Answered, left: Bools, classes: Sequence[int]) -> list[float]:
+    """p-values after Holm: is a class read worse than the others, in the questions `left` (J,)?"""
+    if not classes:
+        return []
+    wrong, truth = ~answered.right[left], answered.truth.reshape(-1)[left]
+    shared = answered.shared.of(left)
+    found: list[float] = holm(
+        np.array([worse_p(wrong, truth == k, shared) for k in classes])
+    ).tolist()
+    return found
 
 
 def _blurred(answered: Answered, family: Family, left: Bools, k: int, p_holm: float) -> Row:

@@ -6,8 +6,10 @@ intervals know them (`gpt2v.stats`). The larger p-value of the two counts.
 Shapes: J questions in a flat list.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import erfc, sqrt
+from typing import Any
 
 import numpy as np
 from scipy.special import gammaln
@@ -15,7 +17,13 @@ from scipy.special import gammaln
 from gpt2v.stats.intervals import Difference, Share, rate_interval
 from gpt2v.stats.shared import Bools, Floats, Ints, Shared
 
+LEVEL = 0.05  # of p-values after Holm
 _FARTHEST = 40.0  # standard errors: p-values below 1e-300 are 0
+
+
+def stands_out(row: Mapping[str, Any], value: str = "excess", p_holm: str = "p_holm") -> bool:
+    """Whether something in a row of results is more frequent than by chance, after Holm."""
+    return bool(row[value] > 0 and row[p_holm] < LEVEL)
 
 
 @dataclass(frozen=True)

@@ -87,13 +87,17 @@ def _rows(probed: Probed, site: Site, decoder: Choice, scores: dict[str, list[An
     cells = list(range(probed.n_cells))
     strengths = [probed.fitted(decoder, site, cell).strength for cell in cells]
     names = {**site.fields, "decoder": str(decoder)}
-    facts = {"n_train": n, "n_features": probed.x("val", site, 0).shape[1]}
     rows: list[Row] = []
     for control, own in scores.items():
         rates = Outcomes.of(own, cells, test).rates()
+        facts = {
+            "n_train": n,
+            "n_features": max(probed.n_features(decoder, site, c) for c in cells),
+        }
         rows.append({**names, "cell": "all", "control": control, **rates, **facts})
     for cell in cells:
         rates = Outcomes.of([scores["none"][cell]], [cell], test).rates()
+        facts = {"n_train": n, "n_features": probed.n_features(decoder, site, cell)}
         row = {**names, "cell": probed.at(cell), "control": "none", **rates, **facts}
         rows.append({**row, "strength": strengths[cell]})
     return rows

@@ -6,22 +6,25 @@ control's labels shows the accuracy without any information.
 """
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from gpt2v import runs
 from gpt2v.config.base import hash_of
 from gpt2v.config.probing import ProbeConfig
+from gpt2v.config.sites import Site
 from gpt2v.data.dataset import GridDataset
 from gpt2v.data.tiles.bank import TileBank
 from gpt2v.hardware.device import hardware_facts
 from gpt2v.model.load import LoadedModel, load_gpt2v
+from gpt2v.paths import expanded
+from gpt2v.probing.cells import CellMap
 from gpt2v.probing.collect import Collection
 from gpt2v.probing.outputs import other_rows, records_of, ridge_rows, save_decoders
-from gpt2v.probing.probed import Probed, Split
-from gpt2v.probing.reading import reader_of
+from gpt2v.probing.probed import Probed
+from gpt2v.probing.reading import StatesReader, reader_of
+from gpt2v.probing.splits import check_classes, splits_of
 from gpt2v.progress import progress
 from gpt2v.run_layout import DECODERS, RECORDS, STATES
 from gpt2v.storage.cache import cache_folder
@@ -55,27 +58,16 @@ def probe(
     runs.write_config(run, config)
     keeps = config.features.mode == "require"
     own = run / STATES
-    weights = loaded.identity["weights"]
-    sites = {str(site): reader.pools.get(site, 1) for site in maps}
-    origin = hash_of(weights, sites, config.seed, runs.versions())
-    collection = Collection(
-        reader,
-        origin,
-        cache_folder("states") if keeps else own,
-        config.features.max_gb,
-    )
+    origin = _origin(reader, maps)
+    folder = _kept_in(config) if keeps else own
+    collection = Collection(reader, origin, folder, config.features.max_gb, is_shared=keeps)
     sets = {split: probe_data(config, bank, split) for split in ("train", "val", "test")}
+    check_classes(splits_of(sets, config), bank.class_names, config.grid.largest_shape[1])
     collected = collection.sizes(list(sets.values()))
-    splits = {
-        name: Split(data.grids(np.arange(len(data))), collection.states(data))
-        for name, data in sets.items()
-    }
-    n_train = config.n_train or 0
-    both = splits["train"]
-    splits |= {"train": both.part(slice(n_train)), "new": both.part(slice(n_train, None))}
+    states = {name: collection.states(data) for name, data in sets.items()}
+    splits = splits_of(sets, config, states)
     n_cols = config.grid.largest_shape[1]
     probed = Probed(config, bank.class_names, n_cols, splits, maps, reader, sets)
-    probed.check()
 
     rows = ridge_rows(probed) + other_rows(probed)
     measures: dict[str, Any] = {}
@@ -115,8 +107,10 @@ def probe_model(config: ProbeConfig, run: Path) -> dict[str, Any]:
     filled = as_trained(config, config.model)
     config = filled.config
     bank = filled.bank(config.tiles)
-    test = GridDataset(config.grid, bank, config.seed, "test", config.n_test)
-    comparison = loaded.compared(Measured(bank, [(test, ["image"])]), config.allow, filled.said)
+    spec = config.grid.asked() if config.modalities else config.grid
+    test = GridDataset(spec, bank, config.seed, "test", config.n_test)
+    shown = [(test, config.modalities or ["image"])]
+    comparison = loaded.compared(Measured(bank, shown), config.allow, filled.said)
     return probe(loaded, bank, config, run, comparison)
 
 
@@ -127,6 +121,20 @@ def check_probe(loaded: LoadedModel, bank: TileBank, config: ProbeConfig) -> Non
         UserError: see `reader_of`.
     """
     reader_of(loaded, bank, config)
+
+
+def _origin(reader: StatesReader, maps: Mapping[Site, CellMap]) -> str:
+    """What hidden states depend on beside the data."""
+    loaded, model = reader.loaded, reader.model
+    pools = {str(site): reader.pools.get(site, 1) for site in maps}
+    shape = model.config.to_json_string()
+    return hash_of(loaded.identity["weights"], shape, pools, reader.config.seed, runs.versions())
+
+
+def _kept_in(config: ProbeConfig) -> Path:
+    """The folder of states that outlive their run."""
+    path = config.features.path
+    return expanded(path) / STATES if path else cache_folder(STATES)
 
 
 def probe_data(config: ProbeConfig, bank: TileBank, split: str) -> GridDataset:

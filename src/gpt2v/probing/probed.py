@@ -12,53 +12,19 @@ from gpt2v.config.choice import Choice
 from gpt2v.config.probing import MAIN, ProbeConfig
 from gpt2v.config.sites import Site
 from gpt2v.data.dataset import GridDataset
-from gpt2v.data.grids.cells import Grids
 from gpt2v.data.rng import Ints
-from gpt2v.errors import UserError
 from gpt2v.probing.answered import Answered
 from gpt2v.probing.answering import answers_of
 from gpt2v.probing.cells import CellMap, States
 from gpt2v.probing.decoders.base import Decoder, Fitted
 from gpt2v.probing.reading import StatesReader
+from gpt2v.probing.splits import Split
 from gpt2v.progress import waited
 from gpt2v.stats.intervals import Difference, rate_interval
 from gpt2v.stats.shared import Bools, Shared
 
 Row = dict[str, Any]
 Scores = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Split:
-    """Some grids, and the states of their pictures at each site, (n_grids, n_patches, width)."""
-
-    grids: Grids
-    states: Mapping[Site, States]
-
-    def __len__(self) -> int:
-        return len(self.grids.index)
-
-    @cached_property
-    def labels(self) -> Ints:
-        """The class in each cell, (n_grids, n_cells)."""
-        return self.grids.classes.reshape(len(self), -1)
-
-    @cached_property
-    def tiles(self) -> Ints:
-        """The tile in each cell, (n_grids, n_cells)."""
-        return self.grids.tiles.reshape(len(self), -1)
-
-    def allowed(self, n_classes: int) -> Bools:
-        """Which classes each grid's palette has, (n_grids, n_classes)."""
-        found = np.zeros((len(self), n_classes + 1), bool)
-        np.put_along_axis(found, np.where(self.grids.palette < 0, n_classes, self.grids.palette),
-                          True, axis=1)  # fmt: skip
-        return found[:, :n_classes]
-
-    def part(self, rows: slice) -> "Split":
-        """Some of the grids."""
-        grids = {k: getattr(self.grids, k)[rows] for k in self.grids.__dataclass_fields__}
-        return Split(Grids(**grids), {site: x[rows] for site, x in self.states.items()})
 
 
 @dataclass(frozen=True)
@@ -202,27 +168,14 @@ class Probed:
         """The class in each cell, (n_grids, n_cells)."""
         return self.splits[split].labels
 
-    def check(self) -> None:
-        """Check that every class can be learnt in every cell, and is tested.
-
-        Raises:
-            UserError: a class is absent.
-        """
-        for name, split in self.splits.items():
-            counts = np.stack([(split.labels == k).sum(0) for k in range(self.n_classes)])
-            least = counts if name == "train" else counts.sum(1, keepdims=True)
-            if (least == 0).any():
-                k, cell = np.argwhere(least == 0)[0]
-                where = f" in row {cell // self.n_cols}, column {cell % self.n_cols}"
-                raise UserError(
-                    f"{_KEYS.get(name, 'n_test')}: {len(split):,} pictures of {name} show no "
-                    f"{self.names[k]}{where if name == 'train' else ''}; use more pictures"
-                )
-
     def fewest(self, cells: list[int]) -> int:
         """Number of the first training pictures that show every class in each of these cells."""
         labels = self.labels("train")[:, cells]
         return 1 + max(int((labels == k).argmax(0).max()) for k in range(self.n_classes))
+
+    def share_of_val(self, n: int) -> int:
+        """Number of pictures of `val` that go with `n` training pictures: the same share of all."""
+        return max(1, n * len(self.splits["val"]) // len(self.splits["train"]))
 
     # ---- decoders --------------------------------------------------------------------------------
 
@@ -240,14 +193,17 @@ class Probed:
         """A decoder of the true labels of a cell, and of other labels of the same pictures.
 
         Args:
-            n: number of training pictures; None: all.
+            n: number of training pictures, with an equal share of those of `val`; None: all.
             others: further label sets, of train (n_grids,) and of val (n_grids,).
         """
         made: Decoder = decoder.load()()
         sets = [(self.labels("train")[:, cell], self.labels("val")[:, cell]), *(others or [])]
         train, val = (np.stack(each) for each in zip(*sets, strict=True))
         x, x_val = (self._seen(made, split, site, cell) for split in ("train", "val"))
-        fit = partial(made.fit, x[:n], train[:, :n], x_val, val, self.n_classes)
+        if n is not None:
+            n_val = self.share_of_val(n)
+            x, train, x_val, val = x[:n], train[:, :n], x_val[:n_val], val[:, :n_val]
+        fit = partial(made.fit, x, train, x_val, val, self.n_classes)
         return waited(f"probe: {decoder} at {site}", fit)
 
     def scores(self, fitted: Fitted, decoder: Choice, site: Site, cell: int) -> Scores:
@@ -266,6 +222,13 @@ class Probed:
             self.scored[key] = self.scores(self.fitted(*key), *key)
         return self.scored[key]
 
+    def n_features(self, decoder: Choice, site: Site, cell: int) -> int:
+        """How many numbers of a picture the decoder of a cell reads."""
+        shape = self.splits["val"].states[site].shape[1:]
+        if decoder.load()().reads == "picture":
+            return int(np.prod(shape))
+        return self.maps[site].n_features(shape[1], cell)
+
     def _seen(self, decoder: Decoder, split: str, site: Site, cell: int) -> States:
         if decoder.reads == "picture":
             return np.asarray(self.splits[split].states[site])
@@ -274,6 +237,3 @@ class Probed:
     def each(self) -> Iterator[tuple[Site, int]]:
         """Each site and each cell that measures read."""
         return ((site, cell) for site in self.measured_sites for cell in self.measured_cells)
-
-
-_KEYS = {"train": "n_train", "val": "n_val", "test": "n_test"}

@@ -11,9 +11,9 @@ from gpt2v.data.grids.samples import Samples
 from gpt2v.model.states import text_states
 from gpt2v.model.vision_tokens import ProjectedPatches
 from gpt2v.probing.cells import States
-from gpt2v.probing.probed import Split
 from gpt2v.probing.reading import StatesReader
 from gpt2v.probing.routing import Questions
+from gpt2v.probing.splits import Split
 from gpt2v.progress import progress
 
 
@@ -31,7 +31,7 @@ def read_questions(
     Returns:
         The questions, and their states at each site, (n_grids, n_questions, width).
     """
-    asked = replace(data, spec=reader.asked(n_questions))
+    asked = replace(data, spec=reader.config.grid.asked(n_questions))
     scorer = reader.loaded.scorer(reader.bank, ProjectedPatches(reader.model))
     found: dict[Site, list[States]] = {site: [] for site in sites}
     drawn: list[Samples] = []

@@ -8,7 +8,6 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from gpt2v.config.grids import LadderGridConfig
 from gpt2v.config.probing import FEWEST_ROWS, MAIN, ROWS_PER_FEATURE, ProbeConfig
 from gpt2v.config.sites import OF_PICTURES, Site, sites_of
 from gpt2v.data.dataset import GridDataset
@@ -113,15 +112,9 @@ class StatesReader:
         source = _Seen(self.model)
         source.last = features
         scorer = self.loaded.scorer(self.bank, source)
-        asked = replace(data, spec=self.asked(1))  # no image position sees a question
+        asked = replace(data, spec=self.config.grid.asked(1))  # no image position sees a question
         batch = asked.batch(index, "image", scorer.render)
         return text_states(scorer.reader, batch, sites, scorer.render.table)
-
-    def asked(self, n_questions: int) -> LadderGridConfig:
-        """The grids of the probe, with so many look-ups of different cells."""
-        grid = self.config.grid
-        shown = {name: getattr(grid, name) for name in type(grid).model_fields}
-        return LadderGridConfig(**shown, questions=n_questions)
 
     @cached_property
     def _random(self) -> PreTrainedModel | None:
@@ -173,13 +166,20 @@ def reader_of(
     In it, `n_train` is given, and `measured_sites` names each site by its layer, counted from 0.
 
     Raises:
-        UserError: a layer is not there, a cell has no patch, a grid does not fit the pictures, or
-            it cannot be drawn with these tiles.
+        UserError: a layer is not there, a cell has no patch, a grid does not fit the pictures, it
+            cannot be drawn with these tiles, or the model cannot be asked about it.
     """
     assert loaded.gpt2v is not None
+    if loaded.geometry is None:
+        raise UserError(
+            f"{loaded.key}: {loaded.name or loaded.path}: its image positions hold "
+            f"{loaded.gpt2v.config.vision_tokens}; a probe reads models that look at patches"
+        )
     first = GridDataset(config.grid, bank, config.seed, n=1)
     with within("grid."):
         first.first()
+        for modality in config.modalities:
+            loaded.scorer(bank).check(replace(first, spec=config.grid.asked()), modality)
     measured = sites_of_probe(config, loaded.gpt2v, "measured_sites")
     config = config.model_copy(update={"measured_sites": list(map(str, measured))})
     sites = [MAIN, *sites_of_probe(config, loaded.gpt2v, "sites"), *measured]

@@ -107,7 +107,8 @@ def routing_rows(
     Returns:
         A row for each kind of cell: `target`; `accuracy` among all classes, and `palette_accuracy`
         among those of the grid's palette, with their 95% intervals; `chance` of the latter; and
-        `bag`, what it would be if only the number of each object in the grid could be read.
+        `bag`, what it would be if only the number of each object in the grid could be read; of
+        cells that are not asked about, these numbers and the asked cell's object.
     """
     drawn = [Rows.of(own, seed) for own in questions]
     x = [part[rows.image, rows.slot] for part, rows in zip(states, drawn, strict=True)]
@@ -121,7 +122,9 @@ def routing_rows(
     test, rows = questions[2], drawn[2]
     allowed = test.allowed[rows.image]
     counts = (test.labels[:, :, None] == np.arange(n_classes)).sum(1)  # (n_images, n_classes)
-    bag = (counts.max(1) / test.labels.shape[1])[rows.image]
+    counts = counts[rows.image]
+    n_cells = test.labels.shape[1]
+    elsewhere = counts - np.eye(n_classes, dtype=counts.dtype)[labels[2][targets.index("asked")]]
     found = []
     for target, own, truth in zip(targets, fitted, labels[2], strict=True):
         scores = own.scores(x[2])
@@ -129,6 +132,8 @@ def routing_rows(
         shared = Shared(test.index[rows.image], tiles[:, None])
         right = scores.argmax(1) == truth
         in_palette = np.where(allowed, scores, -np.inf).argmax(1) == truth
+        is_asked = target == "asked"
+        bag = counts.max(1) / n_cells if is_asked else elsewhere.max(1) / (n_cells - 1)
         found.append(
             {
                 "position": site.name,

@@ -98,7 +98,10 @@ _MEASURES: dict[str, Mapping[str, str]] = {
 _SOME: dict[str, Mapping[str, str]] = {  # of rows that have the first of them
     "learning-curve": {"gain": NUMBER, "gain_ci95": PAIR},
     "routing": {"bag": NUMBER},
-    "leakage": {"excess": NUMBER, "excess_ci95": PAIR, "p_holm": NUMBER},
+    "leakage": {
+        **dict.fromkeys(("excess", "p_holm", "beyond_bag", "beyond_bag_p_holm"), NUMBER),
+        "excess_ci95": PAIR,
+    },
     "causal": {
         "minus_random": NUMBER,
         "minus_random_ci95": PAIR,

@@ -107,30 +107,6 @@ def _span(values: Sequence[float]) -> str:
     return " \N{EN DASH} ".join(ends)
 
 
-def lost_points(name: str, title: str, rows: Sequence[Bar]) -> Chart:
-    """Bars of percentage points, on a scale that fits them; a negative bar goes to the left."""
-    with style():
-        figure = Figure(figsize=(WIDTH, 0.45 + 0.5 * len(rows)), layout="constrained")
-        axes = figure.add_subplot()
-        values = [100 * bar.rate.value for bar in rows]
-        low, high = min(0.0, *values), max(0.5, *values)
-        for y, (bar, value) in enumerate(zip(rows, values, strict=True)):
-            axes.barh(y + 0.14, value, height=0.36, color=STAND_IN[bar.colour])
-            axes.text(low, y - 0.14, shorten(bar.label, 44), va="bottom")
-            number = points(bar.rate.value)
-            axes.text(high, y - 0.14, number, va="bottom", ha="right", weight="bold")
-        if low < 0:
-            axes.axvline(0, color=STAND_IN["muted"], lw=0.8)
-        axes.set(xlim=(low, high), ylim=(len(rows) - 0.55, -0.55))
-        axes.set_yticks([])
-        axes.set_xlabel("percentage points")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.locator_params(axis="x", nbins=5)
-        axes.spines["left"].set_visible(False)
-        table = [(bar.label, points(bar.rate.value)) for bar in rows]
-        return _listed(figure, name, Values(title, ("", "percentage points"), table))
-
-
 def differences(name: str, title: str, rows: Sequence[Bar]) -> Chart:
     """Dots with 95% intervals in percentage points, and a line at no difference."""
     with style():

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gpt2v.probing.beside import at_site
 from gpt2v.report.analysis import Rate, lookups
 from gpt2v.report.checked import Row
-from gpt2v.report.family import at_site, family_words
+from gpt2v.report.family import family_words
 from gpt2v.report.read import Run
 from gpt2v.report.standing import Standing, is_blind, reads, remark, standing
 from gpt2v.report.words import difference_sentence, language_sentence, percent, points
@@ -174,7 +175,9 @@ def _unread_words(text: Rate, image: Rate, baselines: Mapping[str, float]) -> st
 def _of_rows(run: Run) -> str:
     """The verdict of a run without an evaluation."""
     if "probe" in run.kinds and (row := probe_row(run)):
-        return f"A linear probe names {percent(row['accuracy'])} of the cells, of all classes."
+        found = f"A linear probe names {percent(row['accuracy'])} of the cells, of all classes"
+        family = at_site(run.measures.get("beside", []), *_site(run))
+        return f"{found}; {family_words(family)}." if family else f"{found}."
     if run.kind == "compare":
         return " ".join(difference_sentence(row) for row in run.rows if row["by"] == "all")
     if run.kind in ("language", "text-compare"):
@@ -202,8 +205,8 @@ def _gap_words(gap: Rate) -> str:
     return f"a gap of {points(gap.value)} points"
 
 
-def can_split(head: Headline) -> bool:
-    """Whether what is missing from pictures can be split between the encoder and the reading.
+def can_locate(head: Headline) -> bool:
+    """Whether a probe can tell where accuracy on pictures is lost.
 
     Text has to be read: else the language model fails at the task, whatever it is shown.
     """
@@ -216,61 +219,19 @@ def can_split(head: Headline) -> bool:
     return not few and standing(head.probe, head.baselines) in known
 
 
-@dataclass(frozen=True)
-class Split:
-    """What is missing from 100% on pictures, in parts, as shares.
-
-    They are rounded as they are shown, so that the parts add up on the page.
-    """
-
-    missing: float
-    encoder: float  # not in what the probe finds
-    reading: float  # found by the probe, not said by the model; negative if the model does better
-
-
-def split(image: Rate, probe: Rate) -> Split:
-    """Split what is missing from pictures between the encoder and the reading."""
-    missing, encoder = round(1 - image.value, 3), round(1 - probe.value, 3)
-    return Split(missing, encoder, round(missing - encoder, 3))
-
-
 def _loss_words(head: Headline) -> str:
     """Where the accuracy on pictures is lost; text is read."""
     image, probe = head.image, head.probe
     if image is None or probe is None or image.value >= 1:
         return ""
-    missing = f"; of the {points(1 - image.value)} points missing from pictures, "
-    if not can_split(head):
+    if not can_locate(head):
         if standing(image, head.baselines) is Standing.UNCLEAR:
             return "; too few questions were asked to tell where it is lost"
         return (
             f"; a linear probe of the encoder ({percent(probe.value)}) is not clearly above the "
             "bag baseline, so it cannot tell where it is lost"
         )
-    if head.family:
-        return f"; {family_words(head.family)}"
-    parts = split(image, probe)
-    if _overlap(probe, image):
-        return (
-            f"; a linear probe of the encoder ({percent(probe.value)}) and the language model "
-            "cannot be told apart, so no loss in reading is measured"
-        )
-    if probe.value <= image.value:
-        return (
-            f"{missing}none is lost in reading: the language model does at least as well as a "
-            f"linear probe of the encoder ({percent(probe.value)})"
-        )
-    return (
-        f"{missing}{points(parts.encoder)} are missing in what a linear probe finds in the "
-        f"encoder, and {points(parts.reading)} are lost when the language model reads it"
-    )
-
-
-def _overlap(one: Rate, other: Rate) -> bool:
-    """Whether the intervals of two rates overlap; without both intervals: no."""
-    if one.ci is None or other.ci is None:
-        return False
-    return one.ci[0] <= other.ci[1] and other.ci[0] <= one.ci[1]
+    return f"; {family_words(head.family)}" if head.family else ""
 
 
 def warnings(run: Run, head: Headline) -> list[str]:

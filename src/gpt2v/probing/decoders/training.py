@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt2v.config.decoders import NetworkOptions
+from gpt2v.errors import UserError
 from gpt2v.hardware.device import chosen_device
 from gpt2v.probing.decoders.base import (
     Features,
@@ -48,9 +49,9 @@ class NetworkFitted:
     @torch.no_grad()
     def _logits(self, x: Features) -> Tensor:
         logits = [
-            self.network((block - self.mean) / self.scale).double() for block in blocks_of(moved(x))
+            self.network((block - self.mean) / self.scale).cpu() for block in blocks_of(moved(x))
         ]
-        return torch.cat(logits).cpu()
+        return torch.cat(logits).double()  # MPS has no such numbers
 
     def scores(self, x: Features) -> Floats:
         """(n_rows, ...) -> (n_rows, n_classes)."""
@@ -112,7 +113,7 @@ class NetworkDecoder:
         shape, best = tuple(rows.shape[1:]), (-1.0, 0.0, 0)
         for decay in sorted(self.options.weight_decays, reverse=True):
             network = self._new(shape, n_classes)
-            lowest, at_lowest, since = np.inf, (0.0, decay, 0), 0
+            lowest, at_lowest, since = np.inf, (-1.0, decay, 0), 0
             epochs = self._epochs(network, rows[:n_train], labels[:n_train], decay)
             for number, _ in zip(range(1, self.options.epochs + 1), epochs, strict=False):
                 loss, accuracy = _measured(network, rows[n_train:], labels[n_train:])
@@ -122,7 +123,9 @@ class NetworkDecoder:
                 if since == self.options.patience:
                     break
             best = max(best, at_lowest, key=lambda found: found[0])
-        _, decay, n_epochs = best
+        accuracy, decay, n_epochs = best
+        if accuracy < 0:
+            raise UserError("decoders: the loss of a network is not finite; use a lower lr")
         network = self._new(shape, n_classes)
         epochs = self._epochs(network, rows, labels, decay)
         for _ in range(n_epochs):

@@ -16,8 +16,10 @@ class CausalUse:
 
     def __call__(self, probed: Probed) -> list[Row]:
         reader, model = probed.reader, probed.reader.model
-        test = probed.data["test"]
-        data = replace(test, n=min(len(test), _MOST_GRIDS))
+        test, grid = probed.data["test"], probed.config.grid
+        if grid.largest.palette == 1:
+            return []  # no other class is listed
+        data = replace(test, spec=grid.asked(), n=min(len(test), _MOST_GRIDS))
         source = ProjectedPatches(model)  # runs the vision tower, in which states are changed
         render = reader.loaded.renderer(reader.bank)
         scorer = PackedScorer(Reader.of(model, source), render, generate=False)

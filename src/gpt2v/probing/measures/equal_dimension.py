@@ -13,7 +13,8 @@ class EqualDimension:
     """Ridge decoders of the first principal components, equally many at every site.
 
     More numbers can be read better for no other reason than that they are more. Components are
-    those of the training pictures; there are at most 64, or as few as some site has numbers.
+    those of largest variance in the training pictures, at most 64, or as few as some site has
+    numbers; a class that lies along others is not read.
     """
 
     def __call__(self, probed: Probed) -> list[Row]:
@@ -31,7 +32,8 @@ class EqualDimension:
                 (fitted,) = ridge.fit(parts[0], labels[0], parts[1], labels[1], probed.n_classes)
                 scores.append(fitted.scores(parts[2]))
             rates = Outcomes.of(scores, cells, probed.splits["test"]).rates()
-            rows.append({**site.fields, "n_components": n_components, **rates})
+            where = {**site.fields, "cells": [probed.at(cell) for cell in cells]}
+            rows.append({**where, "n_components": n_components, **rates})
         return rows
 
 

@@ -8,7 +8,8 @@ _LITTLE = 0.01  # a gain of accuracy
 
 
 class LearningCurve:
-    """Every decoder at the projector's input, trained on 1/16, 1/8, ... of the pictures.
+    """Every decoder at the projector's input, fitted on 1/16, 1/8, ... of the pictures, those of
+    `val` included.
 
     A curve has levelled off if its last doubling gains no more than a point: the upper end of the
     paired interval of the gain says so.
@@ -30,7 +31,9 @@ class LearningCurve:
                         for cell in cells
                     ]
                     now = Outcomes.of(scores, cells, test)
-                row = {**MAIN.fields, "decoder": str(decoder), "n_train": n, **now.rates()}
+                numbers = {"n_train": n, "n_val": probed.share_of_val(n)}
+                where = {**MAIN.fields, "cells": [probed.at(cell) for cell in cells]}
+                row = {**where, "decoder": str(decoder), **numbers, **now.rates()}
                 if before is not None:
                     row |= gain(now.palette_right, before.palette_right, now.shared, "gain")
                 rows.append(row)

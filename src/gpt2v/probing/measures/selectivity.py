@@ -7,15 +7,17 @@ import numpy as np
 
 from gpt2v.data import rng
 from gpt2v.data.rng import Ints
-from gpt2v.probing.probed import Outcomes, Probed, Row, Split, gain
+from gpt2v.probing.probed import Outcomes, Probed, Row, gain
+from gpt2v.probing.splits import Split
 
 
 class Selectivity:
     """Each source picture has a random class of its own, which it keeps in all grids.
 
     The decoder of these random classes and its twin, of the true ones, are tested on training
-    pictures in new grids: only there can it know them. Selectivity is the twin's accuracy minus
-    that of the random classes. Half of the new grids choose the strength, half test.
+    pictures in new grids, where the cell shows a picture that it showed in training, too: only
+    there can they know it. Selectivity is the twin's accuracy minus that of the random classes.
+    Half of the new grids choose the strength, half test; cells without such grids are left out.
     """
 
     def __call__(self, probed: Probed) -> list[Row]:
@@ -26,19 +28,22 @@ class Selectivity:
         random_classes = _random_classes(probed, *parts)
         rows: list[Row] = []
         for site, cell in probed.each():
+            known = [np.isin(part.tiles[:, cell], train.tiles[:, cell]) for part in parts]
+            if not (known[1].any() and known[2].any()):
+                continue
             x, x_new = probed.x("train", site, cell), probed.x("new", site, cell)
             labels = [
-                np.stack([part.labels[:, cell], own[:, cell]])
-                for part, own in zip(parts, random_classes, strict=True)
+                np.stack([part.labels[these, cell], own[these, cell]])
+                for part, own, these in zip(parts, random_classes, known, strict=True)
             ]
-            fitted = made.fit(x, labels[0], x_new[:half], labels[1], probed.n_classes)
+            fitted = made.fit(x, labels[0], x_new[:half][known[1]], labels[1], probed.n_classes)
             real, random = (
                 Outcomes(
-                    (predicted := one.scores(x_new[half:]).argmax(1)[:, None]),
+                    (predicted := one.scores(x_new[half:][known[2]]).argmax(1)[:, None]),
                     predicted,
                     truth[:, None],
-                    tested.grids.index,
-                    tested.tiles[:, [cell]],
+                    tested.grids.index[known[2]],
+                    tested.tiles[known[2]][:, [cell]],
                 )
                 for one, truth in zip(fitted, labels[2], strict=True)
             )

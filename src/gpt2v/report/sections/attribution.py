@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpt2v.config.sites import Site
+from gpt2v.probing.excess import stands_out
 from gpt2v.registry import SECTIONS
 from gpt2v.report import maps, plots
 from gpt2v.report.analysis import Rate
@@ -29,15 +30,14 @@ _TITLES = {
     ("misread", "what"): "What is said where a decoder finds the object",
 }
 _WHERE = {
-    "encoder": "every decoder finds it less frequently than the others, too: it is blurred in the "
-    "encoder",
-    "reading": "it is further behind the others than for any decoder: it is blurred after the site "
-    "of the decoders",
+    "encoder": "every decoder at the projector's input finds it less frequently than the others, "
+    "too: it is behind already there",
+    "reading": "it is further behind the others than for any decoder: in the projector or the "
+    "language model",
     "both": "decoders find it less frequently than the others, but it is even further behind for "
     "the model",
     "not told": "the decoders do not tell where",
 }
-LEVEL = 0.05  # of p-values after Holm
 
 
 @SECTIONS.register("attribution")
@@ -56,7 +56,7 @@ class Attribution(Section):
             "diagnoses": [diagnosis_sentence(row) for row in tables.get("diagnoses", [])],
             "bars": _bars(tables.get("shares", [])),
             "map": _map(found) if found else None,
-            "beyond": [_distance(row["down"], row["right"]) for row in found if _stands_out(row)],
+            "beyond": [_distance(row["down"], row["right"]) for row in found if stands_out(row)],
             "confusions": _confusions(tables.get("confusions", [])),
             "beside": _beside(beside),
         }
@@ -67,7 +67,10 @@ def diagnosis_sentence(row: Row) -> str:
     name = row["diagnosis"]
     if name == "none":
         n = counted(int(row["n_questions"]), "wrong answer")
-        return f"No fault is named: {n} about pictures show none beyond chance."
+        return (
+            f"No fault is named: {n} about pictures show none at the level that allows a false "
+            "name in 5% of all measurements."
+        )
     more = f"{points(row['excess'])} points"
     shown = f"95% interval {points_between(row['ci95'])}, p after Holm {p_value(row['p_holm'])}"
     beyond = f"{more} more frequently than by chance ({shown})"
@@ -94,11 +97,6 @@ def _distance(down: int, right: int) -> str:
         side = "right" if right > 0 else "left"
         parts.append(f"{counted(abs(right), 'column')} to the {side}")
     return " and ".join(parts)
-
-
-def _stands_out(row: Row) -> bool:
-    """Whether something is more frequent than by chance, after Holm."""
-    return bool(row["excess"] > 0 and row["p_holm"] < LEVEL)
 
 
 def _bars(rows: Sequence[Row]) -> list[Chart]:
@@ -138,10 +136,10 @@ def _confusions(rows: Sequence[Row]) -> Values | None:
             f"{int(row['n_questions']):,}",
         )
         for row in rows
-        if _stands_out(row)
+        if stands_out(row)
     ]
     return (
-        Values("Objects that are confused beyond chance, in points", heads, lines, 2)
+        Values("Objects that are said for others beyond chance, in points", heads, lines, 2)
         if lines
         else None
     )

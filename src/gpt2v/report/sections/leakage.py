@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from gpt2v.config.sites import Site
+from gpt2v.probing.excess import stands_out
 from gpt2v.registry import SECTIONS
 from gpt2v.report import maps
 from gpt2v.report.chart import Chart
 from gpt2v.report.checked import Row
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
-from gpt2v.report.sections.attribution import LEVEL
 from gpt2v.report.sites import cell_name, in_order, site_of
 from gpt2v.report.words import p_value, points, points_between
 
@@ -42,7 +42,7 @@ def leak_sentence(site: Site, rows: Sequence[Row]) -> str:
     others = [row for row in rows if "excess" in row]
     if not others:
         return f"{site}: only one cell was read."
-    beyond = [row for row in others if row["excess"] > 0 and row["p_holm"] < LEVEL]
+    beyond = [row for row in others if stands_out(row)]
     of = f"of {len(others)} pairs of cells"
     if not beyond:
         return f"{site}: in none {of} is another cell's object read beyond what is expected."
@@ -50,10 +50,11 @@ def leak_sentence(site: Site, rows: Sequence[Row]) -> str:
     shown = f"95% interval {points_between(most['excess_ci95'])}, p after Holm " + p_value(
         most["p_holm"]
     )
+    placed = [row for row in others if stands_out(row, "beyond_bag", "beyond_bag_p_holm")]
     return (
-        f"{site}: in {len(beyond)} {of} another cell's object is read beyond what is expected; the "
-        f"most, by {points(most['excess'])} points ({shown}), that of {cell_name(most['of'])} from "
-        f"the patches of {cell_name(most['read'])}."
+        f"{site}: in {len(beyond)} {of} another cell's object is read beyond what is expected, in "
+        f"{len(placed)} beyond the bag; the most, by {points(most['excess'])} points ({shown}), "
+        f"that of {cell_name(most['of'])} from the patches of {cell_name(most['read'])}."
     )
 
 

@@ -31,6 +31,7 @@ class LearningCurves(Section):
         sizes = {n: f"{n:,}" for n in sorted({row["n_train"] for row in rows})}
         title = "Accuracy among the listed objects by training pictures"
         return {
+            "n_cells": len(rows[0].get("cells", [])),
             "sentences": [growth(own) for own in by_decoder.values()],
             "chart": rate_lines(
                 "learning-curves", title, "training pictures", lines, places=sizes, doubling=True

@@ -1,4 +1,4 @@
-"""Where accuracy is lost: in the encoder (according to a linear probe) or in reading it.
+"""Where accuracy is lost, as far as decoders at the projector's input can tell.
 
 Shapes: R rows of a grid, C columns of a grid.
 """
@@ -13,7 +13,7 @@ from gpt2v.report.analysis import Rate
 from gpt2v.report.family import family_words
 from gpt2v.report.read import Run
 from gpt2v.report.section import Section
-from gpt2v.report.verdict import can_split, headline, probe_row, split
+from gpt2v.report.verdict import can_locate, headline, probe_row
 from gpt2v.report.words import MINUS, counted_range
 
 _ACCURACY = {True: "palette_accuracy", False: "accuracy"}  # by whether the palette is told
@@ -27,21 +27,20 @@ class Lost(Section):
 
     def content(self, run: Run) -> dict[str, Any] | None:
         head = headline(run)
-        if not head.probe or not head.image or not can_split(head):
+        if not head.probe or not head.image or not can_locate(head):
             return None
-        parts = split(head.image, head.probe)
-        steps = [
-            (f"In the encoder: 100 {MINUS} probe", parts.encoder, "probe"),
-            (f"In reading it: probe {MINUS} picture", parts.reading, "image"),
+        bars = [
+            plots.Bar(label, Rate(row[key], tuple(row[ci95])), colour)
+            for row in head.family
+            for label, key, ci95, colour in (
+                (f"text {MINUS} {row['decoder']}", "below_text", "below_text_ci95", "probe"),
+                (f"{row['decoder']} {MINUS} pictures", "difference", "ci95", "image"),
+            )
         ]
-        if head.text:
-            label = f"For comparison, in reading text: 100 {MINUS} text"
-            steps.append((label, 1 - head.text.value, "text"))
-        bars = [plots.Bar(name, Rate(value), colour) for name, value, colour in steps]
         image = analysis.lookups(run.records, "gpt2v", "image")
+        chart = plots.differences("lost", "Decoders beside the model", bars) if bars else None
         lost: dict[str, Any] = {
-            "points": plots.lost_points("lost", "Percentage points lost, by where", bars),
-            "missing": parts.missing,
+            "points": chart,
             "outcomes": None,
             "maps": None,
         }
@@ -68,9 +67,9 @@ def _outcomes(counts: dict[tuple[bool, bool], int]) -> dict[str, Any]:
     """The chart of `joint_outcomes`, and the number of questions."""
     names = [
         ("both right", (True, True), "lm"),
-        ("only the probe right (lost in reading)", (True, False), "image"),
+        ("only the probe right", (True, False), "image"),
         ("only the model right", (False, True), "text"),
-        ("both wrong (not found in the encoder)", (False, False), "bad"),
+        ("both wrong", (False, False), "bad"),
     ]
     parts = [(name, counts[key], colour) for name, key, colour in names]
     chart = plots.stacked("outcomes", "Probe and model together", parts)

@@ -39,6 +39,12 @@ class Routing(Section):
             return None
         return {
             "sentences": [arrival(own) for own in shown.values()],
+            "elsewhere": percent(
+                max(
+                    (row["bag"] for row in rows if "bag" in row and row["target"] != "asked"),
+                    default=1.0,
+                )
+            ),
             "charts": [_chart(number, own) for number, own in enumerate(shown.values())],
         }
 
@@ -66,7 +72,7 @@ def arrival(rows: Sequence[Row]) -> str:
     rest = f"; that of other cells is read to {percent(max(others))} at most" if others else ""
     return (
         f"{_title(rows)}, the object of the asked cell is read above {what} in {len(above)} "
-        f"of {len(asked)} layers, first in layer {above[0]['layer']}, and best in layer "
+        f"of {len(asked)} layers, the first being layer {above[0]['layer']}, and best in layer "
         f"{best['layer']}, to {percent(best['palette_accuracy'])}{rest}."
     )
 

@@ -15,7 +15,6 @@ from gpt2v.report.words import percent, points, points_between
 _RATES = {  # name on the page -> its keys, and its colour
     "true classes": ("accuracy", "ci95", "probe"),
     "random classes": ("control_accuracy", "control_ci95", "lm"),
-    "selectivity": ("selectivity", "selectivity_ci95", "text"),
 }
 _KINDS = {
     "all classes": ("accuracy", "ci95", "image"),
@@ -36,7 +35,9 @@ class Selectivity(Section):
             return None
         return {
             "bars": _selectivity(own) if own else None,
+            "selectivity": "; ".join(_differences(own)),
             "equal": _equal(equal) if equal else None,
+            "n_cells": len(equal[0].get("cells", [])) if equal else 0,
             "n_components": int(equal[0]["n_components"]) if equal else None,
             "moved": _moved(moved),
             "bits": _bits(bits),
@@ -54,6 +55,16 @@ def _selectivity(rows: Sequence[Row]) -> Chart:
     }
     colours = {name: colour for name, (_, _, colour) in _RATES.items()}
     return grouped_bars("selectivity-bars", "Selectivity", "site and cell", groups, colours)
+
+
+def _differences(rows: Sequence[Row]) -> list[str]:
+    """The lowest and the highest selectivity at each site."""
+    found = []
+    for site in in_order(rows):
+        values = [row["selectivity"] for row in rows if site_of(row) == site]
+        ends = dict.fromkeys(points(value) for value in (min(values), max(values)))
+        found.append(f"{site} {' to '.join(ends)}")
+    return found
 
 
 def _equal(rows: Sequence[Row]) -> Chart:

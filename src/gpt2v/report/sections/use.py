@@ -42,6 +42,7 @@ class Use(Section):
             return None
         return {
             "sentences": [use_sentence(site, own) for site, own in by_site.items()],
+            "n_images": max(int(row["n_images"]) for row in rows),
             "charts": [_chart(number, *one) for number, one in enumerate(by_site.items())],
         }
 
@@ -63,22 +64,23 @@ def use_sentence(site: Site, rows: Mapping[str, Row]) -> str:
     by_chance = percent(rows["move"]["followed"] - rows["move"]["followed_minus_random"])
     follow = f"{said} of the answers are the class that the cell is moved to ({by_chance} with a "
     follow += "random change of the same size)"
+    uses = f"{site}: the model uses the class that stands there"
     if erased and moved:
         return (
-            f"{site}: the model uses what the decoder finds. {follow}, and erasing the class costs "
-            f"{harm} points more than random directions."
+            f"{uses}. {follow}, and erasing the class costs {harm} points more than random "
+            "directions."
         )
     if moved:
         return (
-            f"{site}: the model uses what the decoder finds: {follow}. Erasing it does no more "
-            "harm than random directions, as far as can be told: the class may stand elsewhere too."
+            f"{uses}: {follow}. Erasing it does no more harm than random directions, as far as can "
+            "be told: the class may stand elsewhere too."
         )
     if erased:
         return (
             f"{site}: erasing the class costs {harm} points more than random directions, but "
             f"answers do not clearly follow a move: {follow}."
         )
-    return f"{site}: nothing shows that the model uses what the decoder finds: {follow}."
+    return f"{site}: nothing shows that the model uses the class that stands there: {follow}."
 
 
 def _chart(number: int, site: Site, rows: Mapping[str, Row]) -> Chart:
