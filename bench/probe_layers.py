@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,13 @@ def main() -> None:
     parser.add_argument("--peer_layers", type=int, nargs="*", default=[-1])
     parser.add_argument("--peer_cells", type=int, default=3)
     parser.add_argument("--peer_strengths", type=int, default=5)
+    parser.add_argument(
+        "--tolerances",
+        type=float,
+        nargs="+",
+        default=[1e-4, 1e-5],
+        help="of scikit-learn; the first is its default",
+    )
     parser.add_argument("--max_gb", type=float, default=8)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", default="bench-probe-layers", help="folder")
@@ -148,7 +156,12 @@ def main() -> None:
             peers = {
                 "ridge, himalaya": lambda x: himalayas(grid, x),
                 "logistic, gpt2v": lambda x: ours(Logistic(few), x),
-                "logistic, scikit-learn": lambda x: scikit_learns(strengths_of(few), 1e-4, x),
+                **{
+                    f"logistic, scikit-learn, tolerance {tolerance:g}": partial(
+                        scikit_learns, strengths_of(few), tolerance
+                    )
+                    for tolerance in args.tolerances
+                },
             }
             if himalaya is None:
                 del peers["ridge, himalaya"]

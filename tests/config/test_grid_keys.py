@@ -116,7 +116,8 @@ COMMANDS = {
     ),
 }
 VALUES = {"instructions": {"count": 1.0}, "augment": {"order": "raster"}, "picture": {"gap": 0},
-          "mode": "chained", "questions": 2, "modality": "text", "form": "csv", "noise": 0.0}  # fmt: skip
+          "mode": "chained", "modality": "text", "form": "csv", "noise": 0.0,
+          "questions": 2}  # fmt: skip
 EVERY = COMMANDS["lm train"][3]
 
 

@@ -125,14 +125,3 @@ def blocks_of(rows: Tensor, size: int = 1024) -> tuple[Tensor, ...]:
     """Rows, some at a time."""
     blocks: tuple[Tensor, ...] = torch.split(rows, size)
     return blocks
-
-
-def times_transposed(x: Tensor, y: Tensor) -> Tensor:
-    """x' y of two tall matrices.
-
-    On a CPU by NumPy, whose library (OpenBLAS) needs a third of the time that torch's does.
-    """
-    if x.device.type == "cpu":
-        return torch.from_numpy(x.numpy().T @ y.numpy())
-    product: Tensor = x.T @ y
-    return product

@@ -27,7 +27,7 @@ from gpt2v.probing.decoders.base import (
     exact,
 )
 from gpt2v.probing.decoders.linear import Best, LogisticFitted, strengths_of
-from gpt2v.probing.decoders.softmax import Problem, solution
+from gpt2v.probing.decoders.softmax import Problem, logits_of, solution
 
 _AT_ONCE = 2**23  # logits of the label sets that are fitted together; 64 MB
 
@@ -63,27 +63,27 @@ class Logistic:
         self, rows: "Rows", labels: Labels, val_labels: Labels, n_classes: int
     ) -> list[Fitted]:
         n = labels.shape[1]
-        train = Problem(rows.all[:n], rows.products, exact(labels.T), n_classes)
-        w = rows.all.new_zeros(rows.all.shape[1], len(labels), n_classes)
+        train = Problem(rows.all[:n], rows.products, exact(labels), n_classes)
+        w = rows.all.new_zeros(len(labels), n_classes, rows.all.shape[1])
         best, chosen = Best(val_labels), w.clone()
         for strength in self.strengths:
             w = self._solution(train, w, strength, rows.unit)
-            scores = (rows.all[n:] @ w.flatten(1)).reshape(-1, *w.shape[1:])
+            scores = logits_of(rows.all[n:], w)
             if self.by_likelihood:
-                truth = exact(val_labels.T).long()[..., None]
-                logprobs = scores.log_softmax(2).gather(2, truth)[..., 0]
-                better = best.offer_value(strength, logprobs.mean(0).cpu().numpy())
+                truth = exact(val_labels).long()[:, None]
+                logprobs = scores.log_softmax(1).gather(1, truth)[:, 0]
+                better = best.offer_value(strength, logprobs.mean(1).cpu().numpy())
             else:
-                better = best.offer(strength, scores.argmax(2).T.cpu().numpy())
-            chosen[:, better] = w[:, better]
-        both = np.concatenate([labels, val_labels], 1).T
+                better = best.offer(strength, scores.argmax(1).cpu().numpy())
+            chosen[better] = w[better]
+        both = np.concatenate([labels, val_labels], 1)
         fitted: dict[int, Fitted] = {}
         for strength in set(best.strength.tolist()):
             sets = np.flatnonzero(best.strength == strength)
-            problem = Problem(rows.all, rows.products_of_both, exact(both[:, sets]), n_classes)
-            w = self._solution(problem, chosen[:, sets], strength, rows.unit_of_both)
-            for k, number in enumerate(sets.tolist()):
-                fitted[number] = LogisticFitted(*rows.told(w[:, k]), strength)
+            problem = Problem(rows.all, rows.products_of_both, exact(both[sets]), n_classes)
+            w = self._solution(problem, chosen[sets], strength, rows.unit_of_both)
+            for own, number in zip(w, sets.tolist(), strict=True):
+                fitted[number] = LogisticFitted(*rows.told(own.T.contiguous()), strength)
         return [fitted[number] for number in range(len(labels))]
 
     def _solution(self, problem: Problem, w: Tensor, strength: float, unit: float) -> Tensor:
@@ -136,7 +136,11 @@ class Rows:
         )
 
     def told(self, w: Tensor) -> tuple[Floats, Floats, Floats]:
-        """Mean, weight (n_features, n_classes) and bias (n_classes,) of a solution."""
+        """Mean, weight (n_features, n_classes) and bias (n_classes,) of a solution.
+
+        Args:
+            w: (n_coordinates + 1, n_classes).
+        """
         weight = w[:-1] / self.scale
         if self.basis is not None:
             weight = self.basis @ weight
