@@ -8,6 +8,7 @@ with a probability of `error`, and then each of the other listed objects as freq
 decoders name 97% of the cells. On top, with a probability of `size`, an answer has a fault:
 
 none: no fault. tiles: no fault, but all errors are about a few tiles, which are always misread.
+prefers: no fault, but an error is mostly the same class, where the prompt lists it.
 left: the object in the cell to the left; those in the first column are read.
 rows, columns: the object in a random cell of the same column (row). bag: of the grid.
 swap: two classes are taken for each other, where the prompt lists both.
@@ -35,8 +36,9 @@ from gpt2v.stats.shared import Ints
 
 SIDE, LISTED, CLASSES = 3, 4, 10
 TILES = 100  # of a class
+PREFERENCE = 0.8  # of errors that could be the class that is preferred
 DECODED = 0.97  # of the cells, by each decoder
-SOUND = ("none", "tiles")
+SOUND = ("none", "tiles", "prefers")
 ERRORS = (0.005, 0.02, 0.1)  # of sound models
 SIZES = (0.03, 0.1, 0.3, 1.0)  # of faults
 EXPECTED: dict[str, dict[str, Any]] = {
@@ -83,7 +85,11 @@ def simulated(cell: Cell, seed: int) -> tuple[Answered, Family]:
     wrong = rng.random(shape) < cell.error
     if cell.fault == "tiles":
         wrong = (rng.random(CLASSES * TILES) < cell.error)[tiles]
-    said = np.where(wrong, other(), truth)
+    error = other()
+    if cell.fault == "prefers":
+        likes = (truth > 0) & listed[:, 0][:, None, None] & (rng.random(shape) < PREFERENCE)
+        error = np.where(likes, 0, error)
+    said = np.where(wrong, error, truth)
     faulty = (rng.random(shape) < cell.size) & (cell.fault not in SOUND)
     decoders = {
         name: np.where(rng.random(shape) < DECODED, truth, other())

@@ -123,6 +123,17 @@ def test_a_class_read_worse_than_decoders_that_are_worse_too_is_both():
     assert [row["where"] for row in diagnose(answered, family)] == ["both"]
 
 
+def test_confusions_that_explain_every_answer_are_all_that_is_named():
+    """Each of three listed classes is taken for the next one, always."""
+    answered, _ = bench.simulated(bench.Cell("none", 0.0, 0.02, 200), 0)
+    truth = answered.truth % 3
+    listed = np.arange(bench.CLASSES) < np.full((200, 1), 3)
+    said = (truth + 1) % 3
+    turned = replace(answered, truth=truth, said=said, likeliest=said, listed=listed)
+    rows = diagnose(turned, {})
+    assert {tuple(row["classes"]) for row in rows} == {("0", "1"), ("1", "2"), ("2", "0")}
+
+
 def test_every_name_is_known():
     for fault in bench.EXPECTED:
         for row in diagnose(*bench.simulated(bench.Cell(fault, 1.0, 0.02, 100), 3)):

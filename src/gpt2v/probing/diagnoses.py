@@ -51,10 +51,10 @@ def diagnose(answered: Answered, family: Family) -> list[Row]:
         A row for each, with `diagnosis` (of `NAMES`), `n_questions` that tell it, the `excess` of
         such answers (of a blurred class, of its wrong answers) with `ci95` and `p_holm`; and:
         `down` and `right`: of the neighbour that is read; `classes`: of a pair, the first is taken
-        for the second; `class` and `where`: of a blurred class, `encoder` if every decoder finds it
-        less frequently than the others; `reading` if it is further behind the others for the model
-        than for every decoder; `both`, or `not told`. Without a fault a single row, `none`, with
-        the number of wrong answers.
+        for the second, and more frequently than other classes are; `class` and `where`: of a
+        blurred class, `encoder` if every decoder finds it less frequently than the others;
+        `reading` if it is further behind the others for the model than for every decoder; `both`,
+        or `not told`. Without a fault a single row, `none`, with the number of wrong answers.
     """
     rows = _places(answered) + _classes(answered, family)
     return rows or [{"diagnosis": "none", "n_questions": int((~answered.right).sum())}]
@@ -144,7 +144,7 @@ def _classes(answered: Answered, family: Family) -> list[Row]:
     pairs = {
         pair: p_holm[pair]
         for pair, excess in confused.items()
-        if excess.value > 0 and p_holm[pair] < _EACH
+        if excess.value > 0 and p_holm[pair] < _EACH and not _is_preferred(answered, *pair)
     }
     left = np.ones_like(answered.right)  # questions that no such pair explains
     for a, b in pairs:
@@ -156,7 +156,11 @@ def _classes(answered: Answered, family: Family) -> list[Row]:
             continue
         own = {pair: e for pair, e in confused.items() if pair[0] == k and pair not in pairs}
         within = dict(zip(own, adjusted(own.values(), len(answered.names) - 1), strict=True))
-        taken = [pair for pair in own if own[pair].value > 0 and within[pair] < _WITHIN]
+        taken = [
+            pair
+            for pair in own
+            if own[pair].value > 0 and within[pair] < _WITHIN and not _is_preferred(answered, *pair)
+        ]
         if taken:  # it is worse, because it is taken for one other
             pairs |= {pair: within[pair] for pair in taken}
         else:
@@ -169,6 +173,16 @@ def _classes(answered: Answered, family: Family) -> list[Row]:
         for pair in sorted(pairs)
     ]
     return rows + blurred
+
+
+def _is_preferred(answered: Answered, a: int, b: int) -> bool:
+    """Whether class `b` may be said for `a` only because it is said for other classes, too."""
+    truth, said = answered.truth.reshape(-1), answered.said.reshape(-1)
+    these = answered.other_listed & answered.listed[answered.grid, b] & (truth != b)
+    own = truth[these] == a
+    if own.all():
+        return False  # nothing else is answered wrong there
+    return worse_p(said[these] == b, own, answered.shared.of(these)) >= _EACH
 
 
 def _worse(answered: Answered, left: Bools, classes: Sequence[int]) -> list[float]:

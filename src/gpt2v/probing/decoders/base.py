@@ -40,14 +40,6 @@ class Fitted(Protocol):
         ...
 
 
-class Probabilistic(Fitted, Protocol):
-    """A fitted decoder that also gives probabilities."""
-
-    def logprobs(self, x: Features) -> Floats:
-        """(n_rows, n_features) -> log-probabilities (n_rows, n_classes), in nats."""
-        ...
-
-
 class Decoder(Protocol):
     """A class in `DECODERS`; it is made without arguments, or with its `options`.
 
