@@ -1,6 +1,7 @@
 """A probe reads the class of each cell from its hidden states; with shuffled labels it cannot."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,11 +17,14 @@ from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.pictures import Pictures
 from gpt2v.errors import UserError
 from gpt2v.model.load import load_gpt2v
+from gpt2v.model.scoring import PackedScorer
+from gpt2v.probing import answering
 from gpt2v.probing.collect import Collection
 from gpt2v.probing.decoders.saved import load
 from gpt2v.probing.probe import probe, probe_data, probe_model
 from gpt2v.probing.probed import Probed
 from gpt2v.probing.reading import StatesReader, reader_of, sites_of_probe
+from gpt2v.probing.splits import splits_of
 from helpers import refusal
 
 GRID = {"rows": 1, "cols": 2}
@@ -208,6 +212,28 @@ def test_states_of_other_weights_or_sites_are_not_taken(bank, tmp_path):
     assert len(fewer.read) == 61
 
 
+def test_a_file_that_was_cut_is_collected_again(bank, tmp_path):
+    data = GridDataset(config().grid, bank, 1, n=60)
+    for is_shared in (False, True):  # also where other processes could read it
+        folder = tmp_path / str(is_shared)
+        collection(Counting(), folder, is_shared=is_shared).states(data)
+        (file,) = folder.glob("*/pixels.npy")
+        file.write_bytes(file.read_bytes()[:-100])
+        again = Counting()
+        states = collection(again, folder, is_shared=is_shared).states(data)
+        assert len(again.read) == 61
+        assert (states[Site("pixels")][:, 0, 0] == np.arange(60)).all()
+
+
+def test_what_is_on_the_disk_already_needs_no_space(bank, tmp_path, monkeypatch):
+    data = GridDataset(config().grid, bank, 1, n=60)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=100))
+    with pytest.raises(UserError, match="GB of space"):
+        collection(Counting(), tmp_path).sizes([data])
+    collection(Counting(), tmp_path).states(data)
+    assert collection(Counting(), tmp_path).sizes([data])["n_bytes"] == 4 * 60 * 8
+
+
 def test_the_size_is_told_and_limited(bank, tmp_path, capsys):
     data = GridDataset(config().grid, bank, 1, n=1000)
     sizes = collection(Counting(), tmp_path).sizes([data, data])
@@ -263,6 +289,65 @@ def test_records_results_and_decoders_of_a_saved_model(mm_run, bank, tmp_path):
         assert about["classes"] == list(bank.class_names)
 
 
+def test_states_can_outlive_the_run(mm_run, tmp_path):
+    features = {"mode": "require", "path": str(tmp_path / "kept")}
+    settings = config(mm_run, **ALONE, n_train=90, features=features)
+    first = probe_model(settings, tmp_path / "a")
+    kept = sorted((tmp_path / "kept/states").rglob("*.npy"))
+    assert len(kept) == 3
+    before = [file.stat().st_mtime_ns for file in kept]
+    second = probe_model(settings, tmp_path / "b")
+    assert [file.stat().st_mtime_ns for file in kept] == before
+    assert second["results"] == first["results"]
+
+
+def test_the_model_is_asked_in_the_form_and_wording_of_the_grids(loaded, bank, monkeypatch):
+    grid = {**GRID, "form": "csv", "augment": {"index_bases": [1]}}
+    reader, *_ = reader_of(loaded, bank, config(grid=grid))
+    test = probe_data(reader.config, bank, "test")
+    seen = []
+    plain = answering.score_all
+    monkeypatch.setattr(
+        answering,
+        "score_all",
+        lambda scorer, data, *more: seen.append(data) or plain(scorer, data, *more),
+    )
+    listed = splits_of({"train": test}, reader.config)["train"].allowed(len(bank.class_names))
+    answered = answering.answers_of(reader, test, listed)
+    assert [str(data.spec.form) for data in seen] == ["csv", "csv"]
+    text = seen[1][0].text
+    assert "|" not in text
+    assert "counted from 1" in text
+    np.testing.assert_array_equal(answered.truth, test.grids(np.arange(120)).classes)
+
+
+def test_the_model_must_be_able_to_read_what_it_is_asked(loaded, bank, monkeypatch):
+    def check(self, data, layout, mode="independent"):
+        if layout == "text":
+            raise UserError("rows, cols: too long")
+
+    monkeypatch.setattr(PackedScorer, "check", check)
+    with pytest.raises(UserError, match=r"grid\.rows, cols: too long"):
+        reader_of(loaded, bank, config(measures=["attribution"]))
+    for measures in (["routing"], ["leakage"]):
+        reader_of(loaded, bank, config(measures=measures))
+    assert config(measures=["beside", "causal"]).modalities == ["image", "text"]
+    assert config(measures=["leakage"], sites=["lm.1"]).modalities == ["image"]
+    assert config(measures=["leakage"]).modalities == []
+
+
+def test_a_model_that_is_given_words_in_place_of_patches_is_refused(loaded, bank, monkeypatch):
+    monkeypatch.setattr(loaded.gpt2v.config, "vision_tokens", "spliced-text")
+    with pytest.raises(UserError, match="its image positions hold spliced-text"):
+        reader_of(loaded, bank, config())
+
+
+def test_an_absent_class_is_found_before_states_are_collected(loaded, bank, tmp_path, monkeypatch):
+    monkeypatch.setattr(Collection, "states", None)
+    with pytest.raises(UserError, match="n_train: 12 pictures of train show no"):
+        probe(loaded, bank, config(n_train=12), tmp_path)
+
+
 def test_all_measures_of_a_tiny_model(mm_run, tmp_path):
     measures = list(MEASURED)
     few = [{"name": "logistic", "n_strengths": 2}]
@@ -284,6 +369,7 @@ def test_all_measures_of_a_tiny_model(mm_run, tmp_path):
         ({"grid": {**GRID, "cols": 3}}, "needs 48 pixels"),
         ({"sites": ["vision.9"]}, r"sites: vision\.9: the layer must lie in -3\.\.2"),
         ({"measured_sites": ["lm.7"]}, r"measured_sites: lm\.7: the layer must lie in"),
+        ({"sites": ["vision.--1"]}, r"sites: vision\.--1: the layer must lie in"),
         ({"n_train": 10, "grid": {**GRID, "palette": 2}}, "n_train: 10 pictures of train show no"),
     ],
 )

@@ -91,8 +91,7 @@ class Collection:
         folder, shapes = self._entry(data), self._shapes(data)
         with writing(folder), owned(folder, wait=True) if self.is_shared else nullcontext():
             folder.mkdir(parents=True, exist_ok=True)
-            n_bytes = {str(site): 4 * len(data) * n * d for site, (n, d) in shapes.items()}
-            done = _done(folder, n_bytes)
+            done = _done(folder, {str(site): (len(data), *at) for site, at in shapes.items()})
             files = {
                 site: open_memmap(
                     _file(folder, str(site)),
@@ -103,10 +102,7 @@ class Collection:
                 for site, shape in shapes.items()
             }
             self._fill(data, files, done, folder)
-        return {
-            site: np.load(_file(folder, str(site)), mmap_mode="r", allow_pickle=False)
-            for site in shapes
-        }
+        return {site: _opened(folder, str(site)) for site in shapes}
 
     def _entry(self, data: GridDataset) -> Path:
         """The folder of a data set."""
@@ -129,16 +125,12 @@ class Collection:
                 report()
 
 
-def _done(folder: Path, n_bytes: Mapping[str, int]) -> int:
-    """Number of grids whose states are in a folder.
-
-    Args:
-        n_bytes: of the states of all grids, by site.
-    """
+def _done(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Number of grids whose states are in a folder, of all with these shapes, by site."""
     try:
         state = json.loads((folder / _STATE).read_text("utf-8"))
-        whole = (_file(folder, site).stat().st_size > n for site, n in n_bytes.items())
-        known = state["sites"] == list(n_bytes) and all(whole)
+        whole = (_opened(folder, site).shape == shape for site, shape in shapes.items())
+        known = state["sites"] == list(shapes) and all(whole)
         return int(state["done"]) if known else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0
@@ -146,6 +138,12 @@ def _done(folder: Path, n_bytes: Mapping[str, int]) -> int:
 
 def _file(folder: Path, site: str) -> Path:
     return folder / f"{site}.npy"
+
+
+def _opened(folder: Path, site: str) -> States:
+    """The file of a site. Raises ValueError if it is damaged."""
+    states: States = np.load(_file(folder, site), mmap_mode="r", allow_pickle=False)
+    return states
 
 
 def _on_disk(folder: Path) -> int:

@@ -106,6 +106,16 @@ def test_a_saved_decoder_opens_with_the_same_scores(name, tmp_path):
         np.testing.assert_array_equal(opened.logprobs(x), own.logprobs(x))
 
 
+def test_a_decoder_of_other_features_is_refused(tmp_path):
+    own, path = fitted_on(decoder_of("ridge")), tmp_path / "d.safetensors"
+    save(path, own, {"decoder": "ridge", "features": "0123"})
+    assert load(path, "0123")[1]["features"] == "0123"
+    with pytest.raises(
+        UserError, match=r"d\.safetensors: was fitted on features 0123, not on 4567"
+    ):
+        load(path, "4567")
+
+
 @PROBABILISTIC
 def test_probabilities_are_those_of_the_scores(name):
     decoder = decoder_of(name)

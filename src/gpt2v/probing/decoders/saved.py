@@ -35,12 +35,15 @@ def save(path: Path, fitted: Fitted, about: Mapping[str, Any]) -> None:
     write_bytes(path, packed(tensors, metadata))
 
 
-def load(path: Path) -> tuple[Fitted, dict[str, Any]]:
+def load(path: Path, features: str | None = None) -> tuple[Fitted, dict[str, Any]]:
     """A fitted decoder, and what was said about it.
 
+    Args:
+        features: hash of the features that it will read; None: any.
+
     Raises:
-        UserError: the file is missing or damaged, holds something else, or a decoder that is not
-            registered.
+        UserError: the file is missing or damaged, holds something else, a decoder that is not
+            registered, or one of other features.
     """
     try:
         with safe_open(path, framework="np") as file:
@@ -51,5 +54,10 @@ def load(path: Path) -> tuple[Fitted, dict[str, Any]]:
     if metadata.get("format") != _FORMAT:
         raise UserError(f"{path}: holds no fitted decoder")
     about = json.loads(metadata["about"])
+    if features is not None and about.get("features") != features:
+        raise UserError(
+            f"{path}: was fitted on features {about.get('features')}, not on {features}: those of "
+            "another model, site or rule of cells"
+        )
     fitted: Fitted = DECODERS[about["decoder"]].load().opened(tensors)
     return fitted, about
