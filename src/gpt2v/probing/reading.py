@@ -201,7 +201,7 @@ def reader_of(
         for site in reader.sites
         if site.name in ("vision", "random")
         and reader.geometry(site).patch_size < last
-        and n_features[site] > config.n_train
+        and (n_features[site] > config.n_train or config.cells.rule == "mean")
     }
     reader = StatesReader(loaded, bank, config, reader.sites, pools)
     return reader, reader.maps(), config
