@@ -1,5 +1,7 @@
 """A probe reads the class of each cell from its hidden states; with shuffled labels it cannot."""
 
+import copy
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 import helpers
+from gpt2v.config.choice import choose
 from gpt2v.config.grids import ProbeGridConfig, SampleSpec
 from gpt2v.config.probing import MAIN, MEASURED, ProbeConfig
 from gpt2v.config.sites import Site
@@ -16,7 +19,9 @@ from gpt2v.data.dataset import GridDataset
 from gpt2v.data.grids.samples import draw_samples
 from gpt2v.data.render.pictures import Pictures
 from gpt2v.errors import UserError
-from gpt2v.model.load import load_gpt2v
+from gpt2v.model.encoders import new_encoder
+from gpt2v.model.gpt2v import GPT2vModel
+from gpt2v.model.load import LoadedModel, load_gpt2v
 from gpt2v.model.scoring import PackedScorer
 from gpt2v.probing import answering
 from gpt2v.probing.collect import Collection
@@ -25,6 +30,7 @@ from gpt2v.probing.probe import probe, probe_data, probe_model
 from gpt2v.probing.probed import Probed
 from gpt2v.probing.reading import StatesReader, reader_of, sites_of_probe
 from gpt2v.probing.splits import splits_of
+from gpt2v.registry import VISION_TOWERS
 from helpers import refusal
 
 GRID = {"rows": 1, "cols": 2}
@@ -158,6 +164,26 @@ def test_measured_sites_are_found_by_any_of_their_names(loaded, bank):
         assert settings.measured_sites == expected
         known = Probed(settings, bank.class_names, 2, {}, maps)
         assert sorted(map(str, known.measured_sites)) == sorted(expected)
+
+
+def test_means_of_fine_layers_are_kept_as_means_of_their_patches(gpt2v, tokenizer, table, bank):
+    """Such layers have many patches for each of the last one's: their means take less space."""
+    shape = {"name": "conv", "image_size": 48, "widths": [8, 32], "depth": 2}
+    tower = new_encoder(choose(VISION_TOWERS, shape))
+    lm = copy.deepcopy(gpt2v.language_model)
+    model = GPT2vModel.from_parts(tower, lm, vision_layer=-1, image_token_id=table.image_id).eval()
+    conv = LoadedModel(lm, model, tokenizer, "")
+    settings = config(cells={"rule": "mean"}, sites=["vision"], measures=[])
+    reader, maps, settings = reader_of(conv, bank, settings)
+    fine = Site("vision", 0)
+    assert reader.pools[fine] > 1
+    data, index = probe_data(settings, bank, "train"), np.arange(3)
+    whole = dataclasses.replace(reader, pools={})
+    kept, every = (own(data, index)[fine] for own in (reader, whole))
+    assert every.shape[1] == kept.shape[1] * reader.pools[fine] ** 2
+    for cell in range(2):
+        found = maps[fine].x(kept, cell)
+        np.testing.assert_allclose(found, whole.maps()[fine].x(every, cell), atol=1e-5)
 
 
 # ---- collected once ------------------------------------------------------------------------------
