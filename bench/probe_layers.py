@@ -31,10 +31,9 @@ from gpt2v.model.load import load_gpt2v
 from gpt2v.probing.collect import Collection
 from gpt2v.probing.decoders.linear import strengths_of
 from gpt2v.probing.decoders.logistic import Logistic
-from gpt2v.probing.probe import probe_data
+from gpt2v.probing.probe import collect
 from gpt2v.probing.probed import Outcomes, Probed, gain
 from gpt2v.probing.reading import reader_of
-from gpt2v.probing.splits import splits_of
 from gpt2v.registry import DECODERS
 from gpt2v.trained.defaults import as_trained
 from probe_peers import (
@@ -54,16 +53,10 @@ def collected(config: ProbeConfig, folder: Path) -> tuple[Probed, dict[str, Any]
     filled = as_trained(config, config.model)
     bank = filled.bank(filled.config.tiles)
     reader, maps, config = reader_of(loaded, bank, filled.config)
-    sets = {split: probe_data(config, bank, split) for split in ("train", "val", "test")}
-    collection = Collection(reader, "bench", folder, config.features.max_gb)
-    sizes = collection.sizes(list(sets.values()))
     started = time.perf_counter()
-    states = {name: collection.states(data) for name, data in sets.items()}
-    seconds = time.perf_counter() - started
-    splits = splits_of(sets, config, states)
-    n_cols = config.grid.largest_shape[1]
-    probed = Probed(config, bank.class_names, n_cols, splits, maps, reader, sets)
-    return probed, {**sizes, "seconds": seconds}
+    collection = Collection(reader, "bench", folder, config.features.max_gb)
+    probed, sizes = collect(reader, maps, collection)
+    return probed, {**sizes, "seconds": time.perf_counter() - started}
 
 
 def fitted(probed: Probed, decoder: Choice, sites: list[Site]) -> float:

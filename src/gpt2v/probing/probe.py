@@ -61,13 +61,7 @@ def probe(
     origin = _origin(reader, maps)
     folder = _kept_in(config) if keeps else own
     collection = Collection(reader, origin, folder, config.features.max_gb, is_shared=keeps)
-    sets = {split: probe_data(config, bank, split) for split in ("train", "val", "test")}
-    check_classes(splits_of(sets, config), bank.class_names, config.grid.largest_shape[1])
-    collected = collection.sizes(list(sets.values()))
-    states = {name: collection.states(data) for name, data in sets.items()}
-    splits = splits_of(sets, config, states)
-    n_cols = config.grid.largest_shape[1]
-    probed = Probed(config, bank.class_names, n_cols, splits, maps, reader, sets)
+    probed, collected = collect(reader, maps, collection)
 
     rows = ridge_rows(probed) + other_rows(probed)
     measures: dict[str, Any] = {}
@@ -84,7 +78,7 @@ def probe(
         started,
         hardware=hardware_facts(),
         seed=config.seed,
-        data_hash=hash_of(*(data.hash for data in sets.values())),
+        data_hash=hash_of(*(data.hash for data in probed.data.values())),
         vision_layer=reader.model.config.vision_layer,
         collected=collected,
         cells={str(site): cell_map.facts for site, cell_map in maps.items()},
@@ -95,6 +89,26 @@ def probe(
     if not keeps:
         remove_directory(own)
     return results
+
+
+def collect(
+    reader: StatesReader, maps: Mapping[Site, CellMap], collection: Collection
+) -> tuple[Probed, dict[str, object]]:
+    """Collect the states of all pictures; says their size before.
+
+    Returns:
+        What measures get; and for results.json, what `Collection.sizes` tells.
+
+    Raises:
+        UserError: a class is absent, or the states take too much space.
+    """
+    config, bank, n_cols = reader.config, reader.bank, reader.config.grid.largest_shape[1]
+    sets = {split: probe_data(config, bank, split) for split in ("train", "val", "test")}
+    check_classes(splits_of(sets, config), bank.class_names, n_cols)
+    collected = collection.sizes(list(sets.values()))
+    states = {name: collection.states(data) for name, data in sets.items()}
+    splits = splits_of(sets, config, states)
+    return Probed(config, bank.class_names, n_cols, splits, maps, reader, sets), collected
 
 
 def probe_model(config: ProbeConfig, run: Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from gpt2v.config.sites import Site
 from gpt2v.data import rng
 from gpt2v.data.rng import Ints
 from gpt2v.probing.decoders.base import Decoder
+from gpt2v.probing.splits import counts_of
 from gpt2v.stats.intervals import rate_interval
 from gpt2v.stats.shared import Bools, Shared
 
@@ -121,8 +122,7 @@ def routing_rows(
     fitted = decoder.fit(x[0], labels[0], x[1], labels[1], n_classes)
     test, rows = questions[2], drawn[2]
     allowed = test.allowed[rows.image]
-    counts = (test.labels[:, :, None] == np.arange(n_classes)).sum(1)  # (n_images, n_classes)
-    counts = counts[rows.image]
+    counts = counts_of(test.labels, n_classes)[rows.image]
     n_cells = test.labels.shape[1]
     elsewhere = counts - np.eye(n_classes, dtype=counts.dtype)[labels[2][targets.index("asked")]]
     found = []

@@ -52,6 +52,12 @@ class Split:
         return Split(Grids(**grids), {site: x[rows] for site, x in self.states.items()})
 
 
+def counts_of(labels: Ints, n_classes: int) -> Ints:
+    """How many cells of each grid, (n_grids, n_cells), show each class, (n_grids, n_classes)."""
+    counts: Ints = (labels[:, :, None] == np.arange(n_classes)).sum(1)
+    return counts
+
+
 def splits_of(
     sets: Mapping[str, GridDataset],
     config: ProbeConfig,

@@ -4,6 +4,7 @@ import numpy as np
 
 from gpt2v.config.sites import Site
 from gpt2v.probing.probed import Outcomes, Probed, Row, gain
+from gpt2v.probing.splits import counts_of
 from gpt2v.stats.intervals import holm
 from gpt2v.stats.shared import Shared
 
@@ -37,7 +38,7 @@ def _read(probed: Probed, site: Site, seen: int) -> list[Row]:
     others = [(train.labels[:, cell], val.labels[:, cell]) for cell in cells[1:]]
     ridge = probed.config.ridge
     found = probed.fit(ridge, site, seen, others=others)
-    counts = (test.labels[:, :, None] == np.arange(probed.n_classes)).sum(1)
+    counts = counts_of(test.labels, probed.n_classes)
     elsewhere = counts - np.eye(probed.n_classes, dtype=counts.dtype)[test.labels[:, seen]]
     rows = []
     for cell, fitted in zip(cells, found, strict=True):
